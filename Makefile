@@ -1,0 +1,47 @@
+# Every target sets itself up: Python >= 3.11 and make are all that is needed beforehand.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help quickstart tiny test test-slow test-real check format lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(READY): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+quickstart: $(READY) ## the main job: corpus, teacher, labels, students, evaluation, one HTML page (about 10 minutes on 2 cores)
+	$(BIN)/stillroom study quickstart
+
+tiny: $(READY) ## the same on a minute's worth of tokens
+	$(BIN)/stillroom study tiny
+
+test: $(READY) ## the tests
+	$(BIN)/python -m pytest
+
+test-slow: $(READY) ## longer fault and equivalence runs
+	$(BIN)/python -m pytest -m slow
+
+test-real: $(READY) ## runs with a real teacher, installed from a package
+	$(BIN)/python -m pytest -m real
+
+check: $(READY) ## formatting, lint, types, direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+format: $(READY) ## format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(READY) ## write requirements.lock from what is installed
+	$(BIN)/python -m pip freeze --exclude-editable --exclude stillroom | sed -E 's/\+cpu$$//' > requirements.lock
+
+clean: ## remove the environment and the caches
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,404 @@
+"""Strict typed configuration: what can be asked for, with units, and one sentence when it is asked for wrongly.
+
+A recipe is a Python function that returns one of these objects; the resolved object is written to every run folder as
+YAML and can be run again from there. Imports no torch, so that ``--help`` and ``--dry-run`` stay quick.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stillroom.files import fingerprint
+from stillroom.types import UserError
+
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0.0)]
+M = TypeVar("M", bound=BaseModel)
+C = TypeVar("C", bound="Strict")
+
+
+class Strict(BaseModel):
+    """A frozen configuration object that refuses fields it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    def canonical(self) -> dict[str, Any]:
+        """Plain JSON-able values of every field, defaults included."""
+        return self.model_dump(mode="json")
+
+    def fingerprint(self) -> str:
+        """A hash of every field: two objects with the same fingerprint ask for the same thing."""
+        return fingerprint(self.canonical())
+
+
+class ModelConfig(Strict):
+    """A causal language model in the Llama layout, or the folder or hub id of a pretrained one."""
+
+    hidden_size: Positive = 128
+    """Width D of the residual stream."""
+    intermediate_size: Positive = 384
+    """Width of the gated feed-forward layer."""
+    num_layers: Positive = 4
+    num_heads: Positive = 4
+    num_kv_heads: Positive | None = None
+    """Key and value heads; None means one for each query head."""
+    max_positions: Positive = 512
+    """Longest sequence, in tokens, that the positions of the model cover."""
+    rope_theta: PositiveFloat = 10_000.0
+    tie_embeddings: bool = True
+    """One matrix for the embedding and the unembedding."""
+    path: str | None = None
+    """A Hugging Face folder or hub id to start from; the sizes above are then ignored."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.hidden_size % self.num_heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}")
+        if self.num_heads % (self.num_kv_heads or self.num_heads):
+            raise ValueError(f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}")
+        return self
+
+
+class SourceConfig(Strict):
+    """Where a part of the text comes from."""
+
+    kind: Literal["python-library", "files", "hub", "facts", "problems", "copying"]
+    """``python-library``: the installed Python library's source. ``files``: text files under ``path``. ``hub``: a
+    Hugging Face dataset named by ``path`` (extra ``hub``). The others are synthetic worlds."""
+    share: PositiveFloat = 1.0
+    """Part of the training tokens, relative to the other sources."""
+    path: str | None = None
+    """Folder or file (``files``) or dataset id (``hub``)."""
+    pattern: str = "**/*"
+    """Which files under ``path`` (``files``)."""
+    field: str = "text"
+    """Column that holds the text (``hub``)."""
+    options: dict[str, int | float | str | bool] = Field(default_factory=dict)
+    """Knobs of a world, by name; the world refuses those that it does not know."""
+
+
+class CorpusConfig(Strict):
+    """Text, a tokenizer trained on it, and packed sequences of tokens."""
+
+    sources: dict[str, SourceConfig] = Field(min_length=1)
+    vocab_size: Annotated[int, Field(ge=258)] = 2048
+    """Tokens of the byte-level BPE tokenizer, specials included. Ignored where ``tokenizer`` is given."""
+    tokenizer: str | None = None
+    """A Hugging Face tokenizer folder or hub id to use instead of training one."""
+    sequence_length: Annotated[int, Field(ge=8)] = 128
+    """T, in tokens."""
+    train_tokens: Positive = 1_000_000
+    """Distinct training tokens prepared; an arm may use fewer (the first ones), never more."""
+    heldout_tokens: Positive = 50_000
+    """Held-out tokens, from files and worlds' items that training never sees."""
+    isolate_documents: bool = True
+    """Attention does not cross from one packed document to another and positions restart at each."""
+    seed: int = 0
+
+
+class RoutingConfig(Strict):
+    """Which positions lose their distillation term."""
+
+    rule: Literal["low-entropy", "entropy-threshold", "low-gold-probability", "copy-aware", "student-entropy", "random"]
+    """``low-entropy``: the paper's rule, the share of positions per sequence with the lowest teacher entropy."""
+    share: Share = 0.15
+    """Share of the positions of each sequence that are routed to the hard label alone."""
+    threshold_nats: PositiveFloat | None = None
+    """Positions whose teacher entropy is below this are routed (``entropy-threshold``; ``share`` is then ignored)."""
+    hard_weight: Literal["restore", "keep"] = "restore"
+    """Weight of the hard label on a routed position: back to 1 (``restore``) or still 1 - alpha (``keep``)."""
+
+    @model_validator(mode="after")
+    def _threshold_where_needed(self) -> Self:
+        if self.rule == "entropy-threshold" and self.threshold_nats is None:
+            raise ValueError("rule entropy-threshold needs threshold_nats, in nats")
+        return self
+
+
+class ObjectiveConfig(Strict):
+    """loss = (1 - alpha)·CE(hard label) + alpha·CE(teacher's label), in nats per token."""
+
+    alpha: Fraction = 0.0
+    """Weight of the teacher's label: 0 is standard pretraining (SPT), 0.9 is DPT-90."""
+    temperature: PositiveFloat = 1.0
+    """Softmax temperature of the teacher alone."""
+    routing: RoutingConfig | None = None
+
+
+class TrainingConfig(Strict):
+    """The budget, the optimizer and the bookkeeping of one training run."""
+
+    tokens: Positive = 1_000_000
+    """Distinct tokens seen: the first ones of the corpus."""
+    epochs: PositiveFloat = 1.0
+    """Passes over them."""
+    batch_sequences: Positive = 32
+    """Sequences per optimizer step, over all ranks and micro-batches."""
+    micro_batch_sequences: Positive | None = None
+    """Sequences per forward pass on one rank; None means the whole batch of the rank."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """``muon`` gives the hidden matrices to Muon and everything else to AdamW."""
+    learning_rate: PositiveFloat = 3e-3
+    muon_learning_rate: PositiveFloat = 0.02
+    """Learning rate of the matrices that Muon trains."""
+    schedule: Literal["constant", "linear", "cosine", "wsd"] = "cosine"
+    warmup: Fraction = 0.03
+    """Share of the steps in which the learning rate rises from 0."""
+    decay: Fraction = 0.2
+    """Share of the steps in which the learning rate falls at the end (``wsd``)."""
+    final_learning_rate: Fraction = 0.1
+    """Last learning rate as a part of the highest."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
+    """On matrices only: never on norms, biases and embeddings."""
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.95
+    gradient_clip: Annotated[float, Field(ge=0.0)] = 1.0
+    """Largest norm of the gradient of a step; 0 means no clipping."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Autocast precision; ``auto`` takes bf16 where the processor has it in hardware."""
+    checkpoint_seconds: Annotated[float, Field(ge=0.0)] = 30.0
+    """Seconds between checkpoints; 0 writes one after every step."""
+    validate_every: Annotated[int, Field(ge=0)] = 100
+    """Steps between validations; 0 means at the end only."""
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _micro_batches_divide(self) -> Self:
+        micro = self.micro_batch_sequences
+        if micro is not None and self.batch_sequences % micro:
+            raise ValueError(
+                f"batch_sequences {self.batch_sequences} is not a multiple of micro_batch_sequences {micro}"
+            )
+        return self
+
+
+class LabelsConfig(Strict):
+    """How a teacher's distribution is kept."""
+
+    codec: Literal["sampled", "top-k", "top-p"] = "sampled"
+    """``sampled`` is unbiased (systematic sampling); the others keep the largest probabilities and the tail's mass."""
+    num_samples: Annotated[int, Field(ge=1, le=255)] = 50
+    """N of the sampled codec."""
+    k: Annotated[int, Field(ge=1, le=1024)] = 50
+    """Most ids kept per position (``top-k``, ``top-p``)."""
+    p: Annotated[float, Field(gt=0.0, le=1.0)] = 0.95
+    """Probability mass kept (``top-p``)."""
+    temperature: PositiveFloat = 1.0
+    """Temperature at which the teacher is read."""
+    shard_sequences: Positive = 512
+    """Sequences per shard."""
+    seed: int = 0
+
+
+class ArmConfig(ObjectiveConfig):
+    """One student of a study: its objective, and what differs from the study's training."""
+
+    data: PositiveFloat = 1.0
+    """Distinct tokens as a multiple of ``training.tokens``: 2 for SPT-2x."""
+    epochs: PositiveFloat = 1.0
+    """Passes over them."""
+    learning_rate: PositiveFloat | None = None
+    """None means the study's."""
+
+
+class RunConfig(Strict):
+    """One training run: ``stillroom train``."""
+
+    name: str = "run"
+    corpus: CorpusConfig
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    labels: str | None = None
+    """Folder of the label store, where ``objective.alpha`` is above 0."""
+
+
+class EvaluationConfig(Strict):
+    """What is measured, on how many items, from which seed."""
+
+    suites: tuple[Literal["lm", "icl", "tts", "heads"], ...] = ("lm", "icl", "tts", "heads")
+    """``lm``: bits per byte. ``icl``: copying and counterfactual facts. ``tts``: pass@k and diversity. ``heads``:
+    induction and previous-token heads."""
+    heldout_sequences: Positive = 256
+    copying_sequences: Positive = 64
+    """Sequences of random tokens, repeated."""
+    copying_period: Annotated[int, Field(ge=2)] = 25
+    """Tokens before the sequence repeats."""
+    copying_repeats: Annotated[int, Field(ge=2)] = 4
+    counterfactual_items: Positive = 200
+    problems: Positive = 100
+    samples_per_problem: Positive = 32
+    temperatures: tuple[PositiveFloat, ...] = (0.6, 1.0)
+    ks: tuple[Positive, ...] = (1, 2, 4, 8, 16)
+    max_new_tokens: Positive = 24
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _enough_samples(self) -> Self:
+        if self.ks and max(self.ks) > self.samples_per_problem:
+            raise ValueError(
+                f"ks asks for pass@{max(self.ks)} but samples_per_problem is {self.samples_per_problem}; "
+                "give at least as many samples"
+            )
+        return self
+
+
+class TeacherConfig(Strict):
+    """The teacher of a study: trained here, or a pretrained model named by ``model.path``."""
+
+    model: ModelConfig = ModelConfig(hidden_size=256, intermediate_size=768, num_layers=4)
+    training: TrainingConfig | None = TrainingConfig(epochs=2.0)
+    """None where ``model.path`` names a model to be used as it is."""
+
+
+class StudyConfig(Strict):
+    """A corpus, a teacher, its labels, students that differ in one thing each, and what is measured on all."""
+
+    name: str
+    corpus: CorpusConfig
+    teacher: TeacherConfig = TeacherConfig()
+    labels: LabelsConfig = LabelsConfig()
+    student: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    arms: dict[str, ArmConfig] = Field(min_length=1)
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        length = self.corpus.sequence_length
+        for name, model in (("teacher.model", self.teacher.model), ("student", self.student)):
+            if model.path is None and length > model.max_positions:
+                raise ValueError(
+                    f"corpus.sequence_length is {length} but {name}.max_positions is {model.max_positions}; "
+                    "shorten the sequences or raise the positions"
+                )
+        needed = max(round(self.training.tokens * arm.data) for arm in self.arms.values())
+        if self.teacher.training is not None:
+            needed = max(needed, self.teacher.training.tokens)
+        if needed > self.corpus.train_tokens:
+            raise ValueError(
+                f"corpus.train_tokens is {self.corpus.train_tokens} but an arm or the teacher needs {needed}; raise it"
+            )
+        return self
+
+
+def explain(error: ValidationError, root: type[BaseModel], where: str) -> UserError:
+    """The first problem of a pydantic error as one sentence with the field's dotted name."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    dotted = ".".join(path)
+    count = len(error.errors())
+    more = f" (and {count - 1} more)" if count > 1 else ""
+    if first["type"] == "extra_forbidden":
+        names = field_names(root, path[:-1])
+        return UserError(f"{where}: {dotted} is not a field here{nearest(path[-1], names)}{more}.")
+    found = first.get("input")
+    shown = "" if isinstance(found, Mapping | BaseModel) or not dotted else f" is {found!r}:"
+    message = first["msg"].removeprefix("Value error, ")
+    subject = f"{where}: {dotted}{shown} " if dotted else f"{where}: "
+    return UserError(f"{subject}{message[:1].lower() + message[1:]}{more}.")
+
+
+def nearest(name: str, choices: list[str]) -> str:
+    """A hint for a misspelt name: the nearest choice where one is near, and the choices where they are few."""
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; expected one of {', '.join(choices)}" if choices else ""
+
+
+def _model_of(annotation: Any) -> Any:
+    """The model, or the annotation of a mapping's values, inside an annotation; None where there is neither."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    origin = typing.get_origin(annotation)
+    if origin is dict:
+        return annotation
+    if origin in (typing.Union, types.UnionType):
+        return next((found for part in typing.get_args(annotation) if (found := _model_of(part))), None)
+    return None
+
+
+def field_names(root: type[BaseModel], path: list[str]) -> list[str]:
+    """The fields of the model that a dotted path leads to; empty where it leads to none."""
+    current: Any = root
+    for part in path:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            field = current.model_fields.get(part)
+            current = None if field is None else _model_of(field.annotation)
+        elif typing.get_origin(current) is dict:
+            current = _model_of(typing.get_args(current)[1])
+        if current is None:
+            return []
+    return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
+
+
+def parse(kind: type[M], values: Any, where: str) -> M:
+    """A configuration from plain values; a ``UserError`` that names the field where they do not fit."""
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where}: holds {type(values).__name__}, expected a mapping of fields of {kind.__name__}.")
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        raise explain(error, kind, where) from None
+
+
+def override(config: C, assignments: list[str]) -> C:
+    """The configuration with ``dotted.name=value`` assignments applied; values are read as YAML scalars."""
+    values = config.model_dump(mode="python")
+    for assignment in assignments:
+        name, sign, text = assignment.partition("=")
+        if not sign:
+            raise UserError(f"--set {assignment}: no '=' found, expected dotted.name=value.")
+        _assign(values, type(config), name.strip().split("."), _scalar(text, assignment), assignment)
+    return parse(type(config), values, "--set") if assignments else config
+
+
+def _scalar(text: str, assignment: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(
+            f"--set {assignment}: the value is not a YAML scalar or list; quote it if it is text."
+        ) from None
+    if isinstance(value, str):  # YAML 1.1 takes 1e-3 for text
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _assign(values: dict[str, Any], root: type[BaseModel], path: list[str], value: Any, assignment: str) -> None:
+    current: Any = values
+    for depth, part in enumerate(path):
+        if not isinstance(current, dict) or (part not in current and not _may_be_new(root, path, depth)):
+            prefix = ".".join(path[:depth])
+            choices = list(current) if isinstance(current, dict) else []
+            within = f" of {prefix}" if prefix else ""
+            raise UserError(f"--set {assignment}: {part} is not a field{within}{nearest(part, choices)}.")
+        if depth == len(path) - 1:
+            current[part] = value
+        else:
+            if current[part] is None:  # an optional object, such as routing, that is now asked for
+                current[part] = {}
+            current = current[part]
+
+
+def _may_be_new(root: type[BaseModel], path: list[str], depth: int) -> bool:
+    """Whether a name that has no value yet may be set: a field of an optional object, or a world's option."""
+    return path[depth] in field_names(root, path[:depth]) or (depth > 0 and path[depth - 1] == "options")
+
+
+def to_yaml(config: Strict, kind: str) -> str:
+    """The resolved configuration as YAML, with the kind of object on top, so that it runs again as it is."""
+    return yaml.safe_dump({"kind": kind, **config.canonical()}, sort_keys=False, allow_unicode=True, width=120)
