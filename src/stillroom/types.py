@@ -5,8 +5,9 @@ Letters: B sequences, T positions, N = B·T, V vocabulary, K stored ids per posi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
     import torch
@@ -102,3 +103,20 @@ class Estimate:
     def as_dict(self) -> dict[str, float | int]:
         """Plain numbers for JSON."""
         return {"value": self.value, "low": self.low, "high": self.high, "num": self.num}
+
+
+class Sequences(Protocol):
+    """An ordered set of packed sequences, addressed by number: what a corpus gives to labelling and evaluation."""
+
+    @property
+    def sequence_length(self) -> int:
+        """T, in tokens."""
+        ...
+
+    def __len__(self) -> int:
+        """How many sequences there are."""
+        ...
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The sequences with these numbers, in this order."""
+        ...

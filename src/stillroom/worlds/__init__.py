@@ -1,1 +1,1 @@
-"""TODO."""
+"""Synthetic worlds with a known truth, behind the interfaces that real data has."""
