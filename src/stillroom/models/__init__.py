@@ -1,1 +1,28 @@
-"""TODO."""
+"""Causal language models over transformers: build, load, export, run on packed documents, and read from inside."""
+
+from stillroom.models.build import build_model, export_model, load_model
+from stillroom.models.cost import flops_per_token, num_parameters
+from stillroom.models.forward import (
+    attention_mask,
+    attention_patterns,
+    hidden_states,
+    position_ids,
+    precision,
+    precision_name,
+    unembedding,
+)
+
+__all__ = [
+    "attention_mask",
+    "attention_patterns",
+    "build_model",
+    "export_model",
+    "flops_per_token",
+    "hidden_states",
+    "load_model",
+    "num_parameters",
+    "position_ids",
+    "precision",
+    "precision_name",
+    "unembedding",
+]

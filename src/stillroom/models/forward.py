@@ -1,0 +1,85 @@
+"""Runs a model on packed documents and reads from inside it; a tap is a value that comes back, never a patch.
+
+Letters: B sequences, T positions, D width, V vocabulary, L layers, H heads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from stillroom.types import Batch
+
+
+def position_ids(document_BT: Tensor) -> Tensor:
+    """Positions (B, T) that restart at every document."""
+    length = document_BT.shape[1]
+    places = torch.arange(length, device=document_BT.device).expand_as(document_BT)
+    is_first = torch.ones_like(document_BT, dtype=torch.bool)
+    is_first[:, 1:] = document_BT[:, 1:] != document_BT[:, :-1]
+    return places - torch.where(is_first, places, 0).cummax(dim=1).values
+
+
+def attention_mask(document_BT: Tensor) -> Tensor:
+    """Which position sees which, (B, 1, T, T), True = sees: causal and inside the same document."""
+    length = document_BT.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=document_BT.device).tril()
+    return ((document_BT[:, :, None] == document_BT[:, None, :]) & causal)[:, None]
+
+
+def hidden_states(model: PreTrainedModel, batch: Batch, isolate: bool = True) -> Tensor:
+    """The input of the unembedding, (B, T, D): the last block's output after the final norm.
+
+    With ``isolate``, positions restart at every document and attention does not cross from one to another; this is the
+    same with every attention implementation, flash-attention installed or not.
+    """
+    arguments: dict[str, Any] = {"input_ids": batch.tokens_BT, "use_cache": False}
+    if isolate:
+        mask = attention_mask(batch.document_BT)
+        if model.config._attn_implementation == "eager":
+            zero = torch.zeros((), dtype=model.dtype, device=mask.device)
+            mask = torch.where(mask, zero, torch.finfo(model.dtype).min)
+        arguments |= {"attention_mask": mask, "position_ids": position_ids(batch.document_BT)}
+    return model.base_model(**arguments).last_hidden_state
+
+
+def unembedding(model: PreTrainedModel) -> tuple[Tensor, Tensor | None]:
+    """Weight (V, D) and bias (V,) or None of the output head."""
+    head = model.get_output_embeddings()
+    return head.weight, getattr(head, "bias", None)  # type: ignore[return-value]
+
+
+def attention_patterns(model: PreTrainedModel, tokens_BT: Tensor) -> Tensor:
+    """Attention of every head, (L, B, H, T, T), over whole sequences (no document boundaries).
+
+    The model is switched to its eager implementation meanwhile, since the fused ones return no pattern.
+    """
+    before = model.config._attn_implementation or "eager"
+    model.set_attn_implementation("eager")
+    try:
+        with torch.no_grad():
+            output = model.base_model(input_ids=tokens_BT, use_cache=False, output_attentions=True)
+    finally:
+        model.set_attn_implementation(before)
+    return torch.stack(output.attentions)
+
+
+def precision_name(name: str, device: torch.device | str) -> str:
+    """``auto`` resolved to ``bf16`` where the hardware multiplies it natively, else ``fp32``."""
+    if name != "auto":
+        return name
+    if torch.device(device).type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    capabilities = torch.cpu.get_capabilities()
+    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
+
+
+def precision(name: str, device: torch.device | str) -> contextlib.AbstractContextManager[Any]:
+    """The autocast context of a precision: weights stay fp32, matrix products are in bf16 where asked for."""
+    if precision_name(name, device) == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
