@@ -1,0 +1,88 @@
+"""The copying world: text that cannot be guessed but can be copied, so that looking back in the context pays at once.
+
+Two kinds of documents: a segment of random pieces said again and again, and a table of random pairs that is then looked
+up. Pieces are letters, digits, common words and parts of identifiers, so that most of a small vocabulary occurs.
+Imports its vocabulary, options and base only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+from stillroom.worlds.base import Split
+from stillroom.worlds.options import split_of
+from stillroom.worlds.vocabulary import PIECES, SYMBOLS
+
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+JOINTS = (" ", " ", " ", "", ", ", "\n", "_", ".")
+
+
+@dataclass(frozen=True)
+class CopyingOptions:
+    """Knobs of the copying world."""
+
+    shortest: int = 4
+    """Fewest pieces of a repeated segment."""
+    longest: int = 24
+    """Most pieces of a repeated segment."""
+    repeats: int = 4
+    """Most times that a segment is said."""
+    lookup_share: float = 0.25
+    """Part of the documents that are tables to look up; the others are repeated segments."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.shortest <= self.longest:
+            raise ValueError(
+                f"shortest is {self.shortest} and longest {self.longest}, expected 1 <= shortest <= longest"
+            )
+        if self.repeats < 2:
+            raise ValueError(f"repeats is {self.repeats}, expected 2 or more")
+        if not 0.0 <= self.lookup_share <= 1.0:
+            raise ValueError(f"lookup_share is {self.lookup_share}, expected 0 to 1")
+
+
+@dataclass(frozen=True)
+class CopyingWorld:
+    """Repeated segments of random pieces, and tables to look up."""
+
+    options: CopyingOptions = CopyingOptions()
+
+    def documents(self, seed: int, split: Split) -> Iterator[str]:
+        """Endless documents; a segment or table is in one split only."""
+        random = Random(f"copying/{seed}/{split}")
+        while True:
+            lookup = random.random() < self.options.lookup_share
+            document = self._table(random) if lookup else self._segment(random)
+            if split_of(document) == split:
+                yield document
+
+    def _segment(self, random: Random) -> str:
+        length = random.randint(self.options.shortest, self.options.longest)
+        joint = random.choice(JOINTS)
+        segment = joint.join(_pieces(random, length))
+        return (joint or " ").join([segment] * random.randint(2, self.options.repeats))
+
+    def _table(self, random: Random) -> str:
+        num = random.randint(3, 8)
+        keys = list(dict.fromkeys(_pieces(random, num)))
+        rows = [f"{key} -> {value}" for key, value in zip(keys, _pieces(random, len(keys)), strict=True)]
+        asked = [random.choice(rows) for _ in range(num)]
+        return "\n".join([*rows, "", *asked])
+
+
+def _pieces(random: Random, num: int) -> list[str]:
+    return [_piece(random) for _ in range(num)]
+
+
+def _piece(random: Random) -> str:
+    kind = random.random()
+    if kind < 0.5:
+        word = random.choice(PIECES)
+        return word.capitalize() if random.random() < 0.15 else word
+    if kind < 0.8:
+        return "".join(random.choices(LETTERS, k=random.randint(1, 3)))
+    if kind < 0.9:
+        return random.choice("0123456789")
+    return random.choice(SYMBOLS)

@@ -1,0 +1,183 @@
+"""The facts world: what a model can know by heart, and what it can only read in front of it.
+
+Three kinds of documents:
+
+- **statements** about known entities, every fact many times in varied patterns: these teach *memory*.
+- **fresh readings**: notes about entities that no other document names, then the same facts asked: only *reading the
+  context* helps.
+- **known readings**: the same about known entities. As in natural text, such notes mostly agree with what the model
+  knows, so memory and context give the same answer and nothing says which to use; a part ``override_share`` of them
+  states another value, which the asked-for answer then follows.
+
+A **counterfactual** is a known reading whose note states another value. Whether a model then follows the note or its
+memory is decided by the balance of the three kinds, which is why the shares are knobs.
+Imports its vocabulary, options and base only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from random import Random
+from typing import Any
+
+from stillroom.types import UserError
+from stillroom.worlds.base import Counterfactual, Split
+from stillroom.worlds.options import read_options, split_of
+from stillroom.worlds.vocabulary import ATTRIBUTES, Attribute, made_up_name
+
+Fact = tuple[str, Attribute, str]
+"""An entity, an attribute and its value."""
+
+
+@dataclass(frozen=True)
+class FactsOptions:
+    """Knobs of the facts world."""
+
+    entities: int = 64
+    """Known entities; each has a value for every attribute."""
+    statements_share: float = 0.5
+    """Part of the documents that state facts about known entities."""
+    fresh_share: float = 0.35
+    """Part of the documents that are readings about fresh entities; the rest are known readings."""
+    override_share: float = 0.0
+    """Part of the known readings whose notes state another value than the known one."""
+    notes: int = 3
+    """Facts in the notes of a reading."""
+    world: int = 0
+    """Which world: names and facts are drawn from this, never from the seed of the documents."""
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.entities <= 10_000:
+            raise ValueError(f"entities is {self.entities}, expected 2 to 10000")
+        if not 1 <= self.notes <= 12:
+            raise ValueError(f"notes is {self.notes}, expected 1 to 12")
+        for name in ("statements_share", "fresh_share", "override_share"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to 1")
+        if self.statements_share + self.fresh_share > 1.0 + 1e-9:
+            raise ValueError("statements_share and fresh_share are together above 1; lower one of them")
+
+
+@cache
+def known_facts(entities: int, world: int) -> dict[str, tuple[str, ...]]:
+    """Name of each known entity → its value of every attribute, in the order of ``ATTRIBUTES``."""
+    random = Random(f"facts/world/{world}")
+    facts: dict[str, tuple[str, ...]] = {}
+    while len(facts) < entities:
+        facts.setdefault(made_up_name(random), tuple(random.choice(attribute.values) for attribute in ATTRIBUTES))
+    return facts
+
+
+@dataclass(frozen=True)
+class FactsWorld:
+    """Statements about known entities, and readings about fresh and known ones."""
+
+    options: FactsOptions = FactsOptions()
+
+    def documents(self, seed: int, split: Split) -> Iterator[str]:
+        """Endless documents of the three kinds; no document is in both splits, though the known facts are."""
+        random = Random(f"facts/{seed}/{split}")
+        while True:
+            document = self._document(random)
+            if split_of(document) == split:
+                yield document
+
+    def _document(self, random: Random) -> str:
+        kind = random.random()
+        if kind < self.options.statements_share:
+            return self._statements(random)
+        fresh = kind < self.options.statements_share + self.options.fresh_share
+        return self._reading(random, fresh)
+
+    def _statements(self, random: Random) -> str:
+        known = known_facts(self.options.entities, self.options.world)
+        names = random.choices(list(known), k=4)
+        facts = [_fact_of(name, known[name], random) for name in names]
+        return " ".join(_sentence(fact, random) for fact in facts)
+
+    def _reading(self, random: Random, fresh: bool) -> str:
+        known = known_facts(self.options.entities, self.options.world)
+        override = not fresh and random.random() < self.options.override_share
+        facts = _notes(random, known, self.options.notes, fresh)
+        if override:
+            facts = [_changed(fact, random) for fact in facts]
+        asked = random.sample(facts, k=min(2, len(facts)))
+        answers = [f"{_question(fact, random)} {fact[2]}." for fact in asked]
+        return "\n".join([_context(facts, random), *answers])
+
+
+def _fact_of(name: str, values: tuple[str, ...], random: Random) -> Fact:
+    index = random.randrange(len(ATTRIBUTES))
+    return name, ATTRIBUTES[index], values[index]
+
+
+def _sentence(fact: Fact, random: Random) -> str:
+    name, attribute, value = fact
+    pattern = random.choice((*attribute.ending, *attribute.other))
+    return pattern.format(e=name, v=value) + "."
+
+
+def _question(fact: Fact, random: Random) -> str:
+    """A statement of the fact up to its value, with no space at the end."""
+    return random.choice(fact[1].ending).format(e=fact[0], v="").rstrip()
+
+
+def _context(facts: list[Fact], random: Random) -> str:
+    return "Notes: " + " ".join(_sentence(fact, random) for fact in facts)
+
+
+def _changed(fact: Fact, random: Random) -> Fact:
+    """The fact with another value of the same attribute."""
+    name, attribute, value = fact
+    return name, attribute, random.choice([other for other in attribute.values if other != value])
+
+
+def _fresh_name(random: Random, known: Mapping[str, Any]) -> str:
+    while (name := made_up_name(random)) in known:
+        pass
+    return name
+
+
+def _notes(random: Random, known: dict[str, tuple[str, ...]], num: int, fresh: bool) -> list[Fact]:
+    """``num`` facts of as many different attributes as there are, about one to three entities."""
+    names = [_fresh_name(random, known) if fresh else random.choice(list(known)) for _ in range(min(3, num))]
+    facts: dict[tuple[str, str], Fact] = {}
+    while len(facts) < num:
+        name = random.choice(names)
+        values = tuple(random.choice(attribute.values) for attribute in ATTRIBUTES) if fresh else known[name]
+        fact = _fact_of(name, values, random)
+        facts.setdefault((name, fact[1].name), fact)
+    return list(facts.values())
+
+
+def counterfactuals(num: int, seed: int, options: Mapping[str, Any] | None = None) -> list[Counterfactual]:
+    """``num`` known readings in which one fact has another value, and it is asked for.
+
+    The other notes are true facts of known entities and never name the remembered answer, so the two answers are told
+    apart by where they come from. Raises ``UserError`` for unknown options or a negative number.
+    """
+    chosen = read_options(FactsOptions, "facts", options)
+    if num < 0:
+        raise UserError(f"counterfactuals: {num} items were asked for, expected 0 or more.")
+    random = Random(f"facts/counterfactuals/{seed}")
+    return [_counterfactual(random, chosen) for _ in range(num)]
+
+
+def _counterfactual(random: Random, options: FactsOptions) -> Counterfactual:
+    known = known_facts(options.entities, options.world)
+    while True:
+        facts = _notes(random, known, options.notes, fresh=False)
+        index = random.randrange(len(facts))
+        memory_answer = facts[index][2]
+        facts[index] = _changed(facts[index], random)
+        if memory_answer in (value for _, _, value in facts):
+            continue
+        question = _question(facts[index], random)
+        return Counterfactual(
+            prompt=f"{_context(facts, random)}\n{question}",
+            closed_prompt=question,
+            context_answer=f" {facts[index][2]}",
+            memory_answer=f" {memory_answer}",
+        )
