@@ -82,6 +82,8 @@ class SourceConfig(Strict):
     """Which files under ``path`` (``files``)."""
     field: str = "text"
     """Column that holds the text (``hub``)."""
+    max_document_chars: Annotated[int, Field(ge=100)] = 4000
+    """Longer texts are cut into documents of at most this many characters, at line ends."""
     options: dict[str, int | float | str | bool] = Field(default_factory=dict)
     """Knobs of a world, by name; the world refuses those that it does not know."""
 

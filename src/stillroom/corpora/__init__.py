@@ -1,1 +1,27 @@
-"""TODO."""
+"""Text to tokens to batches: sources, tokenizers, packed token shards, and a stream where batch = f(seed, step)."""
+
+from stillroom.corpora.build import build_corpus, corpus_identity
+from stillroom.corpora.corpus import Corpus, SequenceSet, next_token_targets, open_corpus, pack_documents
+from stillroom.corpora.order import batch_indices, permute
+from stillroom.corpora.sources import documents, source_identity
+from stillroom.corpora.tokenizer import BOS, EOS, PAD, load_tokenizer, tokenizer_hash, train_tokenizer
+
+__all__ = [
+    "BOS",
+    "EOS",
+    "PAD",
+    "Corpus",
+    "SequenceSet",
+    "batch_indices",
+    "build_corpus",
+    "corpus_identity",
+    "documents",
+    "load_tokenizer",
+    "next_token_targets",
+    "open_corpus",
+    "pack_documents",
+    "permute",
+    "source_identity",
+    "tokenizer_hash",
+    "train_tokenizer",
+]

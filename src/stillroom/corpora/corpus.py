@@ -1,0 +1,149 @@
+"""A built corpus: packed sequences in memory-mapped shards, and the batches made of them.
+
+Letters: B sequences, T positions. The shift by one token is written once, in ``next_token_targets``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from stillroom.corpora.tokenizer import load_tokenizer
+from stillroom.files import read_json
+from stillroom.types import IGNORE_INDEX, Batch, UserError
+
+SCHEMA = 1
+
+
+def pack_documents(documents: Iterable[Sequence[int]], length: int, bos: int, eos: int) -> Iterator[NDArray[np.uint32]]:
+    """Sequences of exactly ``length`` ids cut from the stream bos, document, eos, bos, document, eos, ..."""
+    buffer: list[int] = []
+    for document in documents:
+        buffer += [bos, *document, eos]
+        whole = len(buffer) // length * length
+        for start in range(0, whole, length):
+            yield np.asarray(buffer[start : start + length], dtype=np.uint32)
+        del buffer[:whole]
+
+
+def next_token_targets(tokens_BT: Tensor, document_BT: Tensor) -> Tensor:
+    """The token that follows each position inside its document, else ``IGNORE_INDEX``; (B, T) int64."""
+    targets = torch.full_like(tokens_BT, IGNORE_INDEX)
+    same = document_BT[:, 1:] == document_BT[:, :-1]
+    targets[:, :-1] = torch.where(same, tokens_BT[:, 1:], IGNORE_INDEX)
+    return targets
+
+
+def make_batch(tokens_BT: Tensor, bos: int) -> Batch:
+    """A batch from packed ids: documents are what begins at a ``bos``; a sequence may begin inside one."""
+    document = torch.cumsum(tokens_BT == bos, dim=1, dtype=torch.int32)
+    return Batch(tokens_BT, next_token_targets(tokens_BT, document), document)
+
+
+@dataclass(frozen=True)
+class SequenceSet:
+    """The sequences of one split, memory-mapped; also any first part of them (``first``)."""
+
+    shards: tuple[NDArray[np.unsignedinteger[Any]], ...]  # each (sequences, T); all but the last equally long
+    source: NDArray[np.uint8]  # (sequences,) index into the corpus's source names
+    bos: int
+    size: int
+
+    @property
+    def sequence_length(self) -> int:
+        """T, in tokens."""
+        return self.shards[0].shape[1]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all sequences."""
+        return self.size * self.sequence_length
+
+    def __len__(self) -> int:
+        return self.size
+
+    def first(self, num_tokens: int) -> SequenceSet:
+        """The first sequences, as many as hold ``num_tokens`` (at least one): the same data for every arm."""
+        size = max(1, num_tokens // self.sequence_length)
+        if size > self.size:
+            raise UserError(
+                f"corpus: {size} sequences were asked for, it holds {self.size}; raise corpus.train_tokens."
+            )
+        return SequenceSet(self.shards, self.source[:size], self.bos, size)
+
+    def tokens(self, indices: Sequence[int]) -> NDArray[np.int64]:
+        """Token ids (len(indices), T)."""
+        rows_per_shard = self.shards[0].shape[0]
+        result = np.empty((len(indices), self.sequence_length), dtype=np.int64)
+        for row, index in enumerate(indices):
+            if not 0 <= index < self.size:
+                raise IndexError(f"sequence {index} of {self.size}")
+            result[row] = self.shards[index // rows_per_shard][index % rows_per_shard]
+        return result
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The sequences with these numbers, in this order."""
+        return make_batch(torch.from_numpy(self.tokens(indices)), self.bos)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus folder: ``corpus.json``, ``tokenizer/``, ``train/*.npy``, ``heldout/*.npy``."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def identity(self) -> str:
+        """Hash of everything that determines the tokens."""
+        return self.manifest["identity"]
+
+    @property
+    def vocab_size(self) -> int:
+        """V, specials included."""
+        return self.manifest["vocab_size"]
+
+    @property
+    def source_names(self) -> list[str]:
+        """Names of the sources, in the order of the codes in ``SequenceSet.source``."""
+        return self.manifest["sources"]
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The corpus's tokenizer."""
+        return load_tokenizer(self.folder / "tokenizer")
+
+    @cached_property
+    def train(self) -> SequenceSet:
+        """Sequences to train on."""
+        return self._split("train")
+
+    @cached_property
+    def heldout(self) -> SequenceSet:
+        """Sequences from files and items that training never sees."""
+        return self._split("heldout")
+
+    def _split(self, name: str) -> SequenceSet:
+        folder = self.folder / name
+        shards = tuple(np.load(file, mmap_mode="r") for file in sorted(folder.glob("tokens-*.npy")))
+        source = np.load(folder / "source.npy")
+        return SequenceSet(shards, source, self.manifest["bos"], len(source))
+
+
+def open_corpus(folder: Path) -> Corpus:
+    """A corpus from its folder; refuses one made by a newer version."""
+    manifest = read_json(folder / "corpus.json")
+    if manifest.get("schema", 0) > SCHEMA:
+        raise UserError(
+            f"{folder}: corpus schema {manifest['schema']} is newer than {SCHEMA}, which this version reads; upgrade."
+        )
+    return Corpus(folder, manifest)

@@ -1,0 +1,51 @@
+"""The order of training: batch = f(seed, step), for any number of ranks and without a list of indices in memory."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_ROUNDS = 4
+
+
+def _mix(value: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): a bijection that scatters nearby values."""
+    mixed = value + np.uint64(key & 0xFFFFFFFFFFFFFFFF)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def permute(indices: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
+    """Where a seeded permutation of ``range(size)`` sends each index, in constant memory.
+
+    A balanced Feistel network over the next even number of bits, walked until the value falls inside the range (cycle
+    walking; Black and Rogaway 2002), so it is a bijection for every size.
+    """
+    half = max(1, ((size - 1).bit_length() + 1) // 2)
+    mask = np.uint64((1 << half) - 1)
+    value = indices.astype(np.uint64)
+    pending = np.ones(value.shape, dtype=bool)
+    with np.errstate(over="ignore"):
+        while pending.any():
+            left, right = value[pending] >> np.uint64(half), value[pending] & mask
+            for round_number in range(_ROUNDS):
+                key = (seed * 0x9E3779B97F4A7C15 + round_number * 0xD1B54A32D192ED03) & 0xFFFFFFFFFFFFFFFF
+                left, right = right, left ^ (_mix(right, key) & mask)
+            value[pending] = (left << np.uint64(half)) | right
+            pending = value >= np.uint64(size)
+    return value.astype(np.int64)
+
+
+def batch_indices(step: int, batch_size: int, size: int, seed: int) -> NDArray[np.int64]:
+    """The sequences of a step (0-based) out of ``size``: each epoch is a fresh permutation, with no gap between them.
+
+    A rank takes its part of this one list, so the global batch does not depend on how many ranks there are.
+    """
+    places = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
+    epochs, within = np.divmod(places, size)
+    result = np.empty_like(places)
+    for epoch in np.unique(epochs):
+        chosen = epochs == epoch
+        result[chosen] = permute(within[chosen], size, seed * 1_000_003 + int(epoch))
+    return result

@@ -1,0 +1,72 @@
+"""Optimizers and learning-rate schedules that pretrainers expect."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.optim import AdamW, Muon, Optimizer
+from transformers import PreTrainedModel
+
+from stillroom.config import TrainingConfig
+from stillroom.models import unembedding
+
+
+def learning_rate_factor(config: TrainingConfig, step: int, num_steps: int) -> float:
+    """The learning rate of a step (0-based) as a part of the highest: linear warm-up, then the schedule.
+
+    The last step ends at ``final_learning_rate`` (``constant`` stays at 1). ``wsd`` is warm-up, stable, linear decay
+    over the last ``decay`` of the steps (Hu et al. 2024, 2404.06395).
+    """
+    warmup = round(config.warmup * num_steps)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    floor = config.final_learning_rate
+    progress = (step - warmup + 1) / max(1, num_steps - warmup)
+    if config.schedule == "linear":
+        return 1.0 - (1.0 - floor) * progress
+    if config.schedule == "cosine":
+        return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
+    if config.schedule == "wsd":
+        decay = max(1, round(config.decay * num_steps))
+        left = num_steps - 1 - step
+        return 1.0 if left >= decay else 1.0 - (1.0 - floor) * (decay - left) / decay
+    return 1.0
+
+
+def build_optimizers(model: PreTrainedModel, config: TrainingConfig) -> list[Optimizer]:
+    """The optimizers of a model, each group carrying its highest learning rate as ``peak``.
+
+    Weight decay falls on the hidden matrices only: never on norms, biases and embeddings. With ``muon`` the hidden
+    matrices go to Muon (Jordan et al. 2024, as in torch) and the rest to AdamW.
+    """
+    embeddings = {id(model.get_input_embeddings().weight), id(unembedding(model)[0])}
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in trained if parameter.ndim == 2 and id(parameter) not in embeddings]
+    others = [parameter for parameter in trained if parameter.ndim != 2 or id(parameter) in embeddings]
+    rate, decay = config.learning_rate, config.weight_decay
+    plain = {"params": others, "weight_decay": 0.0, "lr": rate, "peak": rate}
+    decayed = {"params": matrices, "weight_decay": decay, "lr": rate, "peak": rate}
+    if config.optimizer == "muon":
+        muon_rate = config.muon_learning_rate
+        muon = Muon([{"params": matrices, "weight_decay": decay, "lr": muon_rate, "peak": muon_rate}], lr=muon_rate)
+        return [muon, _adamw([plain], config)]
+    return [_adamw([decayed, plain], config)]
+
+
+def _adamw(groups: list[dict[str, object]], config: TrainingConfig) -> AdamW:
+    return AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
+
+
+def set_learning_rate(optimizers: list[Optimizer], factor: float) -> None:
+    """Sets every group's learning rate to ``factor`` times its peak."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+
+
+def clip_gradients(model: PreTrainedModel, limit: float) -> float:
+    """Scales the gradients to a norm of at most ``limit`` (0 = leave them) and returns the norm before."""
+    parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
+    norm = torch.nn.utils.clip_grad_norm_(parameters, limit if limit > 0 else math.inf, foreach=True)
+    return float(norm)
