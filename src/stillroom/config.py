@@ -236,6 +236,8 @@ class EvaluationConfig(Strict):
     copying_period: Annotated[int, Field(ge=2)] = 25
     """Tokens before the sequence repeats."""
     copying_repeats: Annotated[int, Field(ge=2)] = 4
+    copying_vocabulary: Positive = 256
+    """How many token ids, the most frequent ones of the held-out text, the random tokens are drawn from."""
     counterfactual_items: Positive = 200
     problems: Positive = 100
     samples_per_problem: Positive = 32

@@ -1,0 +1,143 @@
+"""Which heads look at the previous token, which find an earlier copy, and which write what they look at.
+
+An induction head is high on prefix matching and copying (Olsson et al. 2022). Pure functions of taps and weights.
+
+Letters: L layers, B sequences, H query heads, T positions, D width, E width of a head, U candidate token ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from stillroom.models import attention_patterns, unembedding
+
+_PATTERNS_AT_A_TIME = 1 << 25
+
+
+@dataclass(frozen=True)
+class HeadScores:
+    """One score per head, each (L, H), fp64 on the processor's memory."""
+
+    previous_token: Tensor
+    """Mean attention to the token before, 0 to 1."""
+    prefix_matching: Tensor
+    """Mean attention to the tokens that followed the same token earlier, 0 to 1."""
+    copying: Tensor | None
+    """How far the head raises the logit of the token it reads, -1 to 1; None where the layout is not known."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain lists for JSON, with the numbers of layers and heads."""
+        num_layers, num_heads = self.previous_token.shape
+        return {
+            "num_layers": num_layers,
+            "num_heads": num_heads,
+            "previous_token": self.previous_token.tolist(),
+            "prefix_matching": self.prefix_matching.tolist(),
+            "copying": None if self.copying is None else self.copying.tolist(),
+        }
+
+
+def head_scores(
+    model: PreTrainedModel,
+    tokens_BT: Tensor,
+    *,
+    period: int,
+    start: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> HeadScores:
+    """All three scores from sequences whose tokens after the first ``start`` repeat every ``period``.
+
+    The model, its mode and the tokens are left as they were.
+    """
+    config = model.config
+    per_sequence = config.num_hidden_layers * config.num_attention_heads * tokens_BT.shape[1] ** 2
+    per_batch = max(1, _PATTERNS_AT_A_TIME // per_sequence)
+    sums = [torch.zeros(config.num_hidden_layers, config.num_attention_heads, dtype=torch.float64) for _ in range(2)]
+    was_training = model.training
+    model.eval()
+    try:
+        for begin in range(0, len(tokens_BT), per_batch):
+            part_BT = tokens_BT[begin : begin + per_batch]
+            patterns_LBHTT = attention_patterns(model, part_BT.to(model.device))
+            sums[0] += previous_token_scores(patterns_LBHTT) * len(part_BT)
+            sums[1] += prefix_matching_scores(patterns_LBHTT, period=period, start=start) * len(part_BT)
+            if progress:
+                progress(begin + len(part_BT), len(tokens_BT))
+        copying = copying_scores(model, tokens_BT[:, start:].unique())
+    finally:
+        model.train(was_training)
+    return HeadScores(sums[0] / len(tokens_BT), sums[1] / len(tokens_BT), copying)
+
+
+def previous_token_scores(patterns_LBHTT: Tensor) -> Tensor:
+    """Mean attention (L, H), fp64, from a token to the one before it, over all tokens that have one."""
+    to_previous = patterns_LBHTT.diagonal(offset=-1, dim1=-2, dim2=-1)
+    return to_previous.double().mean(dim=(1, 3)).cpu()
+
+
+def prefix_matching_scores(patterns_LBHTT: Tensor, *, period: int, start: int = 1) -> Tensor:
+    """Mean attention (L, H), fp64, from a token to those that followed its earlier copies.
+
+    The tokens after the first ``start`` repeat every ``period``. The attention to the followers of all earlier copies
+    is summed, so that a head that splits it among them scores 1; the mean is over tokens that have an earlier copy.
+    """
+    length = patterns_LBHTT.shape[-1]
+    if length < start + period + 1:
+        raise ValueError(f"{length} positions hold no repeat of {period} tokens after the first {start}")
+    queries = torch.arange(start + period, length, device=patterns_LBHTT.device)
+    followers = torch.zeros(length, length, dtype=torch.bool, device=patterns_LBHTT.device)
+    for copies_back in range(1, (length - start - 1) // period + 1):
+        with_copy = queries[queries - copies_back * period >= start]
+        followers[with_copy, with_copy - copies_back * period + 1] = True
+    matched = (patterns_LBHTT[..., queries, :].double() * followers[queries]).sum(dim=-1)
+    return matched.mean(dim=(1, 3)).cpu()
+
+
+def copying_scores(model: PreTrainedModel, candidates_U: Tensor) -> Tensor | None:
+    """How far every head raises the logit of the token that it reads, (L, H), fp64, in [-1, 1].
+
+    The direct path of Olsson et al. 2022: a token's embedding, through the layer's norm, the head's value and output
+    matrices, the final norm's gain and the unembedding, gives the head's change of the candidates' logits. Their mean
+    is subtracted. The score is the change of the token's own logit over the sum of all rises, averaged over the
+    candidates: 1 for a head that raises it alone, 0 for one that does not tell it from others, -1 for one that lowers
+    it alone. The scale of the final norm cancels. None for a model that is not in the Llama layout.
+    """
+    layers = getattr(model.base_model, "layers", None)
+    if layers is None or not all(_has_llama_layout(layer) for layer in layers) or len(candidates_U) < 2:
+        return None
+    candidates_U = candidates_U.to(model.device)
+    gain_D = getattr(model.base_model.norm, "weight", torch.ones(()))
+    with torch.no_grad():
+        embedded_UD = model.get_input_embeddings()(candidates_U)
+        readout_UD = (unembedding(model)[0][candidates_U] * gain_D).double()
+        scores = [_layer_copying(layer, embedded_UD, readout_UD) for layer in layers]
+    return torch.stack(scores).cpu()
+
+
+def _has_llama_layout(layer: Any) -> bool:
+    attention = getattr(layer, "self_attn", None)
+    return all(hasattr(attention, name) for name in ("v_proj", "o_proj", "head_dim")) and hasattr(
+        layer, "input_layernorm"
+    )
+
+
+def _layer_copying(layer: Any, embedded_UD: Tensor, readout_UD: Tensor) -> Tensor:
+    """Copying scores (H,) of a layer's heads."""
+    width = layer.self_attn.head_dim
+    read_UD = layer.input_layernorm(embedded_UD).double()
+    values_KUE = functional.linear(read_UD, layer.self_attn.v_proj.weight.double()).unflatten(1, (-1, width))
+    values_KUE = values_KUE.transpose(0, 1)
+    outputs_HDE = layer.self_attn.o_proj.weight.double().unflatten(1, (-1, width)).transpose(0, 1)
+    values_HUE = values_KUE.repeat_interleave(len(outputs_HDE) // len(values_KUE), dim=0)
+    changes_HUU = values_HUE @ outputs_HDE.transpose(1, 2) @ readout_UD.T  # (head, token read, logit)
+    changes_HUU = changes_HUU - changes_HUU.mean(dim=-1, keepdim=True)
+    own_HU = changes_HUU.diagonal(dim1=-2, dim2=-1)
+    rises_HU = changes_HUU.clamp(min=0).sum(dim=-1)
+    return (own_HU / rises_HU.clamp(min=torch.finfo(torch.float64).tiny)).mean(dim=-1)

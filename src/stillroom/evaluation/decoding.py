@@ -1,0 +1,295 @@
+"""Next-token logits for many continuations of a few prompts, each prompt encoded once.
+
+The Llama layout has an engine of its own: a prompt's keys and values are kept once for all of its continuations, and
+only what a continuation adds is kept per row. Every other causal model runs through its own forward and cache.
+
+Letters: P prompts, S positions of the longest prompt, R rows (live continuations), C capacity (new tokens),
+G = query heads per key head, K key heads, H = K·G query heads, E width of a head, D model width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import DynamicCache, LlamaForCausalLM, PreTrainedModel
+
+_STATIC_ROTARY = {"default", "linear", "llama3", "yarn"}
+
+
+class Rows(Protocol):
+    """Live continuations, each at the end of what it has written."""
+
+    def step(self, tokens_R: Tensor) -> Tensor:
+        """Appends one token to every row; the logits (R, V), fp32, of what comes next."""
+        ...
+
+    def keep(self, rows: Tensor) -> None:
+        """Drops every row but these, in this order (ascending)."""
+        ...
+
+
+class Prefix(Protocol):
+    """Encoded prompts."""
+
+    @property
+    def logits_PV(self) -> Tensor:
+        """Logits of the first token after each prompt, fp32."""
+        ...
+
+    def rows(self, num_each: int, capacity: int) -> Rows:
+        """``num_each`` continuations of every prompt, prompt by prompt, of at most ``capacity`` tokens."""
+        ...
+
+
+def encode_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Prefix:
+    """Runs the prompts through the model once, with the fastest engine that the model's layout allows."""
+    if any(not prompt for prompt in prompts):
+        raise ValueError("a prompt must hold at least one token; give the tokenizer a bos token")
+    if type(model) is LlamaForCausalLM:
+        rotary = model.config.rope_parameters or {}
+        if rotary.get("rope_type", "default") in _STATIC_ROTARY:
+            return LlamaPrefix.of(model, prompts)
+    return CachePrefix.of(model, prompts)
+
+
+@dataclass(frozen=True)
+class LlamaPrefix:
+    """Prompts through a model in the Llama layout: keys and values (P, K, S, E) of every layer, padded on the right."""
+
+    model: LlamaForCausalLM
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    lengths_P: Tensor
+    logits_PV: Tensor
+
+    @classmethod
+    def of(cls, model: LlamaForCausalLM, prompts: Sequence[Sequence[int]]) -> LlamaPrefix:
+        """Encodes the prompts. Padding is on the right, where causal attention never looks."""
+        tokens_PS, lengths_P = _pad(prompts, model.device, left=False)
+        num_prompts, longest = tokens_PS.shape
+        cos, sin = _rotary(model, longest)
+        hidden = model.model.embed_tokens(tokens_PS)
+        keys, values = [], []
+        for layer in _layers(model):
+            query, key, value = _project(layer.self_attn, _norm(layer.input_layernorm, hidden))
+            query, key, value = (part.transpose(1, 2) for part in (query, key, value))  # (P, heads, S, E)
+            query, key = _rotate(query, cos, sin), _rotate(key, cos, sin)
+            keys.append(key)
+            values.append(value)
+            seen = functional.scaled_dot_product_attention(
+                query, key, value, is_causal=True, enable_gqa=True, scale=layer.self_attn.scaling
+            )
+            hidden = _finish(layer, hidden, seen.transpose(1, 2).reshape(num_prompts, longest, -1))
+        last_PD = hidden[torch.arange(num_prompts, device=hidden.device), lengths_P - 1]
+        return cls(model, tuple(keys), tuple(values), lengths_P, _logits(model, last_PD))
+
+    def rows(self, num_each: int, capacity: int) -> LlamaRows:
+        """Fresh continuations of every prompt."""
+        return LlamaRows(self, num_each, capacity)
+
+
+class LlamaRows:
+    """Continuations in the Llama layout; ``slots_R`` places each row in the grid (prompt, number of the sample)."""
+
+    def __init__(self, prefix: LlamaPrefix, num_each: int, capacity: int) -> None:
+        model = prefix.model
+        self._model = model
+        self._keys, self._values = list(prefix.keys), list(prefix.values)
+        self._lengths_P = prefix.lengths_P
+        num_prompts, heads, longest, width = prefix.keys[0].shape
+        num_rows = num_prompts * num_each
+        device = prefix.lengths_P.device
+        self._prompts_R = torch.arange(num_prompts, device=device).repeat_interleave(num_each)
+        self._cos, self._sin = _rotary(model, longest + capacity)
+        self._new_keys = [key.new_empty(num_rows, heads, capacity, width) for key in prefix.keys]
+        self._new_values = [key.new_empty(num_rows, heads, capacity, width) for key in prefix.keys]
+        self._num_new = 0
+        self._place()
+
+    def _place(self) -> None:
+        """Numbers the rows of every prompt from 0, so that the prompt's keys meet all of its rows in one product."""
+        num_prompts = len(self._lengths_P)
+        counts_P = torch.bincount(self._prompts_R, minlength=num_prompts)
+        self._num_slots = int(counts_P.max())
+        firsts_P = counts_P.cumsum(0) - counts_P
+        ranks_R = torch.arange(len(self._prompts_R), device=counts_P.device) - firsts_P[self._prompts_R]
+        self._slots_R = self._prompts_R * self._num_slots + ranks_R
+        self._is_full = len(self._prompts_R) == num_prompts * self._num_slots
+        longest = self._keys[0].shape[2]
+        beyond_PS = torch.arange(longest, device=counts_P.device) >= self._lengths_P[:, None]
+        self._padding_RS = beyond_PS[self._prompts_R]
+
+    def keep(self, rows: Tensor) -> None:
+        """Drops every row but these, and the prompts that have none left."""
+        used_P, self._prompts_R = torch.unique(self._prompts_R[rows], return_inverse=True)
+        if len(used_P) < len(self._lengths_P):
+            self._keys = [key[used_P] for key in self._keys]
+            self._values = [value[used_P] for value in self._values]
+            self._lengths_P = self._lengths_P[used_P]
+        self._new_keys = [self._shrink(key, rows) for key in self._new_keys]
+        self._new_values = [self._shrink(value, rows) for value in self._new_values]
+        self._place()
+
+    def _shrink(self, cache: Tensor, rows: Tensor) -> Tensor:
+        smaller = cache.new_empty(len(rows), *cache.shape[1:])
+        smaller[:, :, : self._num_new] = cache[rows, :, : self._num_new]
+        return smaller
+
+    def step(self, tokens_R: Tensor) -> Tensor:
+        """Appends one token to every row; the logits (R, V), fp32, of what comes next."""
+        model = self._model
+        places_R = self._lengths_P[self._prompts_R] + self._num_new
+        cos, sin = self._cos[places_R, None], self._sin[places_R, None]
+        hidden_RD = model.model.embed_tokens(tokens_R)
+        self._num_new += 1
+        for index, layer in enumerate(_layers(model)):
+            query, key, value = _project(layer.self_attn, _norm(layer.input_layernorm, hidden_RD))
+            self._new_keys[index][:, :, self._num_new - 1] = _rotate(key, cos, sin)
+            self._new_values[index][:, :, self._num_new - 1] = value
+            seen = self._attend(index, _rotate(query, cos, sin), layer.self_attn.scaling)
+            hidden_RD = _finish(layer, hidden_RD, seen.flatten(1))
+        return _logits(model, hidden_RD)
+
+    def _attend(self, index: int, query: Tensor, scaling: float) -> Tensor:
+        """What every head of every row reads, (R, H, E), from the shared prompt and from its own tokens."""
+        num_rows, num_heads, width = query.shape
+        heads = self._keys[index].shape[1]
+        longest = self._keys[index].shape[2]
+        own_keys = self._new_keys[index][:, :, : self._num_new]
+        own_values = self._new_values[index][:, :, : self._num_new]
+        grouped = (query * scaling).view(num_rows, heads, num_heads // heads, width)  # (R, K, G, E)
+        shared_scores = self._per_prompt(grouped, self._keys[index].transpose(-1, -2))
+        shared_scores = shared_scores.masked_fill(self._padding_RS[:, None, None], float("-inf"))
+        scores = torch.cat([shared_scores, grouped @ own_keys.transpose(-1, -2)], dim=-1)
+        pattern = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+        read = self._per_prompt(pattern[..., :longest], self._values[index]) + pattern[..., longest:] @ own_values
+        return read.reshape(num_rows, num_heads, width)
+
+    def _per_prompt(self, rows: Tensor, shared: Tensor) -> Tensor:
+        """``rows`` (R, K, G, X) times the prompt's ``shared`` (P, K, X, Y): (R, K, G, Y), one product per prompt."""
+        num_prompts, heads, inner, outer = shared.shape
+        group, slots = rows.shape[2], self._num_slots
+        if self._is_full:
+            grid = rows
+        else:
+            grid = rows.new_zeros(num_prompts * slots, heads, group, inner)
+            grid[self._slots_R] = rows
+        grid = grid.view(num_prompts, slots, heads, group, inner).transpose(1, 2).reshape(num_prompts, heads, -1, inner)
+        product = (grid @ shared).view(num_prompts, heads, slots, group, outer).transpose(1, 2)
+        product = product.reshape(num_prompts * slots, heads, group, outer)
+        return product if self._is_full else product[self._slots_R]
+
+
+def _layers(model: LlamaForCausalLM) -> list[Any]:
+    return list(model.model.layers)
+
+
+def _project(attention: Any, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Query (..., H, E), key and value (..., K, E)."""
+    shape = (*hidden.shape[:-1], -1, attention.head_dim)
+    return (
+        attention.q_proj(hidden).view(shape),
+        attention.k_proj(hidden).view(shape),
+        attention.v_proj(hidden).view(shape),
+    )
+
+
+def _finish(layer: Any, hidden: Tensor, seen: Tensor) -> Tensor:
+    """The residual stream after the attention's output and the feed-forward layer."""
+    hidden = hidden + layer.self_attn.o_proj(seen)
+    return hidden + layer.mlp(_norm(layer.post_attention_layernorm, hidden))
+
+
+def _norm(norm: Any, hidden: Tensor) -> Tensor:
+    return functional.rms_norm(hidden, (hidden.shape[-1],), norm.weight, norm.variance_epsilon)
+
+
+def _logits(model: LlamaForCausalLM, hidden_RD: Tensor) -> Tensor:
+    return model.lm_head(_norm(model.model.norm, hidden_RD)).float()
+
+
+def _rotary(model: LlamaForCausalLM, num_positions: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the positions, each (num_positions, E)."""
+    like = torch.empty(0, dtype=model.dtype, device=model.device)
+    cos, sin = model.model.rotary_emb(like, torch.arange(num_positions, device=model.device)[None])
+    return cos[0], sin[0]
+
+
+def _rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = heads.chunk(2, dim=-1)
+    return heads * cos + torch.cat((-second, first), dim=-1) * sin
+
+
+def _pad(prompts: Sequence[Sequence[int]], device: torch.device, left: bool) -> tuple[Tensor, Tensor]:
+    lengths = [len(prompt) for prompt in prompts]
+    longest = max(lengths)
+    tokens_PS = torch.zeros(len(prompts), longest, dtype=torch.int64)
+    for row, prompt in enumerate(prompts):
+        place = slice(longest - len(prompt), None) if left else slice(0, len(prompt))
+        tokens_PS[row, place] = torch.tensor(list(prompt))
+    return tokens_PS.to(device), torch.tensor(lengths, device=device)
+
+
+@dataclass(frozen=True)
+class CachePrefix:
+    """Prompts through any causal model, padded on the left, in the cache that transformers keeps."""
+
+    model: PreTrainedModel
+    cache: DynamicCache
+    mask_PS: Tensor
+    logits_PV: Tensor
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> CachePrefix:
+        """Encodes the prompts."""
+        tokens_PS, lengths_P = _pad(prompts, model.device, left=True)
+        longest = tokens_PS.shape[1]
+        mask_PS = (torch.arange(longest, device=model.device) >= longest - lengths_P[:, None]).long()
+        cache = DynamicCache(config=model.config)
+        output = model(
+            input_ids=tokens_PS,
+            attention_mask=mask_PS,
+            position_ids=(mask_PS.cumsum(1) - 1).clamp(min=0),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return cls(model, cache, mask_PS, output.logits[:, -1].float())
+
+    def rows(self, num_each: int, capacity: int) -> CacheRows:
+        """Fresh continuations of every prompt."""
+        del capacity  # the cache grows as it is filled
+        return CacheRows(self, num_each)
+
+
+class CacheRows:
+    """Continuations in the cache that transformers keeps, one copy of the prompt's part for each row."""
+
+    def __init__(self, prefix: CachePrefix, num_each: int) -> None:
+        self._model = prefix.model
+        self._cache = copy.deepcopy(prefix.cache)
+        self._cache.batch_repeat_interleave(num_each)
+        self._mask_RS = prefix.mask_PS.repeat_interleave(num_each, dim=0)
+
+    def keep(self, rows: Tensor) -> None:
+        """Drops every row but these."""
+        self._cache.batch_select_indices(rows)
+        self._mask_RS = self._mask_RS[rows]
+
+    def step(self, tokens_R: Tensor) -> Tensor:
+        """Appends one token to every row; the logits (R, V), fp32, of what comes next."""
+        self._mask_RS = torch.cat([self._mask_RS, self._mask_RS.new_ones(len(tokens_R), 1)], dim=1)
+        output = self._model(
+            input_ids=tokens_R[:, None],
+            attention_mask=self._mask_RS,
+            position_ids=self._mask_RS.sum(dim=1, keepdim=True) - 1,
+            past_key_values=self._cache,
+            use_cache=True,
+        )
+        return output.logits[:, -1].float()

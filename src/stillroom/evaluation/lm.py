@@ -1,0 +1,115 @@
+"""Language modelling on held-out text: bits per byte, over all and by source.
+
+Letters: I sequences, B sequences of a batch, T positions, N = B·T, S sources.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from transformers import PreTrainedModel
+
+from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Progress, evaluating, score_tokens
+from stillroom.evaluation.statistics import ratio
+from stillroom.models import hidden_states
+from stillroom.types import IGNORE_INDEX, Sequences, UserError
+
+
+@dataclass(frozen=True)
+class Heldout:
+    """Held-out sequences, and what is known of their tokens.
+
+    ``byte_lengths_V`` is bytes of text per token id (``token_bytes``). ``source_codes`` numbers the source of every
+    sequence, (I,), or of every position, (I, T); a position's code is that of its own token, which shares a document
+    with its target. ``source_names[code]`` names it. Without codes only the total is measured.
+    """
+
+    sequences: Sequences
+    byte_lengths_V: NDArray[np.int64]
+    source_names: Sequence[str] = ()
+    source_codes: ArrayLike | None = None
+    isolate: bool = True
+    """Whether packed documents are isolated from one another, as they were in training."""
+
+
+def bits_per_byte(
+    model: PreTrainedModel,
+    heldout: Heldout,
+    *,
+    num_sequences: int | None = None,
+    seed: int = 0,
+    tokens_at_a_time: int = TOKENS_AT_A_TIME,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """The ``lm`` part of an evaluation: bits per byte and nats per token, in all and by source.
+
+    Nats per token counts every target. Bits per byte counts targets that are text, nats / ln 2 / bytes: a special
+    token has no bytes, so its nats are not in it. Intervals are over sequences.
+    """
+    total = len(heldout.sequences) if num_sequences is None else min(num_sequences, len(heldout.sequences))
+    if not total:
+        raise UserError("evaluation: the held-out set has no sequence, expected at least one; raise heldout_tokens.")
+    codes_IT = _codes(heldout, total)
+    num_sources = max(1, len(heldout.source_names))
+    sums_IS4 = np.zeros((total, num_sources, 4))
+    per_batch = max(1, tokens_at_a_time // heldout.sequences.sequence_length)
+    for start in range(0, total, per_batch):
+        indices = range(start, min(start + per_batch, total))
+        nats_BT, targets_BT = _nats(model, heldout, indices)
+        columns_BT4 = _columns(nats_BT, targets_BT, heldout.byte_lengths_V)
+        for source in range(num_sources):
+            inside_BT = np.broadcast_to(codes_IT[indices.start : indices.stop] == source, nats_BT.shape)
+            sums_IS4[indices.start : indices.stop, source] = (columns_BT4 * inside_BT[..., None]).sum(axis=1)
+        if progress:
+            progress(indices.stop, total)
+    part = _estimates(sums_IS4.sum(axis=1), seed)
+    part["by_source"] = {
+        name: _estimates(sums_IS4[:, source], seed)
+        for source, name in enumerate(heldout.source_names)
+        if sums_IS4[:, source, 3].sum() > 0
+    }
+    return part
+
+
+def _codes(heldout: Heldout, total: int) -> NDArray[np.int64]:
+    if heldout.source_codes is None:
+        return np.zeros((total, 1), dtype=np.int64)
+    codes = np.asarray(heldout.source_codes, dtype=np.int64)[:total]
+    if len(codes) < total:
+        raise ValueError(f"source_codes has {len(codes)} rows but {total} sequences are evaluated")
+    return codes.reshape(total, -1)
+
+
+def _nats(model: PreTrainedModel, heldout: Heldout, indices: range) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Nats (B, T) of every target, 0 where there is none, and the targets (B, T)."""
+    batch = heldout.sequences.batch(indices)
+    with evaluating(model):
+        on_device = batch.to(model.device)
+        counted_BT = on_device.targets_BT != IGNORE_INDEX
+        hidden_BTD = hidden_states(model, on_device, isolate=heldout.isolate)
+        logprob_N, _ = score_tokens(model, hidden_BTD[counted_BT], on_device.targets_BT[counted_BT])
+    nats_BT = np.zeros(batch.targets_BT.shape)
+    nats_BT[counted_BT.cpu().numpy()] = -logprob_N.double().cpu().numpy()
+    return nats_BT, batch.targets_BT.cpu().numpy()
+
+
+def _columns(
+    nats_BT: NDArray[np.float64], targets_BT: NDArray[np.int64], byte_lengths_V: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Per position: nats of text, bytes of text, nats of any target, 1 for any target; (B, T, 4)."""
+    counted_BT = targets_BT != IGNORE_INDEX
+    bytes_BT = np.where(counted_BT, byte_lengths_V[np.where(counted_BT, targets_BT, 0)], 0)
+    return np.stack([nats_BT * (bytes_BT > 0), bytes_BT, nats_BT, counted_BT], axis=-1).astype(np.float64)
+
+
+def _estimates(sums_I4: NDArray[np.float64], seed: int) -> dict[str, Any]:
+    bits_I = sums_I4[:, 0] / math.log(2)
+    return {
+        "bits_per_byte": ratio(bits_I, sums_I4[:, 1], seed=seed).as_dict(),
+        "nats_per_token": ratio(sums_I4[:, 2], sums_I4[:, 3], seed=seed).as_dict(),
+    }

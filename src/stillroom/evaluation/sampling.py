@@ -1,0 +1,213 @@
+"""Draws many completions of every prompt; a sample is a function of the seed, its prompt and its number alone.
+
+Letters: P prompts, n samples of each, R rows (live samples), C most new tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from stillroom.evaluation.decoding import Prefix, encode_prompts
+from stillroom.evaluation.scoring import Progress, evaluating
+
+ROWS_AT_A_TIME = 1024
+"""Samples drawn together: enough to fill the processor, few enough that their logits stay in its cache."""
+_COMPACT_BELOW = 0.85
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn from the model's distribution."""
+
+    temperature: float = 1.0
+    """The logits are divided by it; 0 takes the most likely token (greedy)."""
+    top_k: int | None = None
+    """Only the k most likely tokens."""
+    top_p: float | None = None
+    """Only the smallest set of most likely tokens that holds this much probability."""
+    min_p: float | None = None
+    """Only tokens at least this likely, relative to the most likely one."""
+
+    def __post_init__(self) -> None:
+        for name, value, inside in (
+            ("temperature", self.temperature, self.temperature >= 0),
+            ("top_k", self.top_k, self.top_k is None or self.top_k >= 1),
+            ("top_p", self.top_p, self.top_p is None or 0 < self.top_p <= 1),
+            ("min_p", self.min_p, self.min_p is None or 0 <= self.min_p <= 1),
+        ):
+            if not inside:
+                raise ValueError(f"{name} is {value}, outside its range")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Completions of one prompt, in the order of their numbers.
+
+    ``tokens[i]`` ends with the token that stopped it, where one did before the limit. ``logprobs[i]`` is the
+    log-probability in nats of the whole completion under the distribution that it was drawn from.
+    """
+
+    tokens: tuple[tuple[int, ...], ...]
+    stopped: tuple[bool, ...]
+    logprobs: tuple[float, ...]
+
+
+def sample(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    num_samples: int,
+    max_new_tokens: int,
+    settings: Sequence[Sampling],
+    stop: Collection[int],
+    seed: int,
+    rows_at_a_time: int = ROWS_AT_A_TIME,
+    progress: Progress | None = None,
+) -> list[list[Samples]]:
+    """``num_samples`` completions of every prompt for every setting: ``result[setting][prompt]``.
+
+    Prompts are encoded once for all samples and settings; a sample leaves the batch when it ends. The uniform numbers
+    behind a sample depend on the seed, the prompt's ids and the sample's number, not on the setting, the model or the
+    batch, so that settings and models are compared on common random numbers. ``rows_at_a_time`` changes the speed
+    alone (up to the rounding of the processor's matrix products).
+
+    Arguments:
+        model: Any causal model; left as it was.
+        prompts: Token ids, at least one each.
+        num_samples: n, samples of each prompt.
+        max_new_tokens: C, after which a sample is cut.
+        settings: One pass of sampling for each.
+        stop: Ids that end a sample.
+        seed: Seed of the draws.
+        rows_at_a_time: Most samples drawn together.
+        progress: Called with (samples done, samples in all).
+    """
+    results: list[list[Samples | None]] = [[None] * len(prompts) for _ in settings]
+    is_stop_V = torch.zeros(model.config.get_text_config().vocab_size, dtype=torch.bool, device=model.device)
+    is_stop_V[list(stop)] = True
+    total = len(prompts) * num_samples * len(settings)
+    done = 0
+    with evaluating(model):
+        for indices in _like_length(prompts, max(1, rows_at_a_time // num_samples)):
+            prefix = encode_prompts(model, [prompts[i] for i in indices])
+            uniform_PnC = _uniforms(seed, [prompts[i] for i in indices], num_samples, max_new_tokens)
+            for which, setting in enumerate(settings):
+                drawn = _complete(prefix, setting, uniform_PnC.to(model.device), is_stop_V)
+                for place, samples in zip(indices, drawn, strict=True):
+                    results[which][place] = samples
+                done += len(indices) * num_samples
+                if progress:
+                    progress(done, total)
+    return [[samples for samples in row if samples is not None] for row in results]
+
+
+def _like_length(prompts: Sequence[Sequence[int]], per_batch: int) -> Iterator[list[int]]:
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
+    for start in range(0, len(order), per_batch):
+        yield order[start : start + per_batch]
+
+
+def _uniforms(seed: int, prompts: Sequence[Sequence[int]], num_samples: int, length: int) -> Tensor:
+    """Uniform numbers (P, n, C) in [0, 1), fp32; each row from a generator of its own."""
+    keys = [zlib.crc32(np.asarray(prompt, dtype="<i8").tobytes()) for prompt in prompts]
+    rows = [
+        np.random.default_rng([seed, key, number]).random(length, dtype=np.float32)
+        for key in keys
+        for number in range(num_samples)
+    ]
+    return torch.from_numpy(np.stack(rows)).view(len(prompts), num_samples, length)
+
+
+def probabilities(logits_RV: Tensor, setting: Sampling) -> Tensor:
+    """The distribution (R, V), fp32, that a setting draws from.
+
+    Temperature first, then top-k, top-p and min-p, each on what the one before has left, as transformers does. A tie
+    at the border of top-k is kept whole.
+    """
+    if setting.temperature == 0:
+        first_R = logits_RV.argmax(dim=-1, keepdim=True)
+        return torch.zeros_like(logits_RV, dtype=torch.float32).scatter_(-1, first_R, 1.0)
+    probs_RV = (logits_RV.float() / setting.temperature).softmax(dim=-1)
+    if setting.top_k is not None and setting.top_k < probs_RV.shape[-1]:
+        least_R1 = probs_RV.topk(setting.top_k, dim=-1).values[:, -1:]
+        probs_RV = _renormalised(probs_RV, probs_RV >= least_R1)
+    if setting.top_p is not None and setting.top_p < 1:
+        sorted_RV, order_RV = probs_RV.sort(dim=-1, descending=True, stable=True)
+        kept_RV = sorted_RV.cumsum(dim=-1) - sorted_RV < setting.top_p
+        probs_RV = _renormalised(probs_RV, torch.zeros_like(kept_RV).scatter_(-1, order_RV, kept_RV))
+    if setting.min_p:
+        probs_RV = _renormalised(probs_RV, probs_RV >= setting.min_p * probs_RV.amax(dim=-1, keepdim=True))
+    return probs_RV
+
+
+def _renormalised(probs_RV: Tensor, kept_RV: Tensor) -> Tensor:
+    kept_probs_RV = torch.where(kept_RV, probs_RV, 0.0)
+    return kept_probs_RV / kept_probs_RV.sum(dim=-1, keepdim=True)
+
+
+def draw(probs_RV: Tensor, uniform_RU: Tensor) -> Tensor:
+    """Token ids (R, U) by the inverse of the cumulative distribution: U draws from each of R distributions."""
+    cumulative_RV = probs_RV.cumsum(dim=-1)
+    total_R1 = cumulative_RV[:, -1:]
+    # Rounding may take u·total up to total itself, beyond the last token that can be drawn.
+    threshold_RU = torch.minimum(uniform_RU * total_R1, torch.nextafter(total_R1, torch.zeros_like(total_R1)))
+    return torch.searchsorted(cumulative_RV, threshold_RU.contiguous(), right=True)
+
+
+def _complete(prefix: Prefix, setting: Sampling, uniform_PnC: Tensor, is_stop_V: Tensor) -> list[Samples]:
+    """Samples of every prompt of a batch, for one setting."""
+    num_prompts, num_samples, capacity = uniform_PnC.shape
+    uniform_RC = uniform_PnC.flatten(0, 1)
+    written_RC = torch.full(uniform_RC.shape, -1, dtype=torch.int64, device=uniform_RC.device)
+    first_PV = probabilities(prefix.logits_PV, setting)
+    first_Pn = draw(first_PV, uniform_PnC[:, :, 0])
+    tokens_R = first_Pn.flatten()
+    logprob_R = first_PV.gather(1, first_Pn).flatten().double().log()
+    written_RC[:, 0] = tokens_R
+    live_R = ~is_stop_V[tokens_R]
+    rows = prefix.rows(num_samples, capacity)
+    place_R = torch.arange(len(tokens_R), device=tokens_R.device)  # of the engine's rows among all
+    for step in range(1, capacity):
+        num_live = int(live_R.sum())
+        if not num_live:
+            break
+        if num_live < _COMPACT_BELOW * len(live_R):
+            kept = live_R.nonzero()[:, 0]
+            rows.keep(kept)
+            place_R, tokens_R, live_R = place_R[kept], tokens_R[kept], live_R[kept]
+        probs_RV = probabilities(rows.step(tokens_R), setting)
+        tokens_R = draw(probs_RV, uniform_RC[place_R, step, None])[:, 0]
+        written_RC[place_R[live_R], step] = tokens_R[live_R]
+        gained_R = probs_RV.gather(1, tokens_R[:, None])[:, 0].double().log()
+        logprob_R[place_R[live_R]] += gained_R[live_R]
+        live_R = live_R & ~is_stop_V[tokens_R]
+    return _collect(written_RC, logprob_R, is_stop_V, num_prompts, num_samples)
+
+
+def _collect(
+    written_RC: Tensor, logprob_R: Tensor, is_stop_V: Tensor, num_prompts: int, num_samples: int
+) -> list[Samples]:
+    lengths_R = (written_RC >= 0).sum(dim=1)
+    stopped_R = is_stop_V[written_RC.gather(1, lengths_R[:, None] - 1)[:, 0]].tolist()
+    lengths: list[int] = lengths_R.tolist()
+    written: NDArray[np.int64] = written_RC.cpu().numpy()
+    logprobs: list[float] = logprob_R.tolist()
+    collected = []
+    for prompt in range(num_prompts):
+        own = range(prompt * num_samples, (prompt + 1) * num_samples)
+        collected.append(
+            Samples(
+                tuple(tuple(int(i) for i in written[row, : lengths[row]]) for row in own),
+                tuple(stopped_R[row] for row in own),
+                tuple(logprobs[row] for row in own),
+            )
+        )
+    return collected

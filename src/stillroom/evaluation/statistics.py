@@ -1,0 +1,86 @@
+"""Means and ratios with 95 % bootstrap intervals over independent items.
+
+Letters: I items, R resamples. Imports types only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stillroom.types import Estimate, UserError
+
+RESAMPLES = 2000
+_COUNTS_AT_A_TIME = 1 << 22
+
+
+def ratio(numerators: ArrayLike, denominators: ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
+    """Sum of the numerators over the sum of the denominators, with the interval from resampling items.
+
+    An item is the unit that is independent of the others: a sequence, a document, a problem. The interval is the
+    percentile bootstrap (Efron 1979): items are drawn with replacement, and the ratio of sums is taken anew. Items
+    with denominator 0 carry no evidence and are left out of ``num``.
+
+    Arguments:
+        numerators: (I,) for example nats per sequence.
+        denominators: (I,) for example tokens per sequence; not negative.
+        seed: Seed of the resampling; the same items and seed give the same interval.
+        resamples: How many times the items are drawn anew.
+    """
+    top_I, bottom_I = _items(numerators, denominators)
+    value = float(top_I.sum() / bottom_I.sum())
+    low, high = np.quantile(_resampled_ratios(top_I, bottom_I, seed, resamples), (0.025, 0.975))
+    return Estimate(value, float(low), float(high), len(top_I))
+
+
+def mean(values: ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
+    """The mean of one number per item, with its interval (see ``ratio``)."""
+    values_I = np.asarray(values, dtype=np.float64)
+    return ratio(values_I, np.ones_like(values_I), seed=seed, resamples=resamples)
+
+
+def paired_difference(
+    first: ArrayLike, second: ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES
+) -> tuple[Estimate, float]:
+    """Mean of ``first - second`` over the same items, and the two-sided p-value that it is 0.
+
+    The p-value is of the sign-flip permutation test: under the null hypothesis each item's difference is as likely to
+    have the other sign. One is added to both counts so that it is never 0 (Phipson and Smyth 2010).
+    """
+    first_I, second_I = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if first_I.shape != second_I.shape:
+        raise ValueError(f"paired values must have one shape, found {first_I.shape} and {second_I.shape}")
+    difference_I = first_I - second_I
+    estimate = mean(difference_I, seed=seed, resamples=resamples)
+    rng = np.random.default_rng([seed, 1])
+    per_chunk = max(1, _COUNTS_AT_A_TIME // len(difference_I))
+    as_extreme = 0
+    for start in range(0, resamples, per_chunk):
+        signs_RI = rng.integers(0, 2, size=(min(per_chunk, resamples - start), len(difference_I))) * 2 - 1
+        flipped_R = signs_RI @ difference_I / len(difference_I)
+        as_extreme += int((np.abs(flipped_R) >= abs(estimate.value) * (1 - 1e-12)).sum())
+    return estimate, (as_extreme + 1) / (resamples + 1)
+
+
+def _items(numerators: ArrayLike, denominators: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    top_I, bottom_I = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
+    if top_I.shape != bottom_I.shape or top_I.ndim != 1:
+        raise ValueError(f"one numerator and one denominator per item, found {top_I.shape} and {bottom_I.shape}")
+    counted_I = bottom_I > 0
+    if not counted_I.any():
+        raise UserError("evaluation: no item is left to measure, expected at least one; ask for more items.")
+    return top_I[counted_I], bottom_I[counted_I]
+
+
+def _resampled_ratios(
+    top_I: NDArray[np.float64], bottom_I: NDArray[np.float64], seed: int, resamples: int
+) -> NDArray[np.float64]:
+    num_items = len(top_I)
+    rng = np.random.default_rng(seed)
+    uniform_I = np.full(num_items, 1.0 / num_items)
+    per_chunk = max(1, _COUNTS_AT_A_TIME // num_items)
+    ratios: list[NDArray[np.float64]] = []
+    for start in range(0, resamples, per_chunk):
+        counts_RI = rng.multinomial(num_items, uniform_I, size=min(per_chunk, resamples - start))
+        ratios.append((counts_RI @ top_I) / (counts_RI @ bottom_I))
+    return np.concatenate(ratios)
