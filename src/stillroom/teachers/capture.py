@@ -1,0 +1,150 @@
+"""From a teacher's scores to rows of labels: what is read of each position, and how little leaves the device.
+
+Letters: B sequences, T positions, N = B·T, n positions of a chunk, V vocabulary, D width, K kept ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
+
+from stillroom.config import LabelsConfig
+from stillroom.models import hidden_states, precision, unembedding
+from stillroom.teachers.rows import NO_GOLD, Rows, join
+from stillroom.teachers.sampling import counted, systematic
+from stillroom.types import Batch
+
+HEAD_CHUNK = 256
+"""Positions whose scores over the vocabulary exist at one time: a matrix product that keeps the processor busy."""
+READ_CHUNK = 32
+"""Positions whose scores are read at one time on a CPU, so that the passes over them stay in its cache."""
+
+
+class Scores(Protocol):
+    """Anything that scores the next token at every position of a batch."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the scores are made."""
+        ...
+
+    def chunks(self, batch: Batch) -> Iterator[Tensor]:
+        """Unnormalised log-probabilities (n, V), float32, of consecutive positions in order; sum of n = B·T."""
+        ...
+
+
+@dataclass(frozen=True)
+class ModelScores:
+    """Scores of a causal language model, its head applied chunk by chunk.
+
+    Rows of the unembedding from ``vocab_size`` on (padding that no token of the tokenizer owns) are left out. With
+    ``isolate`` packed documents do not see each other, exactly as for a student.
+    """
+
+    model: PreTrainedModel
+    vocab_size: int
+    isolate: bool = True
+    precision: str = "auto"
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the unembedding."""
+        return unembedding(self.model)[0].device
+
+    @torch.no_grad()
+    def chunks(self, batch: Batch) -> Iterator[Tensor]:
+        """See ``Scores``."""
+        with precision(self.precision, self.device):
+            hidden_BTD = hidden_states(self.model, batch.to(self.device), self.isolate)
+            weight_VD, bias_V = head(self.model, self.vocab_size)
+            dtype = torch.get_autocast_dtype(self.device.type) if torch.is_autocast_enabled(self.device.type) else None
+            weight_VD = weight_VD if dtype is None else weight_VD.to(dtype)  # once, not at every chunk
+        for hidden_nD in hidden_BTD.flatten(0, 1).split(HEAD_CHUNK):
+            scores_nV = (hidden_nD.to(weight_VD.dtype) @ weight_VD.T).float()
+            yield scores_nV if bias_V is None else scores_nV + bias_V.float()
+
+
+def head(model: PreTrainedModel, vocab_size: int) -> tuple[Tensor, Tensor | None]:
+    """The unembedding's first ``vocab_size`` rows (V, D) and bias, gathered where the model is sharded."""
+    weight_VD, bias_V = unembedding(model)
+    return _whole(weight_VD)[:vocab_size], None if bias_V is None else _whole(bias_V)[:vocab_size]
+
+
+def _whole(parameter: Tensor) -> Tensor:
+    return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+
+
+def capture(scores: Scores, batch: Batch, offset_N: np.ndarray, config: LabelsConfig) -> Rows:
+    """Labels of every position of a batch, read at ``config.temperature``.
+
+    Arguments: ``offset_N`` float64 in [0, 1), the sampling offset of each position (sampled codec only).
+    """
+    targets_N = batch.targets_BT.flatten().to(scores.device)
+    offset = torch.from_numpy(offset_N).to(scores.device)
+    pieces, start = [], 0
+    for scores_nV in scores.chunks(batch):
+        step = READ_CHUNK if scores_nV.device.type == "cpu" else len(scores_nV)
+        for part_nV in scores_nV.split(step):
+            here = slice(start, start + len(part_nV))
+            pieces.append(read_rows(part_nV, targets_N[here], offset[here], config))
+            start += len(part_nV)
+    return join(pieces)
+
+
+def read_rows(scores_nV: Tensor, targets_n: Tensor, offset_n: Tensor, config: LabelsConfig) -> Rows:
+    """Labels of a chunk of positions; only the kept ids and four numbers per position leave the device.
+
+    ``scores_nV`` is overwritten.
+    """
+    if config.temperature != 1.0:
+        scores_nV /= config.temperature
+    shifted_nV = scores_nV.sub_(scores_nV.amax(-1, keepdim=True))
+    mass_nV = shifted_nV.exp()
+    total_n = mass_nV.sum(-1)
+    log_total_n = total_n.log()
+    entropy_n = (log_total_n - torch.linalg.vecdot(mass_nV, shifted_nV) / total_n).clamp(min=0.0)
+    has_gold_n = targets_n >= 0
+    gold_n1 = shifted_nV.gather(1, targets_n.clamp(min=0)[:, None])
+    rank_n = torch.where(has_gold_n, (shifted_nV > gold_n1).sum(-1), NO_GOLD)
+    gold_logprob_n = torch.where(has_gold_n, gold_n1.squeeze(1) - log_total_n, 0.0).clamp(max=0.0)
+    if config.codec == "sampled":
+        ids_E, values_E, num_n = counted(systematic(mass_nV, offset_n, config.num_samples))
+        values, tail = _host(values_E, np.uint8), None
+    else:
+        ids_E, probability_E, num_n, tail_n = _largest(shifted_nV, log_total_n, config)
+        values, tail = _host(probability_E, np.float32), _host(tail_n, np.float32)
+    return Rows(
+        num_N=_host(num_n, np.uint16),
+        ids_E=_host(ids_E, np.int32),
+        values_E=values,
+        entropy_N=_host(entropy_n, np.float32),
+        gold_logprob_N=_host(gold_logprob_n, np.float32),
+        gold_rank_N=_host(rank_n, np.int32),
+        tail_N=tail,
+    )
+
+
+def _host(values: Tensor, kind: type) -> np.ndarray:
+    return values.cpu().numpy().astype(kind)
+
+
+def _largest(shifted_nV: Tensor, log_total_n: Tensor, config: LabelsConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The k likeliest ids (E,), their probabilities (E,), how many per row (n,) and the mass outside them (n,).
+
+    ``top-p`` then keeps the shortest beginning of each row whose mass reaches p (2410.16215: p first in meaning, k as
+    the limit).
+    """
+    top = shifted_nV.topk(min(config.k, shifted_nV.shape[1]), dim=-1)
+    probability_nk = (top.values - log_total_n[:, None]).exp()
+    kept_nk = torch.ones_like(probability_nk, dtype=torch.bool)
+    if config.codec == "top-p":
+        kept_nk = probability_nk.double().cumsum(-1) - probability_nk < config.p
+    tail_n = (1.0 - (probability_nk.double() * kept_nk).sum(-1)).clamp(min=0.0)
+    return top.indices[kept_nk], probability_nk[kept_nk], kept_nk.sum(-1), tail_n

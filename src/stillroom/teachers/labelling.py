@@ -1,0 +1,271 @@
+"""Runs a teacher over a corpus and writes its labels: resumable, atomic, by any number of ranks that never talk.
+
+A store is a folder: ``plan.json`` (what is asked for), ``codebook.bin`` (fitted to a first sample), ``shards/``, and,
+once every shard is there, ``index.bin`` and ``manifest.json``. A file exists only when it is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stillroom.config import LabelsConfig
+from stillroom.files import disk_errors, write_bytes, write_text
+from stillroom.models import precision_name
+from stillroom.teachers import manifest as manifests
+from stillroom.teachers.capture import ModelScores, Scores, capture
+from stillroom.teachers.codec import Codec
+from stillroom.teachers.indexing import write_index
+from stillroom.teachers.layout import (
+    SCHEMA,
+    Damaged,
+    ShardTable,
+    checksum,
+    key_halves,
+    pack_shard,
+    read_table,
+    record_keys,
+)
+from stillroom.teachers.manifest import Manifest, Plan
+from stillroom.teachers.rows import Rows, join
+from stillroom.teachers.sampling import offsets
+from stillroom.types import Sequences, UserError
+
+FORWARD_TOKENS = 4096
+"""Tokens per forward pass of the teacher. Part of the plan: a matrix product of another size may round otherwise."""
+SAMPLE_TOKENS = 32_768
+"""Tokens that the codebook is fitted to."""
+Progress = Callable[[int, int], None]
+
+
+class Labeller:
+    """One store being made: what every rank does, step by step."""
+
+    def __init__(self, scores: Scores, sequences: Sequences, plan: Plan, folder: Path):
+        self.scores, self.sequences, self.plan, self.folder = scores, sequences, plan, folder
+        self.config = plan.config
+        self._sample: dict[int, tuple[np.ndarray, np.ndarray, Rows]] = {}
+
+    def prepare(self) -> None:
+        """Writes the plan, or refuses a folder that holds another one."""
+        path = self.folder / "plan.json"
+        if self.folder.exists() and not path.exists() and any(self.folder.iterdir()):
+            raise UserError(f"{self.folder}: holds files that are no label store; give an empty or new folder.")
+        if path.exists():
+            found = manifests.from_text(path.read_bytes(), Plan, str(path))
+            manifests.refuse_difference(found, self.plan, str(self.folder))
+            return
+        write_text(path, manifests.to_text(self.plan))
+
+    @cached_property
+    def codec(self) -> Codec:
+        """The codec with the store's codebook; fitted and written by whichever rank comes first."""
+        path = self.folder / "codebook.bin"
+        if not path.exists():
+            batches = range(min(self._num_batches(0), max(1, SAMPLE_TOKENS // self._batch_tokens)))
+            for number in batches:
+                self._sample[number] = self._capture(self._batch_range(0, number))
+            rows = join([rows for _, _, rows in self._sample.values()])
+            codec = Codec.train(self.config, self.plan.vocab_size, rows)
+            _write_first(path, _with_check(codec.to_bytes()))
+        return Codec.from_bytes(read_codebook(path), self.config)
+
+    @property
+    def _batch_tokens(self) -> int:
+        return self.plan.forward_sequences * self.plan.sequence_length
+
+    def _num_batches(self, shard: int) -> int:
+        return -(-len(self.plan.shard_range(shard)) // self.plan.forward_sequences)
+
+    def _batch_range(self, shard: int, number: int) -> range:
+        size = self.plan.forward_sequences
+        return self.plan.shard_range(shard)[number * size : (number + 1) * size]
+
+    def _capture(self, numbers: range) -> tuple[np.ndarray, np.ndarray, Rows]:
+        """Keys, tokens and labels of some sequences."""
+        batch = self.sequences.batch(list(numbers))
+        tokens_BT = batch.tokens_BT.cpu().numpy()
+        if tokens_BT.max() >= self.plan.vocab_size:
+            raise UserError(
+                f"corpus: token id {tokens_BT.max()} found but the tokenizer has {self.plan.vocab_size} tokens; "
+                "use the teacher's tokenizer."
+            )
+        keys_B = record_keys(tokens_BT)
+        offset_N = offsets(key_halves(keys_B), self.plan.sequence_length, self.config.seed)
+        return keys_B, tokens_BT, capture(self.scores, batch, offset_N, self.config)
+
+    def shard_path(self, shard: int) -> Path:
+        """Where a shard lies."""
+        return self.folder / shard_name(shard)
+
+    def is_complete(self, shard: int) -> bool:
+        """Whether a shard is there and whole, its records aside (they carry checksums of their own)."""
+        path = self.shard_path(shard)
+        if not path.exists():
+            return False
+        try:
+            read_table(path.read_bytes(), str(path), checksum(self.codec.to_bytes()))
+        except Damaged:
+            return False
+        return True
+
+    def label_shard(self, shard: int, progress: Callable[[int], None]) -> None:
+        """Labels the sequences of a shard and writes it."""
+        codec, keys, payloads = self.codec, [], []
+        for number in range(self._num_batches(shard)):
+            ready = self._sample.pop(number, None) if shard == 0 else None
+            keys_B, tokens_BT, rows = ready or self._capture(self._batch_range(shard, number))
+            pieces = rows.split(self.plan.sequence_length)
+            payloads += [codec.encode(tokens_T, piece) for tokens_T, piece in zip(tokens_BT, pieces, strict=True)]
+            keys.append(keys_B)
+            progress(tokens_BT.size)
+        data = pack_shard(np.concatenate(keys), payloads, self.plan.sequence_length, checksum(codec.to_bytes()))
+        with contextlib.suppress(FileNotFoundError):  # another writer finished the same shard and tidied up
+            write_bytes(self.shard_path(shard), data)
+
+    def finish(self) -> Manifest | None:
+        """Writes index and manifest when every shard is there; None when some are still missing."""
+        shards = range(self.plan.num_shards)
+        if not all(self.shard_path(shard).exists() for shard in shards):
+            return None
+        num_records = write_index(self.folder / "index.bin", self._tables, self.plan.num_sequences)
+        manifest = self._manifest(num_records)
+        write_text(self.folder / "manifest.json", manifests.to_text(manifest))
+        self._tidy()
+        return manifest
+
+    def _tables(self) -> Iterator[tuple[int, ShardTable]]:
+        for shard in range(self.plan.num_shards):
+            path = self.shard_path(shard)
+            yield shard, read_table(path.read_bytes(), str(path), checksum(self.codec.to_bytes()))
+
+    def _manifest(self, num_records: int) -> Manifest:
+        names = [shard_name(shard) for shard in range(self.plan.num_shards)] + ["codebook.bin", "index.bin"]
+        return Manifest(
+            **asdict(self.plan),
+            num_records=num_records,
+            num_tokens=self.plan.num_sequences * self.plan.sequence_length,
+            num_entries=0,
+            num_bytes=sum((self.folder / name).stat().st_size for name in names),
+            teacher_entropy_nats=0.0,
+            teacher_ce_nats=0.0,
+        )
+
+    def _tidy(self) -> None:
+        """Removes what killed writers left aside; every file that such leavings would have become is complete."""
+        for leaving in (*self.folder.glob(".*"), *self.folder.glob("shards/.*")):
+            if leaving.is_file():
+                leaving.unlink(missing_ok=True)
+
+
+def shard_name(shard: int) -> str:
+    """Path of a shard inside the store."""
+    return f"shards/{shard:08d}.bin"
+
+
+def read_codebook(path: Path) -> bytes:
+    """The codebook without its checksum; raises ``Damaged`` when that does not hold."""
+    data = path.read_bytes()
+    if checksum(data[:-8]) != data[-8:]:
+        raise Damaged(f"{path}: is damaged (it does not match its checksum); label into a new folder.")
+    return data[:-8]
+
+
+def _with_check(data: bytes) -> bytes:
+    return data + checksum(data)
+
+
+def _write_first(path: Path, data: bytes) -> None:
+    """Writes a file unless it is there already: of several writers the first one's file is everyone's."""
+    with disk_errors(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(name, 0o644)
+            with contextlib.suppress(FileExistsError):
+                os.link(name, path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+
+def make_plan(
+    scores: Scores,
+    sequences: Sequences,
+    config: LabelsConfig,
+    identity: dict[str, Any],
+    *,
+    isolate: bool,
+    precision: str,
+) -> Plan:
+    """The plan of a store that holds labels of all ``sequences``."""
+    manifests.check_identity(identity)
+    return Plan(
+        schema=SCHEMA,
+        identity={name: identity[name] for name in manifests.IDENTITY},
+        labels=config.canonical(),
+        num_sequences=len(sequences),
+        sequence_length=sequences.sequence_length,
+        isolate_documents=isolate,
+        precision=precision_name(precision, scores.device),
+        forward_sequences=max(1, FORWARD_TOKENS // sequences.sequence_length),
+    )
+
+
+def label_part(
+    teacher: Any,
+    sequences: Sequences,
+    config: LabelsConfig,
+    folder: Path,
+    *,
+    identity: dict[str, Any],
+    rank: int = 0,
+    world_size: int = 1,
+    isolate: bool = True,
+    precision: str = "auto",
+    progress: Progress | None = None,
+) -> Manifest | None:
+    """Labels the shards of one rank (every ``world_size``-th) and finishes the store if all are there.
+
+    Returns the manifest, or None where other ranks still have shards to write. ``teacher`` is a causal language model,
+    or anything that gives ``Scores``. ``progress`` hears (tokens done, tokens to do) of this rank.
+    """
+    manifests.check_identity(identity)
+    is_scores = hasattr(teacher, "chunks")
+    scores = teacher if is_scores else ModelScores(teacher.eval(), int(identity["vocab_size"]), isolate, precision)
+    plan = make_plan(scores, sequences, config, identity, isolate=isolate, precision=precision)
+    labeller = Labeller(scores, sequences, plan, folder)
+    labeller.prepare()
+    shards = range(rank, plan.num_shards, world_size)
+    total = sum(len(plan.shard_range(shard)) for shard in shards) * plan.sequence_length
+    done = 0
+
+    def advance(tokens: int) -> None:
+        nonlocal done
+        done += tokens
+        if progress is not None:
+            progress(done, total)
+
+    for shard in shards:
+        if labeller.is_complete(shard):
+            advance(len(plan.shard_range(shard)) * plan.sequence_length)
+        else:
+            labeller.label_shard(shard, advance)
+    return labeller.finish()
+
+
+def label(teacher: Any, sequences: Sequences, config: LabelsConfig, folder: Path, **options: Any) -> Manifest:
+    """Labels all sequences into a store in this process and returns its manifest; see ``label_part``."""
+    manifest = label_part(teacher, sequences, config, folder, **options)
+    assert manifest is not None, "one process labels every shard"
+    return manifest

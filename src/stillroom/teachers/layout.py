@@ -1,0 +1,176 @@
+"""The bytes of shards and of the index: where everything lies, and how damage is noticed.
+
+The specification is ``docs/design/label-store.md``; integers are little-endian. Imports numpy and xxhash only.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+from stillroom.types import UserError
+
+SCHEMA = 1
+"""Version of the format; a reader refuses a store of a later one."""
+SHARD_MAGIC = b"STILLSHD"
+INDEX_MAGIC = b"STILLIDX"
+CHECK_BYTES = 8
+_SHARD_HEADER = struct.Struct("<8sIIIIQ")  # magic, schema, records, T, reserved, codebook hash
+_INDEX_HEADER = struct.Struct("<8sIIQ")  # magic, schema, reserved, records
+TABLE = np.dtype([("key", "V16"), ("length", "<u4")])
+"""One record of a shard: its key and the bytes that it takes, checksum included."""
+COLUMNS = (("high", ">u8"), ("low", ">u8"), ("shard", "<u4"), ("length", "<u4"), ("offset", "<u8"))
+"""Columns of the index, each contiguous over all records, sorted by key."""
+
+
+class Damaged(UserError):
+    """A file of the store does not hold what was written to it."""
+
+
+def checksum(*parts: bytes | memoryview) -> bytes:
+    """The 8-byte xxh3 hash of some bytes."""
+    state = xxhash.xxh3_64()
+    for part in parts:
+        state.update(part)
+    return state.digest()
+
+
+def record_keys(tokens_BT: np.ndarray) -> np.ndarray:
+    """Keys (B,) of 16 bytes: xxh3_128 of each sequence's ids as little-endian int32."""
+    rows_BT = np.ascontiguousarray(tokens_BT, dtype="<i4")
+    return np.array([xxhash.xxh3_128_digest(row) for row in rows_BT], dtype="S16").view("V16")
+
+
+def key_halves(keys_B: np.ndarray) -> np.ndarray:
+    """Keys as two native uint64 (B, 2), big-endian halves first to last, so that they sort like the bytes."""
+    return np.ascontiguousarray(keys_B).view(">u8").reshape(-1, 2).astype(np.uint64)
+
+
+@dataclass(frozen=True)
+class ShardTable:
+    """What a shard says of itself: record keys, and where in the file each record lies."""
+
+    keys: np.ndarray  # V16 (R,)
+    offsets: np.ndarray  # uint64 (R,)
+    lengths: np.ndarray  # uint32 (R,)
+
+
+def pack_shard(keys: np.ndarray, payloads: Sequence[bytes], sequence_length: int, codebook: bytes) -> bytes:
+    """The bytes of a shard; every record carries a checksum of its key and payload."""
+    header = _SHARD_HEADER.pack(
+        SHARD_MAGIC, SCHEMA, len(payloads), sequence_length, 0, int.from_bytes(codebook, "little")
+    )
+    records = [payload + checksum(key.tobytes(), payload) for key, payload in zip(keys, payloads, strict=True)]
+    table = np.empty(len(records), TABLE)
+    table["key"] = keys
+    table["length"] = [len(record) for record in records]
+    return b"".join((header, *records, table.tobytes(), checksum(header, table.tobytes())))
+
+
+def read_table(data: memoryview | bytes, name: str, codebook: bytes | None = None) -> ShardTable:
+    """The table of a shard from its bytes; raises ``Damaged`` when anything but a record is not as written."""
+    if len(data) < _SHARD_HEADER.size + CHECK_BYTES or bytes(data[:8]) != SHARD_MAGIC:
+        raise damaged(name, "it does not begin like a shard")
+    _, schema, num_records, _, _, book = _SHARD_HEADER.unpack(data[: _SHARD_HEADER.size])
+    start = len(data) - CHECK_BYTES - num_records * TABLE.itemsize
+    if start < _SHARD_HEADER.size:
+        raise damaged(name, "it is shorter than its table")
+    raw = bytes(data[start:-CHECK_BYTES])
+    if checksum(bytes(data[: _SHARD_HEADER.size]), raw) != bytes(data[-CHECK_BYTES:]):
+        raise damaged(name, "its table does not match its checksum")
+    check_schema(schema, name)
+    if codebook is not None and book != int.from_bytes(codebook, "little"):
+        raise UserError(
+            f"{name}: was written with another codebook than the store's; delete this shard and label again."
+        )
+    table = np.frombuffer(raw, TABLE)
+    ends = _SHARD_HEADER.size + np.cumsum(table["length"], dtype=np.uint64)
+    if len(ends) and int(ends[-1]) != start:
+        raise damaged(name, "its records do not fill it")
+    return ShardTable(keys=np.ascontiguousarray(table["key"]), offsets=ends - table["length"], lengths=table["length"])
+
+
+def open_record(record: bytes | memoryview, key: bytes, name: str) -> memoryview:
+    """The payload of a record whose checksum holds; raises ``Damaged`` otherwise."""
+    view = memoryview(record)
+    payload = view[:-CHECK_BYTES]
+    if len(view) < CHECK_BYTES or checksum(key, payload) != bytes(view[-CHECK_BYTES:]):
+        raise damaged(name, f"the record of sequence {key.hex()[:12]} does not match its checksum")
+    return payload
+
+
+def damaged(name: str, what: str) -> Damaged:
+    """The error of a damaged file: what is wrong with it and what mends it."""
+    return Damaged(f"{name}: is damaged ({what}); delete this file and run the label command again to make it anew.")
+
+
+def check_schema(schema: int, name: str) -> None:
+    """Refuses a file of a later version of the format."""
+    if schema > SCHEMA:
+        raise UserError(
+            f"{name}: has schema {schema}, this version reads up to {SCHEMA}; upgrade stillroom to read it."
+        )
+
+
+class Index:
+    """All records of a store, sorted by key and memory-mapped: finds where a sequence lies."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        size = path.stat().st_size
+        if size < _INDEX_HEADER.size + CHECK_BYTES:
+            raise damaged(str(path), "it is too short")
+        self._bytes = np.memmap(path, np.uint8, mode="r")
+        magic, schema, _, count = _INDEX_HEADER.unpack(self._bytes[: _INDEX_HEADER.size].tobytes())
+        if magic != INDEX_MAGIC or size != index_size(count):
+            raise damaged(str(path), "its size does not fit what it says it holds")
+        check_schema(schema, str(path))
+        self.columns: dict[str, np.ndarray] = {}
+        start = _INDEX_HEADER.size
+        for name, kind in COLUMNS:
+            end = start + count * np.dtype(kind).itemsize
+            self.columns[name] = self._bytes[start:end].view(kind)
+            start = end
+
+    def __len__(self) -> int:
+        """How many records there are."""
+        return len(self.columns["high"])
+
+    def find(self, keys_B: np.ndarray) -> np.ndarray:
+        """Row (B,) of each key in the index, -1 where it has none."""
+        halves_B2 = key_halves(keys_B)
+        high, low = self.columns["high"], self.columns["low"]
+        rows_B = np.searchsorted(high, halves_B2[:, 0].astype(high.dtype))
+        found_B = np.full(len(keys_B), -1, np.int64)
+        for place, (row, (upper, lower)) in enumerate(zip(rows_B.tolist(), halves_B2.tolist(), strict=True)):
+            while row < len(high) and high[row] == upper:  # one turn, unless 64 bits collide
+                if low[row] == lower:
+                    found_B[place] = row
+                    break
+                row += 1
+        return found_B
+
+    def keys(self, rows: np.ndarray | slice) -> np.ndarray:
+        """Keys (V16) of some rows."""
+        halves = np.stack([self.columns["high"][rows], self.columns["low"][rows]], axis=-1)
+        return np.ascontiguousarray(halves).view("V16").reshape(-1)
+
+    def verify(self) -> None:
+        """Reads the whole file and raises ``Damaged`` unless its checksum holds."""
+        if checksum(self._bytes[:-CHECK_BYTES].data) != self._bytes[-CHECK_BYTES:].tobytes():
+            raise damaged(str(self.path), "it does not match its checksum")
+
+
+def index_size(count: int) -> int:
+    """Bytes of an index of ``count`` records."""
+    return _INDEX_HEADER.size + count * sum(np.dtype(kind).itemsize for _, kind in COLUMNS) + CHECK_BYTES
+
+
+def index_header(count: int) -> bytes:
+    """The first bytes of an index of ``count`` records."""
+    return _INDEX_HEADER.pack(INDEX_MAGIC, SCHEMA, 0, count)

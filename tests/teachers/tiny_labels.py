@@ -1,0 +1,47 @@
+"""A tiny corpus, and how the tests label it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from stillroom.config import LabelsConfig
+from stillroom.teachers import Manifest, label
+from stillroom.types import IGNORE_INDEX, Batch
+
+VOCAB = 300
+LENGTH = 32
+IDENTITY: dict[str, str | int] = {"teacher": "t0", "tokenizer": "k0", "vocab_size": VOCAB, "corpus": "c0"}
+
+
+@dataclass(frozen=True)
+class TinySequences:
+    """Random packed documents: id 0 begins one, id 1 ends one."""
+
+    count: int = 24
+    sequence_length: int = LENGTH
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        tokens_BT = torch.stack([self._one(int(index)) for index in indices])
+        document_BT = ((tokens_BT == 0).cumsum(1) - (tokens_BT[:, :1] == 0).long()).int()
+        targets_BT = torch.full_like(tokens_BT, IGNORE_INDEX)
+        same = document_BT[:, 1:] == document_BT[:, :-1]
+        targets_BT[:, :-1] = torch.where(same, tokens_BT[:, 1:], IGNORE_INDEX)
+        return Batch(tokens_BT=tokens_BT, targets_BT=targets_BT, document_BT=document_BT)
+
+    def _one(self, index: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(1000 * self.seed + index)
+        return torch.randint(0, 60, (self.sequence_length,), generator=generator)
+
+
+def make(teacher: torch.nn.Module, corpus: TinySequences, folder: Path, **fields: object) -> Manifest:
+    """Labels the corpus into a folder, eight sequences per shard."""
+    config = LabelsConfig.model_validate({"shard_sequences": 8, "num_samples": 50, **fields})
+    return label(teacher, corpus, config, folder, identity=IDENTITY, precision="fp32")
