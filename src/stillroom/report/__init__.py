@@ -1,1 +1,9 @@
-"""TODO."""
+"""One self-contained HTML page, and a table for the terminal, from what a run folder holds.
+
+Reads nothing but the files of run folders; imports no torch.
+"""
+
+from stillroom.report.page import build_report, compare_report
+from stillroom.report.tables import summary_table
+
+__all__ = ["build_report", "compare_report", "summary_table"]

@@ -1,0 +1,84 @@
+"""Bars from zero with their intervals, and the figure of in-context learning."""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+
+from stillroom.report.figures import captions
+from stillroom.report.figures.base import Figure, Panel, Table, missing_models, panel_width, span, with_interval
+from stillroom.report.figures.scales import Scale, linear
+from stillroom.report.figures.svg import Frame, drawing, join, line, marker, tag, text, ticks, whisker
+from stillroom.report.measures import COPY_ACCURACY, FOLLOWS_CONTEXT, ICL_SCORE, LOG_ODDS, Measure, measured
+from stillroom.report.numbers import fixed, interval
+from stillroom.report.view import Entry, View
+from stillroom.types import Estimate
+
+ROW = 38.0
+"""Height of a bar with the words above it."""
+TOP = 6.0
+
+
+def bars(measure: Measure, rows: list[tuple[Entry, Estimate]], width: float, chance: float | None = None) -> Markup:
+    """A bar from zero for each model, its name and value above it and its 95 % interval across its end."""
+    ends = [end for _, est in rows for end in (est.low, est.high, est.value)]
+    scale = linear([*ends, *([] if chance is None else [chance])], include=0.0)
+    height = TOP + ROW * len(rows) + 46
+    frame = Frame(width, height, scale, Scale(0, 1), left=8, right=12, top=TOP)
+    parts = [line(frame.px(value), TOP, frame.px(value), frame.floor, "grid") for value, _ in ticks(scale)]
+    parts += [text(frame.px(value), frame.floor + 17, words, "middle", "tick") for value, words in ticks(scale)]
+    parts.append(text(width - frame.right, height - 5, measure.unit, "end", "name"))
+    parts.append(line(frame.px(0), TOP, frame.px(0), frame.floor, "axis"))
+    if chance is not None:
+        parts.append(line(frame.px(chance), TOP, frame.px(chance), frame.floor, "guide strong"))
+        parts.append(text(frame.px(chance), height - 5, "chance", "middle", "name"))
+    parts += [_bar(frame, measure, entry, est, TOP + ROW * place) for place, (entry, est) in enumerate(rows)]
+    names = "; ".join(f"{entry.label} {fixed(est.value, measure.decimals)}" for entry, est in rows)
+    return drawing(width, height, measure.title, f"{measure.title} in {measure.unit}: {names}.", *parts)
+
+
+def _bar(frame: Frame, measure: Measure, entry: Entry, est: Estimate, top: float) -> Markup:
+    zero, end, middle = frame.px(0), frame.px(est.value), top + 26
+    value = fixed(est.value, measure.decimals)
+    hint = f"{entry.label}: {value} ({interval(est, measure.decimals)})"
+    box = {"x": min(zero, end), "y": middle - 5, "width": abs(end - zero), "height": 10.0}
+    return join(
+        [
+            tag("rect", class_=f"fill {entry.colour}", **box),
+            whisker(frame.px(est.low), middle, frame.px(est.high), middle, f"error {entry.colour}"),
+            marker(entry.marker, end, middle, f"mark {entry.colour}", hint),
+            text(frame.left + 4, top + 15, entry.label, class_="halo"),
+            text(frame.width - frame.right - 4, top + 15, value, "end", "halo"),
+        ]
+    )
+
+
+def in_context(view: View) -> Figure:
+    """ICL score, copying accuracy, counterfactual facts: what a model takes from its context."""
+    measures = (ICL_SCORE, COPY_ACCURACY, FOLLOWS_CONTEXT, LOG_ODDS)
+    found = [(measure, rows) for measure in measures if (rows := measured(view, measure))]
+    title = "In-context learning"
+    if not found:
+        return Figure("fig-icl", title, absent="In-context learning was not measured in this run (suite icl).")
+    width = panel_width(len(found))
+    panels = tuple(
+        Panel(measure.title, bars(measure, rows, width, _chance(rows) if measure is FOLLOWS_CONTEXT else None))
+        for measure, rows in found
+    )
+    counts = "; ".join(f"{measure.title}: n = {span([est.num for _, est in rows])}" for measure, rows in found)
+    shown = tuple(entry for entry in view.entries if any(entry is other for _, rows in found for other, _ in rows))
+    cells = (
+        (entry.label, *(with_interval(measure.read(entry.model), measure.decimals) for measure, _ in found))
+        for entry in shown
+    )
+    return Figure(
+        "fig-icl",
+        title,
+        captions.IN_CONTEXT.format(counts=counts) + missing_models(view.entries, shown),
+        panels,
+        table=Table(("model", *(measure.title for measure, _ in found)), tuple(cells)),
+    )
+
+
+def _chance(rows: list[tuple[Entry, Estimate]]) -> float | None:
+    suites = [entry.model.evaluation.counterfactual for entry, _ in rows]
+    return next((suite.chance for suite in suites if suite and suite.chance is not None), None)

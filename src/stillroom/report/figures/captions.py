@@ -1,0 +1,50 @@
+"""What stands under each figure: what is shown, of how many items, which interval, and how to read it."""
+
+LEARNING = (
+    "Cross-entropy on held-out text against training tokens seen, repeats counted; lower is better. One "
+    "training run per model, no interval. Compare models at the same number of tokens; the first steps, where "
+    "every curve falls steeply, run off the top."
+)
+DISTANCE = (
+    " The second panel is the forward KL divergence from the teacher’s labels on the training stream "
+    "(cross-entropy against the labels minus their entropy; means over bins of steps)."
+)
+PASS_AT_K = (
+    "Share of problems with at least one right answer among k draws (unbiased estimate from {samples}), against "
+    "k on a logarithmic axis; higher is better. Bands are 95 % intervals over problems. A steeper line gains "
+    "more from further draws; where bands overlap, the figure does not tell the models apart."
+)
+FRONTIER = (
+    "pass@{last} against pass@{first}, one line per model from the lowest temperature to the highest (the "
+    "number at a mark is the temperature); {samples}. Thin lines are 95 % intervals over problems. Where one "
+    "line lies above another at the same pass@{first}, and their intervals are apart, further draws find more "
+    "at any temperature: such a difference is not one of temperature."
+)
+UNIQUE = (
+    "Different right answers per problem among all samples; a model that repeats one right answer has at most "
+    "1. Bars end at the mean, whiskers are 95 % intervals over problems (n = {count})."
+)
+IN_CONTEXT = (
+    "ICL score: loss late in a repeated random sequence minus loss early; more negative means that the context "
+    "helps more. Copying accuracy: share of repeated tokens whose most likely prediction is right. Follows "
+    "context: share of facts contradicted by the context for which the model prefers the context’s answer. "
+    "Log-odds: by how much, above zero for the context and below for memory. Bars end at the mean, whiskers are "
+    "95 % intervals ({counts})."
+)
+COPYING = (
+    "Mean loss at each position of random tokens that repeat every {period} tokens ({count} sequences; vertical "
+    "lines mark where a repeat begins; no interval). Nothing can be predicted before the first line; after it, "
+    "a model that copies from its context falls, and the further it falls the better it copies."
+)
+HEADS = (
+    "Every square is a head: layers from bottom to top, heads from left to right, both counted from 0. Previous "
+    "token and prefix matching are mean attention (0 to 1); copying is the score of the head’s output circuit "
+    "(−1 to 1). An induction head is strong in prefix matching and in copying; the outlined square is the head "
+    "whose smaller score of the two is largest. Means over repeated random sequences, no interval."
+)
+ENTROPY = (
+    "Share of positions by the entropy of the teacher’s next-token distribution; the triangle marks the "
+    "mean{threshold}. n = {count} positions, by source in the table. At the left are the positions that the "
+    "teacher is sure of: there a hard label says nearly as much as a soft one."
+)
+THRESHOLD = " and the dashed line the routing threshold ({nats} nats)"

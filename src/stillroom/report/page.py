@@ -1,0 +1,143 @@
+"""One self-contained HTML page from run folders: no network, nothing beside the file itself."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+
+import jinja2
+
+from stillroom.files import write_text
+from stillroom.report.figures import Table, all_figures
+from stillroom.report.measures import headline_temperature
+from stillroom.report.numbers import duration, si
+from stillroom.report.prose import summary
+from stillroom.report.run import ModelRecord, Run, load_run
+from stillroom.report.samples import shown_problems
+from stillroom.report.tables import summary_columns, summary_rows
+from stillroom.report.view import View, make_view, run_names
+from stillroom.types import UserError
+
+
+def build_report(run_folder: Path) -> Path:
+    """Writes ``report.html`` into a run folder and returns its path.
+
+    The page appears complete or not at all, and the same files give the same bytes.
+
+    Raises:
+        UserError: a file of the folder is missing or damaged, or the folder cannot be written.
+    """
+    return compare_report([run_folder], run_folder / "report.html")
+
+
+def compare_report(run_folders: list[Path], out: Path) -> Path:
+    """Writes one page on the models of several runs to ``out`` and returns it.
+
+    Raises:
+        UserError: no folder is given, a file is missing or damaged, or ``out`` cannot be written.
+    """
+    if not run_folders:
+        raise UserError("report: no run folder was given; name at least one, such as runs/quickstart-1a2b3c4d.")
+    view = make_view(tuple(load_run(Path(folder)) for folder in run_folders))
+    write_text(out, render(view))
+    return out
+
+
+def render(view: View) -> str:
+    """The page as text."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("stillroom.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    script = environment.get_template("script.js.j2").render()
+    page = environment.get_template("page.html.j2")
+    return page.render(
+        title=view.title,
+        several=len(view.runs) > 1,
+        summary=summary(view),
+        columns=summary_columns(view),
+        rows=summary_rows(view),
+        temperature=headline_temperature(view),
+        figures=all_figures(view),
+        families=family_table(view),
+        problems=shown_problems(view),
+        costs=cost_table(view),
+        runs=[_run_details(name, run) for name, run in zip(run_names(view.runs), view.runs, strict=True)],
+        style=environment.get_template("style.css.j2").render(),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def family_table(view: View) -> Table | None:
+    """pass@k by problem family at the headline temperature; None where it was not recorded."""
+    heat = headline_temperature(view)
+    found = []
+    for entry in view.entries:
+        suite = entry.model.evaluation.tts
+        drawn = suite.temperatures.get(heat) if suite and heat is not None else None
+        found += [(entry.label, family, scores) for family, scores in (drawn.by_family if drawn else {}).items()]
+    if not found:
+        return None
+    ks = sorted({k for _, _, scores in found for k in scores})
+    rows = tuple(
+        (label, family, *(f"{scores[k]:.3f}" if k in scores else "–" for k in ks)) for label, family, scores in found
+    )
+    return Table(("model", "family", *(f"pass@{k}" for k in ks)), rows)
+
+
+def cost_table(view: View) -> Table:
+    """Sizes, tokens, FLOPs with the teacher's counted, and time of every model."""
+    head = ("model", "objective", "parameters", "distinct tokens", "passes", "tokens seen")
+    head = (*head, "own FLOPs", "teacher’s FLOPs", "all FLOPs", "training time")
+    return Table(head, tuple((entry.label, *_costs(entry.model.record)) for entry in view.entries))
+
+
+def _costs(record: ModelRecord) -> tuple[str, ...]:
+    routed = record.routing
+    share = "" if routed is None or routed.share is None else f" {100 * routed.share:g} %"
+    objective = f"α = {record.alpha:g}" + ("" if routed is None else f", routed: {routed.rule}{share}")
+    return (
+        objective,
+        si(record.parameters),
+        si(record.distinct_tokens),
+        f"{record.epochs:g}",
+        si(record.tokens),
+        si(record.student_flops),
+        si(record.teacher_flops) if record.teacher_flops else "0",
+        si(record.flops),
+        duration(record.seconds),
+    )
+
+
+def _run_details(name: str, run: Run) -> dict[str, object]:
+    """What the section on a run prints."""
+    study = run.study
+    longest = max((stage.seconds for stage in study.stages), default=0.0) or 1.0
+    stages = [
+        (stage.name, duration(stage.seconds), stage.reused, round(100 * stage.seconds / longest, 1))
+        for stage in study.stages
+    ]
+    labels = study.labels
+    facts = [] if labels is None else [("label codec", labels.codec), ("labelled tokens", si(labels.tokens))]
+    if labels is not None:
+        optional = (
+            ("stored size", labels.bytes_per_token, "bytes per token"),
+            ("KL of live from stored labels", labels.mean_kl_nats, "nats per token"),
+            ("mean teacher entropy", labels.teacher_entropy_nats, "nats per token"),
+        )
+        facts += [(title, f"{value:.3g} {unit}") for title, value, unit in optional if value is not None]
+    return {
+        "name": name,
+        "fingerprint": study.fingerprint,
+        "stages": stages,
+        "total": duration(study.total_seconds),
+        "labels": facts,
+        "environment": [(key, str(value)) for key, value in run.environment.items()],
+        "notes": study.notes,
+        "config": run.config_yaml,
+    }

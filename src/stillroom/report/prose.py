@@ -1,0 +1,107 @@
+"""The summary in words, computed from the numbers and never beyond them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stillroom.report.measures import (
+    BITS_PER_BYTE,
+    FOLLOWS_CONTEXT,
+    ICL_SCORE,
+    Measure,
+    all_ks,
+    headline_temperature,
+    measured,
+    pass_at,
+    unique_answers,
+)
+from stillroom.report.numbers import fixed, interval, listing, overlap
+from stillroom.report.view import Entry, View
+from stillroom.types import Estimate
+
+CLOSING = (
+    "Intervals are over evaluation items of one training run per model: they do not cover other seeds, and overlapping "
+    "intervals leave the order of two models open."
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A measure with the sentence that says it of one model."""
+
+    measure: Measure
+    sentence: str
+
+
+def summary(view: View) -> tuple[str, ...]:
+    """Sentences that compare every student with the baseline, one measure after another."""
+    baseline = view.baseline
+    findings = [_finding(view, baseline, question) for question in _questions(view)] if baseline else []
+    told = tuple(finding for finding in findings if finding)
+    return (_opening(view), *told, *((CLOSING,) if told else ()))
+
+
+def _questions(view: View) -> tuple[Question, ...]:
+    heat, ks = headline_temperature(view), all_ks(view)
+    passes = tuple(
+        Question(pass_at(k, heat), f"Sampled at temperature {heat:g}, {{model}} reaches pass@{k} {{value}}")
+        for k in sorted({*ks[:1], *ks[-1:]})
+    )
+    return (
+        Question(BITS_PER_BYTE, "On held-out text, {model} needs {value} bits per byte"),
+        *passes,
+        Question(unique_answers(heat), "{model} finds {value} different right answers per problem"),
+        Question(
+            ICL_SCORE, "On repeated random tokens, {model} has an ICL score of {value} nats, where lower is better"
+        ),
+        Question(
+            FOLLOWS_CONTEXT,
+            "Where the context contradicts a learnt fact, {model} follows the context in a share of {value}",
+        ),
+    )
+
+
+def _opening(view: View) -> str:
+    teachers, students = len(view.entries) - len(view.students), len(view.students)
+    counted = [
+        f"{count} {noun}{'s' if count != 1 else ''}"
+        for count, noun in ((teachers, "teacher"), (students, "student"))
+        if count
+    ]
+    if view.baseline is None or students < 2:
+        return f"This page shows {listing(counted)}."
+    return (
+        f"This page shows {listing(counted)}. Each student is compared with {view.baseline.label}; it is called better "
+        "or worse only where the two 95 % intervals do not overlap."
+    )
+
+
+def _finding(view: View, baseline: Entry, question: Question) -> str:
+    """One sentence on one measure; empty where the baseline has no such number."""
+    measure = question.measure
+    reference = measure.read(baseline.model)
+    if reference is None:
+        return ""
+    value = f"{fixed(reference.value, measure.decimals)} ({interval(reference, measure.decimals)})"
+    start = question.sentence.format(model=baseline.label, value=value)
+    others = [pair for pair in measured(view, measure) if not pair[0].is_teacher and pair[0] is not baseline]
+    return f"{start}: {_verdict(others, reference, measure)}." if others else f"{start}."
+
+
+def _verdict(others: list[tuple[Entry, Estimate]], reference: Estimate, measure: Measure) -> str:
+    """Who is better, who is worse, and whose interval overlaps."""
+    sign = 1 if measure.better == "higher" else -1
+    groups: dict[str, list[str]] = {"better": [], "worse": [], "open": []}
+    for entry, est in others:
+        better = sign * (est.value - reference.value) > 0
+        group = "open" if overlap(est, reference) else "better" if better else "worse"
+        groups[group].append(f"{entry.label} ({fixed(est.value, measure.decimals)})")
+    parts = [f"{listing(found)} {_is(found)} {word}" for word in ("better", "worse") if (found := groups[word])]
+    if unclear := groups["open"]:
+        verb = "intervals" if len(unclear) > 1 else "interval"
+        parts.append(f"the {verb} of {listing(unclear)} overlap{'' if len(unclear) > 1 else 's'}")
+    return "; ".join(parts)
+
+
+def _is(found: list[str]) -> str:
+    return "are" if len(found) > 1 else "is"

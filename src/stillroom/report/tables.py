@@ -1,0 +1,122 @@
+"""The summary table, for the page and for the terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table as TerminalTable
+from rich.text import Text
+
+from stillroom.report.measures import Measure, best_head, clear_best, headline_measures, headline_temperature
+from stillroom.report.numbers import MISSING, fixed, interval, percent, si
+from stillroom.report.run import ModelRecord, load_run
+from stillroom.report.view import Entry, View, make_view
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value, its interval in small type, and whether it is clearly the best of the students."""
+
+    value: str
+    small: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model's line of the summary table."""
+
+    label: str
+    colour: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's title with its unit or direction in small type."""
+
+    title: str
+    small: str = ""
+
+
+def summary_columns(view: View) -> tuple[Column, ...]:
+    """The columns after the model's name."""
+    arrows = {"lower": "lower is better", "higher": "higher is better", None: ""}
+    measured = tuple(Column(measure.title, arrows[measure.better]) for measure in headline_measures(view))
+    return (
+        Column("tokens"),
+        Column("FLOPs", "teacher’s share"),
+        *measured,
+        Column("best induction head", "prefix · copying"),
+    )
+
+
+def summary_rows(view: View) -> tuple[Row, ...]:
+    """One row for each model; a dash where something was not measured."""
+    measures = headline_measures(view)
+    best = {measure.title: clear_best(view, measure) for measure in measures}
+    return tuple(
+        Row(
+            entry.label,
+            entry.colour,
+            (
+                _tokens(entry.model.record),
+                _flops(entry.model.record),
+                *(_measure(entry, measure, best[measure.title] is entry) for measure in measures),
+                _head(entry),
+            ),
+        )
+        for entry in view.entries
+    )
+
+
+def _tokens(record: ModelRecord) -> Cell:
+    if not record.tokens:
+        return Cell(MISSING)
+    repeated = record.epochs > 1
+    return Cell(si(record.tokens), f"{si(record.distinct_tokens)} × {record.epochs:g}" if repeated else "")
+
+
+def _flops(record: ModelRecord) -> Cell:
+    if not record.flops:
+        return Cell(MISSING)
+    share = record.teacher_flops / record.flops
+    return Cell(si(record.flops), percent(share) if record.teacher_flops else "none")
+
+
+def _measure(entry: Entry, measure: Measure, best: bool) -> Cell:
+    est = measure.read(entry.model)
+    if est is None:
+        return Cell(MISSING)
+    return Cell(fixed(est.value, measure.decimals), interval(est, measure.decimals), best)
+
+
+def _head(entry: Entry) -> Cell:
+    best = best_head(entry.model.evaluation.heads)
+    if best is None:
+        return Cell(MISSING)
+    return Cell(f"L{best.layer} H{best.head}", f"{fixed(best.prefix_matching, 2)} · {fixed(best.copying, 2)}")
+
+
+def summary_table(run_folder: Path) -> TerminalTable:
+    """The summary of a run folder for the terminal: a row per model, 95 % intervals under the values.
+
+    Raises:
+        UserError: a file of the folder is missing or damaged.
+    """
+    view = make_view((load_run(run_folder),))
+    temperature = headline_temperature(view)
+    heat = "" if temperature is None else f" · sampled at temperature {temperature:g}"
+    table = TerminalTable(title=view.title, caption=f"95 % intervals over items{heat}", show_lines=True)
+    table.add_column("model", overflow="fold")
+    for column in summary_columns(view):
+        table.add_column(column.title, justify="right")
+    for row in summary_rows(view):
+        table.add_row(Text(row.label), *(_terminal(cell) for cell in row.cells))
+    return table
+
+
+def _terminal(cell: Cell) -> Text:
+    words = Text(cell.value, style="bold" if cell.best else "")
+    return words.append(f"\n{cell.small}", style="dim") if cell.small else words

@@ -1,0 +1,82 @@
+"""What a page is about: models of one or several runs, each with its name, colour and marker for every figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stillroom.report.run import ModelRun, Run
+
+NUM_STUDENT_COLOURS = 7
+NUM_TEACHER_COLOURS = 3
+MARKERS = ("circle", "square", "triangle", "diamond", "wedge", "cross", "bar")
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A model as figures show it: ``colour`` is a CSS class, the same in every figure. Equal only to itself."""
+
+    label: str
+    colour: str
+    marker: str
+    dashed: bool
+    model: ModelRun
+
+    @property
+    def is_teacher(self) -> bool:
+        """Whether labels were made by it."""
+        return self.model.record.role == "teacher"
+
+
+@dataclass(frozen=True)
+class View:
+    """The runs and models of one page, in the order of the runs."""
+
+    title: str
+    runs: tuple[Run, ...]
+    entries: tuple[Entry, ...]
+
+    @property
+    def students(self) -> tuple[Entry, ...]:
+        """The entries that are not teachers."""
+        return tuple(entry for entry in self.entries if not entry.is_teacher)
+
+    @property
+    def baseline(self) -> Entry | None:
+        """The student without a teacher and with the fewest tokens; else the first student, if there is one."""
+        plain = [entry for entry in self.students if entry.model.record.alpha == 0]
+        if plain:
+            return min(plain, key=lambda entry: entry.model.record.tokens)
+        return self.students[0] if self.students else None
+
+
+def make_view(runs: tuple[Run, ...]) -> View:
+    """The page's models; where there are several runs, each name starts with its run's."""
+    entries: list[Entry] = []
+    counts = {"teacher": 0, "student": 0}
+    for prefix, run in zip(run_names(runs), runs, strict=True):
+        for model in run.models:
+            role = model.record.role
+            entries.append(_entry(model, f"{prefix}: " if len(runs) > 1 else "", counts[role]))
+            counts[role] += 1
+    title = runs[0].study.name if len(runs) == 1 else f"{len(runs)} runs compared"
+    return View(title, runs, tuple(entries))
+
+
+def run_names(runs: tuple[Run, ...]) -> tuple[str, ...]:
+    """A different name for every run: the study's, with its fingerprint where two share it."""
+    names = [run.study.name for run in runs]
+    longer = [f"{run.study.name} {run.study.fingerprint[:8]}" for run in runs]
+    chosen = [long if names.count(short) > 1 else short for short, long in zip(names, longer, strict=True)]
+    return tuple(f"{name} #{place}" if chosen.count(name) > 1 else name for place, name in enumerate(chosen, 1))
+
+
+def _entry(model: ModelRun, prefix: str, place: int) -> Entry:
+    teacher = model.record.role == "teacher"
+    colours = NUM_TEACHER_COLOURS if teacher else NUM_STUDENT_COLOURS
+    return Entry(
+        label=prefix + model.record.label,
+        colour=f"{'t' if teacher else 's'}{place % colours}",
+        marker=MARKERS[(place + (0 if teacher else 1)) % len(MARKERS)],
+        dashed=teacher or place >= NUM_STUDENT_COLOURS,
+        model=model,
+    )
