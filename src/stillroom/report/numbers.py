@@ -64,6 +64,11 @@ def overlap(first: Estimate, second: Estimate) -> bool:
     return not all(map(math.isfinite, ends)) or (first.low <= second.high and second.low <= first.high)
 
 
+def kept_together(text: str) -> str:
+    """The text with spaces that do not break before a percent sign and around an equals sign."""
+    return text.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0")
+
+
 def listing(names: list[str]) -> str:
     """``a``, ``a and b`` or ``a, b and c``."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

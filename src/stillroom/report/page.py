@@ -11,7 +11,7 @@ import jinja2
 from stillroom.files import write_text
 from stillroom.report.figures import Table, all_figures
 from stillroom.report.measures import headline_temperature
-from stillroom.report.numbers import duration, si
+from stillroom.report.numbers import MISSING, duration, kept_together, si
 from stillroom.report.prose import summary
 from stillroom.report.run import ModelRecord, Run, load_run
 from stillroom.report.samples import shown_problems
@@ -53,6 +53,7 @@ def render(view: View) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["kept"] = kept_together
     script = environment.get_template("script.js.j2").render()
     page = environment.get_template("page.html.j2")
     return page.render(
@@ -92,17 +93,17 @@ def family_table(view: View) -> Table | None:
 
 def cost_table(view: View) -> Table:
     """Sizes, tokens, FLOPs with the teacher's counted, and time of every model."""
-    head = ("model", "objective", "parameters", "distinct tokens", "passes", "tokens seen")
+    head = ("model", "α", "routed", "parameters", "distinct tokens", "passes", "tokens seen")
     head = (*head, "own FLOPs", "teacher’s FLOPs", "all FLOPs", "training time")
     return Table(head, tuple((entry.label, *_costs(entry.model.record)) for entry in view.entries))
 
 
 def _costs(record: ModelRecord) -> tuple[str, ...]:
-    routed = record.routing
-    share = "" if routed is None or routed.share is None else f" {100 * routed.share:g} %"
-    objective = f"α = {record.alpha:g}" + ("" if routed is None else f", routed: {routed.rule}{share}")
+    routing = record.routing
+    share = "" if routing is None or routing.share is None else f"{100 * routing.share:g} % "
     return (
-        objective,
+        f"{record.alpha:g}",
+        MISSING if routing is None else f"{share}{routing.rule}",
         si(record.parameters),
         si(record.distinct_tokens),
         f"{record.epochs:g}",

@@ -56,7 +56,7 @@ def _questions(view: View) -> tuple[Question, ...]:
         ),
         Question(
             FOLLOWS_CONTEXT,
-            "Where the context contradicts a learnt fact, {model} follows the context in a share of {value}",
+            "Where the context contradicts a learnt fact, {model} follows the context in {value} of the items",
         ),
     )
 

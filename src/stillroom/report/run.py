@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from stillroom.files import read_json, read_json_lines
 from stillroom.types import Estimate, UserError
@@ -82,6 +82,14 @@ class Heads(Record):
     previous_token: tuple[Numbers, ...]
     prefix_matching: tuple[Numbers, ...]
     copying: tuple[Numbers, ...]
+
+    @model_validator(mode="after")
+    def _one_score_per_head(self) -> Self:
+        for name in ("previous_token", "prefix_matching", "copying"):
+            rows = getattr(self, name)
+            if len(rows) != self.num_layers or any(len(row) != self.num_heads for row in rows):
+                raise ValueError(f"{name} is not {self.num_layers} layers of {self.num_heads} heads")
+        return self
 
 
 class Evaluation(Record):
@@ -187,6 +195,15 @@ class Profile(Record):
     routing_threshold_nats: float | None = None
     mean_entropy_nats: float | None = None
 
+    @model_validator(mode="after")
+    def _one_count_per_bin(self) -> Self:
+        bins = len(self.entropy_histogram.edges_nats) - 1
+        counted = {"entropy_histogram": self.entropy_histogram, **self.by_source}
+        for name, part in counted.items():
+            if bins < 1 or len(part.counts) != bins:
+                raise ValueError(f"{name} has {len(part.counts)} counts for {bins} bins")
+        return self
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -282,7 +299,8 @@ def _parse(kind: type[R], values: Any, path: Path) -> R:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        message = first["msg"][:1].lower() + first["msg"][1:]
+        message = first["msg"].removeprefix("Value error, ")
+        message = message[:1].lower() + message[1:]
         raise UserError(f"{path}: {name} does not fit ({message}); delete it and run the command again.") from None
 
 

@@ -39,11 +39,12 @@ class Figure:
     legend: tuple[tuple[str, Markup], ...] = ()
     table: Table | None = None
     absent: str = ""
+    most_columns: int = 3
 
     @property
     def columns(self) -> int:
         """Panels side by side on a wide screen."""
-        return columns(len(self.panels))
+        return min(self.most_columns, columns(len(self.panels)))
 
 
 def columns(num_panels: int) -> int:

@@ -21,7 +21,7 @@ from stillroom.report.figures.base import (
 from stillroom.report.figures.scales import Scale, tight
 from stillroom.report.figures.svg import WIDE, Frame, drawing, line, marker, path, ticks
 from stillroom.report.numbers import fixed, si
-from stillroom.report.run import Copying, Curve
+from stillroom.report.run import Copying, Curve, Numbers
 from stillroom.report.view import Entry, View
 
 HEIGHT = 320.0
@@ -65,14 +65,23 @@ def _curves(curves: list[tuple[Entry, Curve]], y_title: str, zero: bool = False)
     frame = Frame(WIDE, HEIGHT, Scale(0.0, 1.02 * longest), tight(late, zero=zero))
     parts = [_token_axes(frame, y_title)]
     for entry, curve in curves:
-        inside = [place for place, value in enumerate(curve.values) if value <= frame.y.high]
-        first = inside[0] if inside else 0
-        points = frame.points(curve.tokens[first:], curve.values[first:])
+        points = frame.points(*_from_top(curve, frame.y.high))
         parts.append(path(points, curve_class(entry)))
         hint = f"{entry.label}: {fixed(curve.values[-1], 3)} nats after {si(curve.tokens[-1])} tokens"
         parts += [marker(entry.marker, x, y, f"mark {entry.colour}", hint) for x, y in points[-1:]]
     models = names(tuple(entry for entry, _ in curves))
     return drawing(WIDE, HEIGHT, y_title, f"Lines of {y_title} against training tokens for {models}.", *parts)
+
+
+def _from_top(curve: Curve, top: float) -> tuple[Numbers, Numbers]:
+    """The curve from where it first comes below the top of the frame, beginning on the top itself."""
+    first = next((place for place, value in enumerate(curve.values) if value <= top), 0)
+    tokens, values = curve.tokens[first:], curve.values[first:]
+    if not first:
+        return tokens, values
+    share = (curve.values[first - 1] - top) / (curve.values[first - 1] - values[0])
+    start = curve.tokens[first - 1] + share * (tokens[0] - curve.tokens[first - 1])
+    return (start, *tokens), (top, *values)
 
 
 def _binned(curve: Curve) -> Curve:

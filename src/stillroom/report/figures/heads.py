@@ -40,6 +40,7 @@ def head_map(view: View) -> Figure:
         tuple(Panel(entry.label, _maps(entry, heads)) for entry, heads in shown),
         (("score 0 to 1", _strip("warm")), ("score 0 to −1", _strip("cold"))),
         Table(("model", "layer", "head", "prefix matching", "copying"), tuple(rows)),
+        most_columns=2,
     )
 
 

@@ -55,7 +55,7 @@ def pass_curves(view: View) -> Figure:
         captions.PASS_AT_K.format(samples=_sample_counts(shown)) + missing_models(view.entries, shown),
         panels,
         legend(shown),
-        _pass_table(view, shown),
+        _pass_table(shown, all_ks(view)),
     )
 
 
@@ -118,8 +118,7 @@ def _sample_counts(entries: tuple[Entry, ...]) -> str:
     return f"{span(samples)} samples of each of {span(problems)} problems"
 
 
-def _pass_table(view: View, shown: tuple[Entry, ...]) -> Table:
-    ks = all_ks(view)
+def _pass_table(shown: tuple[Entry, ...], ks: tuple[int, ...]) -> Table:
     rows = [
         (entry.label, f"{heat:g}", *(with_interval(drawn.pass_at.get(k), 3) for k in ks))
         for entry, heat, drawn in _all_draws(shown)
@@ -156,6 +155,7 @@ def frontier(view: View) -> Figure:
         caption + missing_models(view.entries, shown),
         (Panel("", drawing(WIDE, 380, label, f"{label} for {names(shown)}.", *parts)),),
         legend(shown),
+        _pass_table(shown, (first, last)),
     )
 
 

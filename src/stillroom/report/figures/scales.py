@@ -31,7 +31,11 @@ class Scale:
 
     def ticks(self, count: int = 5) -> tuple[float, ...]:
         """About ``count`` round values inside the axis (linear axes only)."""
-        step = nice_step((self.high - self.low) / max(1, count - 1))
+        power = 10.0 ** math.floor(math.log10((self.high - self.low) / count))
+        steps = [step * power for step in STEPS] + [20.0 * power]
+        return min((self._multiples(step) for step in steps), key=lambda found: abs(len(found) - count))
+
+    def _multiples(self, step: float) -> tuple[float, ...]:
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         return tuple(round(index * step, 12) + 0.0 for index in range(first, last + 1))
