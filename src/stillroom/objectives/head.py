@@ -1,24 +1,27 @@
 """The fused head: hidden states to nats per position, with the gradient taken in the forward pass.
 
-Legend: N positions, V vocabulary, K listed ids, D width. Knows no model, no trainer and no ranks.
+Legend: N positions, V vocabulary, K listed ids, D width. Knows no model, no trainer and no reduction.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
-from stillroom.objectives._kernels import Pass, Settings, sparse_pass
-from stillroom.objectives.targets import SparseTarget
+from stillroom.objectives._chunks import Gradients, Needs, Settings, Values, run, spread
+from stillroom.objectives._shards import Shard
+from stillroom.objectives.targets import DenseTarget, Target
 from stillroom.types import UserError
 
 
 @dataclass(frozen=True)
 class HeadOutput:
-    """Nats per position. ``loss_N`` and ``total`` carry gradient; the rest is detached.
+    """Nats per position. ``loss_N`` and ``total`` carry gradient; the rest is detached, and 0 without meaning where a
+    position has no weight.
 
     ``total`` is Σ loss_N: its gradient is always the one taken in the forward pass. ``loss_N`` gives the same gradient
     at the same cost when every position's upstream gradient is equal (a sum or a mean over all of them), and computes
@@ -28,64 +31,87 @@ class HeadOutput:
     loss_N: Tensor
     total: Tensor
     nll_NK: Tensor
-    """-log p of every listed id; 0 on positions that have no weight."""
+    """-log p of every listed id of the (hard) target."""
     lse_N: Tensor
-    """logsumexp of the logits; 0 on positions that have no weight."""
-    tail_nll_N: Tensor | None
+    """logsumexp of the logits."""
+    tail_nll_N: Tensor | None = None
     """-log of the probability outside the listed ids, where the target has a tail."""
+    teacher_ce_N: Tensor | None = None
+    """Cross-entropy against a dense target's teacher."""
+    teacher_entropy_N: Tensor | None = None
+    """That teacher's entropy, at the target's temperature."""
 
 
 def fused_linear_cross_entropy(
     hidden_ND: Tensor,
     weight_VD: Tensor,
-    target: SparseTarget,
+    target: Target,
     *,
     bias: Tensor | None = None,
     softcap: float | None = None,
     z_loss: float = 0.0,
     chunk_size: int | None = None,
     vocab_size: int | None = None,
+    group: dist.ProcessGroup | None = None,
 ) -> HeadOutput:
-    """Cross-entropy (nats) of ``softmax(hidden·weightᵀ + bias)`` against a weighted target, never holding N·V logits.
+    """Loss (nats) of ``softmax(hidden·weightᵀ + bias)`` against a weighted target, never holding N·V logits.
 
     Arguments:
         hidden_ND: hidden states in any floating dtype; under autocast the matmuls run in the autocast dtype.
         weight_VD: the unembedding.
-        target: weighted ids of each position.
+        target: weighted ids, or a live teacher, at each position.
         bias: (V,) added to the logits.
         softcap: logits become softcap·tanh(logits / softcap).
         z_loss: adds z_loss·logsumexp² on every position that has weight.
         chunk_size: positions whose logits are held at once; None picks what suits the device.
-        vocab_size: tokens of the tokenizer where the weight is padded beyond it; padding gets probability exactly 0.
+        vocab_size: tokens of the tokenizer where student or teacher is padded beyond it; padding gets probability 0.
+        group: ranks that hold the vocabulary in parts: ``weight_VD`` and ``bias`` (and a teacher's) are this rank's
+            rows, in rank order; ids stay global and hidden states are the same on every rank.
 
     Returns:
         ``HeadOutput``. Sums are over positions, never means: who reduces knows the global count.
     """
+    if vocab_size is not None:
+        weight_VD, bias, target = _cut(weight_VD, bias, target, vocab_size, group)
     _check(hidden_ND, weight_VD, target)
-    if vocab_size is not None and vocab_size < weight_VD.shape[0]:
-        weight_VD, bias = weight_VD[:vocab_size], None if bias is None else bias[:vocab_size]
-    settings = Settings(_matmul_dtype(hidden_ND), softcap, z_loss, chunk_size)
-    index, hidden, kept = _compress(hidden_ND, target)
-    results = _FusedHead.apply(hidden, weight_VD, bias, kept, settings)
-    loss, total, nll, lse, tail_nll = results  # type: ignore[misc]
-    if index is not None:
-        num = hidden_ND.shape[0]
-        loss, nll, lse, tail_nll = (
-            part.new_zeros(num, *part.shape[1:]).index_put((index,), part) for part in (loss, nll, lse, tail_nll)
-        )
-    return HeadOutput(loss, total, nll, lse, None if target.tail_N is None else tail_nll)
+    dtype = _matmul_dtype(hidden_ND)
+    teacher_dtype = _matmul_dtype(target.teacher.hidden_NE) if isinstance(target, DenseTarget) else dtype
+    settings = Settings(dtype, teacher_dtype, softcap, z_loss, chunk_size)
+    shard = Shard.of(weight_VD.shape[0], group, hidden_ND.device)
+    outputs = _FusedHead.apply(hidden_ND, weight_VD, bias, target, settings, shard)
+    loss, total, nll, lse, *optional = outputs  # type: ignore[misc]
+    return HeadOutput(loss, total, nll, lse, *(part if part.numel() else None for part in optional))
 
 
-def _check(hidden_ND: Tensor, weight_VD: Tensor, target: SparseTarget) -> None:
+def _cut(
+    weight_VD: Tensor, bias_V: Tensor | None, target: Target, vocab_size: int, group: dist.ProcessGroup | None
+) -> tuple[Tensor, Tensor | None, Target]:
+    """Student and teacher without their padding rows."""
+    if group is not None:
+        raise UserError("fused_linear_cross_entropy: vocab_size with group; give each rank its rows without padding.")
+    if isinstance(target, DenseTarget):
+        target = replace(target, teacher=target.teacher.cut(vocab_size))
+    if vocab_size == weight_VD.shape[0]:
+        return weight_VD, bias_V, target
+    return weight_VD[:vocab_size], None if bias_V is None else bias_V[:vocab_size], target
+
+
+def _check(hidden_ND: Tensor, weight_VD: Tensor, target: Target) -> None:
     if hidden_ND.ndim != 2 or weight_VD.ndim != 2 or hidden_ND.shape[1] != weight_VD.shape[1]:
         raise UserError(
             f"fused_linear_cross_entropy: hidden {tuple(hidden_ND.shape)} and weight {tuple(weight_VD.shape)} do not "
             "fit, expected (N, D) and (V, D); flatten batch and time."
         )
-    if target.ids_NK.shape[0] != hidden_ND.shape[0]:
+    num = target.active_N.shape[0]
+    if num != hidden_ND.shape[0]:
         raise UserError(
-            f"fused_linear_cross_entropy: the target has {target.ids_NK.shape[0]} positions, the hidden states have "
+            f"fused_linear_cross_entropy: the target has {num} positions, the hidden states have "
             f"{hidden_ND.shape[0]}; give one target per position."
+        )
+    if isinstance(target, DenseTarget) and target.teacher.vocab_size != weight_VD.shape[0]:
+        raise UserError(
+            f"fused_linear_cross_entropy: the teacher has {target.teacher.vocab_size} logits, the student "
+            f"{weight_VD.shape[0]}; if one is padded beyond the same tokenizer, give vocab_size (the tokenizer's)."
         )
 
 
@@ -94,60 +120,86 @@ def _matmul_dtype(hidden_ND: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_ND.dtype
 
 
-def _compress(hidden_ND: Tensor, target: SparseTarget) -> tuple[Tensor | None, Tensor, SparseTarget]:
-    """Leaves positions without weight out of the matmuls on a CPU, where counting them is free of a device sync."""
+def active_rows(hidden_ND: Tensor, target: Target) -> Tensor | None:
+    """Numbers of the positions that have weight; None where all have, or where counting them would stall a GPU."""
     if hidden_ND.device.type != "cpu":
-        return None, hidden_ND, target
+        return None
     active = target.active_N
-    if bool(active.all()):
-        return None, hidden_ND, target
-    index = active.nonzero().squeeze(1)
-    return index, hidden_ND[index], target.rows(index)
+    return None if bool(active.all()) else active.nonzero().squeeze(1)
 
 
-def uniform(gradient_N: Tensor) -> bool:
+def is_uniform(gradient_N: Tensor) -> bool:
     """Whether a gradient is one number repeated, judged from its strides alone (no device sync)."""
-    return gradient_N.numel() == 1 or gradient_N.stride(0) == 0
+    return gradient_N.numel() == 1 or (gradient_N.numel() > 0 and gradient_N.stride(0) == 0)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What the backward pass needs to compute the chunks again."""
+
+    target: Target
+    settings: Settings
+    shard: Shard
+    index: Tensor | None
+    needs: Needs
+
+    def run(
+        self, hidden: Tensor, weight: Tensor, bias: Tensor | None, scale_N: Tensor | None
+    ) -> tuple[Values, Gradients]:
+        """The pass over the positions that have weight, and its results in the places of all positions."""
+        num, index = hidden.shape[0], self.index
+        if index is not None:
+            hidden = hidden[index]
+            scale_N = None if scale_N is None else scale_N[index]
+        with torch.autocast(hidden.device.type, enabled=False), torch.no_grad():
+            values, gradients = run(hidden, weight, bias, self.target, self.settings, self.shard, self.needs, scale_N)
+        if index is not None and gradients.hidden_ND is not None:
+            gradients.hidden_ND = spread(gradients.hidden_ND, index, num)
+        return values.spread(index, num), gradients
 
 
 class _FusedHead(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, target: SparseTarget, settings: Settings
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        target: Target,
+        settings: Settings,
+        shard: Shard,
     ) -> tuple[Tensor, ...]:
-        with torch.autocast(hidden.device.type, enabled=False):
-            result = sparse_pass(hidden, weight, bias, target, settings, ctx.needs_input_grad[:3])
+        index = active_rows(hidden, target)
+        kept = target if index is None else target.rows(index)
+        ctx.call = _Call(kept, settings, shard, index, ctx.needs_input_grad[:3])
+        values, ctx.gradients = ctx.call.run(hidden, weight, bias, None)
         ctx.save_for_backward(hidden, weight, bias)
-        ctx.target, ctx.settings, ctx.taken = target, settings, result
         ctx.set_materialize_grads(False)
-        outputs = (result.loss_N, result.loss_N.sum(), result.nll_NK, result.lse_N, result.tail_nll_N)
-        ctx.mark_non_differentiable(*outputs[2:])
-        return outputs
+        loss, *rest = values.tensors()
+        ctx.mark_non_differentiable(*rest)
+        return loss, loss.sum(), *rest
 
     @staticmethod
-    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Any, ...]:
-        loss_gradient, total_gradient = upstream[:2]
+    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
+        of_loss, of_total = upstream[:2]
         hidden, weight, bias = ctx.saved_tensors
-        taken: Pass | None = ctx.taken
-        if loss_gradient is None and total_gradient is None:
-            return None, None, None, None, None
-        if taken is not None and (loss_gradient is None or uniform(loss_gradient)):
-            repeated = None if loss_gradient is None else loss_gradient[:1].sum()
-            factor = sum(part for part in (repeated, total_gradient) if part is not None)
-            ctx.taken = None  # scaled in place: a second backward computes the chunks again
-            scaled = [
-                None if part is None else part.mul_(factor)
-                for part in (taken.grad_hidden_ND, taken.grad_weight_VD, taken.grad_bias_V)
-            ]
+        nothing = (None, None, None)
+        if of_loss is None and of_total is None:
+            return *nothing, *nothing
+        if ctx.gradients is not None and (of_loss is None or is_uniform(of_loss)):
+            parts = (of_total, None if of_loss is None else of_loss[:1].sum())
+            factor = sum(part for part in parts if part is not None)
+            gradients, ctx.gradients = ctx.gradients, None  # scaled in place: a second backward computes them again
         else:
-            scale = 0.0 if total_gradient is None else total_gradient
-            scale_N = hidden.new_zeros(hidden.shape[0], dtype=ctx.settings.precise) + scale
-            scale_N = scale_N if loss_gradient is None else scale_N + loss_gradient
-            with torch.autocast(hidden.device.type, enabled=False):
-                again = sparse_pass(hidden, weight, bias, ctx.target, ctx.settings, ctx.needs_input_grad[:3], scale_N)
-            scaled = [again.grad_hidden_ND, again.grad_weight_VD, again.grad_bias_V]
-        casts = [
-            None if part is None else part.to(like.dtype)
-            for part, like in zip(scaled, (hidden, weight, bias), strict=True)
+            scale_N = torch.zeros(hidden.shape[0], dtype=ctx.call.settings.precise, device=hidden.device)
+            scale_N += 0.0 if of_total is None else of_total
+            scale_N += 0.0 if of_loss is None else of_loss
+            factor = None
+            _, gradients = ctx.call.run(hidden, weight, bias, scale_N)
+        scaled = [
+            None if part is None else (part if factor is None else part.mul_(factor)).to(like.dtype)
+            for part, like in zip(
+                (gradients.hidden_ND, gradients.weight_VD, gradients.bias_V), (hidden, weight, bias), strict=True
+            )
         ]
-        return casts[0], casts[1], casts[2], None, None
+        return *scaled, *nothing
