@@ -1,0 +1,166 @@
+"""Samples come from the distribution that was asked for, and from nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import MinPLogitsWarper, PreTrainedModel, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+from stillroom.evaluation import Continuation, Sampling, sample, score_continuations
+from stillroom.evaluation import sampling as module
+from stillroom.evaluation.sampling import draw, probabilities
+
+PROMPTS = [[0, 5, 6, 7], [0, 9], [0, 11, 12, 13, 14, 15, 16], [0, 9, 4], [0, 17, 17]]
+BOTH = [Sampling(0.5), Sampling(1.2, top_p=0.9)]
+STOP = range(1, 150)
+
+
+def draw_all(model: PreTrainedModel, prompts=PROMPTS, settings=BOTH, num_samples: int = 8, **changes):
+    arguments = {"num_samples": num_samples, "max_new_tokens": 10, "settings": settings, "stop": STOP, "seed": 3}
+    return sample(model, prompts, **(arguments | changes))
+
+
+@pytest.mark.parametrize("engine", ["llama", "gpt2"])
+def test_a_sample_does_not_depend_on_its_batch(engine: str, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(engine)
+    whole = draw_all(model)
+    for rows_at_a_time in (1, 17, 64):
+        other = draw_all(model, rows_at_a_time=rows_at_a_time)
+        assert [[one.tokens for one in row] for row in other] == [[one.tokens for one in row] for row in whole]
+    backwards = draw_all(model, PROMPTS[::-1])
+    assert [one.tokens for one in backwards[0][::-1]] == [one.tokens for one in whole[0]]
+    fewer = draw_all(model, PROMPTS[1:3], num_samples=5)
+    assert [one.tokens for one in fewer[1]] == [one.tokens[:5] for one in whole[1][1:3]]
+
+
+def test_same_seed_same_samples_and_another_seed_others(llama) -> None:
+    assert draw_all(llama) == draw_all(llama)
+    assert draw_all(llama) != draw_all(llama, seed=4)
+
+
+def test_both_engines_write_the_same(llama, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = draw_all(llama)
+    monkeypatch.setattr(module, "encode_prompts", module.encode_prompts.__globals__["CachePrefix"].of)
+    theirs = draw_all(llama)
+    assert [[one.tokens for one in row] for row in ours] == [[one.tokens for one in row] for row in theirs]
+
+
+def test_greedy_writes_what_generate_writes(llama) -> None:
+    drawn = draw_all(llama, settings=[Sampling(0.0)], num_samples=2, stop=[1])[0]
+    for prompt, samples in zip(PROMPTS, drawn, strict=True):
+        expected = llama.generate(
+            torch.tensor([prompt]), max_new_tokens=10, do_sample=False, eos_token_id=1, pad_token_id=2, use_cache=True
+        )[0, len(prompt) :].tolist()
+        assert samples.tokens == (tuple(expected), tuple(expected))
+        assert samples.logprobs == (0.0, 0.0)
+
+
+def test_samples_end_at_the_first_stop_token_or_at_the_limit(llama) -> None:
+    lengths = set()
+    for of_setting in draw_all(llama, num_samples=32):
+        for samples in of_setting:
+            for tokens, stopped in zip(samples.tokens, samples.stopped, strict=True):
+                assert not set(tokens[:-1]) & set(STOP)
+                assert stopped == (tokens[-1] in STOP)
+                assert stopped or len(tokens) == 10
+                lengths.add(len(tokens))
+    assert lengths == set(range(1, 11))
+
+
+def test_log_probability_is_that_of_the_whole_completion(llama) -> None:
+    (drawn,) = draw_all(llama, settings=[Sampling(1.0)])
+    items, logprobs = [], []
+    for prompt, samples in zip(PROMPTS, drawn, strict=True):
+        items += [Continuation(tuple(prompt), tokens) for tokens in samples.tokens]
+        logprobs += samples.logprobs
+    np.testing.assert_allclose(score_continuations(llama, items).logprob_I, logprobs, atol=1e-3)
+
+
+def test_first_two_tokens_have_the_models_distribution(llama) -> None:
+    """Counts of 20,000 two-token samples against the exact probabilities, by Pearson's test."""
+    num, setting = 20_000, Sampling(0.4, top_k=4)
+    ((samples,),) = draw_all(llama, [[0, 9, 8]], [setting], num, max_new_tokens=2, stop=[1], rows_at_a_time=num)
+    exact: dict[tuple[int, ...], float] = {}
+    with torch.no_grad():
+        first = probabilities(llama(torch.tensor([[0, 9, 8]])).logits[:, -1], setting)[0]
+        for a in first.nonzero()[:, 0].tolist():
+            if a == 1:
+                exact[(1,)] = float(first[1])
+                continue
+            second = probabilities(llama(torch.tensor([[0, 9, 8, a]])).logits[:, -1], setting)[0]
+            for b in second.nonzero()[:, 0].tolist():
+                exact[(a, b)] = float(first[a] * second[b])
+    counts = Counter(samples.tokens)
+    assert set(counts) <= set(exact)
+    assert sum(exact.values()) == pytest.approx(1.0, abs=1e-5)
+    common = {pair: p for pair, p in exact.items() if p * num >= 5}
+    assert len(common) > 4
+    statistic = sum((counts[pair] - p * num) ** 2 / (p * num) for pair, p in common.items())
+    assert statistic < len(common) + 4 * (2 * len(common)) ** 0.5
+
+
+@given(
+    st.integers(0, 10**6),
+    st.floats(0.2, 3.0),
+    st.one_of(st.none(), st.integers(1, 30)),
+    st.one_of(st.none(), st.floats(0.05, 1.0)),
+    st.one_of(st.none(), st.floats(0.0, 0.9)),
+)
+@settings(max_examples=60, deadline=None)
+def test_filters_keep_what_transformers_keeps(
+    seed: int, temperature: float, top_k: int | None, top_p: float | None, min_p: float | None
+) -> None:
+    logits = torch.randn(5, 24, generator=torch.Generator().manual_seed(seed)) * 3
+    scores = TemperatureLogitsWarper(temperature)(None, logits)  # pyright: ignore[reportArgumentType]
+    if top_k is not None:
+        scores = TopKLogitsWarper(top_k)(None, scores)  # pyright: ignore[reportArgumentType]
+    if top_p is not None and top_p < 1:
+        scores = TopPLogitsWarper(top_p)(None, scores)  # pyright: ignore[reportArgumentType]
+    if min_p is not None:
+        scores = MinPLogitsWarper(min_p)(None, scores)  # pyright: ignore[reportArgumentType]
+    ours = probabilities(logits, Sampling(temperature, top_k, top_p, min_p))
+    torch.testing.assert_close(ours, scores.softmax(-1), atol=1e-5, rtol=1e-4)
+
+
+@given(st.lists(st.sampled_from([0.0, 0.0, 1e-30, 1e-8, 0.3, 1.0]), min_size=1, max_size=50), st.floats(0, 1, width=32))
+@settings(max_examples=200, deadline=None)
+def test_a_token_without_probability_is_never_drawn(weights: list[float], uniform: float) -> None:
+    if sum(weights) == 0:
+        return
+    probs = torch.tensor([weights]) / sum(weights)
+    for u in (uniform, 0.0, float(np.nextafter(np.float32(1), np.float32(0)))):
+        assert probs[0, draw(probs, torch.tensor([[u]]))[0, 0]] > 0
+
+
+def test_draws_are_the_inverse_of_the_cumulative_distribution() -> None:
+    probs = torch.tensor([[0.25, 0.0, 0.5, 0.25]])
+    uniform = torch.tensor([[0.0, 0.2, 0.25, 0.7, 0.75, 0.99]])
+    assert draw(probs, uniform).tolist() == [[0, 0, 2, 2, 3, 3]]
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": -1}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}, {"min_p": 2.0}])
+def test_settings_outside_their_range_are_refused(wrong: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Sampling(**wrong)
+
+
+def test_progress_counts_every_sample_once(llama) -> None:
+    steps: list[tuple[int, int]] = []
+    draw_all(llama, rows_at_a_time=16, progress=lambda *step: steps.append(step))
+    assert [total for _, total in steps] == [80] * len(steps)
+    assert steps[-1][0] == 80
+    assert [done for done, _ in steps] == sorted({done for done, _ in steps})
+
+
+def test_model_comes_back_as_it_was(llama) -> None:
+    llama.train()
+    before = {name: value.clone() for name, value in llama.state_dict().items()}
+    draw_all(llama)
+    assert llama.training
+    assert all(torch.equal(before[name], value) for name, value in llama.state_dict().items())
+    llama.eval()

@@ -1,0 +1,190 @@
+"""Likelihood against a whole forward pass in double precision; batches do not matter."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import PreTrainedModel
+
+from stillroom.evaluation import Continuation, Heldout, bits_per_byte, score_continuations, scoring, token_bytes
+from stillroom.models import hidden_states
+from stillroom.types import IGNORE_INDEX, UserError
+
+ids = st.lists(st.integers(3, 599), min_size=1, max_size=12).map(tuple)
+
+
+def reference(model: PreTrainedModel, item: Continuation) -> tuple[float, bool]:
+    double = copy.deepcopy(model).double()
+    tokens = torch.tensor([[*item.context, *item.continuation]])
+    with torch.no_grad():
+        logprobs = double(tokens).logits[0].log_softmax(-1)
+    places = range(len(item.context) - 1, tokens.shape[1] - 1)
+    chosen = [logprobs[place, tokens[0, place + 1]].item() for place in places]
+    return sum(chosen), all(int(logprobs[place].argmax()) == int(tokens[0, place + 1]) for place in places)
+
+
+@given(st.lists(st.tuples(ids, ids), min_size=1, max_size=6))
+@settings(max_examples=15, deadline=None)
+def test_score_is_the_log_probability_of_a_whole_forward_pass(pairs: list[tuple[tuple[int, ...], ...]]) -> None:
+    model = _model()
+    items = [Continuation(*pair) for pair in pairs]
+    scores = score_continuations(model, items, tokens_at_a_time=40)
+    for place, item in enumerate(items):
+        logprob, greedy = reference(model, item)
+        assert scores.logprob_I[place] == pytest.approx(logprob, abs=2e-4)
+        assert scores.greedy_I[place] == greedy
+        assert scores.tokens_I[place] == len(item.continuation)
+
+
+_CACHE: list[PreTrainedModel] = []
+
+
+@pytest.fixture(autouse=True)
+def _share_model(llama: PreTrainedModel) -> None:
+    _CACHE[:] = [llama]
+
+
+def _model() -> PreTrainedModel:
+    return _CACHE[0]
+
+
+def random_items(num: int) -> list[Continuation]:
+    rng = np.random.default_rng(0)
+    return [
+        Continuation(
+            tuple(rng.integers(3, 600, rng.integers(1, 20)).tolist()),
+            tuple(rng.integers(3, 600, rng.integers(1, 6)).tolist()),
+        )
+        for _ in range(num)
+    ]
+
+
+def test_scores_ignore_padding_and_batch_order(llama: PreTrainedModel) -> None:
+    items = random_items(64)
+    alone = score_continuations(llama, items, tokens_at_a_time=1)
+    together = score_continuations(llama, items, tokens_at_a_time=10**6)
+    reverse = score_continuations(llama, items[::-1])
+    np.testing.assert_allclose(alone.logprob_I, together.logprob_I, atol=2e-5)
+    np.testing.assert_allclose(alone.logprob_I, reverse.logprob_I[::-1], atol=2e-5)
+    assert (alone.greedy_I == together.greedy_I).all()
+
+
+def test_greedy_is_true_for_what_greedy_decoding_writes(llama: PreTrainedModel) -> None:
+    written = llama.generate(
+        torch.tensor([[0, 9, 8]]), max_new_tokens=5, do_sample=False, eos_token_id=None, pad_token_id=2, use_cache=True
+    )
+    continuation = tuple(written[0, 3:].tolist())
+    other = (*continuation[:-1], continuation[-1] + 1)
+    scores = score_continuations(llama, [Continuation((0, 9, 8), continuation), Continuation((0, 9, 8), other)])
+    assert scores.greedy_I.tolist() == [True, False]
+
+
+def test_chunks_of_logits_do_not_matter(llama: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = random_items(8)
+    whole = score_continuations(llama, items)
+    monkeypatch.setattr(scoring, "_LOGITS_AT_A_TIME", 1300)  # two rows
+    np.testing.assert_allclose(score_continuations(llama, items).logprob_I, whole.logprob_I, atol=1e-5)
+
+
+def test_model_comes_back_in_the_mode_it_had(llama: PreTrainedModel) -> None:
+    llama.train()
+    before = {name: value.clone() for name, value in llama.state_dict().items()}
+    score_continuations(llama, random_items(2))
+    assert llama.training
+    assert all(torch.equal(before[name], value) for name, value in llama.state_dict().items())
+    llama.eval()
+
+
+def test_empty_context_is_refused(llama: PreTrainedModel) -> None:
+    with pytest.raises(ValueError, match="at least one token"):
+        score_continuations(llama, [Continuation((), (4,))])
+
+
+def test_bits_per_byte_is_what_the_definition_says(llama, heldout_sequences, tokenizer) -> None:
+    """Against one sequence at a time in double precision, special targets left out of the bits."""
+    lengths_V = token_bytes(tokenizer)
+    double = copy.deepcopy(llama).double()
+    nats = bits = num_bytes = num_tokens = 0.0
+    for index in range(len(heldout_sequences)):
+        batch = heldout_sequences.batch([index])
+        with torch.no_grad():
+            logprobs = double.lm_head(hidden_states(double, batch)).log_softmax(-1)[0]
+        for place, target in enumerate(batch.targets_BT[0].tolist()):
+            if target != IGNORE_INDEX:
+                loss = -logprobs[place, target].item()
+                nats, num_tokens = nats + loss, num_tokens + 1
+                if lengths_V[target]:
+                    bits, num_bytes = bits + loss / math.log(2), num_bytes + lengths_V[target]
+    part = bits_per_byte(llama, Heldout(heldout_sequences, lengths_V))
+    assert part["bits_per_byte"]["value"] == pytest.approx(bits / num_bytes, rel=1e-5)
+    assert part["nats_per_token"]["value"] == pytest.approx(nats / num_tokens, rel=1e-5)
+    assert part["nats_per_token"]["num"] == len(heldout_sequences)
+    assert part["by_source"] == {}
+
+
+@pytest.mark.parametrize("per_position", [False, True])
+def test_sources_share_out_the_nats(llama, heldout_sequences, tokenizer, per_position: bool) -> None:
+    num, length = heldout_sequences.tokens_IT.shape
+    codes = np.arange(num * length).reshape(num, length) % 3 if per_position else np.arange(num) % 2
+    heldout = Heldout(heldout_sequences, token_bytes(tokenizer), ["a", "b", "c", "unused"], codes)
+    part = bits_per_byte(llama, heldout)
+    assert list(part["by_source"]) == (["a", "b", "c"] if per_position else ["a", "b"])
+    if not per_position:
+        even, odd = (
+            bits_per_byte(
+                llama, Heldout(type(heldout_sequences)(heldout_sequences.tokens_IT[i::2]), token_bytes(tokenizer))
+            )
+            for i in range(2)
+        )
+        for name, alone in (("a", even), ("b", odd)):
+            assert part["by_source"][name]["bits_per_byte"]["value"] == pytest.approx(alone["bits_per_byte"]["value"])
+    values = [source["nats_per_token"]["value"] for source in part["by_source"].values()]
+    assert min(values) <= part["nats_per_token"]["value"] <= max(values)
+
+
+def test_bits_per_byte_at_batch_1_and_64(llama, heldout_sequences, tokenizer) -> None:
+    heldout = Heldout(heldout_sequences, token_bytes(tokenizer), ["a", "b"], np.arange(len(heldout_sequences)) % 2)
+    steps: list[tuple[int, int]] = []
+    one = bits_per_byte(llama, heldout, tokens_at_a_time=1, progress=lambda *step: steps.append(step))
+    many = bits_per_byte(llama, heldout, tokens_at_a_time=64 * 24)
+    for key in ("value", "low", "high"):
+        assert one["bits_per_byte"][key] == pytest.approx(many["bits_per_byte"][key], rel=1e-5)
+    assert steps == [(done, 40) for done in range(1, 41)]
+
+
+def test_uniform_model_needs_log_v_nats(heldout_sequences, tokenizer, scripted) -> None:
+    part = bits_per_byte(scripted(600, lambda _: None), Heldout(heldout_sequences, token_bytes(tokenizer)))
+    assert part["nats_per_token"]["value"] == pytest.approx(math.log(600), rel=1e-5)
+    assert part["nats_per_token"]["high"] == pytest.approx(part["nats_per_token"]["low"], rel=1e-6)
+
+
+def test_fewer_sequences_can_be_asked_for(llama, heldout_sequences, tokenizer) -> None:
+    part = bits_per_byte(llama, Heldout(heldout_sequences, token_bytes(tokenizer)), num_sequences=5)
+    assert part["nats_per_token"]["num"] == 5
+
+
+def test_codes_must_cover_the_sequences(llama, heldout_sequences, tokenizer) -> None:
+    with pytest.raises(ValueError, match="rows but"):
+        bits_per_byte(llama, Heldout(heldout_sequences, token_bytes(tokenizer), ["a"], np.zeros(3)))
+
+
+def test_no_heldout_text_is_said(llama, heldout_sequences, tokenizer) -> None:
+    nothing = type(heldout_sequences)(heldout_sequences.tokens_IT[:0])
+    with pytest.raises(UserError, match="held-out set has no sequence"):
+        bits_per_byte(llama, Heldout(nothing, token_bytes(tokenizer)))
+
+
+def test_batches_hold_every_item_once() -> None:
+    items = random_items(50)
+    batches = list(scoring._like_length(items, 60))
+    assert sorted(itertools.chain(*batches)) == list(range(50))
+    for batch in batches:
+        longest = max(len(items[i].context) + len(items[i].continuation) for i in batch)
+        assert len(batch) == 1 or longest * len(batch) <= 60

@@ -1,0 +1,105 @@
+"""Intervals: right values, right coverage, the same for the same seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stillroom.evaluation import mean, paired_difference, ratio, statistics
+from stillroom.types import UserError
+
+numbers = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40)
+
+
+@given(numbers, st.integers(0, 5))
+@settings(max_examples=40, deadline=None)
+def test_mean_is_the_mean_and_lies_within_the_range_of_the_items(values: list[float], seed: int) -> None:
+    estimate = mean(values, seed=seed, resamples=200)
+    assert estimate.value == pytest.approx(np.mean(values), abs=1e-9)
+    assert min(values) - 1e-9 <= estimate.low <= estimate.high <= max(values) + 1e-9
+    assert estimate.num == len(values)
+
+
+@given(numbers, st.floats(0.1, 10), st.floats(-5, 5))
+@settings(max_examples=40, deadline=None)
+def test_mean_moves_with_the_unit_of_the_items(values: list[float], scale: float, shift: float) -> None:
+    plain = mean(values, resamples=100)
+    moved = mean(np.asarray(values) * scale + shift, resamples=100)
+    for before, after in zip((plain.value, plain.low, plain.high), (moved.value, moved.low, moved.high), strict=True):
+        assert after == pytest.approx(before * scale + shift, abs=1e-6)
+
+
+def test_ratio_is_the_ratio_of_sums_and_ignores_items_without_evidence() -> None:
+    estimate = ratio([3.0, 1.0, 99.0], [2.0, 6.0, 0.0])
+    assert estimate.value == 0.5
+    assert estimate.num == 2
+
+
+def test_same_seed_same_interval_and_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).normal(size=64)
+    once = mean(values, seed=3)
+    assert mean(values, seed=3) == once
+    assert mean(values, seed=4) != once
+    monkeypatch.setattr(statistics, "_COUNTS_AT_A_TIME", 640)
+    chunked = mean(values, seed=3)
+    assert (chunked.low, chunked.high) == pytest.approx((once.low, once.high), abs=1e-12)
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    hits = 0
+    for seed in range(300):
+        estimate = mean(rng.exponential(size=60), seed=seed, resamples=400)
+        hits += estimate.low <= 1.0 <= estimate.high
+    assert 0.88 <= hits / 300 <= 0.98
+
+
+def test_interval_has_the_width_of_the_normal_one_on_normal_items() -> None:
+    values = np.random.default_rng(2).normal(size=400)
+    estimate = mean(values)
+    normal = 2 * 1.96 * values.std() / 20
+    assert estimate.high - estimate.low == pytest.approx(normal, rel=0.1)
+
+
+def test_nothing_to_measure_is_said() -> None:
+    with pytest.raises(UserError, match="no item is left"):
+        mean([])
+    with pytest.raises(UserError, match="no item is left"):
+        ratio([1.0], [0.0])
+
+
+def test_paired_difference_of_equal_arms_is_nothing() -> None:
+    values = np.random.default_rng(0).normal(size=50)
+    estimate, p_value = paired_difference(values, values)
+    assert (estimate.value, estimate.low, estimate.high, p_value) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_paired_difference_finds_a_small_shift_that_the_spread_of_items_would_hide() -> None:
+    rng = np.random.default_rng(0)
+    hardness = rng.normal(scale=10, size=80)
+    estimate, p_value = paired_difference(hardness + 0.5 + rng.normal(scale=0.5, size=80), hardness)
+    assert estimate.low > 0.3
+    assert p_value < 0.001
+
+
+def test_paired_p_value_equals_the_exact_sign_flip_test() -> None:
+    difference = np.array([1.0, 2.0, -0.5, 0.7, 0.1, 1.1])
+    signs = np.array([[1 - 2 * (i >> j & 1) for j in range(6)] for i in range(64)])
+    exact = np.mean(np.abs(signs @ difference) >= abs(difference.sum()) - 1e-12)
+    _, p_value = paired_difference(difference, np.zeros(6), resamples=20_000)
+    assert p_value == pytest.approx(exact, abs=0.01)
+
+
+def test_p_value_is_uniform_when_arms_are_alike() -> None:
+    rng = np.random.default_rng(5)
+    p_values = [
+        paired_difference(rng.normal(size=30), rng.normal(size=30), resamples=200, seed=i)[1] for i in range(200)
+    ]
+    assert 0.02 <= np.mean(np.array(p_values) < 0.1) <= 0.18
+
+
+def test_paired_items_must_match() -> None:
+    with pytest.raises(ValueError, match="one shape"):
+        paired_difference([1.0], [1.0, 2.0])

@@ -1,0 +1,148 @@
+"""Problems graded and summed up, and a whole evaluation in the form that a run folder keeps."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from stillroom.config import EvaluationConfig
+from stillroom.evaluation import Graded, Heldout, copying_tokens, evaluate, scaling, solve, summarise, token_bytes
+from stillroom.evaluation.sampling import Sampling
+from stillroom.types import UserError
+from stillroom.worlds.base import Problem
+from stillroom.worlds.facts import counterfactuals
+from stillroom.worlds.problems import problems
+
+
+def even(completion: str) -> str | None:
+    """Right when the completion's length is even; the answer is that length."""
+    return str(len(completion)) if len(completion) % 2 == 0 else None
+
+
+PROBLEMS = [Problem("short", "the cat", even), Problem("long", "12 +", even), Problem("long", "a dog", even)]
+
+
+def graded(*answers: str | None, family: str = "f") -> Graded:
+    return Graded(Problem(family, "p", even), tuple(f"text {i}" for i in range(len(answers))), answers)
+
+
+def test_summary_of_known_grades() -> None:
+    items = [graded("a", "b", "a", None, family="x"), graded(None, None, None, None, family="y")]
+    part = summarise(items, [1, 2, 4, 8])
+    assert {k: est["value"] for k, est in part["pass_at"].items()} == {"1": 0.375, "2": 0.5, "4": 0.5}
+    assert part["unique_correct"]["value"] == 1.0
+    entropies = [-(0.5 * math.log(0.5) + 0.5 * math.log(0.25)), math.log(4)]
+    assert part["answer_entropy_nats"]["value"] == pytest.approx(np.mean(entropies))
+    assert part["by_family"] == {"x": {"1": 0.75, "2": 1.0, "4": 1.0}, "y": {"1": 0.0, "2": 0.0, "4": 0.0}}
+
+
+def test_completions_are_lines_and_each_is_graded(llama, tokenizer) -> None:
+    for of_setting in solve(
+        llama, tokenizer, PROBLEMS, num_samples=16, max_new_tokens=6, settings=[Sampling(0.7), Sampling(1.0)]
+    ):
+        for problem, one in zip(PROBLEMS, of_setting, strict=True):
+            assert one.problem is problem
+            assert len(one.completions) == 16
+            assert not any("\n" in text for text in one.completions)
+            assert one.answers == tuple(even(text) for text in one.completions)
+
+
+def test_scaling_part_and_records(llama, tokenizer) -> None:
+    part, records = scaling(
+        llama, tokenizer, PROBLEMS, num_samples=8, max_new_tokens=6, temperatures=[0.6, 1.0], ks=[1, 4, 16]
+    )
+    assert list(part["temperatures"]) == ["0.6", "1"]
+    assert part["skipped_ks"] == [16]
+    assert list(part["temperatures"]["0.6"]["pass_at"]) == ["1", "4"]
+    assert len(records) == 6
+    for record in records:
+        right = [answer is not None for answer in record["answers"]]
+        assert len(record["completions"]) == 8
+        assert right == [even(text) is not None for text in record["completions"]]
+    at_1 = [r for r in records if r["temperature"] == 0.6]
+    share = np.mean([[answer is not None for answer in record["answers"]] for record in at_1])
+    assert part["temperatures"]["0.6"]["pass_at"]["1"]["value"] == pytest.approx(share)
+
+
+def test_no_problem_is_said(llama, tokenizer) -> None:
+    with pytest.raises(UserError, match="no problem"):
+        scaling(llama, tokenizer, [], num_samples=1, max_new_tokens=1, temperatures=[1.0], ks=[1])
+
+
+CONFIG = EvaluationConfig(
+    heldout_sequences=20,
+    copying_sequences=4,
+    copying_period=6,
+    copying_repeats=3,
+    copying_vocabulary=50,
+    counterfactual_items=8,
+    problems=6,
+    samples_per_problem=8,
+    ks=(1, 2, 8),
+    max_new_tokens=6,
+)
+ESTIMATE = {"value", "low", "high", "num"}
+
+
+@pytest.fixture
+def items(heldout_sequences, tokenizer) -> dict:
+    return {
+        "heldout": Heldout(heldout_sequences, token_bytes(tokenizer), ["facts"], np.zeros(len(heldout_sequences))),
+        "problems": problems(6, 0),
+        "counterfactuals": counterfactuals(8, 0),
+    }
+
+
+def test_whole_evaluation_has_the_form_of_a_run_folder(llama, tokenizer, items) -> None:
+    seen: dict[str, tuple[int, int]] = {}
+    parts, samples = evaluate(
+        llama, tokenizer, CONFIG, **items, progress=lambda name, done, total: seen.update({name: (done, total)})
+    )
+    assert json.loads(json.dumps(parts, allow_nan=False)) == parts
+    assert set(parts) == {"lm", "copying", "counterfactual", "tts"}
+    assert set(parts["lm"]) == {"bits_per_byte", "nats_per_token", "by_source"}
+    assert set(parts["lm"]["by_source"]["facts"]) == {"bits_per_byte", "nats_per_token"}
+    assert set(parts["lm"]["bits_per_byte"]) == ESTIMATE
+    copying = parts["copying"]
+    assert {name for name, value in copying.items() if isinstance(value, dict) and set(value) == ESTIMATE} == {
+        "icl_score",
+        "loss_first",
+        "loss_repeat",
+        "accuracy_repeat",
+    }
+    assert len(copying["loss_by_position"]) == 18 and (copying["period"], copying["repeats"]) == (6, 3)
+    assert set(parts["counterfactual"]) == {
+        "follows_context",
+        "follows_memory",
+        "neither",
+        "log_odds",
+        "memory_accuracy",
+        "chance",
+    }
+    assert set(parts["tts"]) == {"num_problems", "num_samples", "temperatures"}
+    assert set(parts["tts"]["temperatures"]) == {"0.6", "1"}
+    assert set(parts["tts"]["temperatures"]["1"]) == {"pass_at", "unique_correct", "answer_entropy_nats", "by_family"}
+    assert len(samples) == 12
+    assert set(samples[0]) == {"family", "prompt", "temperature", "completions", "answers"}
+    assert {done == total for done, total in seen.values()} == {True} and len(seen) == 4
+
+
+def test_evaluation_is_deterministic(llama, tokenizer, items) -> None:
+    assert evaluate(llama, tokenizer, CONFIG, **items) == evaluate(llama, tokenizer, CONFIG, **items)
+
+
+def test_only_what_is_asked_for_and_given(llama, tokenizer, items) -> None:
+    parts, samples = evaluate(
+        llama, tokenizer, CONFIG.model_copy(update={"suites": ("icl", "tts")}), heldout=items["heldout"]
+    )
+    assert (set(parts), samples) == ({"copying"}, [])
+
+
+def test_copying_tokens_open_with_bos_and_stay_ordinary(tokenizer, heldout_sequences) -> None:
+    tokens = copying_tokens(tokenizer, CONFIG, heldout_sequences)
+    assert tokens.shape == (4, 19)
+    assert (tokens[:, 0] == 0).all()
+    assert (tokens[:, 1:] > 2).all()
