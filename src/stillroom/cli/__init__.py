@@ -1,1 +1,1 @@
-"""TODO."""
+"""Typed commands. Nothing here imports torch before a command runs, so that ``--help`` answers at once."""

@@ -58,6 +58,8 @@ def build_corpus(config: CorpusConfig, folder: Path, progress: Progress | None =
             "schema": SCHEMA,
             "identity": identity,
             "sources": list(config.sources),
+            "source_configs": {name: source.canonical() for name, source in config.sources.items()},
+            "isolate_documents": config.isolate_documents,
             "sequence_length": config.sequence_length,
             "vocab_size": len(tokenizer),
             "tokenizer_hash": tokenizer_hash(tokenizer),

@@ -117,6 +117,11 @@ class Corpus:
         """Names of the sources, in the order of the codes in ``SequenceSet.source``."""
         return self.manifest["sources"]
 
+    @property
+    def isolate(self) -> bool:
+        """Whether packed documents are kept from seeing one another."""
+        return self.manifest["isolate_documents"]
+
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The corpus's tokenizer."""

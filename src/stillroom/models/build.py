@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from stillroom.config import ModelConfig
 from stillroom.types import UserError
@@ -64,7 +67,8 @@ def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> PreTr
             f"{path}: holds no config.json; expected a Hugging Face model folder, a run's model or a hub id."
         )
     try:
-        model = AutoModelForCausalLM.from_pretrained(str(path), dtype=dtype, use_safetensors=True)
+        with _no_bars():
+            model = AutoModelForCausalLM.from_pretrained(str(path), dtype=dtype, use_safetensors=True)
     except OSError as error:
         reason = str(error).split("\n", 1)[0].rstrip(".")
         raise UserError(f"{path}: no model could be loaded ({reason}); check the path or the network.") from error
@@ -88,4 +92,17 @@ def _load_gguf(path: Path, dtype: torch.dtype) -> PreTrainedModel:
 
 def export_model(model: PreTrainedModel, folder: Path) -> None:
     """Writes weights (safetensors) and configuration for ``AutoModelForCausalLM.from_pretrained``."""
-    model.save_pretrained(folder, safe_serialization=True)
+    with _no_bars():
+        model.save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """Without the progress bars of transformers, which would run through the caller's own."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()

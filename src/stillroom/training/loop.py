@@ -140,7 +140,7 @@ def _train_step(
     record = sums.means() | {"gradient_norm": norm, "learning_rate": config.learning_rate * factor}
     if not all(value == value and abs(value) != float("inf") for value in record.values()):
         raise DivergedError(
-            f"step {step + 1}: the loss is {record.get('loss')} and the gradient norm {norm}; the step's sequences begin "
+            f"step {step + 1}: the loss is {record.get('loss')} and the gradient norm {norm}; its sequences begin "
             f"with {indices.tolist()[:8]} and the weights before it are in the last checkpoint; lower learning_rate."
         )
     for optimizer in optimizers:

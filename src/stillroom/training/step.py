@@ -84,7 +84,6 @@ def global_step(
         sums.add("loss", losses.loss_N.detach(), losses.counted_N)
         for name, (values_N, weight_N) in losses.terms.items():
             sums.add(name, values_N, weight_N)
-        sums.add("routed_share", losses.routed_N, losses.counted_N)
     return sums
 
 

@@ -1,0 +1,32 @@
+"""From what was typed to a configuration; a mistake ends in one sentence."""
+
+from __future__ import annotations
+
+from stillroom.config import RunConfig, StudyConfig, nearest, override
+from stillroom.study import resolve_recipe
+from stillroom.types import UserError
+
+
+def study_config(recipe: str, assignments: list[str]) -> StudyConfig:
+    """The study that a recipe stands for, with ``--set`` applied."""
+    config = resolve_recipe(recipe)
+    if not isinstance(config, StudyConfig):
+        raise UserError(f"recipe {recipe!r}: is a single run, expected a study; use stillroom train.")
+    return override(config, assignments)
+
+
+def run_or_study_config(recipe: str, assignments: list[str], arm: str | None) -> RunConfig | StudyConfig:
+    """The run, or the study that holds the arm, with ``--set`` applied."""
+    config = resolve_recipe(recipe)
+    if isinstance(config, RunConfig):
+        if arm is not None:
+            raise UserError(f"--arm {arm}: recipe {recipe!r} is a single run and has no arms; leave --arm out.")
+        return override(config, assignments)
+    if not isinstance(config, StudyConfig):
+        raise UserError(f"recipe {recipe!r}: is neither a run nor a study.")
+    choices = ["teacher", *config.arms]
+    if arm is None:
+        raise UserError(f"recipe {recipe!r}: is a study; say which model with --arm, one of {', '.join(choices)}.")
+    if arm not in choices:
+        raise UserError(f"--arm {arm}: recipe {recipe!r} has no such arm{nearest(arm, choices)}.")
+    return override(config, assignments)

@@ -1,0 +1,63 @@
+"""The ``stillroom`` command: its verbs, and how mistakes and interruptions end."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import typer
+
+from stillroom.cli.data import inspect, label
+from stillroom.cli.results import evaluate, report
+from stillroom.cli.runs import study, train
+from stillroom.types import UserError
+
+app = typer.Typer(
+    name="stillroom",
+    help="Distilled pretraining: train small language models from hard labels and a teacher's soft labels, and see "
+    "what that buys (test-time scaling) and what it costs (in-context learning).\n\n"
+    "Start with:  stillroom study quickstart",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+for command in (study, train, label, evaluate, inspect, report):
+    app.command()(command)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
+) -> None:
+    if version:
+        from stillroom import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def run(arguments: list[str] | None = None) -> None:
+    """Runs the command line and exits: 0 done, 2 a mistake in what was asked for, 130 interrupted by Ctrl-C."""
+    try:
+        app(arguments, standalone_mode=False)
+    except UserError as error:
+        _complain(str(error))
+        sys.exit(2)
+    except click.ClickException as error:
+        _complain(error.format_message())
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        _complain("stopped; what was complete is kept: run the same command again to go on.")
+        sys.exit(130)
+
+
+def _complain(message: str) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(stderr=True, soft_wrap=True).print(Text.assemble(("stillroom: ", "bold red"), message))

@@ -1,0 +1,82 @@
+"""Shows what a folder holds: a label store, a corpus or a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from stillroom.corpora import open_corpus
+from stillroom.types import UserError
+
+
+def inspect_path(path: Path, *, verify: bool) -> None:
+    """Prints what ``path`` is and holds; with ``verify`` checks every byte of a label store."""
+    console = Console()
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder; expected a label store, a corpus or a model folder.")
+    if (path / "corpus.json").is_file():
+        _corpus(path, console)
+    elif (path / "manifest.json").is_file():
+        _store(path, console, verify)
+    elif (path / "config.json").is_file():
+        _model(path, console)
+    else:
+        raise UserError(
+            f"{path}: holds none of manifest.json (label store), corpus.json (corpus) and config.json (model); "
+            "give one of those folders."
+        )
+
+
+def _corpus(path: Path, console: Console) -> None:
+    corpus = open_corpus(path)
+    table = Table(title=f"Corpus {corpus.identity}", title_justify="left", show_header=False)
+    table.add_row("vocabulary", f"{corpus.vocab_size} tokens")
+    table.add_row("sequence length", f"{corpus.train.sequence_length} tokens")
+    for name, part in (("train", corpus.train), ("held out", corpus.heldout)):
+        table.add_row(name, f"{len(part)} sequences, {part.num_tokens} tokens")
+    for code, name in enumerate(corpus.source_names):
+        table.add_row(f"from {name}", f"{(corpus.train.source == code).mean():.1%} of the training sequences")
+    console.print(table)
+    console.print(f"First training sequence:\n[dim]{corpus.tokenizer.decode(corpus.train.tokens([0])[0])!r}[/]")
+
+
+def _store(path: Path, console: Console, verify: bool) -> None:
+    from stillroom.teachers import LabelStore
+
+    store = LabelStore.open(path)
+    console.print(store.manifest)
+    if verify:
+        store.verify()
+        console.print("[green]✓[/] every byte is as it was written")
+
+
+def _model(path: Path, console: Console) -> None:
+    import torch
+
+    from stillroom.analysis import head_scores
+    from stillroom.models import load_model
+
+    model = load_model(path)
+    period, repeats = 25, 4
+    generator = torch.Generator().manual_seed(0)
+    once = torch.randint(3, model.config.vocab_size, (16, period), generator=generator)
+    tokens = torch.cat([torch.zeros(16, 1, dtype=torch.long), once.repeat(1, repeats)], dim=1)
+    scores = head_scores(model, tokens, period=period).as_dict()
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    table = Table(title=f"{path}: {parameters / 1e6:.2f} M parameters", title_justify="left")
+    for heading in ("layer", "head", "previous token", "prefix matching", "copying"):
+        table.add_column(heading, justify="right")
+    for layer in range(scores["num_layers"]):
+        for head in range(scores["num_heads"]):
+            copying = scores["copying"]
+            table.add_row(
+                str(layer),
+                str(head),
+                f"{scores['previous_token'][layer][head]:.2f}",
+                f"{scores['prefix_matching'][layer][head]:.2f}",
+                "" if copying is None else f"{copying[layer][head]:.2f}",
+            )
+    console.print(table)
+    console.print("An induction head is high in prefix matching and in copying (Olsson et al. 2022).", style="dim")

@@ -1,0 +1,252 @@
+"""The stages of a study, each a folder named by what determines it: corpus, teacher, labels, students, evaluations."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stillroom.config import ArmConfig, ObjectiveConfig, RunConfig, StudyConfig
+from stillroom.corpora import Corpus, build_corpus, corpus_identity, open_corpus
+from stillroom.files import fingerprint
+from stillroom.models import load_model, precision_name
+from stillroom.study.artifacts import Artifact, ArtifactStore, code_hash
+from stillroom.study.evaluate import evaluate_into
+from stillroom.study.interrupts import Stopper
+from stillroom.study.labels import check_vocabulary, teacher_hash
+from stillroom.study.models import train_into
+from stillroom.study.progress import StageDisplay
+from stillroom.study.runfolder import check_folder, claim_folder, write_run_folder
+from stillroom.teachers import LabelStore, label
+from stillroom.training import Interrupted
+from stillroom.types import UserError
+
+_TRAINING_ROOMS = ("training", "objectives", "models", "teachers", "corpora")
+
+
+@dataclass
+class Stages:
+    """What the stages of one study share. Every stage returns an artifact and is remembered for the run folder."""
+
+    config: StudyConfig
+    store: ArtifactStore
+    display: StageDisplay
+    stopper: Stopper
+    record: list[dict[str, Any]] = field(default_factory=list)
+
+    def _build(self, title: str, unit: str, kind: str, identity: dict[str, Any], make: Any) -> Artifact:
+        """Builds or finds an artifact; ``make`` gets the work folder and the progress callback."""
+        begin = time.monotonic()
+        target, key = self.store.locate(kind, identity)
+        if target.is_dir():
+            self.display.reused(title)
+            artifact = Artifact(target, key, reused=True)
+        else:
+            with self.display.stage(title, unit) as update:
+                artifact = self.store.build(kind, identity, lambda work: make(work, update))
+        self.record.append({"name": title, "seconds": round(time.monotonic() - begin, 2), "reused": artifact.reused})
+        return artifact
+
+    @property
+    def precision(self) -> str:
+        """The precision that ``auto`` stands for on this machine."""
+        return precision_name(self.config.training.precision, "cpu")
+
+    def corpus(self) -> Corpus:
+        """The corpus, built or found."""
+        identity = corpus_identity(self.config.corpus) | {"code": code_hash("corpora", "worlds")}
+        artifact = self._build(
+            "corpus and tokenizer",
+            "tokens",
+            "corpus",
+            identity,
+            lambda work, update: _build_inside(self.config, work, update),
+        )
+        return open_corpus(artifact.path / "corpus")
+
+    def trained(self, title: str, run: RunConfig, corpus: Corpus, labels: Artifact | None) -> Artifact:
+        """A trained model, built or found."""
+        identity = {
+            "corpus": corpus.identity,
+            "isolate": run.corpus.isolate_documents,
+            "model": run.model.canonical(),
+            "training": run.training.canonical() | {"checkpoint_seconds": None, "precision": self.precision},
+            "objective": run.objective.canonical(),
+            "labels": None if labels is None else labels.key,
+            "code": code_hash(*_TRAINING_ROOMS),
+        }
+
+        def make(work: Path, update: Any) -> None:
+            source = None if labels is None else LabelStore.open(labels.path / "labels")
+            with self.stopper.cooperative():
+                train_into(
+                    work,
+                    run=run,
+                    corpus=corpus,
+                    labels=source,
+                    precision_name=self.precision,
+                    progress=update,
+                    stop=self.stopper.asked,
+                )
+
+        return self._build(title, "tokens", "model", identity, make)
+
+    def teacher(self, corpus: Corpus) -> tuple[Path, str]:
+        """The teacher's model folder and the hash of what determines it."""
+        teacher = self.config.teacher
+        if teacher.training is not None:
+            artifact = self.trained("teacher", teacher_run(self.config), corpus, None)
+            return artifact.path / "model", artifact.key
+        path = teacher.model.path
+        if path is None:
+            raise UserError("teacher: has neither training nor model.path; give one of them.")
+        check_vocabulary(path, corpus)
+        return Path(path), teacher_hash(path)
+
+    def labels(self, corpus: Corpus, teacher: tuple[Path, str]) -> Artifact | None:
+        """Stored labels of every sequence that a distilled arm reads; None where no arm has a teacher."""
+        distilled = [arm for arm in self.config.arms.values() if arm.alpha > 0]
+        if not distilled:
+            return None
+        folder, key = teacher
+        tokens = max(round(self.config.training.tokens * arm.data) for arm in distilled)
+        sequences = corpus.train.first(tokens)
+        owner = {
+            "teacher": key,
+            "tokenizer": corpus.manifest["tokenizer_hash"],
+            "vocab_size": corpus.vocab_size,
+            "corpus": corpus.identity,
+        }
+        identity = {
+            "identity": owner,
+            "labels": self.config.labels.canonical(),
+            "sequences": len(sequences),
+            "isolate": self.config.corpus.isolate_documents,
+            "precision": self.precision,
+            "code": code_hash("teachers", "models"),
+        }
+
+        def make(work: Path, update: Any) -> None:
+            label(
+                load_model(folder),
+                sequences,
+                self.config.labels,
+                work / "labels",
+                identity=owner,
+                isolate=self.config.corpus.isolate_documents,
+                precision=self.precision,
+                progress=update,
+            )
+
+        return self._build("labels", "tokens", "labels", identity, make)
+
+    def evaluated(self, title: str, model: Path, key: str, corpus: Corpus) -> Artifact:
+        """The evaluation of a model folder, built or found."""
+        identity = {
+            "model": key,
+            "corpus": corpus.identity,
+            "evaluation": self.config.evaluation.canonical(),
+            "code": code_hash("evaluation", "analysis", "worlds", "models"),
+        }
+        return self._build(
+            f"evaluate {title}",
+            "items",
+            "evaluation",
+            identity,
+            lambda work, update: evaluate_into(
+                work, model, self.config.evaluation, self.config.corpus.sources, corpus, update
+            ),
+        )
+
+
+def _build_inside(config: StudyConfig, work: Path, update: Any) -> None:
+    build_corpus(config.corpus, work / "corpus", update)
+
+
+def teacher_run(config: StudyConfig) -> RunConfig:
+    """The training run of a study's teacher: hard labels alone."""
+    assert config.teacher.training is not None
+    return RunConfig(name="teacher", corpus=config.corpus, model=config.teacher.model, training=config.teacher.training)
+
+
+def arm_run(config: StudyConfig, name: str) -> RunConfig:
+    """The training run of an arm."""
+    arm = config.arms[name]
+    changes: dict[str, Any] = {"tokens": round(config.training.tokens * arm.data), "epochs": arm.epochs}
+    if arm.learning_rate is not None:
+        changes["learning_rate"] = arm.learning_rate
+    return RunConfig(
+        name=name,
+        corpus=config.corpus,
+        model=config.student,
+        training=config.training.model_copy(update=changes),
+        objective=arm_objective(arm),
+    )
+
+
+def arm_objective(arm: ArmConfig) -> ObjectiveConfig:
+    """The objective alone, without what an arm says of data."""
+    return ObjectiveConfig(**{name: getattr(arm, name) for name in ObjectiveConfig.model_fields})
+
+
+def run_study(config: StudyConfig, out: Path | None, artifacts: Path | None, display: StageDisplay) -> Path:
+    """Runs every stage that is not there yet and returns the run folder, complete but for the report.
+
+    Raises ``UserError`` for a mistake and ``KeyboardInterrupt`` when stopped; in both cases what was complete is kept
+    and the same call goes on from there.
+    """
+    begin = time.monotonic()
+    folder = check_folder(config, out)
+    store = ArtifactStore(artifacts or folder.parent / "artifacts")
+    with Stopper() as stopper:
+        stages = Stages(config, store, display, stopper)
+        try:
+            corpus = stages.corpus()
+            claim_folder(folder, config)
+            teacher = stages.teacher(corpus)
+            labels = stages.labels(corpus, teacher)
+            evaluations = {"teacher": stages.evaluated("teacher", *teacher, corpus)}
+            models: dict[str, Artifact] = {}
+            for arm_name, arm in config.arms.items():
+                needed = labels if arm.alpha > 0 else None
+                models[arm_name] = stages.trained(arm_name, arm_run(config, arm_name), corpus, needed)
+                path, key = models[arm_name].path / "model", models[arm_name].key
+                evaluations[arm_name] = stages.evaluated(arm_name, path, key, corpus)
+        except Interrupted:
+            raise KeyboardInterrupt from None
+        write_run_folder(
+            folder, config, corpus, teacher[0], models, labels, evaluations, stages.record, time.monotonic() - begin
+        )
+    return folder
+
+
+def run_single(
+    config: RunConfig | StudyConfig, arm: str | None, out: Path | None, artifacts: Path | None, display: StageDisplay
+) -> Path:
+    """Trains one model, with the teacher and labels that it needs, and returns its folder."""
+    if isinstance(config, RunConfig):
+        study = StudyConfig(
+            name=config.name, corpus=config.corpus, student=config.model, training=config.training,
+            arms={"run": ArmConfig(**config.objective.model_dump())},
+        )  # fmt: skip
+        run, labels_path = config, config.labels
+    else:
+        study = config
+        run = teacher_run(config) if arm == "teacher" else arm_run(config, arm or "")
+        labels_path = None
+    store = ArtifactStore(artifacts or (out.parent if out else Path("runs")) / "artifacts")
+    with Stopper() as stopper:
+        stages = Stages(study, store, display, stopper)
+        try:
+            corpus = stages.corpus()
+            labels = None
+            if run.objective.alpha > 0 and labels_path is not None:
+                opened = LabelStore.open(labels_path)
+                labels = Artifact(Path(labels_path).parent, fingerprint(opened.manifest.identity), reused=True)
+            elif run.objective.alpha > 0:
+                labels = stages.labels(corpus, stages.teacher(corpus))
+            artifact = stages.trained(run.name, run, corpus, labels)
+        except Interrupted:
+            raise KeyboardInterrupt from None
+    return artifact.path

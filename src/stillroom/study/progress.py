@@ -1,0 +1,67 @@
+"""What a person sees while a stage runs: its name, a bar, the rate and the time left."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+Update = Callable[[int, int], None]
+
+
+class _Rate(ProgressColumn):
+    """Units per second, in thousands where there are many."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        unit = task.fields.get("unit", "")
+        if not speed:
+            return Text(f"- {unit}/s", style="progress.data.speed")
+        shown = f"{speed / 1000:.1f}k" if speed >= 1000 else f"{speed:.1f}"
+        return Text(f"{shown} {unit}/s", style="progress.data.speed")
+
+
+class StageDisplay:
+    """Shows stages one after another: a live bar on a terminal, a line at start and end of each elsewhere."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+
+    @contextlib.contextmanager
+    def stage(self, name: str, unit: str = "tokens") -> Iterator[Update]:
+        """Yields the function that a stage calls with (done, total)."""
+        begin = time.monotonic()
+        if not self.console.is_terminal:
+            self.console.print(f"{name} ...", highlight=False)
+            yield _no_update
+        else:
+            columns = (
+                TextColumn("[progress.description]{task.description}", table_column=None),
+                BarColumn(bar_width=28),
+                TextColumn("{task.percentage:>3.0f} %"),
+                _Rate(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+            )
+            with Progress(*columns, console=self.console, transient=True) as progress:
+                task = progress.add_task(f"{name:<28}", total=None, unit=unit)
+
+                def update(done: int, total: int) -> None:
+                    progress.update(task, completed=done, total=total)
+
+                yield update
+        seconds = time.monotonic() - begin
+        self.console.print(f"[green]✓[/] {name} [dim]{seconds:.1f} s[/]", highlight=False)
+
+    def reused(self, name: str) -> None:
+        """Says that a stage's result was there already."""
+        self.console.print(f"[green]✓[/] {name} [dim]already there[/]", highlight=False)
+
+
+def _no_update(done: int, total: int) -> None:
+    """Off a terminal there is no bar to move."""
