@@ -16,13 +16,18 @@ from stillroom.report.measures import (
     unique_answers,
 )
 from stillroom.report.numbers import fixed, interval, listing, overlap
-from stillroom.report.view import Entry, View
+from stillroom.report.view import Entry, View, make_view, run_names
 from stillroom.types import Estimate
 
 CLOSING = (
     "Intervals are over evaluation items of one training run per model: they do not cover other seeds, and overlapping "
     "intervals leave the order of two models open."
 )
+RULE = (
+    "Each student is compared with {model}; it is called better or worse only where the two 95 % intervals do not "
+    "overlap."
+)
+NOTHING = "No student was evaluated, so there is nothing to compare."
 
 
 @dataclass(frozen=True)
@@ -34,11 +39,27 @@ class Question:
 
 
 def summary(view: View) -> tuple[str, ...]:
-    """Sentences that compare every student with the baseline, one measure after another."""
+    """A paragraph that compares every student with the baseline, one measure after another.
+
+    Where there are several runs and each has students to compare, each run has a paragraph of its own, in which its
+    students are compared with its own baseline; else the students are compared across the runs.
+    """
+    alone = [make_view((run,)) for run in view.runs]
+    if len(alone) == 1 or any(len(each.students) < 2 for each in alone):
+        findings = _findings(view)
+        return (f"{findings} {CLOSING}",) if findings else (NOTHING,)
+    named = zip(run_names(view.runs), alone, strict=True)
+    return (*(f"{name}. {_findings(each) or NOTHING}" for name, each in named), CLOSING)
+
+
+def _findings(view: View) -> str:
+    """What the students show against the baseline; empty where nothing was measured of it."""
     baseline = view.baseline
-    findings = [_finding(view, baseline, question) for question in _questions(view)] if baseline else []
-    told = tuple(finding for finding in findings if finding)
-    return (_opening(view), *told, *((CLOSING,) if told else ()))
+    found = [_finding(view, baseline, question) for question in _questions(view)] if baseline else []
+    told = [sentence for sentence in found if sentence]
+    if baseline is None or not told:
+        return ""
+    return " ".join([RULE.format(model=baseline.label), *told] if len(view.students) > 1 else told)
 
 
 def _questions(view: View) -> tuple[Question, ...]:
@@ -58,21 +79,6 @@ def _questions(view: View) -> tuple[Question, ...]:
             FOLLOWS_CONTEXT,
             "Where the context contradicts a learnt fact, {model} follows the context in {value} of the items",
         ),
-    )
-
-
-def _opening(view: View) -> str:
-    teachers, students = len(view.entries) - len(view.students), len(view.students)
-    counted = [
-        f"{count} {noun}{'s' if count != 1 else ''}"
-        for count, noun in ((teachers, "teacher"), (students, "student"))
-        if count
-    ]
-    if view.baseline is None or students < 2:
-        return f"This page shows {listing(counted)}."
-    return (
-        f"This page shows {listing(counted)}. Each student is compared with {view.baseline.label}; it is called better "
-        "or worse only where the two 95 % intervals do not overlap."
     )
 
 

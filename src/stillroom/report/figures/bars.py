@@ -25,7 +25,7 @@ def bars(measure: Measure, rows: list[tuple[Entry, Estimate]], width: float, cha
     height = TOP + ROW * len(rows) + 46
     frame = Frame(width, height, scale, Scale(0, 1), left=8, right=12, top=TOP)
     parts = [line(frame.px(value), TOP, frame.px(value), frame.floor, "grid") for value, _ in ticks(scale)]
-    parts += [text(frame.px(value), frame.floor + 17, words, "middle", "tick") for value, words in ticks(scale)]
+    parts += [text(frame.px(value), frame.floor + 19, words, "middle", "tick") for value, words in ticks(scale)]
     parts.append(text(width - frame.right, height - 5, measure.unit, "end", "name"))
     parts.append(line(frame.px(0), TOP, frame.px(0), frame.floor, "axis"))
     if chance is not None:

@@ -16,9 +16,9 @@ PASS_AT_K = (
 )
 FRONTIER = (
     "pass@{last} against pass@{first}, one line per model from the lowest temperature to the highest (the "
-    "number at a mark is the temperature); {samples}. Thin lines are 95 % intervals over problems. Where one "
-    "line lies above another at the same pass@{first}, and their intervals are apart, further draws find more "
-    "at any temperature: such a difference is not one of temperature."
+    "number at a mark is the temperature, where there is room); {samples}. Thin lines are 95 % intervals over "
+    "problems. Where one line lies above another at the same pass@{first}, and their intervals are apart, further "
+    "draws find more at any temperature: such a difference is not one of temperature."
 )
 UNIQUE = (
     "Different right answers per problem among all samples; a model that repeats one right answer has at most "

@@ -80,7 +80,7 @@ class Frame:
     left: float = 52.0
     right: float = 14.0
     top: float = 30.0
-    bottom: float = 46.0
+    bottom: float = 50.0
 
     def px(self, value: float) -> float:
         """Horizontal place of a value, held inside the frame."""
@@ -114,7 +114,7 @@ class Frame:
         parts += [text(self.left - 7, self.py(value) + 4, words, "end", "tick") for value, words in chosen]
         parts.append(line(self.left, self.floor, end, self.floor, "axis"))
         parts += [line(self.px(value), self.floor, self.px(value), self.floor + 4, "axis") for value, _ in x_ticks]
-        parts += [text(self.px(value), self.floor + 17, words, "middle", "tick") for value, words in x_ticks]
+        parts += [text(self.px(value), self.floor + 20, words, "middle", "tick") for value, words in x_ticks]
         parts.append(text(end, self.height - 5, x_title, "end", "name"))
         parts.append(text(4, 14, y_title, class_="name"))
         return join(parts)
@@ -179,14 +179,19 @@ def marker(shape: str, x: float, y: float, class_: str, hint: str = "", size: fl
 
 
 def place_label(x: float, y: float, words: str, class_: str, taken: list[Box]) -> Markup:
-    """Words beside a mark, at the first of eight places that covers none of ``taken``; theirs is then added to it."""
-    wide, high, gap = 7.6 * len(words), 12.0, 7.0
+    """Words beside a mark, at the first of eight places that covers none of ``taken``, to which theirs is added.
+
+    Nothing where all eight are taken. Sizes are those of the text on a narrow screen, where it is largest.
+    """
+    wide, high, gap = 9.2 * len(words), 15.0, 6.0
     near = [(gap, -gap - high), (gap, gap), (-gap - wide, -gap - high), (-gap - wide, gap)]
     far = [(gap + 4, -high / 2), (-gap - 4 - wide, -high / 2), (-wide / 2, -gap - high - 2), (-wide / 2, gap + 2)]
     boxes = [(x + dx, y + dy, x + dx + wide, y + dy + high) for dx, dy in near + far]
-    box = next((box for box in boxes if not any(_meet(box, other) for other in taken)), boxes[0])
+    box = next((box for box in boxes if not any(_meet(box, other) for other in taken)), None)
+    if box is None:
+        return Markup("")
     taken.append(box)
-    return text(box[0], box[3] - 1, words, class_=class_)
+    return text((box[0] + box[2]) / 2, box[3] - 3, words, "middle", class_)
 
 
 def _meet(first: Box, second: Box) -> bool:

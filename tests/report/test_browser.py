@@ -1,0 +1,150 @@
+"""The page in a real browser: everything visible, nothing clipped or overlapping, no error, no request."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from chromium import Browser, browser, executable
+from make_run import make_run
+
+from stillroom.report import build_report, compare_report
+
+FIGURES = ("learning", "passk", "frontier", "unique", "icl", "copying", "heads", "entropy")
+LOUD = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
+VIEWS = [(390, False), (390, True), (768, False), (1280, False), (1280, True)]
+SIZES = """[...document.querySelectorAll('figure svg.plot')].map(svg => {
+  const box = svg.getBoundingClientRect(), style = getComputedStyle(svg);
+  return {figure: svg.closest('section').id, width: box.width, height: box.height,
+    seen: style.visibility === 'visible' && style.display !== 'none' && svg.checkVisibility(),
+    marks: svg.querySelectorAll('path, rect, circle, polygon').length};
+})"""
+WIDTHS = "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+OUTSIDE = """[...document.querySelectorAll('svg.plot')].flatMap(svg => {
+  const panel = svg.parentElement.getBoundingClientRect(), wide = document.documentElement.clientWidth;
+  return [...svg.querySelectorAll('text')].filter(text => {
+    const box = text.getBoundingClientRect();
+    return box.left < Math.max(0, panel.left - 8) || box.right > Math.min(wide, panel.right + 8) ||
+      box.top < panel.top - 2 || box.bottom > panel.bottom + 2;
+  }).map(text => svg.closest('section').id + ': ' + text.textContent);
+})"""
+OVERLAPPING = """[...document.querySelectorAll('svg.plot')].flatMap(svg => {
+  const boxes = [...svg.querySelectorAll('text')].map(text => [text, text.getBBox()]), found = [];
+  boxes.forEach(([text, a], i) => boxes.slice(i + 1).forEach(([other, b]) => {
+    const wide = Math.min(a.x + a.width, b.x + b.width) - Math.max(a.x, b.x);
+    const high = Math.min(a.y + a.height, b.y + b.height) - Math.max(a.y, b.y);
+    const pair = svg.closest('section').id + ': ' + text.textContent + ' / ' + other.textContent;
+    if (wide > 1 && high > 3) found.push(pair);
+  }));
+  return found;
+})"""
+SMALLEST_TEXT = """Math.min(...[...document.querySelectorAll('svg.plot text')].map(text => {
+  const svg = text.ownerSVGElement;
+  return parseFloat(getComputedStyle(text).fontSize) * svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
+}))"""
+CONTRAST = """(() => {
+  const level = colour => {
+    const [r, g, b] = colour.match(/[0-9.]+/g).slice(0, 3).map(x => x / 255)
+      .map(x => x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const paper = level(getComputedStyle(document.body).backgroundColor);
+  const ratio = colour => {
+    const [low, high] = [level(colour), paper].sort((a, b) => a - b);
+    return (high + 0.05) / (low + 0.05);
+  };
+  const least = (query, part) =>
+    Math.min(...[...document.querySelectorAll(query)].map(e => ratio(getComputedStyle(e)[part])));
+  return {text: least('p, td, th, small, figcaption, dt, dd, a, button, summary', 'color'),
+    ticks: least('svg.plot text', 'fill'), marks: least('.mark', 'fill'), lines: least('.curve', 'stroke')};
+})()"""
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if executable() is None:
+        reason = "chromium is not installed: apt-get install chromium"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with browser(tmp_path_factory.mktemp("profile")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    home = tmp_path_factory.mktemp("runs")
+    runs = [make_run(home / "a", "made-up"), make_run(home / "b", "made-up with a long name", seed=1)]
+    return {"one run": build_report(runs[0]), "two runs": compare_report(runs, home / "both.html")}
+
+
+@pytest.mark.parametrize(("width", "dark"), VIEWS, ids=[f"{w}-{'dark' if d else 'light'}" for w, d in VIEWS])
+@pytest.mark.parametrize("kind", ["one run", "two runs"])
+def test_every_figure_is_visible_and_legible(
+    chromium: Browser, pages: dict[str, Path], kind: str, width: int, dark: bool
+) -> None:
+    chromium.open(pages[kind], width, dark)
+    sizes = chromium.evaluate(SIZES)
+    assert {size["figure"] for size in sizes} == {f"fig-{name}" for name in FIGURES}
+    for size in sizes:
+        assert size["seen"] and size["width"] > 200 and size["height"] > 60 and size["marks"] > 3, size
+    scrolled, client = chromium.evaluate(WIDTHS)
+    assert width - 20 <= client <= width and scrolled <= client  # a scroll bar may take 15
+    assert chromium.evaluate(OUTSIDE) == []
+    assert chromium.evaluate(OVERLAPPING) == []
+    assert chromium.evaluate(SMALLEST_TEXT) > 9.5
+    contrast = chromium.evaluate(CONTRAST)
+    assert contrast["text"] >= 4.5 and contrast["ticks"] >= 3 and contrast["marks"] >= 3 and contrast["lines"] >= 3
+
+
+def test_no_error_and_no_request(chromium: Browser, pages: dict[str, Path]) -> None:
+    chromium.open(pages["one run"], 1280, dark=False)
+    chromium.evaluate("document.getElementById('theme').click()")
+    reported = [event for event in chromium.events if event.get("method") in LOUD]
+    assert reported == []
+    requests = [
+        event["params"]["request"]["url"]
+        for event in chromium.events
+        if event.get("method") == "Network.requestWillBeSent"
+    ]
+    assert {url for url in requests if not url.startswith("data:")} == {pages["one run"].as_uri()}
+
+
+def test_the_page_cannot_send_a_request(chromium: Browser, pages: dict[str, Path]) -> None:
+    chromium.open(pages["one run"], 1280, dark=False)
+    refused = chromium.evaluate(
+        "new Promise(done => { const image = new Image(); image.onerror = () => done(true);"
+        " image.onload = () => done(false); image.src = 'file:///proc/version'; })"
+    )
+    assert refused
+    assert any("Content Security Policy" in str(event["params"]) for event in chromium.events if "params" in event)
+
+
+def test_the_theme_button_goes_round(chromium: Browser, pages: dict[str, Path]) -> None:
+    chromium.open(pages["one run"], 1280, dark=True)
+    seen = []
+    for _ in range(4):
+        seen.append(
+            chromium.evaluate(
+                "[document.getElementById('theme').textContent, getComputedStyle(document.body).backgroundColor]"
+            )
+        )
+        chromium.evaluate("document.getElementById('theme').click()")
+    words, colours = [pair[0] for pair in seen], [pair[1] for pair in seen]
+    assert words == ["Theme: automatic", "Theme: light", "Theme: dark", "Theme: automatic"]
+    assert colours[0] == colours[2] == colours[3] != colours[1]
+
+
+def test_a_model_has_one_colour_in_every_figure(chromium: Browser, pages: dict[str, Path]) -> None:
+    chromium.open(pages["two runs"], 1280, dark=False)
+    fills = chromium.evaluate(
+        "[...document.querySelectorAll('.mark')].map(e => [e.className.baseVal, getComputedStyle(e).fill])"
+    )
+    by_class: dict[str, set[str]] = {}
+    for name, fill in fills:
+        by_class.setdefault(name, set()).add(fill)
+    assert len(by_class) == 9  # seven student colours (eight students) and two teachers
+    assert all(len(found) == 1 for found in by_class.values())
+    assert len(set.union(*by_class.values())) == len(by_class)
