@@ -1,8 +1,19 @@
-"""Targets, routing and the fused head: from hidden states to nats per position, usable from any trainer."""
+"""Targets, routing, schedules and the fused head: from hidden states to nats per position, usable from any trainer.
 
+    from stillroom.objectives import fused_linear_cross_entropy, hard_target
+
+    out = fused_linear_cross_entropy(hidden_ND, weight_VD, hard_target(targets_N))
+    out.loss_N.sum().backward()
+
+A trainer of this package calls ``token_losses``; another one may call either.
+"""
+
+from stillroom.objectives.entropy import RowStatistics, row_statistics
 from stillroom.objectives.head import HeadOutput, fused_linear_cross_entropy
-from stillroom.objectives.losses import TokenLosses, token_losses
+from stillroom.objectives.losses import TokenLosses, require_terms, token_losses
+from stillroom.objectives.multitoken import Ahead, look_ahead
 from stillroom.objectives.routing import copyable, route
+from stillroom.objectives.schedules import Progress, ever_needs_teacher, objective_at, value_at
 from stillroom.objectives.targets import (
     DenseTarget,
     SparseTarget,
@@ -14,17 +25,26 @@ from stillroom.objectives.targets import (
 )
 
 __all__ = [
+    "Ahead",
     "DenseTarget",
     "HeadOutput",
+    "Progress",
+    "RowStatistics",
     "SparseTarget",
     "TeacherLogits",
     "TokenLosses",
     "copyable",
+    "ever_needs_teacher",
     "fused_linear_cross_entropy",
     "hard_target",
     "label_target",
+    "look_ahead",
     "mix",
+    "objective_at",
+    "require_terms",
     "route",
+    "row_statistics",
     "smoothed_target",
     "token_losses",
+    "value_at",
 ]

@@ -15,6 +15,9 @@ from torch import Tensor
 from stillroom.objectives._shards import Shard
 from stillroom.objectives.targets import DenseTarget, SparseTarget
 
+LOWEST = -1e30
+"""Stands for a logit of -inf (a probability given as exactly 0): 0 · -inf would be NaN."""
+
 
 @dataclass(frozen=True)
 class Softmax:
@@ -144,7 +147,7 @@ def dense_block_(
     """
     if target.temperature != 1.0:
         teacher_nV.div_(target.temperature)
-    teacher_nV.clamp_(min=-1e30)  # a probability of exactly 0 given as -inf: 0 · -inf would be NaN
+    teacher_nV.clamp_(min=LOWEST)
     q = torch.empty_like(teacher_nV)
     of_q = softmax_(teacher_nV, shard, out=q)
     _globalise_(q, of_q)

@@ -31,6 +31,7 @@ class Settings:
     dtype: torch.dtype
     teacher_dtype: torch.dtype
     softcap: float | None = None
+    temperature: float = 1.0
     z_loss: float = 0.0
     chunk_size: int | None = None
 
@@ -49,12 +50,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Values:
-    """Per-position results in nats; the last two are empty without a dense target, ``tail_nll_N`` without a tail."""
+    """Per-position results in nats; the last three are empty without a dense target, ``tail_nll_N`` without a tail."""
 
     loss_N: Tensor
     nll_NK: Tensor
     lse_N: Tensor
     tail_nll_N: Tensor
+    divergence_N: Tensor
     teacher_ce_N: Tensor
     teacher_entropy_N: Tensor
 
@@ -64,7 +66,7 @@ class Values:
         dense = isinstance(target, DenseTarget)
         sparse = target.hard_or_none() if isinstance(target, DenseTarget) else target
         tail, soft = num if sparse.tail_N is not None else 0, num if dense else 0
-        shapes = [(num,), (num, sparse.ids_NK.shape[1]), (num,), (tail,), (soft,), (soft,)]
+        shapes = [(num,), (num, sparse.ids_NK.shape[1]), (num,), (tail,), (soft,), (soft,), (soft,)]
         return cls(*(like.new_zeros(shape, dtype=dtype) for shape in shapes))
 
     def tensors(self) -> tuple[Tensor, ...]:
@@ -166,8 +168,8 @@ def _chunk(job: Job, chunk: slice, logits_nV: Tensor, spare_nV: Tensor | None) -
     torch.mm(job.hidden_ND[chunk], job.weight_VD.t(), out=logits_nV)
     teacher_nV = None
     if job.teacher is not None and spare_nV is not None:
-        teacher_nV = _teacher_logits(job.teacher.rows(chunk), spare_nV[: logits_nV.shape[0]])
-    for local in spans(logits_nV.shape[0], _block_rows(logits_nV, job)):
+        teacher_nV = logits_of(job.teacher.rows(chunk), spare_nV[: logits_nV.shape[0]])
+    for local in spans(logits_nV.shape[0], block_rows(logits_nV, job.settings.precise, job.shard)):
         student = logits_nV[local].to(job.settings.precise)  # the buffer itself where it is precise already
         teacher = None if teacher_nV is None else teacher_nV[local].to(job.settings.precise)
         _block(job, slice(chunk.start + local.start, chunk.start + local.stop), student, teacher)
@@ -177,14 +179,15 @@ def _chunk(job: Job, chunk: slice, logits_nV: Tensor, spare_nV: Tensor | None) -
         job.gradients.add(chunk, logits_nV, job.hidden_ND[chunk], job.weight_VD)
 
 
-def _block_rows(logits_nV: Tensor, job: Job) -> int:
-    """All rows of a chunk on a GPU, and where every block would cost a message to other ranks."""
-    if logits_nV.device.type != "cpu" or job.shard.group is not None:
+def block_rows(logits_nV: Tensor, precise: torch.dtype, shard: Shard) -> int:
+    """Rows whose element-wise work fits the cache; all of a chunk on a GPU, and where a block would cost a message."""
+    if logits_nV.device.type != "cpu" or shard.group is not None:
         return logits_nV.shape[0]
-    return max(BLOCK_BYTES // (logits_nV.shape[1] * job.settings.precise.itemsize), 1)
+    return max(BLOCK_BYTES // (logits_nV.shape[1] * precise.itemsize), 1)
 
 
-def _teacher_logits(teacher: TeacherLogits, out_nV: Tensor) -> Tensor:
+def logits_of(teacher: TeacherLogits, out_nV: Tensor) -> Tensor:
+    """Logits before bias and cap, written to a buffer."""
     if teacher.weight_VE is None:
         return out_nV.copy_(teacher.hidden_NE)
     return torch.mm(teacher.hidden_NE, teacher.weight_VE.t(), out=out_nV)
@@ -195,6 +198,8 @@ def _block(job: Job, where: slice, student_nV: Tensor, teacher_nV: Tensor | None
     target, shard, values = job.target.rows(where), job.shard, job.values
     sparse = target.hard_or_none() if isinstance(target, DenseTarget) else target
     slope_nV = finish_(student_nV, job.bias_V, job.settings.softcap)
+    if job.settings.temperature != 1.0:
+        student_nV /= job.settings.temperature
     chosen = picked(student_nV, sparse, shard)
     scale = None if job.scale_N is None else job.scale_N[where].to(student_nV.dtype)
     if isinstance(target, DenseTarget) and teacher_nV is not None:
@@ -202,7 +207,7 @@ def _block(job: Job, where: slice, student_nV: Tensor, teacher_nV: Tensor | None
         soft = dense_block_(student_nV, teacher_nV, target, shard, job.gradients.wanted)
         softmax = Softmax(soft.lse_n, None)  # its probabilities are of the whole vocabulary already
         weight_n = target.weight_N.to(student_nV.dtype)
-        values.loss_N[where] = weight_n * soft.loss_n
+        values.loss_N[where], values.divergence_N[where] = weight_n * soft.loss_n, soft.loss_n
         values.teacher_ce_N[where], values.teacher_entropy_N[where] = soft.teacher_ce_n, soft.entropy_n
         teacher_nV.mul_((weight_n if scale is None else weight_n * scale)[:, None])
     else:
@@ -222,5 +227,7 @@ def _block(job: Job, where: slice, student_nV: Tensor, teacher_nV: Tensor | None
         student_nV += teacher_nV
     if slope_nV is not None:
         student_nV *= slope_nV
+    if job.settings.temperature != 1.0:
+        student_nV /= job.settings.temperature
     if job.gradients.bias_V is not None:
         job.gradients.bias_V += student_nV.sum(0)

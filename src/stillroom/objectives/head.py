@@ -36,6 +36,8 @@ class HeadOutput:
     """logsumexp of the logits."""
     tail_nll_N: Tensor | None = None
     """-log of the probability outside the listed ids, where the target has a tail."""
+    divergence_N: Tensor | None = None
+    """The divergence from a dense target's teacher, without its weight."""
     teacher_ce_N: Tensor | None = None
     """Cross-entropy against a dense target's teacher."""
     teacher_entropy_N: Tensor | None = None
@@ -49,6 +51,7 @@ def fused_linear_cross_entropy(
     *,
     bias: Tensor | None = None,
     softcap: float | None = None,
+    temperature: float = 1.0,
     z_loss: float = 0.0,
     chunk_size: int | None = None,
     vocab_size: int | None = None,
@@ -62,6 +65,7 @@ def fused_linear_cross_entropy(
         target: weighted ids, or a live teacher, at each position.
         bias: (V,) added to the logits.
         softcap: logits become softcap·tanh(logits / softcap).
+        temperature: of the student's softmax, for every term of the target.
         z_loss: adds z_loss·logsumexp² on every position that has weight.
         chunk_size: positions whose logits are held at once; None picks what suits the device.
         vocab_size: tokens of the tokenizer where student or teacher is padded beyond it; padding gets probability 0.
@@ -74,9 +78,9 @@ def fused_linear_cross_entropy(
     if vocab_size is not None:
         weight_VD, bias, target = _cut(weight_VD, bias, target, vocab_size, group)
     _check(hidden_ND, weight_VD, target)
-    dtype = _matmul_dtype(hidden_ND)
-    teacher_dtype = _matmul_dtype(target.teacher.hidden_NE) if isinstance(target, DenseTarget) else dtype
-    settings = Settings(dtype, teacher_dtype, softcap, z_loss, chunk_size)
+    dtype = matmul_dtype(hidden_ND)
+    teacher_dtype = matmul_dtype(target.teacher.hidden_NE) if isinstance(target, DenseTarget) else dtype
+    settings = Settings(dtype, teacher_dtype, softcap, temperature, z_loss, chunk_size)
     shard = Shard.of(weight_VD.shape[0], group, hidden_ND.device)
     outputs = _FusedHead.apply(hidden_ND, weight_VD, bias, target, settings, shard)
     loss, total, nll, lse, *optional = outputs  # type: ignore[misc]
@@ -115,7 +119,8 @@ def _check(hidden_ND: Tensor, weight_VD: Tensor, target: Target) -> None:
         )
 
 
-def _matmul_dtype(hidden_ND: Tensor) -> torch.dtype:
+def matmul_dtype(hidden_ND: Tensor) -> torch.dtype:
+    """The autocast dtype where autocast is on, else that of the hidden states."""
     kind = hidden_ND.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_ND.dtype
 

@@ -1,19 +1,23 @@
 """From a batch, an objective and a teacher's labels to nats per position: the one entry point of a trainer.
 
-Letters: B sequences, T positions, N = B·T, V vocabulary, K stored ids, D width. Knows no model and no ranks.
+Letters: B sequences, T positions, N = B·T, H prediction heads, M = H·N, V vocabulary, K stored ids, D width.
+Knows no model and no ranks (but those that a vocabulary is cut over).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from stillroom.config import ObjectiveConfig
-from stillroom.objectives.head import fused_linear_cross_entropy
-from stillroom.objectives.routing import route
-from stillroom.objectives.targets import SparseTarget, hard_target, mix
+from stillroom.objectives.distillation import Head, Parts, distilled, smooth
+from stillroom.objectives.multitoken import look_ahead
+from stillroom.objectives.schedules import Progress, objective_at
+from stillroom.objectives.targets import TeacherLogits, hard_target
 from stillroom.types import IGNORE_INDEX, Batch, SoftLabels, UserError
 
 
@@ -21,7 +25,7 @@ from stillroom.types import IGNORE_INDEX, Batch, SoftLabels, UserError
 class TokenLosses:
     """Nats per position and what they are made of.
 
-    ``loss_N`` is differentiable and exactly 0 where ``counted_N`` is False. ``terms`` maps a name to (values, weights),
+    ``loss_N`` is differentiable and exactly 0 where nothing is trained. ``terms`` maps a name to (values, weights),
     detached: a term's mean is Σ weight·value / Σ weight over all micro-batches and ranks.
     """
 
@@ -36,96 +40,147 @@ def token_losses(
     weight_VD: Tensor,
     batch: Batch,
     objective: ObjectiveConfig,
-    labels: SoftLabels | None = None,
+    labels: SoftLabels | TeacherLogits | None = None,
     *,
     bias: Tensor | None = None,
     seed: int = 0,
+    progress: Progress | None = None,
+    label_temperature: float = 1.0,
     softcap: float | None = None,
     chunk_size: int | None = None,
+    vocab_size: int | None = None,
+    group: dist.ProcessGroup | None = None,
 ) -> TokenLosses:
     """Nats per position of (1 - alpha)·CE(next token) + alpha·CE(teacher's label) at every counted position.
 
     Arguments:
-        hidden_ND: final hidden states of the batch, (B, T) flattened.
+        hidden_ND: final hidden states of the batch, (B, T) flattened; (H, N, D) with ``objective.heads`` = H > 1.
         weight_VD: the unembedding.
         batch: tokens, targets and documents.
-        objective: alpha, temperature and routing.
-        labels: the teacher's labels, leading shape (B, T) or (N,); needed where alpha is above 0.
+        objective: what to minimise.
+        labels: the teacher's stored labels (leading shape (B, T) or (N,)) or its live logits; needed where alpha > 0.
         bias: of the unembedding.
         seed: of the random routing control; give it something that changes with the step and the rank.
-        softcap: of the logits, where the model has one.
-        chunk_size: positions whose logits are held at once; None picks what suits the device.
+        progress: tokens seen, where the objective has schedules.
+        label_temperature: at which stored labels were made (their manifest says so).
+        softcap: of the student's logits, as in ``fused_linear_cross_entropy``; so are the last three.
+        chunk_size: positions whose logits are held at once.
+        vocab_size: tokens of the tokenizer where student or teacher is padded beyond it.
+        group: ranks that hold the vocabulary in parts.
 
     Returns:
-        ``TokenLosses``; the terms are ``ce`` (hard label), and with a teacher ``teacher_ce``, ``teacher_entropy``,
-        ``forward_kl``, ``routed_share``, ``entropy_kept`` and ``entropy_routed``.
+        ``TokenLosses``; the terms are ``ce`` (hard label; ``ce_2`` and on for further heads), and with a teacher
+        ``teacher_ce``, ``teacher_entropy``, ``forward_kl``, a further divergence by its name, ``routed_share``,
+        ``entropy_kept`` and ``entropy_routed`` (the teacher's, nats).
     """
-    targets_N = batch.targets_BT.reshape(-1)
-    counted_N = targets_N != IGNORE_INDEX
+    objective = _at(objective, progress)
+    ahead = look_ahead(batch, objective.heads)
+    options = {
+        "bias": bias,
+        "softcap": softcap,
+        "chunk_size": chunk_size,
+        "vocab_size": vocab_size,
+        "group": group,
+        "z_loss": objective.z_loss,
+    }
+    head = Head(_flat(hidden_ND, ahead.targets_HN), weight_VD, options)
     if objective.alpha == 0:
-        out = fused_linear_cross_entropy(
-            hidden_ND, weight_VD, hard_target(targets_N), bias=bias, softcap=softcap, chunk_size=chunk_size
+        parts = _hard(head, ahead.targets_HN.reshape(-1), objective)
+    else:
+        parts = distilled(head, batch, ahead, objective, _usable(labels, objective, label_temperature), seed)
+    loss_N = parts.loss_M.view(objective.heads, -1).sum(0) if objective.heads > 1 else parts.loss_M
+    num = batch.num_positions
+    counted_N = batch.targets_BT.reshape(-1) != IGNORE_INDEX
+    routed_N = torch.zeros_like(counted_N) if parts.soft is None else parts.soft.routed_N
+    return TokenLosses(loss_N, counted_N, _terms(parts, ahead.targets_HN, counted_N, num), routed_N)
+
+
+def require_terms(tokens_per_term: Mapping[str, float]) -> None:
+    """Raises a ``UserError`` if a term that the objective declares received no token: check this on the first step.
+
+    Arguments:
+        tokens_per_term: Σ weights of every term of ``TokenLosses.terms``, over all micro-batches and ranks.
+    """
+    for name, tokens in tokens_per_term.items():
+        if name.startswith(("ce", "teacher_ce")) and not tokens > 0:
+            raise UserError(
+                f"objective: the term {name} received 0 tokens in the first step, expected at least one; check that "
+                "the labels belong to this corpus, and alpha, heads and the routing share."
+            )
+
+
+def _at(objective: ObjectiveConfig, progress: Progress | None) -> ObjectiveConfig:
+    routing = objective.routing
+    scheduled = objective.alpha_schedule or objective.temperature_schedule or (routing and routing.share_schedule)
+    if progress is None:
+        if scheduled:
+            raise UserError("objective: has a schedule but no progress was given; pass the tokens seen and in all.")
+        return objective
+    return objective_at(objective, progress)
+
+
+def _flat(hidden: Tensor, targets_HN: Tensor) -> Tensor:
+    """Hidden states of all heads as (M, D)."""
+    heads, num = targets_HN.shape
+    found = hidden.shape[0] if hidden.ndim == 3 else 1
+    if found != heads or hidden.shape[-2] != num:
+        raise UserError(
+            f"objective.heads: is {heads} for {num} positions, but the hidden states are {tuple(hidden.shape)}; give "
+            "(positions, width) for one head and (heads, positions, width) for more."
         )
-        terms = {"ce": (out.nll_NK[:, 0], counted_N.float())}
-        return TokenLosses(out.loss_N, counted_N, terms, torch.zeros_like(counted_N))
+    return hidden.reshape(heads * num, hidden.shape[-1])
+
+
+def _usable(
+    labels: SoftLabels | TeacherLogits | None, objective: ObjectiveConfig, label_temperature: float
+) -> SoftLabels | TeacherLogits:
+    """Labels that can serve this objective, or the reason why they cannot."""
     if labels is None:
         raise UserError(
             f"objective.alpha: is {objective.alpha:g} but no labels were given; give a label store or set it to 0."
         )
-    labels = labels.flatten()
-    routed_N = _routed(objective, batch, labels, seed)
-    target = _distilled_target(objective, targets_N, labels, routed_N)
-    out = fused_linear_cross_entropy(hidden_ND, weight_VD, target, bias=bias, softcap=softcap, chunk_size=chunk_size)
-    terms = _terms(out.nll_NK, out.tail_nll_N, labels, counted_N, routed_N, target.active_N)
-    return TokenLosses(out.loss_N, counted_N, terms, routed_N)
+    if isinstance(labels, TeacherLogits):
+        if objective.label_smoothing and objective.temperature_form == "teacher":
+            raise UserError("objective.label_smoothing: is above 0 with a live teacher; set one of them aside.")
+        return labels
+    if objective.temperature != label_temperature:
+        raise UserError(
+            f"objective.temperature: is {objective.temperature:g} but the labels were made at {label_temperature:g}; "
+            "label again with labels.temperature set to it, or use a live teacher."
+        )
+    if objective.divergence in ("reverse-kl", "jensen-shannon"):
+        raise UserError(
+            f"objective.divergence: {objective.divergence} needs the teacher's whole distribution, found stored labels;"
+            " use a live teacher, or cross-entropy or forward-kl."
+        )
+    return labels
 
 
-def _routed(objective: ObjectiveConfig, batch: Batch, labels: SoftLabels, seed: int) -> Tensor:
-    shape = batch.targets_BT.shape
-    if objective.routing is None:
-        return torch.zeros(batch.num_positions, dtype=torch.bool, device=batch.targets_BT.device)
-    return route(
-        objective.routing,
-        batch,
-        entropy_BT=labels.entropy.view(shape),
-        gold_logprob_BT=labels.gold_logprob.view(shape),
-        seed=seed,
-    ).reshape(-1)
+def _hard(head: Head, targets_M: Tensor, objective: ObjectiveConfig) -> Parts:
+    target = smooth(hard_target(targets_M), targets_M, objective.label_smoothing, head)
+    out = head(target)
+    return Parts(out.loss_N, out.nll_NK[:, 0], target.active_N, None)
 
 
-def _distilled_target(
-    objective: ObjectiveConfig, targets_N: Tensor, labels: SoftLabels, routed_N: Tensor
-) -> SparseTarget:
-    """(1 - alpha) on the next token and alpha on the labels; routed positions lose the second."""
-    alpha = objective.alpha
-    restored = objective.routing is not None and objective.routing.hard_weight == "restore"
-    soft_N = torch.where(routed_N | (targets_N == IGNORE_INDEX), 0.0, alpha)
-    hard_N = torch.where(routed_N, 1.0 if restored else 1.0 - alpha, 1.0 - alpha)
-    tail = None if labels.tail is None else labels.tail * soft_N
-    soft = SparseTarget(labels.ids, labels.weights * soft_N[:, None], tail, labels.weights > 0)
-    return mix(targets_N, hard_N, soft)
-
-
-def _terms(
-    nll_NK: Tensor,
-    tail_nll_N: Tensor | None,
-    labels: SoftLabels,
-    counted_N: Tensor,
-    routed_N: Tensor,
-    active_N: Tensor,
-) -> dict[str, tuple[Tensor, Tensor]]:
-    teacher_ce = (labels.weights * nll_NK[:, 1:]).sum(-1)
-    entropy = labels.entropy
-    if labels.tail is not None and tail_nll_N is not None:
-        teacher_ce = teacher_ce + labels.tail * tail_nll_N
-    kept_N = (counted_N & ~routed_N).float()
-    routed_weight_N = routed_N.float()
-    return {
-        "ce": (nll_NK[:, 0], (counted_N & active_N).float()),
-        "teacher_ce": (teacher_ce, kept_N),
-        "teacher_entropy": (entropy, kept_N),
-        "forward_kl": (teacher_ce - entropy, kept_N),
-        "routed_share": (routed_weight_N, counted_N.float()),
-        "entropy_kept": (entropy, kept_N),
-        "entropy_routed": (entropy, routed_weight_N),
+def _terms(parts: Parts, targets_HN: Tensor, counted_N: Tensor, num: int) -> dict[str, tuple[Tensor, Tensor]]:
+    """Every term by its name, for the first head; the further heads' hard terms by their number."""
+    measured_HN = ((targets_HN != IGNORE_INDEX) & parts.active_M.view(-1, num)).float()
+    terms = {
+        "ce" if head == 0 else f"ce_{head + 1}": (ce_N, measured_HN[head])
+        for head, ce_N in enumerate(parts.ce_M.view(-1, num))
     }
+    soft = parts.soft
+    if soft is None:
+        return terms
+    kept_N = soft.kept_M[:num].float()
+    teacher_ce, entropy = soft.teacher_ce_M[:num], soft.entropy_M[:num]
+    terms["teacher_ce"] = (teacher_ce, kept_N)
+    terms["teacher_entropy"] = (entropy, kept_N)
+    terms["forward_kl"] = (teacher_ce - entropy, kept_N)
+    if soft.divergence_M is not None:
+        terms[soft.name.replace("-", "_")] = (soft.divergence_M[:num], kept_N)
+    routed_N = soft.routed_N.float()
+    terms["routed_share"] = (routed_N, counted_N.float())
+    terms["entropy_kept"] = (soft.teacher_entropy_N, counted_N.float() - routed_N)
+    terms["entropy_routed"] = (soft.teacher_entropy_N, routed_N)
+    return terms

@@ -43,6 +43,12 @@ class SparseTarget:
         """Entries whose probability the tail excludes (bool)."""
         return self.weights_NK > 0 if self.listed_NK is None else self.listed_NK
 
+    def scaled(self, weight_N: Tensor) -> SparseTarget:
+        """The same target with every position's mass multiplied."""
+        listed = None if self.tail_N is None else self.outside_tail_NK  # a weight of 0 does not change what is listed
+        tail = None if self.tail_N is None else self.tail_N * weight_N
+        return SparseTarget(self.ids_NK, self.weights_NK * weight_N[:, None], tail, listed)
+
     def rows(self, index: Tensor | slice) -> SparseTarget:
         """The target of some positions."""
         return SparseTarget(
@@ -136,18 +142,19 @@ def hard_target(targets_N: Tensor, weight_N: Tensor | float = 1.0) -> SparseTarg
     return SparseTarget(targets_N.clamp(min=0)[:, None], weights_N[:, None])
 
 
-def smoothed_target(
-    targets_N: Tensor, smoothing: float, vocab_size: int, weight_N: Tensor | float = 1.0
-) -> DenseTarget:
-    """Label smoothing: (1 - smoothing) on one token and smoothing spread evenly over the vocabulary.
+def smoothed(target: SparseTarget, even_N: Tensor, vocab_size: int) -> DenseTarget:
+    """A sparse target beside a weight that is spread evenly over the vocabulary (label smoothing).
 
     The even part is a teacher that knows nothing: all logits 0, without ever holding N · V of them.
     """
-    hard = hard_target(targets_N, weight_N)
-    even_N = hard.weights_NK[:, 0] * smoothing
-    nothing = torch.zeros((), device=targets_N.device).expand(targets_N.shape[0], vocab_size)
-    hard = replace(hard, weights_NK=hard.weights_NK * (1 - smoothing))
-    return DenseTarget(TeacherLogits(nothing, None), even_N, hard)
+    nothing = torch.zeros((), device=even_N.device).expand(even_N.shape[0], vocab_size)
+    return DenseTarget(TeacherLogits(nothing, None), even_N, target)
+
+
+def smoothed_target(targets_N: Tensor, smoothing: float, vocab_size: int) -> DenseTarget:
+    """Label smoothing: (1 - smoothing) on one token, smoothing spread evenly; ``IGNORE_INDEX`` gets weight 0."""
+    even_N = (targets_N != IGNORE_INDEX).to(torch.float32) * smoothing
+    return smoothed(hard_target(targets_N, 1.0 - smoothing), even_N, vocab_size)
 
 
 def mix(targets_N: Tensor, hard_weight_N: Tensor, soft: SparseTarget) -> SparseTarget:
