@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from stillroom.report.numbers import overlap
+from stillroom.report.numbers import apart
 from stillroom.report.run import Draws, Heads, ModelRun
 from stillroom.report.view import Entry, View
 from stillroom.types import Estimate
@@ -124,7 +124,7 @@ def headline_measures(view: View) -> tuple[Measure, ...]:
 
 def best_head(heads: Heads | None) -> InductionHead | None:
     """The head whose smaller score of prefix matching and copying is largest (Olsson et al. 2022: high on both)."""
-    if heads is None:
+    if heads is None or heads.copying is None:
         return None
     places = [
         InductionHead(layer, head, prefix, copying)
@@ -141,5 +141,5 @@ def clear_best(view: View, measure: Measure) -> Entry | None:
         return None
     sign = 1 if measure.better == "higher" else -1
     best, best_value = max(found, key=lambda pair: sign * pair[1].value)
-    clear = not any(overlap(best_value, value) for entry, value in found if entry is not best)
+    clear = all(apart(best_value, value) for entry, value in found if entry is not best)
     return best if clear else None

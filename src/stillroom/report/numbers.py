@@ -17,7 +17,10 @@ def minus(text: str) -> str:
 
 def fixed(value: float, decimals: int) -> str:
     """A number with so many decimals; a dash where it is not finite."""
-    return minus(f"{value:.{decimals}f}") if math.isfinite(value) else MISSING
+    if not math.isfinite(value):
+        return MISSING
+    text = f"{value:.{decimals}f}"
+    return minus(text if float(text) else text.lstrip("-"))
 
 
 def interval(estimate: Estimate, decimals: int) -> str:
@@ -58,10 +61,19 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def has_width(estimate: Estimate) -> bool:
+    """Whether the interval says anything: resampling items that are all alike gives one of width 0."""
+    return math.isfinite(estimate.low) and math.isfinite(estimate.high) and estimate.high > estimate.low
+
+
 def overlap(first: Estimate, second: Estimate) -> bool:
-    """Whether two intervals share a value; intervals that are not finite overlap with everything."""
-    ends = (first.low, first.high, second.low, second.high)
-    return not all(map(math.isfinite, ends)) or (first.low <= second.high and second.low <= first.high)
+    """Whether two intervals share a value."""
+    return first.low <= second.high and second.low <= first.high
+
+
+def apart(first: Estimate, second: Estimate) -> bool:
+    """Whether both intervals have a width and share no value: only then is one called better than the other."""
+    return has_width(first) and has_width(second) and not overlap(first, second)
 
 
 def kept_together(text: str) -> str:

@@ -15,7 +15,7 @@ from stillroom.report.measures import (
     pass_at,
     unique_answers,
 )
-from stillroom.report.numbers import fixed, interval, listing, overlap
+from stillroom.report.numbers import fixed, has_width, interval, listing, overlap
 from stillroom.report.view import Entry, View, make_view, run_names
 from stillroom.types import Estimate
 
@@ -95,17 +95,23 @@ def _finding(view: View, baseline: Entry, question: Question) -> str:
 
 
 def _verdict(others: list[tuple[Entry, Estimate]], reference: Estimate, measure: Measure) -> str:
-    """Who is better, who is worse, and whose interval overlaps."""
+    """Who is better, who is worse, whose interval overlaps, and who cannot be compared."""
     sign = 1 if measure.better == "higher" else -1
-    groups: dict[str, list[str]] = {"better": [], "worse": [], "open": []}
+    groups: dict[str, list[str]] = {"better": [], "worse": [], "open": [], "blank": []}
     for entry, est in others:
         better = sign * (est.value - reference.value) > 0
-        group = "open" if overlap(est, reference) else "better" if better else "worse"
+        if not (has_width(est) and has_width(reference)):
+            group = "blank"
+        else:
+            group = "open" if overlap(est, reference) else "better" if better else "worse"
         groups[group].append(f"{entry.label} ({fixed(est.value, measure.decimals)})")
     parts = [f"{listing(found)} {_is(found)} {word}" for word in ("better", "worse") if (found := groups[word])]
-    if unclear := groups["open"]:
-        verb = "intervals" if len(unclear) > 1 else "interval"
-        parts.append(f"the {verb} of {listing(unclear)} overlap{'' if len(unclear) > 1 else 's'}")
+    if found := groups["open"]:
+        parts.append(
+            f"the intervals of {listing(found)} overlap" if len(found) > 1 else f"the interval of {found[0]} overlaps"
+        )
+    if found := groups["blank"]:
+        parts.append(f"{listing(found)} cannot be compared, since all items came out alike for one of the two")
     return "; ".join(parts)
 
 

@@ -81,12 +81,15 @@ class Heads(Record):
     num_heads: int
     previous_token: tuple[Numbers, ...]
     prefix_matching: tuple[Numbers, ...]
-    copying: tuple[Numbers, ...]
+    copying: tuple[Numbers, ...] | None = None
+    """None where the layout of the model is not known."""
 
     @model_validator(mode="after")
     def _one_score_per_head(self) -> Self:
         for name in ("previous_token", "prefix_matching", "copying"):
             rows = getattr(self, name)
+            if rows is None:
+                continue
             if len(rows) != self.num_layers or any(len(row) != self.num_heads for row in rows):
                 raise ValueError(f"{name} is not {self.num_layers} layers of {self.num_heads} heads")
         return self

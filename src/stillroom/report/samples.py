@@ -12,6 +12,8 @@ NUM_COMPLETIONS = 6
 LONGEST = 90
 """Characters of a completion that are shown."""
 
+SIGNS = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {127: 0x2421}
+
 
 @dataclass(frozen=True)
 class Answered:
@@ -39,7 +41,8 @@ def shown_problems(view: View) -> tuple[Shown, ...]:
     """The first problem of each family, then the second of each, until there are enough: no choice by outcome."""
     order = _order(view)
     return tuple(
-        Shown(family, prompt, heat, tuple(_answers(view, (family, prompt, heat)))) for family, prompt, heat in order
+        Shown(family, visible(prompt), heat, tuple(_answers(view, (family, prompt, heat))))
+        for family, prompt, heat in order
     )
 
 
@@ -87,5 +90,10 @@ def _answered(entry: Entry, sample: Sample) -> Answered:
 
 def _short(words: str) -> str:
     """One line of a completion, line ends made visible."""
-    flat = words.strip().replace("\n", " ⏎ ") or "(empty)"
+    flat = visible(words.strip().replace("\n", " ⏎ ")) or "(empty)"
     return flat if len(flat) <= LONGEST else f"{flat[: LONGEST - 1]}…"
+
+
+def visible(words: str) -> str:
+    """The text with signs in the place of control characters other than line ends, which a page cannot hold."""
+    return words.translate(SIGNS).encode("utf-8", "replace").decode()

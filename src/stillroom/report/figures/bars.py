@@ -23,7 +23,7 @@ def bars(measure: Measure, rows: list[tuple[Entry, Estimate]], width: float, cha
     ends = [end for _, est in rows for end in (est.low, est.high, est.value)]
     scale = linear([*ends, *([] if chance is None else [chance])], include=0.0)
     height = TOP + ROW * len(rows) + 46
-    frame = Frame(width, height, scale, Scale(0, 1), left=8, right=12, top=TOP)
+    frame = Frame(width, height, scale, Scale(0, 1), left=16, right=18, top=TOP)
     parts = [line(frame.px(value), TOP, frame.px(value), frame.floor, "grid") for value, _ in ticks(scale)]
     parts += [text(frame.px(value), frame.floor + 19, words, "middle", "tick") for value, words in ticks(scale)]
     parts.append(text(width - frame.right, height - 5, measure.unit, "end", "name"))

@@ -25,11 +25,11 @@ UNIQUE = (
     "1. Bars end at the mean, whiskers are 95 % intervals over problems (n = {count})."
 )
 IN_CONTEXT = (
-    "ICL score: loss late in a repeated random sequence minus loss early; more negative means that the context "
-    "helps more. Copying accuracy: share of repeated tokens whose most likely prediction is right. Follows "
-    "context: share of facts contradicted by the context for which the model prefers the context’s answer. "
-    "Log-odds: by how much, above zero for the context and below for memory. Bars end at the mean, whiskers are "
-    "95 % intervals ({counts})."
+    "ICL score: loss on the last repeat of a random sequence minus loss on its first pass; more negative means that "
+    "the context helps more. Copying accuracy: share of repeated tokens whose most likely prediction is right. "
+    "Follows context: share of learnt facts, contradicted by the context, for which the most likely continuation is "
+    "the context’s answer. Log-odds: how much likelier that answer is than the learnt one, above zero for the "
+    "context and below for memory. Bars end at the mean, whiskers are 95 % intervals ({counts})."
 )
 COPYING = (
     "Mean loss at each position of random tokens that repeat every {period} tokens ({count} sequences; vertical "
@@ -47,4 +47,4 @@ ENTROPY = (
     "mean{threshold}. n = {count} positions, by source in the table. At the left are the positions that the "
     "teacher is sure of: there a hard label says nearly as much as a soft one."
 )
-THRESHOLD = " and the dashed line the routing threshold ({nats} nats)"
+THRESHOLD = " and the dashed line the routing threshold, a mean over sequences ({nats} nats)"

@@ -132,14 +132,15 @@ def copying_curve(view: View) -> Figure:
 
 
 def _positions(curves: list[tuple[Entry, Copying]], period: int) -> Markup:
-    length = max(len(found.loss_by_position) for _, found in curves)
+    length = max(max(found.period * found.repeats, len(found.loss_by_position)) for _, found in curves)
     values = [value for _, found in curves for value in found.loss_by_position]
     frame = Frame(WIDE, HEIGHT, Scale(0.0, float(length)), tight(values))
     parts = [frame.axes("position (tokens)", "loss (nats per token)", ticks(frame.x, 6))]
     for start in range(period, length, period) if period else ():
         parts.append(line(frame.px(start), frame.top, frame.px(start), frame.floor, "guide"))
     for entry, found in curves:
-        points = frame.points(range(len(found.loss_by_position)), found.loss_by_position)
+        start = max(0, found.period * found.repeats - len(found.loss_by_position))  # what nothing precedes has no loss
+        points = frame.points(range(start, start + len(found.loss_by_position)), found.loss_by_position)
         parts.append(path(points, curve_class(entry, "thin")))
     label = "Loss by position on repeated random tokens"
     return drawing(WIDE, HEIGHT, label, f"{label} for {names(tuple(entry for entry, _ in curves))}.", *parts)

@@ -58,15 +58,13 @@ def _maps(entry: Entry, heads: Heads) -> Markup:
     side = min((column - 32) / max(1, heads.num_heads), LARGEST, TALLEST / max(1, heads.num_layers))
     height = TOP + side * heads.num_layers + 24
     best = best_head(heads)
-    maps = (
-        ("previous token", heads.previous_token, None),
-        ("prefix matching", heads.prefix_matching, best),
-        ("copying", heads.copying, best),
-    )
+    maps = [("previous token", heads.previous_token, None), ("prefix matching", heads.prefix_matching, best)]
+    if heads.copying is not None:
+        maps.append(("copying", heads.copying, best))
     parts = [
         _map(name, scores, 22 + column * place, side, outlined) for place, (name, scores, outlined) in enumerate(maps)
     ]
-    words = f"{heads.num_layers} layers of {heads.num_heads} heads, three scores each."
+    words = f"{heads.num_layers} layers of {heads.num_heads} heads, {len(maps)} scores each."
     return drawing(WIDE, height, f"Head scores of {entry.label}", words, *parts)
 
 

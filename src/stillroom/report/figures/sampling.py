@@ -184,7 +184,7 @@ def _trajectories(
         values = f"pass@{ks[0]} {fixed(one.value, 3)}, pass@{ks[1]} {fixed(many.value, 3)}"
         hint = f"{entry.label}, temperature {heat:g}: {values}"
         marks.append(marker(entry.marker, x, y, f"mark {entry.colour}", hint, 4.4))
-        labels.append(place_label(x, y, f"{heat:g}", f"ink halo {entry.colour}", taken))
+        labels.append(place_label(frame, (x, y), f"{heat:g}", f"ink halo {entry.colour}", taken))
     return lines + marks + labels
 
 

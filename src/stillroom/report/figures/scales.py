@@ -47,30 +47,23 @@ def nice_step(raw: float) -> float:
     return next(step * power for step in STEPS if step * power >= raw * (1 - 1e-9))
 
 
-def linear(values: Iterable[float], *, include: float | None = None, floor: float | None = None) -> Scale:
-    """A linear scale around the finite values with a little air, ends on round numbers.
-
-    ``include`` is a value that must be on the axis, ``floor`` one that the axis never goes below.
-    """
+def linear(values: Iterable[float], *, include: float | None = None) -> Scale:
+    """A linear scale around the finite values whose ends are round numbers; ``include`` must be on the axis."""
     found = [value for value in values if math.isfinite(value)]
     if include is not None:
         found.append(include)
     low, high = (min(found), max(found)) if found else (0.0, 1.0)
     if high - low < 1e-12:
-        pad = abs(high) * 0.1 or 0.5
-        low, high = low - pad, high + pad
-        if include is not None:
-            low = min(low, include) if low < include else include
+        high += abs(high) * 0.1 or 0.1
     step = nice_step((high - low) / 5)
-    low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
-    return Scale(low if floor is None else max(low, floor), high)
+    return Scale(math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step)
 
 
 def tight(values: Iterable[float], *, zero: bool = False) -> Scale:
     """A linear scale that the finite values fill but for a little air; ``zero`` starts it at 0."""
     found = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
     low, high = (0.0 if zero else min(found)), max(found)
-    air = 0.05 * (high - low) or abs(high) * 0.1 or 0.5
+    air = 0.05 * (high - low) or abs(high) * 0.1 or 0.1
     bottom = max(0.0, low - air) if low >= 0 else low - air
     return Scale(0.0 if zero else bottom, high + air)
 

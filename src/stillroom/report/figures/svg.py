@@ -178,16 +178,19 @@ def marker(shape: str, x: float, y: float, class_: str, hint: str = "", size: fl
     return tag("polygon", *title, points=corners, class_=class_)
 
 
-def place_label(x: float, y: float, words: str, class_: str, taken: list[Box]) -> Markup:
-    """Words beside a mark, at the first of eight places that covers none of ``taken``, to which theirs is added.
+def place_label(frame: Frame, at: Point, words: str, class_: str, taken: list[Box]) -> Markup:
+    """Words beside a mark, at the first of eight places inside the frame that covers none of ``taken``.
 
-    Nothing where all eight are taken. Sizes are those of the text on a narrow screen, where it is largest.
+    Their place is added to ``taken``; nothing is written where all eight are taken. Sizes are those of the text on a
+    narrow screen, where it is largest.
     """
+    x, y = at
     wide, high, gap = 9.2 * len(words), 15.0, 6.0
     near = [(gap, -gap - high), (gap, gap), (-gap - wide, -gap - high), (-gap - wide, gap)]
-    far = [(gap + 4, -high / 2), (-gap - 4 - wide, -high / 2), (-wide / 2, -gap - high - 2), (-wide / 2, gap + 2)]
+    far = [(dx, dy - high if dy < 0 else dy + high) for dx, dy in near]
     boxes = [(x + dx, y + dy, x + dx + wide, y + dy + high) for dx, dy in near + far]
-    box = next((box for box in boxes if not any(_meet(box, other) for other in taken)), None)
+    inside = [box for box in boxes if box[0] >= frame.left and box[2] <= frame.width and box[3] <= frame.floor]
+    box = next((box for box in inside if not any(_meet(box, other) for other in taken)), None)
     if box is None:
         return Markup("")
     taken.append(box)
