@@ -36,14 +36,18 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turns a full disk or a folder that may not be written into a sentence that names the path."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except UserError:
+        raise
+    except Exception as error:  # libraries wrap the system's error in classes of their own, with its text inside
+        code = getattr(error, "errno", None)
+        if code in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
             raise UserError(
                 f"{path}: no space is left on this disk; free some or choose another folder, then run the same "
                 "command again: what was complete is kept."
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise UserError(f"{path}: cannot be written ({error.strerror}); choose a folder you may write.") from error
+        if code in (errno.EACCES, errno.EROFS, errno.EPERM):
+            reason = os.strerror(code)
+            raise UserError(f"{path}: cannot be written ({reason}); choose a folder you may write.") from error
         raise
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 
-import click
 import typer
 
 from stillroom.cli.data import inspect, label
@@ -48,16 +47,19 @@ def run(arguments: list[str] | None = None) -> None:
     except UserError as error:
         _complain(str(error))
         sys.exit(2)
-    except click.ClickException as error:
-        _complain(error.format_message())
-        sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         _complain("stopped; what was complete is kept: run the same command again to go on.")
         sys.exit(130)
+    except Exception as error:
+        usage_message = getattr(error, "format_message", None)  # typer carries a click of its own: no class to name
+        if usage_message is None:
+            raise
+        _complain(f"{usage_message().rstrip('.')}; stillroom --help and stillroom COMMAND --help tell what there is.")
+        sys.exit(2)
 
 
 def _complain(message: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    Console(stderr=True, soft_wrap=True).print(Text.assemble(("stillroom: ", "bold red"), message))
+    Console(stderr=True).print(Text.assemble(("stillroom: ", "bold red"), message), soft_wrap=True)

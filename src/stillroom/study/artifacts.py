@@ -55,10 +55,10 @@ class ArtifactStore:
         if target.is_dir():
             return Artifact(target, key, reused=True)
         work = self.root / f".{target.name}.unfinished"
-        with disk_errors(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
         try:
-            with _turn(self.root / f".{target.name}.lock"):
+            with disk_errors(self.root):
+                self.root.mkdir(parents=True, exist_ok=True)
+            with disk_errors(target), _turn(self.root / f".{target.name}.lock"):
                 if target.is_dir():
                     return Artifact(target, key, reused=True)
                 work.mkdir(exist_ok=True)

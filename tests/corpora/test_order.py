@@ -1,0 +1,40 @@
+"""batch = f(seed, step): a permutation per epoch, the same for any number of ranks."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stillroom.corpora import batch_indices, permute
+
+
+@given(size=st.integers(1, 3000), seed=st.integers(0, 2**63))
+@settings(deadline=None)
+def test_every_size_and_seed_gives_a_bijection(size, seed):
+    image = permute(np.arange(size), size, seed)
+    assert sorted(image.tolist()) == list(range(size))
+
+
+def test_seeds_give_different_orders_that_leave_few_places_fixed():
+    size = 10_000
+    first, second = permute(np.arange(size), size, 1), permute(np.arange(size), size, 2)
+    assert (first == np.arange(size)).sum() < 12  # a random permutation leaves 1 on average
+    assert (first == second).sum() < 12
+    assert abs(np.corrcoef(first, np.arange(size))[0, 1]) < 0.05
+
+
+def test_an_epoch_sees_every_sequence_once_and_epochs_differ():
+    size, batch = 103, 8
+    stream = np.concatenate([batch_indices(step, batch, size, seed=5) for step in range(2 * size // batch + 2)])
+    first, second = stream[:size], stream[size : 2 * size]
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(size))
+    assert (first != second).any()
+
+
+@given(step=st.integers(0, 10**6), batch=st.integers(1, 64), seed=st.integers(0, 1000))
+def test_a_step_is_the_same_whenever_it_is_asked_for(step, batch, seed):
+    once, again = batch_indices(step, batch, 77, seed), batch_indices(step, batch, 77, seed)
+    assert (once == again).all() and once.shape == (batch,)
+    halves = np.concatenate([batch_indices(2 * step, batch, 77, seed), batch_indices(2 * step + 1, batch, 77, seed)])
+    assert (halves == batch_indices(step, 2 * batch, 77, seed)).all()

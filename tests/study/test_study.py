@@ -1,0 +1,231 @@
+"""The main job on a study of seconds: complete, shared, continued after any stop, and never half-written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stillroom.config import override, to_yaml
+from stillroom.study.pipeline import run_single, run_study
+from stillroom.study.progress import StageDisplay
+from stillroom.study.recipes import resolve_recipe
+from stillroom.types import UserError
+
+MICRO = Path(__file__).with_name("micro.py")
+
+
+def study_config(*assignments: str):
+    return override(resolve_recipe(str(MICRO)), list(assignments))
+
+
+def digest(folder: Path) -> dict[str, str]:
+    """A hash of everything in a run folder that must not depend on when and how often it was run."""
+    result = {}
+    for file in sorted(folder.rglob("*")):
+        name = str(file.relative_to(folder))
+        if not file.is_file() or name in ("study.json", "environment.json", "report.html"):
+            continue
+        data = file.read_bytes()
+        if file.name == "metrics.jsonl":
+            records = [json.loads(line) for line in data.splitlines()]
+            data = json.dumps([{k: v for k, v in r.items() if k != "tokens_per_second"} for r in records]).encode()
+        result[name] = hashlib.sha256(data).hexdigest()
+    return result
+
+
+def weights(artifacts: Path) -> set[str]:
+    """Hashes of the weights of every finished model."""
+    return {hashlib.sha256(file.read_bytes()).hexdigest() for file in artifacts.glob("model-*/model/*.safetensors")}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The micro study, run once without a stop."""
+    root = tmp_path_factory.mktemp("study")
+    folder = run_study(study_config(), root / "run", root / "artifacts", StageDisplay())
+    return root, folder
+
+
+def test_a_run_folder_holds_what_a_report_reads(finished):
+    root, folder = finished
+    study = json.loads((folder / "study.json").read_text())
+    assert [model["name"] for model in study["models"]] == ["teacher", "spt", "dpt90", "routed"]
+    assert [model["label"] for model in study["models"]] == ["Teacher", "SPT", "DPT-90", "DPT-90, 15 % routed"]
+    for model in study["models"]:
+        evaluation = json.loads((folder / model["folder"] / "evaluation.json").read_text())
+        assert set(evaluation) == {"lm", "copying", "counterfactual", "tts", "heads"}
+        lines = (folder / model["folder"] / "metrics.jsonl").read_text().splitlines()
+        assert json.loads(lines[-1])["kind"] == "validation"
+        assert (folder / model["folder"] / "samples.jsonl").read_text()
+        assert model["tokens"] == model["distinct_tokens"] == 4096
+        assert (model["teacher_flops"] > 0) == (model["alpha"] > 0)
+    profile = json.loads((folder / "labels" / "profile.json").read_text())
+    assert sum(profile["entropy_histogram"]["counts"]) == sum(
+        sum(source["counts"]) for source in profile["by_source"].values()
+    )
+    assert 0 < profile["routing_threshold_nats"] < profile["mean_entropy_nats"]
+    assert not list(root.rglob("*.unfinished")) and not list(root.rglob("*.lock"))
+
+
+def test_distilled_arms_log_the_terms_of_their_objective(finished):
+    _, folder = finished
+    records = [json.loads(line) for line in (folder / "models/routed/metrics.jsonl").read_text().splitlines()]
+    train = [record for record in records if record["kind"] == "train"]
+    assert len(train) == 8 and all(record["alpha"] == 0.9 for record in train)
+    for record in train:
+        assert record["routed_share"] == pytest.approx(0.15, abs=0.02)
+        assert record["entropy_routed"] < record["entropy_kept"]
+        assert record["forward_kl"] == pytest.approx(record["teacher_ce"] - record["teacher_entropy"], abs=1e-6)
+
+
+def test_the_same_command_again_reuses_every_stage(finished):
+    root, folder = finished
+    before = digest(folder)
+    run_study(study_config(), root / "run", root / "artifacts", StageDisplay())
+    study = json.loads((folder / "study.json").read_text())
+    assert study["stages"] and all(stage["reused"] for stage in study["stages"])
+    assert digest(folder) == before
+
+
+def test_the_resolved_yaml_runs_again_as_it_is(finished):
+    root, folder = finished
+    again = resolve_recipe(str(folder / "config.yaml"))
+    assert again == study_config()
+    assert run_study(again, root / "run", root / "artifacts", StageDisplay()) == folder
+
+
+def test_changing_one_arm_runs_that_arm_alone(finished):
+    root, _ = finished
+    folder = run_study(study_config("arms.dpt90.alpha=0.7"), root / "other", root / "artifacts", StageDisplay())
+    stages = json.loads((folder / "study.json").read_text())["stages"]
+    assert {stage["name"] for stage in stages if not stage["reused"]} == {"dpt90", "evaluate dpt90"}
+
+
+def test_a_folder_of_another_configuration_is_refused_and_untouched(finished):
+    root, folder = finished
+    before = digest(folder)
+    with pytest.raises(UserError, match="was made by another configuration"):
+        run_study(study_config("training.seed=9"), folder, root / "artifacts", StageDisplay())
+    assert digest(folder) == before
+    stranger = root / "stranger"
+    stranger.mkdir()
+    (stranger / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="is no run folder"):
+        run_study(study_config(), stranger, root / "artifacts", StageDisplay())
+    assert os.listdir(stranger) == ["thesis.txt"]
+
+
+def test_training_one_arm_shares_the_studys_artifacts(finished, tmp_path):
+    root, _ = finished
+    folder = run_single(study_config(), "dpt90", None, root / "artifacts", StageDisplay())
+    assert folder.parent == root / "artifacts" and (folder / "model" / "model.safetensors").is_file()
+    assert len(list((root / "artifacts").glob("model-*"))) <= 5
+
+
+def test_a_teacher_with_another_tokenizer_is_refused(finished, tmp_path):
+    root, _ = finished
+    config = study_config("corpus.vocab_size=280")
+    model = next((root / "artifacts").glob("model-*/model"))
+    values = config.model_dump() | {"teacher": {"model": {"path": str(model)}, "training": None}}
+    other = type(config).model_validate(values)
+    with pytest.raises(UserError, match=r"its tokenizer .* differs from the corpus's"):
+        run_study(other, tmp_path / "run", tmp_path / "artifacts", StageDisplay())
+
+
+def command(folder: Path, recipe: Path) -> list[str]:
+    return [
+        sys.executable, "-m", "stillroom", "study", str(recipe), "--out", str(folder / "run"),
+        "--artifacts", str(folder / "artifacts"),
+    ]  # fmt: skip
+
+
+def run_until_killed(folder: Path, recipe: Path, seconds: float, number: int) -> int:
+    process = subprocess.Popen(command(folder, recipe), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    try:
+        process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(number)
+        process.communicate()
+    return process.returncode
+
+
+def resolved(tmp_path: Path) -> Path:
+    recipe = tmp_path / "micro.yaml"
+    recipe.write_text(to_yaml(study_config(), "study"))
+    return recipe
+
+
+def kill_and_continue(finished, tmp_path, kills: int) -> None:
+    """Kills the study at ``kills`` random moments, lets it finish, and compares with the one that was never killed."""
+    root, reference = finished
+    recipe = resolved(tmp_path)
+    chance = random.Random(0)
+    for _ in range(kills):
+        run_until_killed(tmp_path, recipe, chance.uniform(2.0, 12.0), signal.SIGKILL)
+    done = subprocess.run(command(tmp_path, recipe), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert digest(tmp_path / "run") == digest(reference)
+    ours, theirs = weights(tmp_path / "artifacts"), weights(root / "artifacts")
+    assert len(ours) == 4 and ours <= theirs
+
+
+def test_a_killed_study_continues_to_the_same_results(finished, tmp_path):
+    kill_and_continue(finished, tmp_path, kills=2)
+
+
+@pytest.mark.slow
+def test_a_study_killed_twenty_times_continues_to_the_same_results(finished, tmp_path):
+    kill_and_continue(finished, tmp_path, kills=20)
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    recipe = resolved(tmp_path)
+    process = subprocess.Popen(command(tmp_path, recipe), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("artifacts/.model-*/metrics.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "run the same command again to go on" in errors and "Traceback" not in errors
+    assert (tmp_path / "run" / "config.yaml").is_file()
+
+
+def test_a_full_disk_ends_in_a_sentence_and_keeps_what_is_complete(tmp_path):
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], check=False).returncode != 0:
+        pytest.skip("no user namespaces here, so no small disk can be mounted; runs where unshare -rm works")
+    recipe = resolved(tmp_path)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    inner = " ".join(command(disk, recipe))
+    script = f"mount -t tmpfs -o size=160k none {disk} && {inner}; code=$?; find {disk} -type f | sort >&2; exit $code"
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "no space is left on this disk" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_report_of_a_real_run_builds(finished):
+    from stillroom.report import build_report, summary_table
+
+    _, folder = finished
+    page = build_report(folder)
+    text = page.read_text()
+    assert "DPT-90, 15 % routed" in text and "<svg" in text
+    assert summary_table(folder).row_count == 4
+
+
+def test_the_written_configuration_is_complete(finished):
+    _, folder = finished
+    values = yaml.safe_load((folder / "config.yaml").read_text())
+    assert values["kind"] == "study" and values["arms"]["routed"]["routing"]["hard_weight"] == "restore"

@@ -1,0 +1,135 @@
+"""Strict configuration: what is refused, in which words, and that what is written runs again as it is."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stillroom.config import (
+    ArmConfig,
+    CorpusConfig,
+    EvaluationConfig,
+    ModelConfig,
+    RoutingConfig,
+    RunConfig,
+    SourceConfig,
+    StudyConfig,
+    TrainingConfig,
+    field_names,
+    override,
+    parse,
+    to_yaml,
+)
+from stillroom.types import UserError
+
+
+def study(**changes) -> StudyConfig:
+    values = {
+        "name": "s",
+        "corpus": CorpusConfig(sources={"facts": SourceConfig(kind="facts")}),
+        "arms": {"spt": ArmConfig(), "dpt90": ArmConfig(alpha=0.9)},
+    }
+    return StudyConfig(**(values | changes))
+
+
+@pytest.mark.parametrize(
+    ("assignment", "parts"),
+    [
+        ("arms.dpt90.alpah=0.5", ["alpah", "arms.dpt90", "alpha"]),
+        ("arms.dpt9.alpha=0.5", ["dpt9", "dpt90"]),
+        ("arms.dpt90.alpha=1.2", ["arms.dpt90.alpha", "1.2", "less than or equal to 1"]),
+        ("arms.dpt90.alpha=-0.1", ["arms.dpt90.alpha", "-0.1", "greater than or equal to 0"]),
+        ("arms.dpt90.alpha=much", ["arms.dpt90.alpha", "much", "number"]),
+        ("arms.dpt90.routing.shrae=0.1", ["shrae", "share"]),
+        ("training.tokns=5", ["tokns", "training", "tokens"]),
+        ("training.tokens=0", ["training.tokens", "0", "greater than 0"]),
+        ("corpus.sequence_length=100000", ["sequence_length", "100000", "max_positions", "512"]),
+        ("nothing", ["nothing", "="]),
+    ],
+)
+def test_a_mistake_in_an_override_names_field_found_and_expected(assignment, parts):
+    with pytest.raises(UserError) as error:
+        override(study(), [assignment])
+    message = str(error.value)
+    assert all(part in message for part in parts), message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("share", [1.0, 1.5, -0.01])
+def test_a_routing_share_outside_its_range_is_refused(share):
+    with pytest.raises(UserError, match=r"arms\.dpt90\.routing\.share"):
+        override(study(), ["arms.dpt90.routing.rule=low-entropy", f"arms.dpt90.routing.share={share}"])
+
+
+def test_several_overrides_are_applied_together():
+    changed = override(
+        study(),
+        ["arms.dpt90.alpha=0.7", "arms.dpt90.routing.rule=random", "training.learning_rate=1e-3", "corpus.seed=3"],
+    )
+    assert changed.arms["dpt90"].alpha == 0.7
+    assert changed.arms["dpt90"].routing == RoutingConfig(rule="random", share=0.15)
+    assert changed.training.learning_rate == 1e-3
+    assert changed.corpus.seed == 3
+    assert changed.arms["spt"] == study().arms["spt"]
+
+
+def test_a_worlds_option_may_be_set_by_override():
+    changed = override(study(), ["corpus.sources.facts.options.entities=12"])
+    assert changed.corpus.sources["facts"].options == {"entities": 12}
+
+
+@given(alpha=st.floats(0, 1), data=st.floats(0.1, 1), seed=st.integers(0, 2**31))
+def test_the_written_yaml_gives_the_same_configuration_back(alpha, data, seed):
+    config = study(arms={"a": ArmConfig(alpha=alpha, data=data)}, training=TrainingConfig(seed=seed))
+    values = yaml.safe_load(to_yaml(config, "study"))
+    assert values.pop("kind") == "study"
+    again = parse(StudyConfig, values, "config.yaml")
+    assert again == config
+    assert again.fingerprint() == config.fingerprint()
+
+
+def test_any_change_of_a_field_changes_the_fingerprint():
+    base = study()
+    changes = [
+        "arms.spt.alpha=0.1",
+        "training.seed=1",
+        "labels.num_samples=49",
+        "evaluation.seed=1",
+        "student.num_heads=2",
+    ]
+    prints = {override(base, [change]).fingerprint() for change in changes} | {base.fingerprint()}
+    assert len(prints) == len(changes) + 1
+
+
+def test_unknown_fields_of_a_mapping_are_refused_with_the_nearest_name():
+    values = study().canonical()
+    values["traning"] = {}
+    with pytest.raises(UserError, match="traning is not a field here; did you mean training"):
+        parse(StudyConfig, values, "config.yaml")
+    with pytest.raises(UserError, match="holds list, expected a mapping"):
+        parse(StudyConfig, [], "config.yaml")
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: ModelConfig(hidden_size=10, num_heads=4), "multiple of num_heads"),
+        (lambda: ModelConfig(num_heads=4, num_kv_heads=3), "num_kv_heads"),
+        (lambda: TrainingConfig(batch_sequences=6, micro_batch_sequences=4), "micro_batch_sequences"),
+        (lambda: EvaluationConfig(ks=(1, 64), samples_per_problem=32), "pass@64"),
+        (lambda: RoutingConfig(rule="entropy-threshold"), "threshold_nats"),
+        (lambda: study(arms={"x": ArmConfig(data=3)}), "train_tokens"),
+        (lambda: study(arms={}), "arms"),
+    ],
+)
+def test_combinations_that_cannot_work_are_refused(build, words):
+    with pytest.raises(ValueError, match=words):
+        build()
+
+
+def test_field_names_follow_optional_objects_and_mappings():
+    assert "share" in field_names(StudyConfig, ["arms", "anything", "routing"])
+    assert "alpha" in field_names(RunConfig, ["objective"])
+    assert field_names(StudyConfig, ["nowhere"]) == []

@@ -1,0 +1,75 @@
+"""Files appear complete or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+
+import pytest
+
+from stillroom import files
+from stillroom.files import disk_errors, fingerprint, folder_aside, read_json, read_json_lines, write_bytes, write_json
+from stillroom.types import UserError
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"a\.json: no space is left"):
+        write_json(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_folder_appears_only_when_its_block_ends(tmp_path):
+    target = tmp_path / "x"
+    with pytest.raises(RuntimeError), folder_aside(target) as scratch:
+        (scratch / "part").write_text("half")
+        raise RuntimeError
+    assert os.listdir(tmp_path) == []
+    with folder_aside(target) as scratch:
+        (scratch / "whole").write_text("1")
+        assert not target.exists()
+    assert [file.name for file in target.iterdir()] == ["whole"]
+    with folder_aside(target) as scratch:  # somebody else was first: theirs stays
+        (scratch / "late").write_text("2")
+    assert [file.name for file in target.iterdir()] == ["whole"]
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_a_full_disk_and_a_closed_folder_are_named(tmp_path):
+    for code, words in ((errno.ENOSPC, "no space is left"), (errno.EROFS, "cannot be written")):
+        with pytest.raises(UserError, match=words) as error, disk_errors(tmp_path):
+            raise OSError(code, "x")
+        assert str(tmp_path) in str(error.value)
+    with pytest.raises(FileNotFoundError), disk_errors(tmp_path):
+        raise FileNotFoundError(errno.ENOENT, "x")
+
+
+def test_damaged_json_is_named(tmp_path):
+    write_bytes(tmp_path / "a.json", b"{")
+    with pytest.raises(UserError, match=r"a\.json: is not valid JSON"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(UserError, match=r"b\.json: no such file"):
+        read_json(tmp_path / "b.json")
+
+
+def test_an_unfinished_last_line_is_left_out_and_a_damaged_middle_is_not(tmp_path):
+    log = tmp_path / "m.jsonl"
+    log.write_text('{"a": 1}\n{"a": 2}\n{"a"')
+    assert read_json_lines(log) == [{"a": 1}, {"a": 2}]
+    log.write_text('{"a": 1}\n{"a"\n{"a": 3}\n')
+    with pytest.raises(UserError, match="line 2"):
+        read_json_lines(log)
+
+
+def test_a_fingerprint_does_not_depend_on_the_order_of_keys():
+    assert fingerprint({"a": 1, "b": [1, 2]}) == fingerprint({"b": [1, 2], "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+    assert len(fingerprint(1)) == 16 and files.fingerprint(1, 8) == fingerprint(1)[:8]
