@@ -1,9 +1,9 @@
 """What stands under each figure: what is shown, of how many items, which interval, and how to read it."""
 
 LEARNING = (
-    "Cross-entropy on held-out text against training tokens seen, repeats counted; lower is better. One "
-    "training run per model, no interval. Compare models at the same number of tokens; the first steps, where "
-    "every curve falls steeply, run off the top."
+    "Cross-entropy on held-out text against training tokens seen, repeats counted; lower is better. One training "
+    "run per model, no interval. Compare models at the same number of tokens. The steep fall of the first steps "
+    "lies above the frame."
 )
 DISTANCE = (
     " The second panel is the forward KL divergence from the teacher’s labels on the training stream "

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from stillroom.report.figures import captions
 from stillroom.report.figures.base import Figure, Panel, Table, missing_models
-from stillroom.report.figures.svg import WIDE, drawing, join, tag, text
+from stillroom.report.figures.svg import WIDE, drawing, join, squares, tag, text
 from stillroom.report.measures import InductionHead, best_head
 from stillroom.report.numbers import fixed
 from stillroom.report.run import Heads, Numbers
@@ -70,7 +70,8 @@ def _maps(entry: Entry, heads: Heads) -> Markup:
 
 def _map(name: str, scores: tuple[Numbers, ...], left: float, side: float, outlined: InductionHead | None) -> Markup:
     layers, step = len(scores), max(1, math.ceil(TICK / side))
-    parts = [text(left, 16, name)]
+    places = [(left + head * side, TOP + row * side) for row in range(layers) for head in range(len(scores[row]))]
+    parts = [text(left, 16, name), squares(places, side - 1, "cell")]
     for layer, row in enumerate(scores):
         y = TOP + (layers - 1 - layer) * side
         if layer % step == 0:
@@ -89,7 +90,7 @@ def _map(name: str, scores: tuple[Numbers, ...], left: float, side: float, outli
 def _square(x: float, y: float, side: float, score: float, hint: str) -> Markup:
     """A head's square: the colour is the sign of its score, the strength its size."""
     strength = min(1.0, abs(score)) if math.isfinite(score) else 0.0
-    colour = tag(
+    return tag(
         *("rect", tag("title", hint)),
         x=x,
         y=y,
@@ -98,4 +99,3 @@ def _square(x: float, y: float, side: float, score: float, hint: str) -> Markup:
         class_="warm" if score >= 0 else "cold",
         fill_opacity=f"{strength:.3f}",
     )
-    return join([tag("rect", x=x, y=y, width=side, height=side, class_="cell"), colour])

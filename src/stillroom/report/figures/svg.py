@@ -144,6 +144,12 @@ def band(upper: Sequence[Point], lower: Sequence[Point], class_: str) -> Markup:
     return tag("path", d=f"{steps}Z", class_=class_)
 
 
+def squares(places: Sequence[Point], side: float, class_: str) -> Markup:
+    """Squares with their top left corners at these places, as one element."""
+    edge = number(side)
+    return tag("path", d="".join(f"M{number(x)} {number(y)}h{edge}v{edge}h-{edge}z" for x, y in places), class_=class_)
+
+
 def whisker(x1: float, y1: float, x2: float, y2: float, class_: str, cap: float = 3.5) -> Markup:
     """An interval: a line with a short stroke at each end."""
     flat = abs(y1 - y2) < abs(x1 - x2)
