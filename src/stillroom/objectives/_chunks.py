@@ -99,6 +99,10 @@ class Gradients:
         self.weight_VD = torch.zeros_like(weight_VD, dtype=precise) if needs[1] else None
         self.bias_V = weight_VD.new_zeros(weight_VD.shape[0], dtype=precise) if needs[2] else None
 
+    def tensors(self) -> list[Tensor | None]:
+        """For hidden states, weight and bias."""
+        return [self.hidden_ND, self.weight_VD, self.bias_V]
+
     @property
     def wanted(self) -> bool:
         """Whether there is anything to accumulate."""

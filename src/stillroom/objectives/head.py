@@ -12,7 +12,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from stillroom.objectives._chunks import Gradients, Needs, Settings, Values, run, spread
+from stillroom.objectives._call import Call, backward
+from stillroom.objectives._chunks import Settings
+from stillroom.objectives._compiled import compiled_head
 from stillroom.objectives._shards import Shard
 from stillroom.objectives.targets import DenseTarget, Target
 from stillroom.types import UserError
@@ -81,9 +83,11 @@ def fused_linear_cross_entropy(
     dtype = matmul_dtype(hidden_ND)
     teacher_dtype = matmul_dtype(target.teacher.hidden_NE) if isinstance(target, DenseTarget) else dtype
     settings = Settings(dtype, teacher_dtype, softcap, temperature, z_loss, chunk_size)
-    shard = Shard.of(weight_VD.shape[0], group, hidden_ND.device)
-    outputs = _FusedHead.apply(hidden_ND, weight_VD, bias, target, settings, shard)
-    loss, total, nll, lse, *optional = outputs  # type: ignore[misc]
+    if torch.compiler.is_compiling() and group is None:
+        outputs = compiled_head(hidden_ND, weight_VD, bias, target, settings)
+    else:
+        outputs = _eager(hidden_ND, weight_VD, bias, target, settings, group)
+    loss, total, nll, lse, *optional = outputs
     return HeadOutput(loss, total, nll, lse, *(part if part.numel() else None for part in optional))
 
 
@@ -125,59 +129,28 @@ def matmul_dtype(hidden_ND: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_ND.dtype
 
 
-def active_rows(hidden_ND: Tensor, target: Target) -> Tensor | None:
-    """Numbers of the positions that have weight; None where all have, or where counting them would stall a GPU."""
-    if hidden_ND.device.type != "cpu":
-        return None
-    active = target.active_N
-    return None if bool(active.all()) else active.nonzero().squeeze(1)
+def _eager_head(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    target: Target,
+    settings: Settings,
+    group: dist.ProcessGroup | None,
+) -> tuple[Tensor, ...]:
+    shard = Shard.of(weight.shape[0], group, hidden.device)
+    return _FusedHead.apply(hidden, weight, bias, target, settings, shard)  # type: ignore[return-value]
 
 
-def is_uniform(gradient_N: Tensor) -> bool:
-    """Whether a gradient is one number repeated, judged from its strides alone (no device sync)."""
-    return gradient_N.numel() == 1 or (gradient_N.numel() > 0 and gradient_N.stride(0) == 0)
-
-
-@dataclass(frozen=True)
-class _Call:
-    """What the backward pass needs to compute the chunks again."""
-
-    target: Target
-    settings: Settings
-    shard: Shard
-    index: Tensor | None
-    needs: Needs
-
-    def run(
-        self, hidden: Tensor, weight: Tensor, bias: Tensor | None, scale_N: Tensor | None
-    ) -> tuple[Values, Gradients]:
-        """The pass over the positions that have weight, and its results in the places of all positions."""
-        num, index = hidden.shape[0], self.index
-        if index is not None:
-            hidden = hidden[index]
-            scale_N = None if scale_N is None else scale_N[index]
-        with torch.autocast(hidden.device.type, enabled=False), torch.no_grad():
-            values, gradients = run(hidden, weight, bias, self.target, self.settings, self.shard, self.needs, scale_N)
-        if index is not None and gradients.hidden_ND is not None:
-            gradients.hidden_ND = spread(gradients.hidden_ND, index, num)
-        return values.spread(index, num), gradients
+_eager: Any = torch.compiler.disable(_eager_head)
 
 
 class _FusedHead(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        target: Target,
-        settings: Settings,
-        shard: Shard,
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Target, settings: Settings, shard: Shard
     ) -> tuple[Tensor, ...]:
-        index = active_rows(hidden, target)
-        kept = target if index is None else target.rows(index)
-        ctx.call = _Call(kept, settings, shard, index, ctx.needs_input_grad[:3])
-        values, ctx.gradients = ctx.call.run(hidden, weight, bias, None)
+        ctx.call, ctx.needs = Call.of(target, settings, shard), ctx.needs_input_grad[:3]
+        values, ctx.taken = ctx.call.run(hidden, weight, bias, ctx.needs)
         ctx.save_for_backward(hidden, weight, bias)
         ctx.set_materialize_grads(False)
         loss, *rest = values.tensors()
@@ -187,24 +160,9 @@ class _FusedHead(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
         of_loss, of_total = upstream[:2]
-        hidden, weight, bias = ctx.saved_tensors
-        nothing = (None, None, None)
         if of_loss is None and of_total is None:
-            return *nothing, *nothing
-        if ctx.gradients is not None and (of_loss is None or is_uniform(of_loss)):
-            parts = (of_total, None if of_loss is None else of_loss[:1].sum())
-            factor = sum(part for part in parts if part is not None)
-            gradients, ctx.gradients = ctx.gradients, None  # scaled in place: a second backward computes them again
-        else:
-            scale_N = torch.zeros(hidden.shape[0], dtype=ctx.call.settings.precise, device=hidden.device)
-            scale_N += 0.0 if of_total is None else of_total
-            scale_N += 0.0 if of_loss is None else of_loss
-            factor = None
-            _, gradients = ctx.call.run(hidden, weight, bias, scale_N)
-        scaled = [
-            None if part is None else (part if factor is None else part.mul_(factor)).to(like.dtype)
-            for part, like in zip(
-                (gradients.hidden_ND, gradients.weight_VD, gradients.bias_V), (hidden, weight, bias), strict=True
-            )
-        ]
-        return *scaled, *nothing
+            return (None,) * 6
+        taken, ctx.taken = ctx.taken, None  # scaled in place: a second backward computes the chunks again
+        parts = None if taken is None else taken.tensors()
+        result = backward(ctx.call, parts, ctx.saved_tensors, ctx.needs, of_loss, of_total, in_place=True)
+        return *result, None, None, None
