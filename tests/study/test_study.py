@@ -189,17 +189,20 @@ def test_a_study_killed_twenty_times_continues_to_the_same_results(finished, tmp
     kill_and_continue(finished, tmp_path, kills=20)
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_stop_during_training_is_saved_and_says_how_to_go_on(tmp_path, number, code):
     recipe = resolved(tmp_path)
     process = subprocess.Popen(command(tmp_path, recipe), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("artifacts/.model-*/metrics.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130, errors
-    assert "run the same command again to go on" in errors and "Traceback" not in errors
-    assert (tmp_path / "run" / "config.yaml").is_file()
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors and not (tmp_path / "run" / "study.json").exists()
+    assert list(tmp_path.glob("artifacts/.model-*/checkpoints/step-*")) or list(tmp_path.glob("artifacts/model-*"))
+    if number == signal.SIGINT:
+        assert "run the same command again to go on" in errors
 
 
 def test_a_full_disk_ends_in_a_sentence_and_keeps_what_is_complete(tmp_path):

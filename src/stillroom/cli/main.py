@@ -11,6 +11,8 @@ from stillroom.cli.results import evaluate, report
 from stillroom.cli.runs import study, train
 from stillroom.types import UserError
 
+_INTERRUPTED = 130  # typer turns Ctrl-C into this exit code
+
 app = typer.Typer(
     name="stillroom",
     help="Distilled pretraining: train small language models from hard labels and a teacher's soft labels, and see "
@@ -42,20 +44,24 @@ def _root(
 
 def run(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 2 a mistake in what was asked for, 130 interrupted by Ctrl-C."""
+    code = None
     try:
-        app(arguments, standalone_mode=False)
+        code = app(arguments, standalone_mode=False)
     except UserError as error:
         _complain(str(error))
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
-        _complain("stopped; what was complete is kept: run the same command again to go on.")
-        sys.exit(130)
+        code = _INTERRUPTED
     except Exception as error:
         usage_message = getattr(error, "format_message", None)  # typer carries a click of its own: no class to name
         if usage_message is None:
             raise
         _complain(f"{usage_message().rstrip('.')}; stillroom --help and stillroom COMMAND --help tell what there is.")
         sys.exit(2)
+
+    if code == _INTERRUPTED:
+        _complain("stopped; what was complete is kept: run the same command again to go on.")
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _complain(message: str) -> None:

@@ -193,8 +193,8 @@ def arm_objective(arm: ArmConfig) -> ObjectiveConfig:
 def run_study(config: StudyConfig, out: Path | None, artifacts: Path | None, display: StageDisplay) -> Path:
     """Runs every stage that is not there yet and returns the run folder, complete but for the report.
 
-    Raises ``UserError`` for a mistake and ``KeyboardInterrupt`` when stopped; in both cases what was complete is kept
-    and the same call goes on from there.
+    Raises ``UserError`` for a mistake, ``KeyboardInterrupt`` or ``SystemExit`` when stopped; in each case what was
+    complete is kept and the same call goes on from there.
     """
     begin = time.monotonic()
     folder = check_folder(config, out)
@@ -214,7 +214,7 @@ def run_study(config: StudyConfig, out: Path | None, artifacts: Path | None, dis
                 path, key = models[arm_name].path / "model", models[arm_name].key
                 evaluations[arm_name] = stages.evaluated(arm_name, path, key, corpus)
         except Interrupted:
-            raise KeyboardInterrupt from None
+            stopper.leave()
         write_run_folder(
             folder, config, corpus, teacher[0], models, labels, evaluations, stages.record, time.monotonic() - begin
         )
@@ -248,5 +248,5 @@ def run_single(
                 labels = stages.labels(corpus, stages.teacher(corpus))
             artifact = stages.trained(run.name, run, corpus, labels)
         except Interrupted:
-            raise KeyboardInterrupt from None
+            stopper.leave()
     return artifact.path
