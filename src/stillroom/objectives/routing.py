@@ -34,13 +34,15 @@ def random_scores(shape: tuple[int, int], seed: int, device: torch.device) -> Te
 
 def copyable(batch: Batch) -> Tensor:
     """Positions whose gold token followed the last earlier occurrence of the current token in the document (B × T)."""
-    tokens, targets, document = batch.tokens_BT, batch.targets_BT, batch.document_BT
-    steps = torch.arange(tokens.shape[1], device=tokens.device)
-    same = (tokens[:, :, None] == tokens[:, None, :]) & (document[:, :, None] == document[:, None, :])
-    same &= steps[None, :] < steps[:, None]
-    last_BT = torch.where(same, steps, -1).amax(-1)
-    followed_BT = tokens.gather(1, (last_BT + 1).clamp(max=tokens.shape[1] - 1))
-    return (last_BT >= 0) & (targets != IGNORE_INDEX) & (followed_BT == targets)
+    tokens, width = batch.tokens_BT, batch.tokens_BT.shape[1]
+    key = batch.document_BT.to(torch.int64) * (tokens.amax() + 1) + tokens
+    order = key.argsort(dim=1, stable=True)  # equal keys stay in time order: the neighbour before is the last time
+    sorted_key = key.gather(1, order)
+    before = torch.full_like(order, -1)
+    before[:, 1:] = torch.where(sorted_key[:, 1:] == sorted_key[:, :-1], order[:, :-1], -1)
+    last_BT = torch.empty_like(before).scatter_(1, order, before)
+    followed_BT = tokens.gather(1, (last_BT + 1).clamp(max=width - 1))
+    return (last_BT >= 0) & (batch.targets_BT != IGNORE_INDEX) & (followed_BT == batch.targets_BT)
 
 
 def route(
