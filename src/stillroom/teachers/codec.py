@@ -1,78 +1,135 @@
-"""First, plain codec: columns under zstd."""
+"""Records to bytes and back: the entries of a codec, and beside them entropy, gold log-probability, rank and tokens.
+
+Everything that is fitted to a sample (ranking of the vocabulary, groups, pairs, code tables) is the codebook, written
+once per store. Letters: N positions, T positions of a record, K places. Imports no torch but through ``rows``.
+"""
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import zstandard
 
-from stillroom.config import LabelsConfig
-from stillroom.teachers.rows import Rows, join
+from stillroom.teachers import largest, sampled, side
+from stillroom.teachers.idsets import SetCoder
+from stillroom.teachers.largest import LargestEntries
+from stillroom.teachers.layout import Damaged
+from stillroom.teachers.record import Columns, Record, pack_record
+from stillroom.teachers.rows import NO_GOLD, Padded, Rows
+from stillroom.teachers.sampled import SampledEntries
+from stillroom.teachers.streams import PairCoder, SymbolCoder
 
-_SIZES = struct.Struct("<III")
+SIDE_SYMBOLS = ("entropy", "gold", "rank", "missed")
+SIDE_PLAIN = ("entropy_bits", "gold_bits", "rank_bits", "rank_rest", "missed_places")
+Entries = SampledEntries | LargestEntries
 
 
+@dataclass(frozen=True)
 class Codec:
-    """Records to bytes and back."""
+    """The codec of one store.
 
-    def __init__(self, config: LabelsConfig, vocab_size: int):
-        self.config = config
-        self.vocab_size = vocab_size
+    ``entropy_guess`` by number of entries and ``gold_guess`` by how often the next token was drawn are what a reader
+    expects of a position before it reads the two columns. ``ranks`` pairs the gold rank with the place of the next
+    token among the entries (0 = not among them); tokens that are not there are kept by ``missed``, one to a set.
+    """
 
-    @classmethod
-    def train(cls, config: LabelsConfig, vocab_size: int, rows: Rows) -> Codec:
-        """A codec fitted to a sample of rows."""
-        return cls(config, vocab_size)
+    length: int
+    entries: Entries
+    entropy_guess: np.ndarray  # uint8 (256,)
+    gold_guess: np.ndarray  # uint8 (256,)
+    ranks: PairCoder
+    missed: SetCoder
+    coders: dict[str, SymbolCoder]
 
-    def to_bytes(self) -> bytes:
-        """The codebook."""
-        return struct.pack("<I", self.vocab_size)
-
-    @classmethod
-    def from_bytes(cls, data: bytes, config: LabelsConfig) -> Codec:
-        """The codec of a codebook."""
-        return cls(config, struct.unpack("<I", data)[0])
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns of a record in order."""
+        own = sampled if isinstance(self.entries, SampledEntries) else largest
+        return (*own.SYMBOLS, *own.PLAIN, *SIDE_SYMBOLS, *SIDE_PLAIN)
 
     def encode(self, tokens_T: np.ndarray, rows: Rows) -> bytes:
-        """One record."""
-        kind = np.uint8 if self.config.codec == "sampled" else np.float32
-        columns = [
-            tokens_T.astype("<i4"), rows.num_N, rows.entropy_N, rows.gold_logprob_N, rows.gold_rank_N,
-            rows.ids_E, rows.values_E.astype(kind),
-        ]  # fmt: skip
-        if rows.tail_N is not None:
-            columns.append(rows.tail_N)
-        body = b"".join(column.tobytes() for column in columns)
-        return _SIZES.pack(len(rows), len(rows.ids_E), len(body)) + zstandard.compress(body, 3)
+        """The bytes of one record."""
+        return pack_record(self.columns(tokens_T, rows), self.coders, self.names)
 
-    def decode(self, payloads: list[memoryview]) -> Rows:
-        """Rows of several records, one after another."""
-        return join([self._one(payload) for payload in payloads])
+    def columns(self, tokens_T: np.ndarray, rows: Rows) -> Columns:
+        """One record as columns."""
+        ordered, columns = self.entries.encode(rows)
+        place_T = places(tokens_T, ordered)
+        count_T = gold_counts(self.entries, place_T, ordered)
+        has_gold_T = rows.gold_rank_N != NO_GOLD
+        entropy, entropy_bits = side.to_symbols(rows.entropy_N, self.entropy_guess[_capped(rows.num_N)])
+        gold, gold_bits = side.to_symbols(-rows.gold_logprob_N, self.gold_guess[count_T])
+        gold, gold_bits = np.where(has_gold_T, gold, 0).astype(np.uint8), gold_bits * has_gold_T
+        class_T, rank_bits = side.rank_class(rows.gold_rank_N)
+        rank, rank_rest = self.ranks.encode(class_T, place_T)
+        unseen = np.concatenate((tokens_T[:1], tokens_T[1:][place_T[:-1] == 0]))
+        missed, missed_places = self.missed.encode(unseen, np.ones(len(unseen), np.int64))
+        columns.symbols.update(zip(SIDE_SYMBOLS, (entropy, gold, rank, missed), strict=True))
+        packed = (np.packbits(entropy_bits).tobytes(), np.packbits(gold_bits).tobytes(), rank_bits, rank_rest, missed_places)
+        columns.plain.update(zip(SIDE_PLAIN, packed, strict=True))
+        return columns
 
-    def tokens(self, payload: memoryview) -> np.ndarray:
-        """The token ids of a record, int32 (T,)."""
-        length, _, size = _SIZES.unpack(payload[:12])
-        return np.frombuffer(zstandard.decompress(payload[12:], size), np.int32, length)
+    def decode(self, payloads: Sequence[memoryview]) -> Padded:
+        """The labels of several records, one after another."""
+        record = Record(payloads, self.coders, self.names, self.length)
+        return self._labels(record)[0]
 
-    def _one(self, payload: memoryview) -> Rows:
-        length, entries, size = _SIZES.unpack(payload[:12])
-        body = zstandard.decompress(payload[12:], size)
-        value = np.uint8 if self.config.codec == "sampled" else np.float32
-        start = 4 * length
+    def decode_with_tokens(self, payloads: Sequence[memoryview]) -> tuple[Padded, np.ndarray]:
+        """The labels of several records and the token ids (R, T), int32, that they belong to."""
+        record = Record(payloads, self.coders, self.names, self.length)
+        labels, place_N = self._labels(record)
+        follows_RT = place_N.reshape(len(record), self.length)[:, :-1]
+        is_missed_RT = np.ones((len(record), self.length), bool)
+        is_missed_RT[:, 1:] = follows_RT == 0
+        missed_R = is_missed_RT.sum(1)
+        steps = record.symbols("missed", missed_R)
+        unseen = self.missed.decode(steps, np.ones(len(steps), np.int64), missed_R, record.plain("missed_places"))
+        tokens_RT = np.empty(is_missed_RT.shape, np.int32)
+        tokens_RT[is_missed_RT] = unseen
+        ids_RTK = labels.ids_NK.reshape(len(record), self.length, -1)
+        taken = np.take_along_axis(ids_RTK[:, :-1], np.maximum(follows_RT, 1)[:, :, None] - 1, 2)[:, :, 0]
+        tokens_RT[:, 1:][~is_missed_RT[:, 1:]] = taken[~is_missed_RT[:, 1:]]
+        return labels, tokens_RT
 
-        def take(kind: type, count: int) -> np.ndarray:
-            nonlocal start
-            column = np.frombuffer(body, kind, count, start)
-            start += column.nbytes
-            return column
+    def _labels(self, record: Record) -> tuple[Padded, np.ndarray]:
+        """Labels, and the place of the next token among the entries of each position."""
+        num_N, ids_NK, weights_NK, tail_N = self.entries.decode(record)
+        class_N, place_N = self.ranks.decode(record.symbols("rank"), record.joined("rank_rest"))
+        rank_N = side.rank_of_class(class_N, len(record), record.plain("rank_bits"))
+        if int(place_N.min()) < 0 or (place_N > num_N).any():
+            raise Damaged("a next token is said to stand where no id stands; label this shard again.")
+        count_N = np.zeros(len(num_N), np.intp)
+        if isinstance(self.entries, SampledEntries):
+            weight_N = weights_NK[np.arange(len(num_N)), np.maximum(place_N, 1) - 1]
+            count_N = np.where(place_N > 0, np.rint(weight_N * self.entries.num_samples), 0).astype(np.intp)
+        guess_N = self.gold_guess[count_N]
+        gold_N = -side.from_symbols(record.symbols("gold"), record.bits("gold_bits"), guess_N)
+        gold_N[rank_N == NO_GOLD] = 0.0
+        entropy_guess_N = self.entropy_guess[_capped(num_N)]
+        entropy_N = side.from_symbols(record.symbols("entropy"), record.bits("entropy_bits"), entropy_guess_N)
+        return Padded(num_N, ids_NK, weights_NK, entropy_N, gold_N, rank_N, tail_N), place_N
 
-        return Rows(
-            num_N=take(np.uint16, length),
-            entropy_N=take(np.float32, length),
-            gold_logprob_N=take(np.float32, length),
-            gold_rank_N=take(np.int32, length),
-            ids_E=take(np.int32, entries),
-            values_E=take(value, entries),
-            tail_N=None if self.config.codec == "sampled" else take(np.float32, length),
-        )
+
+def _capped(num_N: np.ndarray) -> np.ndarray:
+    return np.minimum(num_N, 255).astype(np.intp)
+
+
+def places(tokens_T: np.ndarray, ordered: Rows) -> np.ndarray:
+    """1 + place of the next token among a position's entries, 0 where it is not; int64 (T,)."""
+    next_T = np.append(tokens_T[1:], -1)
+    position_E = ordered.position_E
+    starts_T = np.cumsum(ordered.num_N, dtype=np.int64) - ordered.num_N
+    hits = np.flatnonzero(ordered.ids_E == next_T[position_E])
+    place_T = np.zeros(len(tokens_T), np.int64)
+    place_T[position_E[hits]] = hits - starts_T[position_E[hits]] + 1
+    return place_T
+
+
+def gold_counts(entries: Entries, place_N: np.ndarray, ordered: Rows) -> np.ndarray:
+    """How often each position's next token was drawn; 0 for codecs that draw none."""
+    if not isinstance(entries, SampledEntries):
+        return np.zeros(len(place_N), np.intp)
+    starts_N = np.cumsum(ordered.num_N, dtype=np.int64) - ordered.num_N
+    count_N = ordered.values_E[starts_N + np.maximum(place_N, 1) - 1]
+    return np.where(place_N > 0, count_N, 0).astype(np.intp)

@@ -20,6 +20,7 @@ import numpy as np
 from stillroom.config import LabelsConfig
 from stillroom.files import disk_errors, write_bytes, write_text
 from stillroom.models import precision_name
+from stillroom.teachers import codebook
 from stillroom.teachers import manifest as manifests
 from stillroom.teachers.capture import ModelScores, Scores, capture
 from stillroom.teachers.codec import Codec
@@ -35,7 +36,7 @@ from stillroom.teachers.layout import (
     record_keys,
 )
 from stillroom.teachers.manifest import Manifest, Plan
-from stillroom.teachers.rows import Rows, join
+from stillroom.teachers.rows import Rows
 from stillroom.teachers.sampling import offsets
 from stillroom.types import Sequences, UserError
 
@@ -73,10 +74,14 @@ class Labeller:
             batches = range(min(self._num_batches(0), max(1, SAMPLE_TOKENS // self._batch_tokens)))
             for number in batches:
                 self._sample[number] = self._capture(self._batch_range(0, number))
-            rows = join([rows for _, _, rows in self._sample.values()])
-            codec = Codec.train(self.config, self.plan.vocab_size, rows)
-            _write_first(path, _with_check(codec.to_bytes()))
-        return Codec.from_bytes(read_codebook(path), self.config)
+            sample = [piece for _, tokens_BT, rows in self._sample.values() for piece in _records(tokens_BT, rows)]
+            _write_first(path, _with_check(codebook.to_bytes(codebook.fit(self.config, self.plan.vocab_size, sample))))
+        return codebook.from_bytes(read_codebook(path))
+
+    @cached_property
+    def codebook_hash(self) -> bytes:
+        """What a shard says of the codebook that it was written with."""
+        return (self.folder / "codebook.bin").read_bytes()[-8:]
 
     @property
     def _batch_tokens(self) -> int:
@@ -112,7 +117,7 @@ class Labeller:
         if not path.exists():
             return False
         try:
-            read_table(path.read_bytes(), str(path), checksum(self.codec.to_bytes()))
+            read_table(path.read_bytes(), str(path), self.codebook_hash)
         except Damaged:
             return False
         return True
@@ -123,11 +128,10 @@ class Labeller:
         for number in range(self._num_batches(shard)):
             ready = self._sample.pop(number, None) if shard == 0 else None
             keys_B, tokens_BT, rows = ready or self._capture(self._batch_range(shard, number))
-            pieces = rows.split(self.plan.sequence_length)
-            payloads += [codec.encode(tokens_T, piece) for tokens_T, piece in zip(tokens_BT, pieces, strict=True)]
+            payloads += [codec.encode(tokens_T, piece) for tokens_T, piece in _records(tokens_BT, rows)]
             keys.append(keys_B)
             progress(tokens_BT.size)
-        data = pack_shard(np.concatenate(keys), payloads, self.plan.sequence_length, checksum(codec.to_bytes()))
+        data = pack_shard(np.concatenate(keys), payloads, self.plan.sequence_length, self.codebook_hash)
         with contextlib.suppress(FileNotFoundError):  # another writer finished the same shard and tidied up
             write_bytes(self.shard_path(shard), data)
 
@@ -145,7 +149,7 @@ class Labeller:
     def _tables(self) -> Iterator[tuple[int, ShardTable]]:
         for shard in range(self.plan.num_shards):
             path = self.shard_path(shard)
-            yield shard, read_table(path.read_bytes(), str(path), checksum(self.codec.to_bytes()))
+            yield shard, read_table(path.read_bytes(), str(path), self.codebook_hash)
 
     def _manifest(self, num_records: int) -> Manifest:
         names = [shard_name(shard) for shard in range(self.plan.num_shards)] + ["codebook.bin", "index.bin"]
@@ -164,6 +168,10 @@ class Labeller:
         for leaving in (*self.folder.glob(".*"), *self.folder.glob("shards/.*")):
             if leaving.is_file():
                 leaving.unlink(missing_ok=True)
+
+
+def _records(tokens_BT: np.ndarray, rows: Rows) -> list[tuple[np.ndarray, Rows]]:
+    return list(zip(tokens_BT, rows.split(tokens_BT.shape[1]), strict=True))
 
 
 def shard_name(shard: int) -> str:

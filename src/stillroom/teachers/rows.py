@@ -1,4 +1,4 @@
-"""Soft labels as they leave the device and as they lie in a record: ragged, a few weighted ids per position.
+"""Soft labels on their way: ragged as they leave the device, padded as a record is decoded.
 
 Letters: N positions, E entries (all ids of all positions), K widest position, B sequences, T positions of a sequence.
 Imports numpy and, to make tensors, torch; no model.
@@ -36,6 +36,11 @@ class Rows:
         """N."""
         return len(self.num_N)
 
+    @property
+    def position_E(self) -> np.ndarray:
+        """Position of every entry."""
+        return np.repeat(np.arange(len(self)), self.num_N)
+
     def split(self, length: int) -> list[Rows]:
         """The same labels in pieces of ``length`` positions."""
         ends = np.concatenate(([0], np.cumsum(self.num_N, dtype=np.int64)))
@@ -71,25 +76,48 @@ def join(pieces: list[Rows]) -> Rows:
     )
 
 
-def soft_labels(rows: Rows, num_sequences: int, num_samples: int | None) -> SoftLabels:
-    """Tensors of leading shape (B, T) with K places per position; counts become weights by ``1 / num_samples``."""
-    length = len(rows) // num_sequences
+@dataclass(frozen=True)
+class Padded:
+    """Labels of N positions with K places each; places from ``num_N[n]`` on hold id 0 and weight 0."""
+
+    num_N: np.ndarray  # int32
+    ids_NK: np.ndarray  # int64
+    weights_NK: np.ndarray  # float32
+    entropy_N: np.ndarray  # float32, nats
+    gold_logprob_N: np.ndarray  # float32, nats
+    gold_rank_N: np.ndarray  # int32
+    tail_N: np.ndarray | None = None  # float32
+
+    def tensors(self, num_sequences: int) -> SoftLabels:
+        """The same labels as tensors of leading shape (B, T); memory is shared."""
+
+        def shaped(values: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(values).reshape(num_sequences, -1, *values.shape[1:])
+
+        return SoftLabels(
+            ids=shaped(self.ids_NK),
+            weights=shaped(self.weights_NK),
+            entropy=shaped(self.entropy_N),
+            gold_logprob=shaped(self.gold_logprob_N),
+            gold_rank=shaped(self.gold_rank_N),
+            tail=None if self.tail_N is None else shaped(self.tail_N),
+        )
+
+
+def padded(rows: Rows, scale: float = 1.0) -> Padded:
+    """Ragged labels as padded ones; values are multiplied by ``scale`` (1/N turns counts into weights)."""
     width = max(1, int(rows.num_N.max(initial=0)))
-    scale = np.float32(1.0 if num_samples is None else 1.0 / num_samples)
-    used_NK = np.arange(width, dtype=np.uint16) < rows.num_N[:, None]
-    ids_NK = np.zeros((len(rows), width), np.int64)
-    weights_NK = np.zeros((len(rows), width), np.float32)
+    used_NK = np.arange(width) < rows.num_N[:, None]
+    ids_NK = np.zeros(used_NK.shape, np.int64)
+    weights_NK = np.zeros(used_NK.shape, np.float32)
     ids_NK[used_NK] = rows.ids_E
-    weights_NK[used_NK] = rows.values_E * scale
-
-    def shaped(values: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(values).reshape(num_sequences, length, *values.shape[1:])
-
-    return SoftLabels(
-        ids=shaped(ids_NK),
-        weights=shaped(weights_NK),
-        entropy=shaped(rows.entropy_N),
-        gold_logprob=shaped(rows.gold_logprob_N),
-        gold_rank=shaped(rows.gold_rank_N),
-        tail=None if rows.tail_N is None else shaped(rows.tail_N),
+    weights_NK[used_NK] = rows.values_E * np.float32(scale)
+    return Padded(
+        num_N=rows.num_N.astype(np.int32),
+        ids_NK=ids_NK,
+        weights_NK=weights_NK,
+        entropy_N=rows.entropy_N,
+        gold_logprob_N=rows.gold_logprob_N,
+        gold_rank_N=rows.gold_rank_N,
+        tail_N=rows.tail_N,
     )

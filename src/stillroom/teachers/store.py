@@ -9,12 +9,12 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from stillroom.teachers import codebook
 from stillroom.teachers import manifest as manifests
 from stillroom.teachers.codec import Codec
 from stillroom.teachers.labelling import read_codebook, shard_name
 from stillroom.teachers.layout import Index, open_record, record_keys
 from stillroom.teachers.manifest import Manifest
-from stillroom.teachers.rows import soft_labels
 from stillroom.types import Batch, SoftLabels, UserError
 
 OPEN_SHARDS = 128
@@ -36,7 +36,7 @@ class LabelStore:
         if not path.is_file():
             raise UserError(f"{folder}: holds no finished label store; expected manifest.json, run the label command.")
         manifest = manifests.from_text(path.read_bytes(), Manifest, str(path))
-        codec = Codec.from_bytes(read_codebook(folder / "codebook.bin"), manifest.config)
+        codec = codebook.from_bytes(read_codebook(folder / "codebook.bin"))
         return cls(folder, manifest, Index(folder / "index.bin"), codec)
 
     def lookup(self, tokens_BT: torch.Tensor) -> SoftLabels:
@@ -47,8 +47,7 @@ class LabelStore:
         if (rows_B < 0).any():
             self._refuse(tokens[int(np.argmin(rows_B >= 0))], keys_B[int(np.argmin(rows_B >= 0))])
         payloads = [self._payload(int(row), key.tobytes()) for row, key in zip(rows_B, keys_B, strict=True)]
-        num_samples = self.manifest.config.num_samples if self.manifest.config.codec == "sampled" else None
-        return soft_labels(self.codec.decode(payloads), len(tokens), num_samples)
+        return self.codec.decode(payloads).tensors(len(tokens))
 
     def labels(self, batch: Batch) -> SoftLabels:
         """``lookup`` of a batch's tokens, on its device."""

@@ -1,0 +1,86 @@
+"""A record's bytes: how many bytes each column takes, then the columns.
+
+Letters: N positions, T positions of a record, R records. Imports numpy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from stillroom.teachers.layout import Damaged
+from stillroom.teachers.streams import SymbolCoder
+
+
+@dataclass(frozen=True)
+class Columns:
+    """One record as columns: symbols for the entropy coder, and plain bytes."""
+
+    symbols: dict[str, np.ndarray] = field(default_factory=dict)
+    plain: dict[str, bytes] = field(default_factory=dict)
+
+
+def pack_record(columns: Columns, coders: Mapping[str, SymbolCoder], names: Sequence[str]) -> bytes:
+    """Width of a size (1 byte: 2 or 4), sizes of the columns in the order of ``names``, columns."""
+    parts = [
+        coders[name].encode(columns.symbols[name]) if name in coders else columns.plain[name] for name in names
+    ]
+    sizes = [len(part) for part in parts]
+    width = 2 if max(sizes) < 1 << 16 else 4
+    return bytes([width]) + np.array(sizes, f"<u{width}").tobytes() + b"".join(parts)
+
+
+class Record:
+    """R records of T positions each that are decoded together, column by column."""
+
+    def __init__(
+        self, payloads: Sequence[memoryview], coders: Mapping[str, SymbolCoder], names: Sequence[str], length: int
+    ):
+        self._coders, self._names, self.length = coders, names, length
+        self._parts: list[list[memoryview]] = [_parts(payload, len(names)) for payload in payloads]
+
+    def __len__(self) -> int:
+        """R."""
+        return len(self._parts)
+
+    def symbols(self, name: str, counts_R: np.ndarray | None = None) -> np.ndarray:
+        """A column's symbols over all records; ``counts_R`` per record, T each where not given."""
+        place = self._names.index(name)
+        counts = [self.length] * len(self) if counts_R is None else counts_R.tolist()
+        return self._coders[name].decode([parts[place] for parts in self._parts], counts)
+
+    def plain(self, name: str) -> list[memoryview]:
+        """A plain column's bytes, one piece per record."""
+        place = self._names.index(name)
+        return [parts[place] for parts in self._parts]
+
+    def joined(self, name: str) -> bytes:
+        """A plain column's bytes over all records."""
+        return b"".join(self.plain(name))
+
+    def bits(self, name: str) -> np.ndarray:
+        """A plain column of one bit per position (N,), uint8; every record begins a byte of its own."""
+        size = -(-self.length // 8)
+        data = self.joined(name)
+        if len(data) != size * len(self):
+            raise Damaged("a column of bits has another length than it should; label this shard again.")
+        flat = np.unpackbits(np.frombuffer(data, np.uint8)).reshape(len(self), 8 * size)
+        return flat[:, : self.length].reshape(-1)
+
+    def per_record(self, sizes_N: np.ndarray) -> np.ndarray:
+        """Sums (R,) int64 over the positions of each record."""
+        return sizes_N.reshape(len(self), self.length).sum(1, dtype=np.int64)
+
+
+def _parts(payload: memoryview, count: int) -> list[memoryview]:
+    width = payload[0] if len(payload) else 0
+    start = 1 + count * width
+    if width not in (2, 4) or len(payload) < start:
+        raise Damaged("a record is too short; label this shard again.")
+    sizes = np.frombuffer(payload, f"<u{width}", count, 1)
+    ends = (start + np.cumsum(sizes, dtype=np.int64)).tolist()
+    if ends[-1] != len(payload):
+        raise Damaged("the columns of a record do not fill it; label this shard again.")
+    return [payload[begin:end] for begin, end in zip([start, *ends[:-1]], ends, strict=True)]
