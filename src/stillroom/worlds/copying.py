@@ -16,19 +16,19 @@ from stillroom.worlds.options import split_of
 from stillroom.worlds.vocabulary import PIECES, SYMBOLS
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-JOINTS = (" ", " ", " ", "", ", ", "\n", "_", ".")
+DIGITS = "0123456789"
 
 
 @dataclass(frozen=True)
 class CopyingOptions:
     """Knobs of the copying world."""
 
-    shortest: int = 4
+    shortest: int = 2
     """Fewest pieces of a repeated segment."""
     longest: int = 24
     """Most pieces of a repeated segment."""
-    repeats: int = 4
-    """Most times that a segment is said."""
+    pieces: int = 60
+    """Pieces of a whole document of repeated segments, about; a segment is said at least twice."""
     lookup_share: float = 0.25
     """Part of the documents that are tables to look up; the others are repeated segments."""
 
@@ -37,8 +37,8 @@ class CopyingOptions:
             raise ValueError(
                 f"shortest is {self.shortest} and longest {self.longest}, expected 1 <= shortest <= longest"
             )
-        if self.repeats < 2:
-            raise ValueError(f"repeats is {self.repeats}, expected 2 or more")
+        if self.pieces < 2:
+            raise ValueError(f"pieces is {self.pieces}, expected 2 or more")
         if not 0.0 <= self.lookup_share <= 1.0:
             raise ValueError(f"lookup_share is {self.lookup_share}, expected 0 to 1")
 
@@ -60,9 +60,8 @@ class CopyingWorld:
 
     def _segment(self, random: Random) -> str:
         length = random.randint(self.options.shortest, self.options.longest)
-        joint = random.choice(JOINTS)
-        segment = joint.join(_pieces(random, length))
-        return (joint or " ").join([segment] * random.randint(2, self.options.repeats))
+        segment = "".join(_spaced(random, piece) for piece in _pieces(random, length))
+        return segment * max(2, self.options.pieces // length)
 
     def _table(self, random: Random) -> str:
         num = random.randint(3, 8)
@@ -76,13 +75,16 @@ def _pieces(random: Random, num: int) -> list[str]:
     return [_piece(random) for _ in range(num)]
 
 
+def _spaced(random: Random, piece: str) -> str:
+    """The piece, mostly after a space: common words with their space are single tokens of most vocabularies."""
+    return f" {piece}" if random.random() < 0.7 else piece
+
+
 def _piece(random: Random) -> str:
     kind = random.random()
     if kind < 0.5:
         word = random.choice(PIECES)
-        return word.capitalize() if random.random() < 0.15 else word
-    if kind < 0.8:
-        return "".join(random.choices(LETTERS, k=random.randint(1, 3)))
-    if kind < 0.9:
-        return random.choice("0123456789")
-    return random.choice(SYMBOLS)
+        return word.capitalize() if random.random() < 0.1 else word
+    if kind < 0.75:
+        return random.choice(LETTERS)
+    return random.choice(DIGITS if kind < 0.85 else SYMBOLS)

@@ -1,0 +1,61 @@
+"""The quickstart: the paper's comparison in a few minutes on two cores, with no network.
+
+Text is the installed Python library's source beside three synthetic worlds. A teacher of a few million parameters and
+students of about a million see exactly the same tokens (IsoData). ``docs/LOG.md`` has the runs behind the numbers.
+"""
+
+from __future__ import annotations
+
+from stillroom.config import (
+    ArmConfig,
+    CorpusConfig,
+    EvaluationConfig,
+    ModelConfig,
+    RoutingConfig,
+    SourceConfig,
+    StudyConfig,
+    TeacherConfig,
+    TrainingConfig,
+)
+
+TOKENS = 800_000
+
+
+def quickstart() -> StudyConfig:
+    """SPT, SPT on twice the tokens, DPT-90, and DPT-90 with the 15 % of lowest teacher entropy routed."""
+    training = TrainingConfig(
+        tokens=TOKENS, batch_sequences=16, optimizer="muon", learning_rate=1e-2, schedule="wsd", decay=0.3
+    )
+    return StudyConfig(
+        name="quickstart",
+        corpus=CorpusConfig(
+            sources={
+                "python": SourceConfig(kind="python-library", share=0.35),
+                "facts": SourceConfig(kind="facts", share=0.2),
+                "problems": SourceConfig(kind="problems", share=0.25),
+                "copying": SourceConfig(kind="copying", share=0.2),
+            },
+            vocab_size=1024,
+            sequence_length=128,
+            train_tokens=2 * TOKENS,
+            heldout_tokens=40_000,
+        ),
+        teacher=TeacherConfig(
+            model=ModelConfig(hidden_size=256, intermediate_size=768, num_layers=3, num_heads=8, rope_theta=100.0),
+            training=training.model_copy(update={"epochs": 2.0}),
+        ),
+        student=ModelConfig(hidden_size=128, intermediate_size=384, num_layers=3, num_heads=4, rope_theta=100.0),
+        training=training,
+        arms=_arms(),
+        evaluation=EvaluationConfig(max_new_tokens=32),
+    )
+
+
+def _arms() -> dict[str, ArmConfig]:
+    routing = RoutingConfig(rule="low-entropy", share=0.15)
+    return {
+        "spt": ArmConfig(),
+        "spt2x": ArmConfig(data=2.0),
+        "dpt90": ArmConfig(alpha=0.9),
+        "dpt90_routed": ArmConfig(alpha=0.9, routing=routing),
+    }
