@@ -22,7 +22,7 @@ tiny: $(READY) ## the same on a minute's worth of tokens
 	$(BIN)/stillroom study tiny
 
 test: $(READY) ## the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 test-slow: $(READY) ## longer fault and equivalence runs
 	$(BIN)/python -m pytest -m slow

@@ -53,10 +53,11 @@ def study(
     [bold]Example[/]:  stillroom study quickstart --set arms.dpt90.alpha=0.7
     """
     from stillroom.cli.ask import study_config
-    from stillroom.study.plan import print_plan
 
     config = study_config(recipe, assignments or [])
     if dry_run:
+        from stillroom.study.plan import print_plan
+
         print_plan(config)
         return
     from stillroom.report import build_report, summary_table
@@ -88,10 +89,11 @@ def train(
     [bold]Example[/]:  stillroom train quickstart --arm spt --set training.learning_rate=0.002
     """
     from stillroom.cli.ask import run_or_study_config
-    from stillroom.study.plan import print_plan
 
     config = run_or_study_config(recipe, assignments or [], arm)
     if dry_run:
+        from stillroom.study.plan import print_plan
+
         print_plan(config)
         return
     from stillroom.study.pipeline import run_single

@@ -1,0 +1,111 @@
+"""The command line: help that teaches and answers at once, mistakes in one sentence, nothing written by a dry run."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stillroom.cli.main import app
+
+VERBS = sorted(command.callback.__name__ for command in app.registered_commands if command.callback)
+MICRO = Path(__file__).parents[1] / "study" / "micro.py"
+
+
+def stillroom(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"COLUMNS": "100", "NO_COLOR": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "stillroom", *arguments],
+        capture_output=True, text=True, check=False, cwd=cwd, env=environment,
+    )  # fmt: skip
+
+
+def test_the_verbs_are_there():
+    assert {"study", "train", "label", "evaluate", "inspect", "report"} <= set(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_a_verb_has_an_example(verb):
+    done = stillroom(verb, "--help")
+    assert done.returncode == 0
+    assert f"stillroom {verb}" in re.sub(r"\s+", " ", done.stdout.split("Example", 1)[1])
+
+
+def test_help_imports_neither_torch_nor_transformers():
+    script = (
+        "import sys; from stillroom.cli import main\n"
+        "try: main.run(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({name.split('.')[0] for name in sys.modules} & {'torch', 'transformers', 'numpy', 'pydantic'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_a_dry_run_prints_everything_and_writes_nothing(tmp_path):
+    done = stillroom("study", str(MICRO), "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for words in ("sequence_length: 64", "alpha: 0.9", "parameters", "FLOPs", "memory", "teacher", "labels", "routed"):
+        assert words in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+MISTAKES = {
+    "unknown recipe": (["study", "quikstart"], ["quikstart", "quickstart"]),
+    "unknown field": (["study", str(MICRO), "--set", "arms.spt.alfa=1"], ["alfa", "arms.spt", "alpha"]),
+    "unknown arm": (["study", str(MICRO), "--set", "arms.stp.alpha=1"], ["stp", "spt"]),
+    "alpha": (["study", str(MICRO), "--set", "arms.spt.alpha=1.5"], ["arms.spt.alpha", "1.5", "1"]),
+    "share": (
+        ["study", str(MICRO), "--set", "arms.routed.routing.share=1"],
+        ["arms.routed.routing.share", "less than 1"],
+    ),
+    "length": (["study", str(MICRO), "--set", "corpus.sequence_length=512"], ["sequence_length", "512", "128"]),
+    "missing arm": (["train", str(MICRO)], ["--arm", "teacher", "spt"]),
+    "wrong arm": (["train", str(MICRO), "--arm", "sptt"], ["sptt", "spt"]),
+    "missing yaml": (["study", "nowhere.yaml"], ["nowhere.yaml", "no such file"]),
+    "missing run": (["report", "nowhere"], ["nowhere", "no such"]),
+    "missing folder": (["inspect", "nowhere"], ["nowhere", "no such"]),
+    "missing corpus": (["label", "x", "--corpus", "nowhere", "--out", "y"], ["nowhere", "no such file"]),
+    "unknown verb": (["distil"], ["distil", "--help"]),
+    "unknown option": (["study", "tiny", "--seet", "a=1"], ["--seet", "--set"]),
+    "missing argument": (["study"], ["recipe", "--help"]),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_ends_in_one_sentence_and_writes_nothing(name, tmp_path):
+    arguments, words = MISTAKES[name]
+    done = stillroom(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1 and done.stderr.startswith("stillroom: ")
+    assert all(word in done.stderr for word in words), done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "no such file or folder"),
+        ({}, "holds no file that matches"),
+        ({"a.txt": b"\0\1"}, "is binary"),
+        ({"a.txt": b"\xe9" * 50}, "is not UTF-8"),
+        ({"a.txt": b""}, "holds no text"),
+    ],
+)
+def test_a_bad_corpus_path_ends_in_one_sentence_and_writes_nothing(content, words, tmp_path):
+    texts, work = tmp_path / "texts", tmp_path / "work"
+    work.mkdir()
+    if content is not None:
+        texts.mkdir()
+        for name, data in content.items():
+            (texts / name).write_bytes(data)
+    source = f"corpus.sources.python={{kind: files, path: {texts}, share: 1.0}}"
+    done = stillroom("study", str(MICRO), "--set", source, cwd=work)
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr and str(texts) in done.stderr and "Traceback" not in done.stderr
+    assert list(work.iterdir()) == []

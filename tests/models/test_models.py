@@ -1,0 +1,129 @@
+"""Models: seeds, isolation of documents, taps, export, cost."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForCausalLM
+
+from stillroom.config import ModelConfig
+from stillroom.models import (
+    attention_mask,
+    attention_patterns,
+    build_model,
+    export_model,
+    flops_per_token,
+    hidden_states,
+    load_model,
+    num_parameters,
+    position_ids,
+    precision_name,
+    unembedding,
+)
+from stillroom.types import Batch, UserError
+
+SMALL = ModelConfig(hidden_size=32, intermediate_size=64, num_layers=2, num_heads=4, num_kv_heads=2, max_positions=64)
+
+
+def batch_of(document_BT: torch.Tensor, vocab: int = 50) -> Batch:
+    tokens = torch.randint(3, vocab, document_BT.shape, generator=torch.Generator().manual_seed(0))
+    return Batch(tokens, tokens, document_BT)
+
+
+@pytest.mark.parametrize("changes", [{}, {"tie_embeddings": False}, {"num_kv_heads": None}, {"num_layers": 3}])
+def test_the_parameter_count_is_the_models(changes):
+    config = SMALL.model_copy(update=changes)
+    model = build_model(config, 50, seed=0)
+    assert sum(parameter.numel() for parameter in model.parameters()) == num_parameters(config, 50)
+
+
+def test_weights_depend_on_the_seed_alone():
+    torch.manual_seed(1)
+    first = build_model(SMALL, 50, seed=3).state_dict()
+    torch.manual_seed(2)
+    state = torch.random.get_rng_state()
+    again, other = build_model(SMALL, 50, seed=3).state_dict(), build_model(SMALL, 50, seed=4).state_dict()
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["model.embed_tokens.weight"], other["model.embed_tokens.weight"])
+
+
+def test_flops_are_those_of_the_matrix_products():
+    model, length = build_model(SMALL, 50, seed=0), 16
+    model.set_attn_implementation("eager")  # whose products over all pairs of positions can be counted
+    batch = batch_of(torch.zeros(2, length, dtype=torch.int32))
+    with FlopCounterMode(display=False) as counter:
+        hidden = hidden_states(model, batch, isolate=False)
+        torch.matmul(hidden, unembedding(model)[0].T)
+    counted = counter.get_total_flops() / batch.num_positions
+    later_pairs = SMALL.num_layers * 2 * length * SMALL.hidden_size  # masked half of the scores and of their values
+    assert flops_per_token(SMALL, 50, length, backward=False) == counted - later_pairs
+    assert flops_per_token(SMALL, 50, length, backward=True) == 3 * flops_per_token(SMALL, 50, length, backward=False)
+
+
+@given(st.lists(st.integers(0, 2), min_size=2, max_size=24))
+@settings(deadline=None, max_examples=40)
+def test_positions_restart_and_attention_stays_inside_a_document(steps):
+    document = torch.cumsum(torch.tensor([steps]), dim=1).int()
+    positions, mask = position_ids(document)[0].tolist(), attention_mask(document)[0, 0]
+    for place in range(len(steps)):
+        first = next(i for i in range(len(steps)) if document[0, i] == document[0, place])
+        assert positions[place] == place - first
+        assert mask[place].nonzero().flatten().tolist() == list(range(first, place + 1))
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_a_packed_document_has_the_states_it_has_alone(implementation):
+    model = build_model(SMALL, 50, seed=0).eval()
+    model.set_attn_implementation(implementation)
+    document = torch.tensor([[0] * 7 + [1] * 12 + [2] * 5]).int()
+    packed = batch_of(document)
+    together = hidden_states(model, packed)
+    for start, stop in ((0, 7), (7, 19), (19, 24)):
+        part = Batch(*(value[:, start:stop] for value in (packed.tokens_BT, packed.targets_BT, document)))
+        torch.testing.assert_close(together[:, start:stop], hidden_states(model, part, isolate=False))
+
+
+def test_without_isolation_documents_see_one_another():
+    model = build_model(SMALL, 50, seed=0).eval()
+    batch = batch_of(torch.tensor([[0] * 5 + [1] * 5]).int())
+    assert not torch.allclose(hidden_states(model, batch)[:, 5:], hidden_states(model, batch, isolate=False)[:, 5:])
+
+
+def test_reading_attention_changes_nothing_and_sums_to_one():
+    model = build_model(SMALL, 50, seed=0).eval()
+    batch = batch_of(torch.zeros(2, 12, dtype=torch.int32))
+    before = hidden_states(model, batch, isolate=False)
+    patterns = attention_patterns(model, batch.tokens_BT)
+    assert patterns.shape == (2, 2, 4, 12, 12)
+    torch.testing.assert_close(patterns.sum(-1), torch.ones(2, 2, 4, 12))
+    assert patterns.triu(1).abs().max() == 0
+    assert torch.equal(hidden_states(model, batch, isolate=False), before)
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_an_exported_model_loads_with_the_same_logits(tmp_path):
+    model = build_model(SMALL, 50, seed=0).eval()
+    export_model(model, tmp_path)
+    assert (tmp_path / "model.safetensors").is_file() and not list(tmp_path.glob("*.bin"))
+    tokens = batch_of(torch.zeros(2, 12, dtype=torch.int32)).tokens_BT
+    for again in (load_model(tmp_path), AutoModelForCausalLM.from_pretrained(tmp_path)):
+        assert torch.equal(again(tokens).logits, model(tokens).logits)
+    assert json.loads((tmp_path / "config.json").read_text())["bos_token_id"] == 0
+
+
+def test_a_folder_without_a_model_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"holds no config\.json"):
+        load_model(tmp_path)
+    with pytest.raises(UserError, match="no such file; expected a GGUF"):
+        load_model(tmp_path / "a.gguf")
+
+
+def test_precision_is_what_was_asked_for():
+    assert precision_name("fp32", "cpu") == "fp32" and precision_name("bf16", "cpu") == "bf16"
+    assert precision_name("auto", "cpu") in ("fp32", "bf16")
