@@ -18,8 +18,8 @@ from transformers import PreTrainedModel
 from stillroom.evaluation.decoding import Prefix, encode_prompts
 from stillroom.evaluation.scoring import Progress, evaluating
 
-ROWS_AT_A_TIME = 1024
-"""Samples drawn together: enough to fill the processor, few enough that their logits stay in its cache."""
+ROWS_AT_A_TIME = 512
+"""Samples drawn together: enough to fill the processor, few enough that what a layer writes stays in its cache."""
 _COMPACT_BELOW = 0.85
 
 
