@@ -23,6 +23,12 @@ def active_rows(target: Target) -> Tensor | None:
     return active.nonzero().squeeze(1)
 
 
+def needs_of(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Needs:
+    """Which gradients to take: none under ``no_grad``, where autograd's own flags still say what was asked for."""
+    wanted = [part is not None and part.requires_grad for part in (hidden, weight, bias)]
+    return (wanted[0], wanted[1], wanted[2]) if torch.is_grad_enabled() else (False, False, False)
+
+
 @dataclass(frozen=True)
 class Call:
     """A target with the settings of the head. ``index`` holds the positions that the target's rows belong to."""

@@ -11,7 +11,7 @@ from typing import Any, Optional, cast
 import torch
 from torch import Tensor
 
-from stillroom.objectives._call import Call, backward
+from stillroom.objectives._call import Call, backward, needs_of
 from stillroom.objectives._chunks import Gradients, Needs, Settings, Values
 from stillroom.objectives._shards import Shard
 from stillroom.objectives.targets import DenseTarget, Divergence, SparseTarget, Target, TeacherLogits
@@ -157,7 +157,6 @@ def compiled_head(
         float(settings.chunk_size or 0),
         *of_target,
     ]
-    grad = torch.is_grad_enabled()
-    needs = [grad and part is not None and part.requires_grad for part in (hidden, weight, bias)]
-    total, loss, *rest = _head(hidden, weight, bias, parts, divergence, numbers, needs)[:-3]
+    needs = needs_of(hidden, weight, bias)
+    total, loss, *rest = _head(hidden, weight, bias, parts, divergence, numbers, list(needs))[:-3]
     return loss, total, *(part.detach() for part in rest)

@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from stillroom.objectives._call import Call, backward
-from stillroom.objectives._chunks import Settings
+from stillroom.objectives._call import Call, backward, needs_of
+from stillroom.objectives._chunks import Needs, Settings
 from stillroom.objectives._compiled import compiled_head
 from stillroom.objectives._shards import Shard
 from stillroom.objectives.targets import DenseTarget, Target
@@ -138,7 +138,7 @@ def _eager_head(
     group: dist.ProcessGroup | None,
 ) -> tuple[Tensor, ...]:
     shard = Shard.of(weight.shape[0], group, hidden.device)
-    return _FusedHead.apply(hidden, weight, bias, target, settings, shard)  # type: ignore[return-value]
+    return _FusedHead.apply(hidden, weight, bias, target, settings, shard, needs_of(hidden, weight, bias))  # type: ignore[return-value]
 
 
 _eager: Any = torch.compiler.disable(_eager_head)
@@ -147,9 +147,16 @@ _eager: Any = torch.compiler.disable(_eager_head)
 class _FusedHead(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Target, settings: Settings, shard: Shard
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        target: Target,
+        settings: Settings,
+        shard: Shard,
+        needs: Needs,
     ) -> tuple[Tensor, ...]:
-        ctx.call, ctx.needs = Call.of(target, settings, shard), ctx.needs_input_grad[:3]
+        ctx.call, ctx.needs = Call.of(target, settings, shard), needs
         values, ctx.taken = ctx.call.run(hidden, weight, bias, ctx.needs)
         ctx.save_for_backward(hidden, weight, bias)
         ctx.set_materialize_grads(False)
@@ -161,8 +168,8 @@ class _FusedHead(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
         of_loss, of_total = upstream[:2]
         if of_loss is None and of_total is None:
-            return (None,) * 6
+            return (None,) * 7
         taken, ctx.taken = ctx.taken, None  # scaled in place: a second backward computes the chunks again
         parts = None if taken is None else taken.tensors()
         result = backward(ctx.call, parts, ctx.saved_tensors, ctx.needs, of_loss, of_total, in_place=True)
-        return *result, None, None, None
+        return *result, None, None, None, None
