@@ -60,7 +60,8 @@ def token_losses(
         objective: what to minimise.
         labels: the teacher's stored labels (leading shape (B, T) or (N,)) or its live logits; needed where alpha > 0.
         bias: of the unembedding.
-        seed: of the random routing control; give it something that changes with the step and the rank.
+        seed: of the random routing control; let it change with the step, and be the same for all micro-batches and
+            ranks: what is drawn depends on the seed and on each sequence's tokens.
         progress: tokens seen, where the objective has schedules.
         label_temperature: at which stored labels were made (their manifest says so).
         softcap: of the student's logits, as in ``fused_linear_cross_entropy``; so are the last three.

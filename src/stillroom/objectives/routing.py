@@ -26,10 +26,18 @@ def lowest_share(score_BT: Tensor, eligible_BT: Tensor, count_B: Tensor) -> Tens
     return (rank_BT < count_B[:, None]) & eligible_BT
 
 
-def random_scores(shape: tuple[int, int], seed: int, device: torch.device) -> Tensor:
-    """Uniform scores from a seed, the same on every device."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(shape, generator=generator).to(device)
+def random_scores(tokens_BT: Tensor, seed: int) -> Tensor:
+    """Uniform scores (B × T) that depend on the seed and each sequence's tokens alone.
+
+    So a sequence is routed alike on every device, in every micro-batch and on every rank.
+    """
+    places = torch.arange(1, tokens_BT.shape[1] + 1, device=tokens_BT.device)
+    keys = ((tokens_BT + 1) * (places * 0x9E3779B97F4A7C1 | 1)).sum(1).tolist()  # wraps at 64 bits, as a hash may
+    rows = []
+    for key in keys:
+        generator = torch.Generator().manual_seed((key ^ (seed * 0x2545F4914F6CDD1D)) & (2**63 - 1))
+        rows.append(torch.rand(tokens_BT.shape[1], generator=generator))
+    return torch.stack(rows).to(tokens_BT.device) if rows else torch.zeros(tokens_BT.shape, device=tokens_BT.device)
 
 
 def copyable(batch: Batch) -> Tensor:
@@ -64,7 +72,7 @@ def route(
         gold_logprob_BT: the teacher's log-probability of the target, nats.
         student_entropy_BT: the student's entropy, nats (``student-entropy`` only).
         share: overrides ``config.share`` (a schedule's current value).
-        seed: of the random control; give it the step, so that every step draws anew.
+        seed: of the random control; let it change with the step, and be the same for all ranks and micro-batches.
     """
     counted_BT = batch.targets_BT != IGNORE_INDEX
     if config.rule == "entropy-threshold":
@@ -74,8 +82,7 @@ def route(
     if config.rule == "low-entropy":
         return lowest_share(_needed(entropy_BT, config.rule, "entropy"), counted_BT, count_B)
     if config.rule == "random":
-        scores = random_scores((counted_BT.shape[0], counted_BT.shape[1]), seed, counted_BT.device)
-        return lowest_share(scores, counted_BT, count_B)
+        return lowest_share(random_scores(batch.tokens_BT, seed), counted_BT, count_B)
     if config.rule == "student-entropy":  # the highest student entropy keeps its term, so the lowest loses it
         return lowest_share(_needed(student_entropy_BT, config.rule, "student entropy"), counted_BT, count_B)
     gold_BT = _needed(gold_logprob_BT, config.rule, "gold log-probability")
