@@ -203,6 +203,24 @@ class ObjectiveConfig(Strict):
         return self
 
 
+class ParallelConfig(Strict):
+    """How a run is spread over the processes that ``torchrun`` started; results do not depend on it."""
+
+    replicas: Positive = 1
+    """Groups of processes that hold the whole model each (hybrid sharding); inside one it is sharded."""
+    tensor: Positive = 1
+    """Processes that share every matrix (tensor parallel), where the model has a plan for it."""
+    reshard: bool = True
+    """Let go of a block's gathered weights after its forward pass: less memory, more messages."""
+    parameter_precision: Literal["fp32", "bf16"] = "fp32"
+    """In what the weights are gathered. ``fp32`` under autocast gives the numbers of one process; ``bf16`` halves the
+    messages, with the residual stream in bf16 too."""
+    recompute: bool = False
+    """Activation checkpointing: keep only the input of every block and compute the rest again (a third more FLOPs)."""
+    compile: bool = False
+    """``torch.compile`` every block."""
+
+
 class TrainingConfig(Strict):
     """The budget, the optimizer and the bookkeeping of one training run."""
 
@@ -210,6 +228,10 @@ class TrainingConfig(Strict):
     """Distinct tokens seen: the first ones of the corpus."""
     epochs: PositiveFloat = 1.0
     """Passes over them."""
+    steps: Positive | None = None
+    """Budget in optimizer steps, instead of ``epochs``: the data is passed over as often as it takes."""
+    flops: PositiveFloat | None = None
+    """Budget in model FLOPs of the student (forward and backward), instead of ``epochs``."""
     batch_sequences: Positive = 32
     """Sequences per optimizer step, over all ranks and micro-batches."""
     micro_batch_sequences: Positive | None = None
@@ -236,6 +258,17 @@ class TrainingConfig(Strict):
     """Autocast precision; ``auto`` takes bf16 where the processor has it in hardware."""
     checkpoint_seconds: Annotated[float, Field(ge=0.0)] = 30.0
     """Seconds between checkpoints; 0 writes one after every step."""
+    checkpoint_steps: Positive | None = None
+    """Steps between checkpoints; takes the place of ``checkpoint_seconds``."""
+    keep_last: Positive = 2
+    """Newest checkpoints that are kept."""
+    keep_every: Annotated[int, Field(ge=0)] = 0
+    """Checkpoints whose step is a multiple of this are kept to the end of the run; 0 means none."""
+    non_finite: Literal["stop", "skip"] = "stop"
+    """On a loss or gradient that is not finite: ``stop`` saves and ends the run, ``skip`` leaves the step out."""
+    tracker: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
+    """Where the metrics go besides ``metrics.jsonl`` (extra ``track``)."""
+    parallel: ParallelConfig = ParallelConfig()
     validate_every: Annotated[int, Field(ge=0)] = 100
     """Steps between validations; 0 means at the end only."""
     seed: int = 0
@@ -247,7 +280,15 @@ class TrainingConfig(Strict):
             raise ValueError(
                 f"batch_sequences {self.batch_sequences} is not a multiple of micro_batch_sequences {micro}"
             )
+        if self.steps is not None and self.flops is not None:
+            raise ValueError("steps and flops are both given; give one budget")
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that determine the trained weights: without bookkeeping and without how the work is spread."""
+        bookkeeping = {"checkpoint_seconds", "checkpoint_steps", "keep_last", "keep_every", "tracker", "parallel"}
+        kept = {name: value for name, value in self.canonical().items() if name not in bookkeeping}
+        return kept | {"parameter_precision": self.parallel.parameter_precision}
 
 
 class LabelsConfig(Strict):

@@ -1,5 +1,6 @@
 """Causal language models over transformers: build, load, export, run on packed documents, and read from inside."""
 
+from stillroom.models.attention import use_short_attention
 from stillroom.models.build import build_model, export_model, load_model
 from stillroom.models.cost import flops_per_token, num_parameters
 from stillroom.models.forward import (
@@ -25,4 +26,5 @@ __all__ = [
     "precision",
     "precision_name",
     "unembedding",
+    "use_short_attention",
 ]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from stillroom.models.attention import SHORT, additive_mask
 from stillroom.types import Batch
 
 
@@ -43,8 +44,15 @@ def hidden_states(model: PreTrainedModel, batch: Batch, isolate: bool = True) ->
         if model.config._attn_implementation == "eager":
             zero = torch.zeros((), dtype=model.dtype, device=mask.device)
             mask = torch.where(mask, zero, torch.finfo(model.dtype).min)
+        elif model.config._attn_implementation == SHORT and autocasts_to_bf16(mask.device):
+            mask = additive_mask(mask, mask.shape[-1], torch.empty(0, dtype=torch.bfloat16, device=mask.device))
         arguments |= {"attention_mask": mask, "position_ids": position_ids(batch.document_BT)}
     return model.base_model(**arguments).last_hidden_state
+
+
+def autocasts_to_bf16(device: torch.device) -> bool:
+    """Whether matrix products on this device are in bfloat16 now."""
+    return torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) == torch.bfloat16
 
 
 def unembedding(model: PreTrainedModel) -> tuple[Tensor, Tensor | None]:

@@ -71,7 +71,7 @@ class Stages:
             "corpus": corpus.identity,
             "isolate": run.corpus.isolate_documents,
             "model": run.model.canonical(),
-            "training": run.training.canonical() | {"checkpoint_seconds": None, "precision": self.precision},
+            "training": run.training.identity() | {"precision": self.precision},
             "objective": run.objective.canonical(),
             "labels": None if labels is None else labels.key,
             "code": code_hash(*_TRAINING_ROOMS),

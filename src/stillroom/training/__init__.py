@@ -1,23 +1,29 @@
-"""The engine: one step, one loop, optimizers, checkpoints."""
+"""The engine: one step, one loop, optimizers, checkpoints, and the same path on one process or many."""
 
-from stillroom.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
-from stillroom.training.loop import DivergedError, Interrupted, TrainingData, TrainingResult, num_steps, train
+from stillroom.training.budget import num_steps
+from stillroom.training.checkpoint import Checkpoints
+from stillroom.training.distributed import ALONE, Ranks, join
+from stillroom.training.errors import DivergedError, Interrupted
+from stillroom.training.loop import TrainingData, TrainingResult, train
 from stillroom.training.optimizer import build_optimizers, learning_rate_factor
-from stillroom.training.step import StepSums, global_step, validate
+from stillroom.training.step import LabelSource, StepSums, Student, global_step, validate
 
 __all__ = [
+    "ALONE",
+    "Checkpoints",
     "DivergedError",
     "Interrupted",
+    "LabelSource",
+    "Ranks",
     "StepSums",
+    "Student",
     "TrainingData",
     "TrainingResult",
     "build_optimizers",
     "global_step",
-    "latest_checkpoint",
+    "join",
     "learning_rate_factor",
-    "load_checkpoint",
     "num_steps",
-    "save_checkpoint",
     "train",
     "validate",
 ]

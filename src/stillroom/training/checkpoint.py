@@ -1,88 +1,222 @@
 """Checkpoints: weights, optimizer state and position, complete or not there, checked by hash when read.
 
-Tensors travel as safetensors and everything else as JSON, so that loading one never runs code.
+PyTorch's distributed checkpointing writes them in its safetensors form, a file per rank, and everything else is JSON,
+so that loading one never runs code and any number of ranks can read what any other number wrote.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import shutil
+import threading
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+import xxhash
+from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
-from transformers import PreTrainedModel
 
-from stillroom.files import file_hash, folder_aside, read_json, write_json
+from stillroom.files import disk_errors, read_json, write_json
+from stillroom.training.distributed import ALONE, Ranks
 from stillroom.types import UserError
 
 logger = logging.getLogger(__name__)
-_FILES = ("model.safetensors", "optimizer.safetensors")
+SCHEMA = 2
 
 
-def _model_tensors(model: PreTrainedModel) -> dict[str, Tensor]:
-    """Parameters by name; tied ones once."""
-    return {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
-
-
-def _optimizer_tensors(optimizers: list[Optimizer]) -> dict[str, Tensor]:
-    tensors = {}
-    for number, optimizer in enumerate(optimizers):
-        for index, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"{number}.{index}.{key}": value.contiguous() for key, value in state.items()}
+def run_tensors(model: nn.Module, optimizers: list[Optimizer]) -> dict[str, Tensor]:
+    """Every tensor that a run needs to go on: ``model.NAME``, and ``optimizer.NAME.KEY`` for each moment of NAME."""
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        tensors[f"model.{name}"] = parameter.detach()
+        for optimizer in optimizers:
+            for key, value in optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{name}.{key}"] = value
     return tensors
 
 
-def save_checkpoint(
-    folder: Path, step: int, model: PreTrainedModel, optimizers: list[Optimizer], state: dict[str, Any], keep: int = 2
-) -> Path:
-    """Writes ``folder/step-NNNNNNNN`` and removes all but the newest ``keep``; returns the new one's path."""
-    target = folder / f"step-{step:08d}"
-    with folder_aside(target) as scratch:
-        save_file(_model_tensors(model), scratch / _FILES[0])
-        save_file(_optimizer_tensors(optimizers), scratch / _FILES[1])
-        hashes = {name: file_hash(scratch / name) for name in _FILES}
-        write_json(scratch / "state.json", {"step": step, "hashes": hashes, **state})
-    for old in _checkpoints(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
-    return target
+class Checkpoints:
+    """The checkpoints ``folder/step-NNNNNNNN`` of a run, written in the background.
+
+    The newest ``keep_last`` stay, and all whose step is a multiple of ``keep_every`` (0 = none). All ranks must call
+    every method at the same step.
+    """
+
+    def __init__(self, folder: Path, ranks: Ranks = ALONE, keep_last: int = 2, keep_every: int = 0) -> None:
+        self.folder, self._ranks = folder, ranks
+        self._keep_last, self._keep_every = keep_last, keep_every
+        # A group of its own: the background thread must not interleave with the messages of training.
+        group = dist.new_group(backend="gloo") if ranks.mesh is not None else None
+        self._group = group if isinstance(group, dist.ProcessGroup) else None
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def save(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Copies the tensors and begins to write them; raises what went wrong with the save before this one."""
+        self.wait()
+        staged = {name: _staged(value) for name, value in tensors.items()}
+        self._thread = threading.Thread(target=self._write, args=(step, staged, state), name=f"checkpoint-{step}")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Returns when the last save is complete; raises what went wrong with it."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def _write(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        target = self.folder / f"step-{step:08d}"
+        scratch = self.folder / f".{target.name}.unfinished"
+        try:
+            with disk_errors(self.folder), _unwrapped(), _quiet():
+                if self._ranks.is_first:
+                    shutil.rmtree(scratch, ignore_errors=True)
+                    scratch.mkdir(parents=True)
+                self._meet()
+                writer = HuggingFaceStorageWriter(str(scratch), save_distributed=True)
+                dcp.save(tensors, storage_writer=writer, process_group=self._group, no_dist=self._group is None)
+                _write_hash(scratch, self._ranks.rank)
+                self._meet()
+                if self._ranks.is_first:
+                    write_json(
+                        scratch / "state.json", {"schema": SCHEMA, "step": step, "ranks": self._ranks.size} | state
+                    )
+                    shutil.rmtree(target, ignore_errors=True)
+                    scratch.rename(target)
+                    self._prune()
+        except BaseException as error:
+            shutil.rmtree(scratch, ignore_errors=True)
+            self._error = error
+
+    def _meet(self) -> None:
+        if self._group is not None:
+            dist.barrier(group=self._group)
+
+    def _prune(self) -> None:
+        for old in found(self.folder)[: -self._keep_last]:
+            if not self._keep_every or _step(old) % self._keep_every:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def latest(self) -> tuple[Path, dict[str, Any]] | None:
+        """The newest undamaged checkpoint and its state; a damaged one is named in a warning and passed over."""
+        for path in reversed(found(self.folder)):
+            damage = _damage(path, self._ranks)
+            if not self._ranks.any(damage is not None):
+                return path, read_json(path / "state.json")
+            if damage is not None:
+                logger.warning("%s: %s is damaged; going back to the checkpoint before it", path, damage)
+        return None
+
+    def load(self, path: Path, model: nn.Module, optimizers: list[Optimizer]) -> None:
+        """Puts a checkpoint's tensors into the model and the optimizers, whatever number of ranks wrote it."""
+        reader = HuggingFaceStorageReader(str(path))
+        stored = reader.read_metadata().state_dict_metadata
+        _make_room(model, optimizers, {name: tuple(entry.size) for name, entry in stored.items()})  # type: ignore[union-attr]
+        tensors = run_tensors(model, optimizers)
+        missing = sorted(tensors.keys() ^ stored.keys())
+        if missing:
+            raise UserError(
+                f"{path}: does not fit this run ({missing[0]} is in one of them only); delete the checkpoints or "
+                "restore the configuration that they were made with."
+            )
+        with _quiet():
+            dcp.load(tensors, storage_reader=reader, process_group=self._group, no_dist=self._group is None)
 
 
-def _checkpoints(folder: Path) -> list[Path]:
+def found(folder: Path) -> list[Path]:
+    """The complete checkpoints of a folder, oldest first."""
     return sorted(path for path in folder.glob("step-*") if path.is_dir())
 
 
-def latest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The newest undamaged checkpoint and its state; a damaged one is named in a warning and passed over."""
-    for path in reversed(_checkpoints(folder)):
-        try:
-            state = read_json(path / "state.json")
-            damaged = [name for name in _FILES if file_hash(path / name) != state["hashes"][name]]
-        except (UserError, KeyError, TypeError, OSError):
-            damaged = ["state.json"]
-        if not damaged:
-            return path, state
-        logger.warning("%s: %s is damaged; going back to the checkpoint before it", path, damaged[0])
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def _staged(value: Tensor) -> Tensor:
+    """A copy on the processor that training will not change."""
+    return value.detach().to("cpu", copy=True) if value.device.type != "cpu" else value.detach().clone()
+
+
+def _shard(rank: int) -> str:
+    """The file that rank writes, as ``HuggingFaceStorageWriter`` names it."""
+    return f"shard-{rank + 1:05d}-model-00001-of-00001.safetensors"
+
+
+def _digest(path: Path) -> str | None:
+    """XXH3 of a file; None where there is none (a rank without tensors of its own writes no file)."""
+    if not path.exists():
+        return None
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _write_hash(folder: Path, rank: int) -> None:
+    write_json(folder / f"hash-{rank + 1:05d}.json", {"xxh3": _digest(folder / _shard(rank))})
+
+
+def _damage(path: Path, ranks: Ranks) -> str | None:
+    """The first damaged file among those that this rank checks: each rank reads its part of them."""
+    name = "state.json"
+    try:
+        state = read_json(path / name)
+        if state["schema"] != SCHEMA:
+            return name
+        for number in range(ranks.rank, int(state["ranks"]), ranks.size):
+            name = _shard(number)
+            if read_json(path / f"hash-{number + 1:05d}.json")["xxh3"] != _digest(path / name):
+                return name
+    except (UserError, KeyError, TypeError, OSError):
+        return name
     return None
 
 
-def load_checkpoint(path: Path, model: PreTrainedModel, optimizers: list[Optimizer]) -> None:
-    """Puts a checkpoint's tensors into the model and the optimizers, which must have been built the same way."""
+def _make_room(model: nn.Module, optimizers: list[Optimizer], sizes: dict[str, tuple[int, ...]]) -> None:
+    """Gives fresh optimizers the state that a checkpoint holds, with zeros in it, sharded as the parameters are."""
+    owner = {id(p): optimizer for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        prefix = f"optimizer.{name}."
+        optimizer = owner.get(id(parameter))
+        for full, size in sizes.items():
+            if optimizer is None or not full.startswith(prefix) or "." in full.removeprefix(prefix):
+                continue
+            key = full.removeprefix(prefix)
+            room = torch.zeros_like(parameter) if size == tuple(parameter.shape) else torch.zeros(size)
+            optimizer.state[parameter][key] = room if isinstance(room, DTensor) or size else room.to(parameter.device)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the notice that a single process is a single process, which was asked for."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
+        yield
+
+
+@contextlib.contextmanager
+def _unwrapped() -> Iterator[None]:
+    """Turns the wrapped error of a rank back into what it was: a full disk is a full disk."""
     try:
-        weights, moments = load_file(path / _FILES[0]), load_file(path / _FILES[1])
-    except SafetensorError as error:
-        raise UserError(f"{path}: is not a readable checkpoint ({error}); delete it and run again.") from error
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(weights[name])
-    states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
-    for key, value in moments.items():
-        number, index, name = key.split(".", 2)
-        states[int(number)].setdefault(int(index), {})[name] = value
-    for optimizer, state in zip(optimizers, states, strict=True):
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": state, "param_groups": groups})
+        yield
+    except CheckpointException as error:
+        causes = [failure[0] for failure in error.failures.values()]
+        raise next((cause for cause in causes if isinstance(cause, OSError)), causes[0]) from error
+    except RuntimeError as error:  # the tensor library writes files itself and reports a full disk in words
+        if "No space left" in str(error):
+            raise OSError(errno.ENOSPC, "No space left on device") from error
+        raise

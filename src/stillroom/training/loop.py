@@ -6,34 +6,33 @@ again writes the same weights as one that was not.
 
 from __future__ import annotations
 
-import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import torch
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from stillroom.config import ObjectiveConfig, TrainingConfig
 from stillroom.corpora import SequenceSet, batch_indices
-from stillroom.files import disk_errors, read_json_lines, write_text
-from stillroom.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from stillroom.files import disk_errors
+from stillroom.objectives.schedules import Progress, objective_at
+from stillroom.training.budget import num_steps
+from stillroom.training.checkpoint import Checkpoints, run_tensors
+from stillroom.training.distributed import ALONE, Ranks
+from stillroom.training.errors import DivergedError, Interrupted
+from stillroom.training.metrics import MetricsLog, drop_after, last_validation
 from stillroom.training.optimizer import build_optimizers, clip_gradients, learning_rate_factor, set_learning_rate
-from stillroom.training.step import LabelSource, global_step, split_batch, validate
+from stillroom.training.parallel import prepare
+from stillroom.training.step import LabelSource, StepContext, Student, global_step, split_batch, validate
+from stillroom.training.trackers import open_tracker
 from stillroom.types import Sequences
 
-Progress = Callable[[int, int], None]
+Report = Callable[[int, int], None]
 """Called with the tokens done and the tokens in all."""
-
-
-class Interrupted(Exception):
-    """The run was asked to stop; its state is saved."""
-
-
-class DivergedError(RuntimeError):
-    """A loss or gradient that is not finite; the message names the step and its sequences."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +55,22 @@ class TrainingData:
     isolate: bool = True
 
 
-def num_steps(config: TrainingConfig, num_sequences: int) -> int:
-    """Optimizer steps of a run: whole global batches only."""
-    return max(1, int(num_sequences * config.epochs) // config.batch_sequences)
+@dataclass(frozen=True)
+class Run:
+    """The parts of a run under way. Tensors change in place; everything else is fixed."""
+
+    student: Student
+    optimizers: list[Optimizer]
+    data: TrainingData
+    config: TrainingConfig
+    context: StepContext
+    total: int
+    """Optimizer steps in all."""
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of the global batch."""
+        return self.config.batch_sequences * self.data.train.sequence_length
 
 
 def train(
@@ -69,103 +81,153 @@ def train(
     folder: Path,
     *,
     precision_name: str,
-    progress: Progress | None = None,
+    progress: Report | None = None,
     stop: Callable[[], bool] = lambda: False,
+    ranks: Ranks = ALONE,
 ) -> TrainingResult:
     """Trains ``model`` in place, writing ``metrics.jsonl`` and ``checkpoints/`` under ``folder``.
 
-    Continues from the newest complete checkpoint there. Raises ``Interrupted`` after saving when ``stop()`` turns true,
-    and ``DivergedError`` when the loss or the gradient is not finite.
+    Continues from the newest complete checkpoint there. Raises ``Interrupted`` after saving when ``stop()`` turns true
+    on any rank, and ``DivergedError``, also after saving, when the loss or the gradient is not finite.
     """
-    optimizers = build_optimizers(model, config)
-    total = num_steps(config, len(data.train))
-    start, seconds = _resume(folder, model, optimizers)
-    tokens_per_step = config.batch_sequences * data.train.sequence_length
-    clock = last_save = time.monotonic()
-    spent = seconds
-    with disk_errors(folder), (folder / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
-
-        def save(step: int) -> None:
-            metrics.flush()
-            save_checkpoint(folder / "checkpoints", step, model, optimizers, {"seconds": spent})
-
-        for step in range(start, total):
-            begin = time.monotonic()
-            record = _train_step(model, optimizers, data, config, objective, step, total, precision_name)
-            record["tokens_per_second"] = tokens_per_step / (time.monotonic() - begin)
-            metrics.write(
-                json.dumps({"kind": "train", "step": step + 1, "tokens": (step + 1) * tokens_per_step} | record)
-            )
-            metrics.write("\n")
-            if step + 1 == total or (config.validate_every and (step + 1) % config.validate_every == 0):
-                ce = validate(model, data.heldout, isolate=data.isolate, precision_name=precision_name)
-                point = {"kind": "validation", "step": step + 1, "tokens": (step + 1) * tokens_per_step, "ce": ce}
-                metrics.write(json.dumps(point) + "\n")
-            now = time.monotonic()
-            spent = seconds + now - clock
-            if progress is not None:
-                progress((step + 1) * tokens_per_step, total * tokens_per_step)
-            if stop() and step + 1 < total:
-                save(step + 1)
-                raise Interrupted(str(folder))
-            if now - last_save >= config.checkpoint_seconds or step + 1 == total:
-                save(step + 1)
-                last_save = time.monotonic()
-    return _result(folder, total, tokens_per_step, spent)
-
-
-def _train_step(
-    model: PreTrainedModel,
-    optimizers: list[Optimizer],
-    data: TrainingData,
-    config: TrainingConfig,
-    objective: ObjectiveConfig,
-    step: int,
-    total: int,
-    precision_name: str,
-) -> dict[str, float]:
-    """One optimizer step; returns the record of its means, gradient norm, learning rate and alpha."""
-    indices = batch_indices(step, config.batch_sequences, len(data.train), config.seed)
-    batch = data.train.batch(indices.tolist())
-    micro_batches = split_batch(batch, config.micro_batch_sequences or config.batch_sequences)
-    factor = learning_rate_factor(config, step, total)
-    set_learning_rate(optimizers, factor)
-    for optimizer in optimizers:
-        optimizer.zero_grad(set_to_none=True)
-    sums = global_step(
-        model, micro_batches, objective, data.labels,
-        isolate=data.isolate, precision_name=precision_name, seed=config.seed + step,
-    )  # fmt: skip
-    norm = clip_gradients(model, config.gradient_clip)
-    record = sums.means() | {"gradient_norm": norm, "learning_rate": config.learning_rate * factor}
-    if not all(value == value and abs(value) != float("inf") for value in record.values()):
-        raise DivergedError(
-            f"step {step + 1}: the loss is {record.get('loss')} and the gradient norm {norm}; its sequences begin "
-            f"with {indices.tolist()[:8]} and the weights before it are in the last checkpoint; lower learning_rate."
-        )
-    for optimizer in optimizers:
-        optimizer.step()
-    return record | {"alpha": objective.alpha}
-
-
-def _resume(folder: Path, model: PreTrainedModel, optimizers: list[Optimizer]) -> tuple[int, float]:
-    """Loads the newest checkpoint and drops what was logged after it; returns the steps done and the seconds spent."""
+    student = prepare(model, config, objective, ranks)
+    run = Run(
+        student,
+        build_optimizers(student, config),
+        data,
+        config,
+        StepContext(objective, data.labels, data.isolate, precision_name, ranks),
+        num_steps(config, data.train),
+    )
     folder.mkdir(parents=True, exist_ok=True)
-    found = latest_checkpoint(folder / "checkpoints")
-    step, seconds = 0, 0.0
-    if found is not None:
-        path, state = found
-        load_checkpoint(path, model, optimizers)
-        step, seconds = int(state["step"]), float(state["seconds"])
-    log = folder / "metrics.jsonl"
-    if log.exists():
-        kept = [json.dumps(record) for record in read_json_lines(log) if record["step"] <= step]
-        write_text(log, "".join(f"{line}\n" for line in kept))
-    return step, seconds
+    checkpoints = Checkpoints(folder / "checkpoints", ranks, config.keep_last, config.keep_every)
+    start, spent = _resume(run, checkpoints)
+    if ranks.is_first:
+        drop_after(folder / "metrics.jsonl", start)
+    with disk_errors(folder):
+        tracker = open_tracker(config.tracker, folder, config.canonical()) if ranks.is_first else None
+        metrics = MetricsLog(folder / "metrics.jsonl", tracker, active=ranks.is_first)
+        try:
+            spent = _steps(run, start, spent, checkpoints, metrics, progress, stop)
+            checkpoints.wait()
+        finally:
+            metrics.close()
+    ranks.barrier()
+    ce = last_validation(folder / "metrics.jsonl")
+    return TrainingResult(run.total, run.total * run.tokens_per_step, spent, ce)
 
 
-def _result(folder: Path, steps: int, tokens_per_step: int, seconds: float) -> TrainingResult:
-    points: list[dict[str, Any]] = [
-        record for record in read_json_lines(folder / "metrics.jsonl") if record["kind"] == "validation"
-    ]
-    return TrainingResult(steps, steps * tokens_per_step, seconds, points[-1]["ce"])
+def _resume(run: Run, checkpoints: Checkpoints) -> tuple[int, float]:
+    """Loads the newest checkpoint; returns the steps done and the seconds spent."""
+    found = checkpoints.latest()
+    if found is None:
+        return 0, 0.0
+    path, state = found
+    checkpoints.load(path, run.student, run.optimizers)
+    return int(state["step"]), float(state["seconds"])
+
+
+def _steps(
+    run: Run,
+    start: int,
+    seconds: float,
+    checkpoints: Checkpoints,
+    metrics: MetricsLog,
+    progress: Report | None,
+    stop: Callable[[], bool],
+) -> float:
+    """Every step from ``start`` on; returns the seconds spent in all."""
+    config, clock = run.config, time.monotonic()
+    last_save = clock
+
+    def save(step: int) -> None:
+        metrics.flush()
+        state = {"seconds": seconds + time.monotonic() - clock, "seed": config.seed}
+        checkpoints.save(step, run_tensors(run.student, run.optimizers), state)
+
+    for step in range(start, run.total):
+        done, is_last = step + 1, step + 1 == run.total
+        try:
+            record = _timed_step(run, step, metrics)
+        except DivergedError:
+            save(step)
+            checkpoints.wait()
+            raise
+        if record is not None:
+            metrics.write("train", done, {"tokens": done * run.tokens_per_step} | record)
+        if is_last or (config.validate_every and done % config.validate_every == 0):
+            ce = validate(run.student, run.data.heldout, run.context)
+            metrics.write("validation", done, {"tokens": done * run.tokens_per_step, "ce": ce})
+        if progress is not None:
+            progress(done * run.tokens_per_step, run.total * run.tokens_per_step)
+        due = time.monotonic() - last_save >= config.checkpoint_seconds
+        if config.checkpoint_steps is not None:
+            due = done % config.checkpoint_steps == 0
+        asked, due = run.context.ranks.any_of(stop(), due or _is_kept(config, done))
+        if due or asked or is_last:
+            save(done)
+            last_save = time.monotonic()
+        if asked and not is_last:
+            checkpoints.wait()
+            raise Interrupted(str(checkpoints.folder))
+    return seconds + time.monotonic() - clock
+
+
+def _is_kept(config: TrainingConfig, step: int) -> bool:
+    return config.keep_every > 0 and step % config.keep_every == 0
+
+
+def _timed_step(run: Run, step: int, metrics: MetricsLog) -> dict[str, float] | None:
+    """One optimizer step and its record; None where the step was left out."""
+    begin = time.monotonic()
+    indices = batch_indices(step, run.config.batch_sequences, len(run.data.train), run.config.seed)
+    record = _step(run, step, indices.tolist())
+    if _all_finite(record):
+        for optimizer in run.optimizers:
+            optimizer.step()
+        return record | {"tokens_per_second": run.tokens_per_step / (time.monotonic() - begin)}
+    if run.config.non_finite == "skip":
+        metrics.write("skipped", step + 1, {"sequences": indices.tolist()} | record)
+        return None
+    raise DivergedError(
+        f"step {step + 1}: the loss is {record.get('loss')} and the gradient norm {record['gradient_norm']}; its "
+        f"sequences are {_few(indices.tolist())} and the weights before it are saved; lower training.learning_rate, or "
+        "set training.non_finite=skip to leave such steps out."
+    )
+
+
+def _few(numbers: list[int]) -> str:
+    shown = ", ".join(str(number) for number in numbers[:16])
+    return f"{shown} and {len(numbers) - 16} more" if len(numbers) > 16 else shown
+
+
+def _all_finite(record: dict[str, float]) -> bool:
+    return all(math.isfinite(value) for value in record.values())
+
+
+def _step(run: Run, step: int, indices: list[int]) -> dict[str, float]:
+    """Leaves the clipped gradient of a step in the parameters; returns its means and norm, not yet applied."""
+    config, ranks = run.config, run.context.ranks
+    torch.manual_seed(_step_seed(config.seed, step, ranks.data_rank))
+    objective = objective_at(
+        run.context.objective, Progress(step * run.tokens_per_step, run.total * run.tokens_per_step)
+    )
+    share = len(indices) // ranks.data_size
+    mine = indices[ranks.data_rank * share : (ranks.data_rank + 1) * share]
+    micro_batches = split_batch(run.data.train.batch(mine), min(config.micro_batch_sequences or share, share))
+    factor = learning_rate_factor(config, step, run.total)
+    set_learning_rate(run.optimizers, factor)
+    for optimizer in run.optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    sums = global_step(run.student, micro_batches, run.context, objective, seed=config.seed + step)
+    norm = clip_gradients(run.student, config.gradient_clip)
+    return sums.means(ranks) | {
+        "gradient_norm": norm,
+        "learning_rate": config.learning_rate * factor,
+        "alpha": objective.alpha,
+    }
+
+
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    """Randomness of a step (dropout, where a model has it) is a function of these, so no generator state is saved."""
+    return (seed * 1_000_003 + step) * 4099 + rank

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
-import torch
+from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Muon, Optimizer
-from transformers import PreTrainedModel
 
 from stillroom.config import TrainingConfig
 from stillroom.models import unembedding
+from stillroom.training.step import Student
 
 
 def learning_rate_factor(config: TrainingConfig, step: int, num_steps: int) -> float:
@@ -34,14 +35,15 @@ def learning_rate_factor(config: TrainingConfig, step: int, num_steps: int) -> f
     return 1.0
 
 
-def build_optimizers(model: PreTrainedModel, config: TrainingConfig) -> list[Optimizer]:
+def build_optimizers(student: Student, config: TrainingConfig) -> list[Optimizer]:
     """The optimizers of a model, each group carrying its highest learning rate as ``peak``.
 
     Weight decay falls on the hidden matrices only: never on norms, biases and embeddings. With ``muon`` the hidden
     matrices go to Muon (Jordan et al. 2024, as in torch) and the rest to AdamW.
     """
+    model = student.model
     embeddings = {id(model.get_input_embeddings().weight), id(unembedding(model)[0])}
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
     matrices = [parameter for parameter in trained if parameter.ndim == 2 and id(parameter) not in embeddings]
     others = [parameter for parameter in trained if parameter.ndim != 2 or id(parameter) in embeddings]
     rate, decay = config.learning_rate, config.weight_decay
@@ -65,8 +67,8 @@ def set_learning_rate(optimizers: list[Optimizer], factor: float) -> None:
             group["lr"] = group["peak"] * factor
 
 
-def clip_gradients(model: PreTrainedModel, limit: float) -> float:
+def clip_gradients(model: nn.Module, limit: float) -> float:
     """Scales the gradients to a norm of at most ``limit`` (0 = leave them) and returns the norm before."""
     parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    norm = torch.nn.utils.clip_grad_norm_(parameters, limit if limit > 0 else math.inf, foreach=True)
-    return float(norm)
+    norm = nn.utils.clip_grad_norm_(parameters, limit if limit > 0 else math.inf, foreach=True)
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)

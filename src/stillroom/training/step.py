@@ -5,100 +5,153 @@ Letters: B sequences, T positions, N = B·T, D width, V vocabulary.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel
 
 from stillroom.config import ObjectiveConfig
 from stillroom.models import hidden_states, precision, unembedding
 from stillroom.objectives import token_losses
+from stillroom.training.distributed import ALONE, Ranks
 from stillroom.types import IGNORE_INDEX, Batch, Sequences, SoftLabels
 
 
 class LabelSource(Protocol):
-    """Soft labels for a batch's tokens: a store, a live teacher, or a world's exact teacher."""
+    """Soft labels for a batch's tokens: a store, or a world's exact teacher."""
 
     def lookup(self, tokens_BT: Tensor) -> SoftLabels:
         """Labels with leading shape (B, T)."""
         ...
 
 
-@dataclass
 class StepSums:
-    """Sums over a global step: of nats and of positions, per term. Means are taken once, at the end."""
+    """Sums over a global step, per term: of weighted nats and of weights. Means are taken once, at the end.
 
-    nats: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    weight: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    Sums stay tensors until ``means``, so that an accelerator is not waited for at every micro-batch.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
 
     def add(self, name: str, values: Tensor, weight: Tensor) -> None:
         """Adds Σ weight·values and Σ weight of some positions, in float64."""
-        weight = weight.double()
-        self.nats[name] += float((values.double() * weight).sum())
-        self.weight[name] += float(weight.sum())
+        self.merge({name: weighted_sums(values, weight)})
 
-    def means(self) -> dict[str, float]:
-        """Σ weight·nats / Σ weight for every term that received a position."""
-        return {name: self.nats[name] / weight for name, weight in self.weight.items() if weight > 0}
+    def merge(self, sums: dict[str, Tensor]) -> None:
+        """Adds pairs made by ``weighted_sums``."""
+        for name, pair in sums.items():
+            self._sums[name] = self._sums[name] + pair if name in self._sums else pair
+
+    def means(self, ranks: Ranks = ALONE) -> dict[str, float]:
+        """Σ weight·nats / Σ weight over all ranks, for every term that received a position."""
+        names = sorted(self._sums)
+        if not names:
+            return {}
+        table = ranks.sum(torch.stack([self._sums[name] for name in names])).tolist()
+        means = {name: nats / weight for name, (nats, weight) in zip(names, table, strict=True) if weight > 0}
+        return {name: means[name] for name in self._sums if name in means}
+
+
+def weighted_sums(values: Tensor, weight: Tensor) -> Tensor:
+    """(Σ weight·values, Σ weight) in float64."""
+    weight = weight.double()
+    return torch.stack(((values.double() * weight).sum(), weight.sum()))
+
+
+class Student(nn.Module):
+    """A model together with its head, as one forward pass from a batch to its summed loss.
+
+    The head is inside, so that where parameters are sharded, the unembedding is gathered when it is used.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        batch: Batch,
+        objective: ObjectiveConfig,
+        labels: SoftLabels | None,
+        isolate: bool,
+        seed: int,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Σ nats over the batch's counted positions, and the sums of every term (see ``weighted_sums``)."""
+        hidden_BTD = hidden_states(self.model, batch, isolate)
+        weight_VD, bias = unembedding(self.model)
+        losses = token_losses(hidden_BTD.flatten(0, 1), weight_VD, batch, objective, labels, bias=bias, seed=seed)
+        sums = {"loss": weighted_sums(losses.loss_N.detach(), losses.counted_N)}
+        for name, (values_N, weight_N) in losses.terms.items():
+            sums[name] = weighted_sums(values_N, weight_N)
+        return losses.loss_N.sum(), sums
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What every step of a run shares."""
+
+    objective: ObjectiveConfig
+    labels: LabelSource | None = None
+    isolate: bool = True
+    precision_name: str = "fp32"
+    ranks: Ranks = ALONE
 
 
 def split_batch(batch: Batch, size: int) -> list[Batch]:
     """Micro-batches of ``size`` sequences."""
-    parts = [
+    parts: list[Any] = [
         None if value is None else value.split(size)
         for value in (batch.tokens_BT, batch.targets_BT, batch.document_BT, batch.process_BT)
     ]
     count = len(parts[0] or ())
-    return [Batch(*(None if part is None else part[index] for part in parts)) for index in range(count)]  # type: ignore[arg-type]
+    return [
+        Batch(*(None if part is None else part[index] for part in parts))  # type: ignore[arg-type]
+        for index in range(count)
+    ]
 
 
 def global_step(
-    model: PreTrainedModel,
-    micro_batches: Sequence[Batch],
-    objective: ObjectiveConfig,
-    labels: LabelSource | None,
-    *,
-    isolate: bool,
-    precision_name: str,
-    seed: int,
+    student: Student, micro_batches: Sequence[Batch], context: StepContext, objective: ObjectiveConfig, *, seed: int
 ) -> StepSums:
     """Leaves the gradient of the mean loss of the global step in the parameters and returns its sums.
 
-    The mean is over all counted positions of all micro-batches, so it does not depend on how the batch was split.
+    The mean is over all counted positions of all micro-batches and ranks, so it does not depend on how the global batch
+    was split. ``objective`` is that of the step, with no schedule left in it.
     """
-    count = sum(int((batch.targets_BT != IGNORE_INDEX).sum()) for batch in micro_batches)
+    ranks = context.ranks
+    counts = torch.stack([(batch.targets_BT != IGNORE_INDEX).sum() for batch in micro_batches])
+    scale = 1.0 / ranks.sum(counts.sum().double().to(ranks.device)).clamp(min=1.0)
     sums = StepSums()
     for number, batch in enumerate(micro_batches):
-        soft = labels.lookup(batch.tokens_BT) if labels is not None and objective.alpha > 0 else None
-        with precision(precision_name, batch.tokens_BT.device.type):
-            hidden_BTD = hidden_states(model, batch, isolate)
-            weight_VD, bias = unembedding(model)
-            losses = token_losses(
-                hidden_BTD.flatten(0, 1), weight_VD, batch, objective, soft, bias=bias, seed=seed + number
-            )
-        (losses.loss_N.sum() / max(1, count)).backward()
-        sums.add("loss", losses.loss_N.detach(), losses.counted_N)
-        for name, (values_N, weight_N) in losses.terms.items():
-            sums.add(name, values_N, weight_N)
+        needs_labels = context.labels is not None and objective.alpha > 0
+        soft = context.labels.lookup(batch.tokens_BT).to(ranks.device) if needs_labels and context.labels else None
+        if isinstance(student, FSDPModule):  # ranks exchange gradients in the last micro-batch alone
+            student.set_requires_gradient_sync(number == len(micro_batches) - 1)
+        with precision(context.precision_name, ranks.device):
+            loss, terms = student(batch.to(ranks.device), objective, soft, context.isolate, seed + number)
+            (loss * scale.to(loss.dtype)).backward()
+        sums.merge(terms)
     return sums
 
 
 @torch.no_grad()
-def validate(
-    model: PreTrainedModel, sequences: Sequences, *, isolate: bool, precision_name: str, batch_size: int = 64
-) -> float:
-    """Mean cross-entropy of the true next token over held-out sequences, in nats per token."""
-    sums = StepSums()
-    plain = ObjectiveConfig()
-    for start in range(0, len(sequences), batch_size):
-        batch = sequences.batch(range(start, min(len(sequences), start + batch_size)))
-        with precision(precision_name, batch.tokens_BT.device.type):
-            hidden_BTD = hidden_states(model, batch, isolate)
-            weight_VD, bias = unembedding(model)
-            losses = token_losses(hidden_BTD.flatten(0, 1), weight_VD, batch, plain, None, bias=bias)
-        sums.add("ce", losses.loss_N, losses.counted_N)
-    return sums.means()["ce"]
+def validate(student: Student, sequences: Sequences, context: StepContext, batch_size: int = 64) -> float:
+    """Mean cross-entropy of the true next token over held-out sequences, in nats per token, shared by the ranks."""
+    plain, ranks = ObjectiveConfig(), context.ranks
+    total = torch.zeros(2, dtype=torch.float64, device=ranks.device)
+    per_rank = -(-batch_size // ranks.data_size)
+    for start in range(0, len(sequences), per_rank * ranks.data_size):
+        first = start + per_rank * ranks.data_rank
+        mine = range(min(first, len(sequences)), min(first + per_rank, len(sequences)))
+        batch = sequences.batch(list(mine) or [0]).to(ranks.device)  # every rank takes part in every forward pass
+        with precision(context.precision_name, ranks.device):
+            _, terms = student(batch, plain, None, context.isolate, 0)
+        if mine:
+            total += terms["ce"]
+    nats, weight = ranks.sum(total).tolist()
+    return nats / max(weight, 1.0)

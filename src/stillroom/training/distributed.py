@@ -1,0 +1,117 @@
+"""Who takes part in a run: one process, or the ranks that ``torchrun`` started. CPU and gloo take the same path as GPU
+and NCCL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from stillroom.config import ParallelConfig
+from stillroom.types import UserError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among the others. Without a mesh it is alone.
+
+    The mesh has the dimensions ``replicate``, ``shard`` and ``tensor``. The first two divide the batch; ranks that
+    differ in ``tensor`` alone see the same sequences.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    mesh: DeviceMesh | None = None
+
+    @property
+    def data_size(self) -> int:
+        """Into how many parts the batch is cut."""
+        return 1 if self.mesh is None else self.mesh["replicate"].size() * self.mesh["shard"].size()
+
+    @property
+    def data_rank(self) -> int:
+        """Which of those parts is this process's."""
+        if self.mesh is None:
+            return 0
+        return self.mesh["replicate"].get_local_rank() * self.mesh["shard"].size() + self.mesh["shard"].get_local_rank()
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes what is written once."""
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over the parts of the batch, the same bits on every rank."""
+        if self.mesh is not None:
+            values = values.clone()
+            for name in ("replicate", "shard"):
+                dist.all_reduce(values, group=self.mesh[name].get_group())
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether any rank says so."""
+        return self.any_of(flag)[0]
+
+    def any_of(self, *flags: bool) -> list[bool]:
+        """For each flag, whether any rank says so; one message for all."""
+        if self.mesh is None:
+            return list(flags)
+        values = torch.tensor([float(flag) for flag in flags], device=self.device)
+        dist.all_reduce(values, op=dist.ReduceOp.MAX)
+        return [bool(value) for value in values.tolist()]
+
+    def barrier(self) -> None:
+        """Waits for every rank."""
+        if self.mesh is not None:
+            self.any(False)
+
+
+ALONE = Ranks()
+
+
+def launched_size() -> int:
+    """How many processes ``torchrun`` started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def launched_rank() -> int:
+    """Which of them this is."""
+    return int(os.environ.get("RANK", "0"))
+
+
+@contextlib.contextmanager
+def join(config: ParallelConfig) -> Iterator[Ranks]:
+    """The ranks of this run, connected while the block lasts; alone where ``torchrun`` did not start this process."""
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    if "RANK" not in os.environ or "MASTER_ADDR" not in os.environ:
+        yield Ranks(device=device)
+        return
+    shape = mesh_shape(config, launched_size())
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        mesh = init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard", "tensor"))
+        yield Ranks(dist.get_rank(), dist.get_world_size(), device, mesh)
+    finally:
+        dist.destroy_process_group()
+
+
+def mesh_shape(config: ParallelConfig, size: int) -> tuple[int, int, int]:
+    """(replicas, shards, tensor) of ``size`` ranks; a ``UserError`` where they do not divide."""
+    divisor = config.replicas * config.tensor
+    if size % divisor:
+        raise UserError(
+            f"training.parallel: replicas {config.replicas} times tensor {config.tensor} is {divisor}, which does not "
+            f"divide the {size} processes that were started; start a multiple of {divisor}."
+        )
+    return config.replicas, size // divisor, config.tensor

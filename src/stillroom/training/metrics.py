@@ -1,0 +1,56 @@
+"""What a run writes down: a line per step in ``metrics.jsonl``, and the same numbers to a tracker if one is named."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from stillroom.files import read_json_lines, write_text
+from stillroom.training.trackers import Tracker
+
+
+class MetricsLog:
+    """Appends records to a file; on the first rank alone, others write nothing."""
+
+    def __init__(self, path: Path, tracker: Tracker | None = None, *, active: bool = True) -> None:
+        self._tracker = tracker
+        self._stream = path.open("a", encoding="utf-8") if active else None
+
+    def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """One record; numbers that are not finite become null, since JSON has none."""
+        if self._stream is None:
+            return
+        record = {"kind": kind, "step": step} | values
+        self._stream.write(json.dumps({name: _finite(value) for name, value in record.items()}) + "\n")
+        if self._tracker is not None:
+            self._tracker.log(kind, step, {name: value for name, value in values.items() if isinstance(value, float)})
+
+    def flush(self) -> None:
+        """Hands to the system what was written, so that a kill does not lose it."""
+        if self._stream is not None:
+            self._stream.flush()
+
+    def close(self) -> None:
+        """Flushes and ends."""
+        if self._stream is not None:
+            self._stream.close()
+        if self._tracker is not None:
+            self._tracker.close()
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def drop_after(path: Path, step: int) -> None:
+    """Removes the records of steps that will be done again."""
+    if path.exists():
+        kept = [json.dumps(record) for record in read_json_lines(path) if record["step"] <= step]
+        write_text(path, "".join(f"{line}\n" for line in kept))
+
+
+def last_validation(path: Path) -> float:
+    """The newest validation cross-entropy of a run, nats per token."""
+    return [record["ce"] for record in read_json_lines(path) if record["kind"] == "validation"][-1]

@@ -1,0 +1,128 @@
+"""A small world for the engine's tests: sequences, labels made of their tokens, and a run in a process of its own.
+
+Run as a script it trains once: ``python engine.py FOLDER OPTIONS-JSON``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stillroom.config import ModelConfig, ObjectiveConfig, ParallelConfig, RoutingConfig, TrainingConfig
+from stillroom.corpora.corpus import SequenceSet
+from stillroom.models import build_model
+from stillroom.training import TrainingData, TrainingResult, join, train
+from stillroom.types import SoftLabels
+
+VOCAB, LENGTH = 64, 16
+MODEL = ModelConfig(hidden_size=32, intermediate_size=64, num_layers=2, num_heads=2, max_positions=LENGTH)
+OBJECTIVES = {
+    "hard": ObjectiveConfig(),
+    "distilled": ObjectiveConfig(alpha=0.9),
+    "routed": ObjectiveConfig(alpha=0.9, routing=RoutingConfig(rule="low-entropy", share=0.25)),
+}
+
+
+def sequence_set(num: int, seed: int) -> SequenceSet:
+    """Sequences in which every token is followed by one of two, cut into documents."""
+    generator = np.random.default_rng(seed)
+    tokens = np.empty((num, LENGTH), dtype=np.uint32)
+    tokens[:, 0] = generator.integers(3, VOCAB, num)
+    for place in range(1, LENGTH):
+        tokens[:, place] = 3 + (tokens[:, place - 1] * 7 + generator.integers(0, 2, num)) % (VOCAB - 3)
+    tokens[generator.random(tokens.shape) < 0.05] = 0
+    return SequenceSet((tokens,), np.zeros(num, dtype=np.uint8), 0, num)
+
+
+@dataclass(frozen=True)
+class PairLabels:
+    """The two tokens that may follow, half each, with an entropy that depends on the token."""
+
+    def lookup(self, tokens_BT: Tensor) -> SoftLabels:
+        follow = 3 + (tokens_BT[..., None] * 7 + torch.arange(2)) % (VOCAB - 3)
+        shape = tokens_BT.shape
+        return SoftLabels(
+            ids=follow,
+            weights=torch.full((*shape, 2), 0.5),
+            entropy=0.5 + tokens_BT.float() / VOCAB,
+            gold_logprob=torch.full(shape, -0.7),
+            gold_rank=torch.zeros(shape, dtype=torch.int32),
+        )
+
+
+def training_data(labels: bool = True, num: int = 96) -> TrainingData:
+    return TrainingData(sequence_set(num, 1), sequence_set(16, 2), PairLabels() if labels else None)
+
+
+def training_config(**changes: Any) -> TrainingConfig:
+    values: dict[str, Any] = {
+        "batch_sequences": 8, "checkpoint_seconds": 1e9, "validate_every": 0, "learning_rate": 0.01, "steps": 12,
+    }  # fmt: skip
+    return TrainingConfig(**(values | changes))
+
+
+def run(
+    folder: Path,
+    *,
+    objective: str = "hard",
+    precision: str = "fp32",
+    stop_at: int | None = None,
+    parallel: dict[str, Any] | None = None,
+    model: ModelConfig = MODEL,
+    **changes: Any,
+) -> tuple[TrainingResult, str]:
+    """Trains in this process (a rank of a run where torchrun started it); returns the result and the weights' hash."""
+    steps = iter(range(1, 1_000_000))
+    config = training_config(**changes, parallel=ParallelConfig(**(parallel or {})))
+    built = build_model(model, VOCAB, config.seed)
+    with join(config.parallel) as ranks:
+        result = train(
+            built,
+            training_data(),
+            config,
+            OBJECTIVES[objective],
+            folder,
+            precision_name=precision,
+            stop=lambda: stop_at is not None and next(steps) >= stop_at,
+            ranks=ranks,
+        )
+        return result, weight_hash(built)
+
+
+def weight_hash(model: torch.nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        full = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter  # type: ignore[operator]
+        digest.update(name.encode() + full.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def start(folder: Path, processes: int = 1, **options: Any) -> subprocess.Popen[str]:
+    """A run in a process of its own, or several under torchrun; it prints the weights' hash."""
+    script = [__file__, str(folder), json.dumps(options)]
+    command = [sys.executable, *script]
+    if processes > 1:
+        launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--standalone"]
+        command = [sys.executable, *launcher, *script]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """Waits for a run that must succeed; returns the hash it printed."""
+    out, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error[-3000:]
+    return out.strip().splitlines()[-1]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print(run(Path(sys.argv[1]), **json.loads(sys.argv[2]))[1])

@@ -1,0 +1,87 @@
+"""A run that stops and starts again ends in the same weights as one that does not."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+from pathlib import Path
+
+import engine
+import pytest
+
+from stillroom.files import read_json_lines
+from stillroom.training import Interrupted
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("objective", ["hard", "distilled", "routed"])
+def test_twelve_steps_equal_six_and_six(tmp_path: Path, objective: str, precision: str) -> None:
+    whole = engine.run(tmp_path / "whole", objective=objective, precision=precision)[1]
+    with pytest.raises(Interrupted):
+        engine.run(tmp_path / "parts", objective=objective, precision=precision, stop_at=6)
+    if objective == "routed" and precision == "bf16":  # one of them in a process of its own
+        assert engine.finish(engine.start(tmp_path / "parts", objective=objective, precision=precision)) == whole
+    else:
+        assert engine.run(tmp_path / "parts", objective=objective, precision=precision)[1] == whole
+
+
+def test_muon_and_micro_batches_resume_bit_for_bit(tmp_path: Path) -> None:
+    options = {"optimizer": "muon", "micro_batch_sequences": 2, "objective": "distilled"}
+    whole = engine.run(tmp_path / "whole", **options)[1]
+    with pytest.raises(Interrupted):
+        engine.run(tmp_path / "parts", stop_at=5, **options)
+    assert engine.run(tmp_path / "parts", **options)[1] == whole
+
+
+def test_metrics_of_a_resumed_run_are_those_of_a_whole_one(tmp_path: Path) -> None:
+    def records(folder: Path) -> list[dict[str, object]]:
+        return [
+            {name: value for name, value in record.items() if name in {"kind", "step", "tokens", "loss", "ce"}}
+            for record in read_json_lines(folder / "metrics.jsonl")
+        ]
+
+    engine.run(tmp_path / "whole", validate_every=4)
+    with pytest.raises(Interrupted):
+        engine.run(tmp_path / "parts", validate_every=4, stop_at=6)
+    with (tmp_path / "parts/metrics.jsonl").open("a") as log:  # steps after the checkpoint, which will be done again
+        log.write(json.dumps({"kind": "train", "step": 7, "loss": 0.0}) + '\n{"kind": "tra')
+    engine.run(tmp_path / "parts", validate_every=4)
+    assert records(tmp_path / "parts") == records(tmp_path / "whole")
+    assert [record["step"] for record in records(tmp_path / "whole") if record["kind"] == "validation"] == [4, 8, 12]
+
+
+def _kill_at_random(folder: Path, kills: int, seed: int, **options: object) -> int:
+    """Starts a run again and again, killing it at random moments of its life; returns the kills that hit it alive."""
+    generator = random.Random(seed)
+    hits = 0
+    for _ in range(kills):
+        process = engine.start(folder, **options)
+        log = folder / "metrics.jsonl"
+        before = log.stat().st_size if log.exists() else 0
+        while process.poll() is None and (not log.exists() or log.stat().st_size <= before):
+            time.sleep(0.02)  # wait for its first step, then let it live a little
+        time.sleep(generator.uniform(0.0, 0.25))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            hits += 1
+        process.communicate()
+    return hits
+
+
+def test_kill_at_a_random_moment_ends_in_the_same_weights(tmp_path: Path) -> None:
+    options = {"steps": 60, "checkpoint_steps": 1, "objective": "distilled"}
+    whole = engine.run(tmp_path / "whole", **options)[1]
+    assert _kill_at_random(tmp_path / "killed", 1, seed=0, **options) >= 1
+    assert engine.finish(engine.start(tmp_path / "killed", **options)) == whole
+
+
+@pytest.mark.slow
+def test_twenty_kills_end_in_the_same_weights(tmp_path: Path) -> None:
+    options = {"steps": 600, "checkpoint_steps": 1, "objective": "routed", "precision": "bf16"}
+    whole = engine.run(tmp_path / "whole", **options)[1]
+    hits = _kill_at_random(tmp_path / "killed", 20, seed=1, **options)
+    print(f"{hits} of 20 kills hit a living run")
+    assert hits >= 15
+    assert engine.finish(engine.start(tmp_path / "killed", **options)) == whole

@@ -1,0 +1,144 @@
+"""The step: what it reduces, what it does to a value that is not finite, and a curve that must not move."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import engine
+import pytest
+import torch
+from torch import Tensor
+
+from stillroom.config import ObjectiveConfig
+from stillroom.files import read_json_lines
+from stillroom.models import build_model, use_short_attention
+from stillroom.training import DivergedError, StepSums, Student, global_step, learning_rate_factor
+from stillroom.training import loop as loop_module
+from stillroom.training.checkpoint import found
+from stillroom.training.step import StepContext, split_batch
+from stillroom.types import UserError
+
+GOLDEN = Path(__file__).parent / "golden_50_steps.json"
+
+
+def _gradient(size: int, objective: ObjectiveConfig, precision: str = "fp32") -> tuple[dict[str, float], Tensor]:
+    model = build_model(engine.MODEL, engine.VOCAB, 0)
+    data = engine.training_data()
+    micro_batches = split_batch(data.train.batch(range(8)), size)
+    context = StepContext(objective, data.labels, precision_name=precision)
+    sums = global_step(Student(model), micro_batches, context, objective, seed=0)
+    gradients = [parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None]
+    return sums.means(), torch.cat(gradients)
+
+
+@pytest.mark.parametrize("objective", list(engine.OBJECTIVES))
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_gradient_does_not_depend_on_the_number_of_micro_batches(objective: str, size: int) -> None:
+    means, gradient = _gradient(8, engine.OBJECTIVES[objective])
+    split_means, split_gradient = _gradient(size, engine.OBJECTIVES[objective])
+    torch.testing.assert_close(split_gradient, gradient, rtol=1e-4, atol=1e-7)
+    assert split_means == pytest.approx(means, rel=1e-6)
+
+
+def test_a_term_that_received_no_position_has_no_mean() -> None:
+    sums = StepSums()
+    sums.add("ce", torch.tensor([1.0, 3.0]), torch.tensor([1.0, 1.0]))
+    sums.add("ce", torch.tensor([5.0, 100.0]), torch.tensor([2.0, 0.0]))
+    sums.add("forward_kl", torch.tensor([1.0]), torch.tensor([0.0]))
+    assert sums.means() == {"ce": pytest.approx((1 + 3 + 10) / 4)}
+
+
+def test_short_attention_equals_the_fused_one_within_bf16() -> None:
+    data = engine.training_data()
+    batch = data.train.batch(range(8))
+    gradients = []
+    for short in (False, True):
+        model = build_model(engine.MODEL.model_copy(update={"num_kv_heads": 1}), engine.VOCAB, 0)
+        if short:
+            use_short_attention(model)
+            assert model.config._attn_implementation == "stillroom-short"
+        context = StepContext(ObjectiveConfig(), precision_name="bf16")
+        loss = global_step(Student(model), [batch], context, ObjectiveConfig(), seed=0).means()["loss"]
+        gradients.append((loss, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])))
+    (fused_loss, fused), (short_loss, ours) = gradients
+    assert short_loss == pytest.approx(fused_loss, rel=1e-4)
+    assert float((ours - fused).norm() / fused.norm()) < 0.02  # bfloat16 keeps 8 bits
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [0.5, 1.0, 1.0, 1.0, 1.0]),
+        ("linear", [0.5, 1 - 0.9 / 9, 1 - 0.9 * 4 / 9, 1 - 0.9 * 8 / 9, 0.1]),
+        ("cosine", [0.5, 0.1 + 0.45 * (1 + math.cos(math.pi / 9)), 0.1 + 0.45 * (1 + math.cos(math.pi * 4 / 9)),
+                    0.1 + 0.45 * (1 + math.cos(math.pi * 8 / 9)), 0.1]),
+        ("wsd", [0.5, 1.0, 1.0, 0.55, 0.1]),
+    ],
+)  # fmt: skip
+def test_learning_rate_at_steps_0_1_4_8_9_of_10(schedule: str, expected: list[float]) -> None:
+    config = engine.training_config(schedule=schedule, warmup=0.1, decay=0.2, final_learning_rate=0.1)
+    assert [learning_rate_factor(config, step, 10) for step in (0, 1, 4, 8, 9)] == pytest.approx(expected)
+
+
+class _Poisoned:
+    """Labels that are not finite in the batch of one step."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def lookup(self, tokens_BT: Tensor) -> object:
+        labels = engine.PairLabels().lookup(tokens_BT)
+        self.left -= 1
+        if self.left == 0:
+            labels.weights[0, 0] = float("nan")
+        return labels
+
+
+def _train(folder: Path, labels: object, **changes: object) -> torch.nn.Module:
+    model = build_model(engine.MODEL, engine.VOCAB, 0)
+    data = loop_module.TrainingData(engine.sequence_set(96, 1), engine.sequence_set(16, 2), labels)  # type: ignore[arg-type]
+    config = engine.training_config(**changes)
+    loop_module.train(model, data, config, ObjectiveConfig(alpha=0.5), folder, precision_name="fp32")
+    return model
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_sequences_and_keeps_the_state(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match=r"step 5: .*nan.*sequences are \d+, \d+"):
+        _train(tmp_path, _Poisoned(5))
+    assert [path.name for path in found(tmp_path / "checkpoints")] == ["step-00000004"]
+    assert len(read_json_lines(tmp_path / "metrics.jsonl")) == 4
+    assert issubclass(DivergedError, UserError)
+    _train(tmp_path, engine.PairLabels())  # with the cause gone, the run goes on from there
+    whole = _train(tmp_path / "whole", engine.PairLabels())
+    assert read_json_lines(tmp_path / "metrics.jsonl")[-1] == read_json_lines(tmp_path / "whole/metrics.jsonl")[-1]
+    assert all(bool(parameter.isfinite().all()) for parameter in whole.parameters())
+
+
+def test_a_loss_that_is_not_finite_can_be_skipped(tmp_path: Path) -> None:
+    model = _train(tmp_path, _Poisoned(5), non_finite="skip")
+    records = read_json_lines(tmp_path / "metrics.jsonl")
+    skipped = [record for record in records if record["kind"] == "skipped"]
+    assert [record["step"] for record in skipped] == [5]
+    assert len(skipped[0]["sequences"]) == 8
+    assert sum(record["kind"] == "train" for record in records) == 11
+    assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())
+
+
+def test_training_has_a_pulse(tmp_path: Path) -> None:
+    result, _ = engine.run(tmp_path, steps=60, objective="distilled")
+    first = read_json_lines(tmp_path / "metrics.jsonl")[0]
+    assert first["ce"] == pytest.approx(math.log(engine.VOCAB), abs=0.2)
+    assert result.validation_ce < 0.6 * first["ce"]
+    assert first["forward_kl"] == pytest.approx(first["teacher_ce"] - first["teacher_entropy"])
+
+
+def test_golden_loss_curve_of_fifty_steps(tmp_path: Path) -> None:
+    """Losses at full precision. A change of this file is a change of the mathematics and must be meant.
+
+    Matrix kernels differ between processors, so five digits must agree rather than every bit.
+    """
+    engine.run(tmp_path, steps=50, objective="routed", micro_batch_sequences=4)
+    losses = [record["loss"] for record in read_json_lines(tmp_path / "metrics.jsonl") if record["kind"] == "train"]
+    assert losses == pytest.approx(json.loads(GOLDEN.read_text()), rel=1e-5)
