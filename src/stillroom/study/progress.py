@@ -5,9 +5,19 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 Update = Callable[[int, int], None]
@@ -40,7 +50,7 @@ class StageDisplay:
             yield _no_update
         else:
             columns = (
-                TextColumn("[progress.description]{task.description}", table_column=None),
+                TextColumn("[progress.description]{task.description}"),
                 BarColumn(bar_width=28),
                 TextColumn("{task.percentage:>3.0f} %"),
                 _Rate(),
@@ -49,18 +59,30 @@ class StageDisplay:
                 TimeRemainingColumn(),
             )
             with Progress(*columns, console=self.console, transient=True) as progress:
-                task = progress.add_task(f"{name:<28}", total=None, unit=unit)
-
-                def update(done: int, total: int) -> None:
-                    progress.update(task, completed=done, total=total)
-
-                yield update
+                yield _Bar(progress, name, unit).update
         seconds = time.monotonic() - begin
         self.console.print(f"[green]✓[/] {name} [dim]{seconds:.1f} s[/]", highlight=False)
 
     def reused(self, name: str) -> None:
         """Says that a stage's result was there already."""
         self.console.print(f"[green]✓[/] {name} [dim]already there[/]", highlight=False)
+
+
+@dataclass
+class _Bar:
+    """One stage's bar. A stage with several parts, each with its own total, starts the bar again for every part."""
+
+    progress: Progress
+    name: str
+    unit: str
+    part: tuple[int, TaskID] | None = None
+
+    def update(self, done: int, total: int) -> None:
+        if self.part is None or self.part[0] != total:
+            if self.part is not None:
+                self.progress.remove_task(self.part[1])
+            self.part = total, self.progress.add_task(f"{self.name:<28}", total=total, unit=self.unit)
+        self.progress.update(self.part[1], completed=done)
 
 
 def _no_update(done: int, total: int) -> None:
