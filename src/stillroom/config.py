@@ -318,6 +318,8 @@ class ArmConfig(ObjectiveConfig):
     """Passes over them."""
     learning_rate: PositiveFloat | None = None
     """None means the study's."""
+    seed: int | None = None
+    """Seed of weights and order; None means the study's."""
 
 
 class RunConfig(Strict):

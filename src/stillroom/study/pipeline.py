@@ -174,8 +174,8 @@ def arm_run(config: StudyConfig, name: str) -> RunConfig:
     """The training run of an arm."""
     arm = config.arms[name]
     changes: dict[str, Any] = {"tokens": round(config.training.tokens * arm.data), "epochs": arm.epochs}
-    if arm.learning_rate is not None:
-        changes["learning_rate"] = arm.learning_rate
+    own = {"learning_rate": arm.learning_rate, "seed": arm.seed}
+    changes |= {field: value for field, value in own.items() if value is not None}
     return RunConfig(
         name=name,
         corpus=config.corpus,

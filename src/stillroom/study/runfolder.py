@@ -145,6 +145,8 @@ def arm_label(config: StudyConfig, name: str) -> str:
     if arm.routing is not None:
         rule = "" if arm.routing.rule == "low-entropy" else f" ({arm.routing.rule})"
         label += f", {arm.routing.share * 100:g} % routed{rule}"
+    if arm.seed is not None:
+        label += f", seed {arm.seed}"
     return label
 
 
