@@ -1,4 +1,4 @@
-"""pass@k without bias, and how different the right answers are.
+"""pass@k without bias, the law it follows, majority vote, and comparison at equal diversity.
 
 Letters: P problems, n samples of each, c right ones.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,3 +40,57 @@ def entropy_nats(answers: Iterable[Hashable]) -> float:
         return 0.0
     shares = counts / counts.sum()
     return max(0.0, -math.fsum(shares * np.log(shares)))
+
+
+@dataclass(frozen=True)
+class CoverageLaw:
+    """coverage(k) = exp(a·k^b), with a < 0; b < 0 where more samples help (Brown et al. 2024, section 3.1)."""
+
+    a: float
+    b: float
+    residual: float
+    """Root mean square distance of the fit in log(-log coverage)."""
+
+    def at(self, k: ArrayLike) -> NDArray[np.float64]:
+        """Coverage at k samples."""
+        return np.exp(self.a * np.asarray(k, dtype=np.float64) ** self.b)
+
+
+def fit_coverage(ks: ArrayLike, coverage: ArrayLike) -> CoverageLaw | None:
+    """The law through a pass@k curve, by least squares in log(-log coverage) over log k.
+
+    Points at 0 or 1 have no place there and are left out; None where fewer than two are left.
+    """
+    k, covered = np.asarray(ks, dtype=np.float64), np.asarray(coverage, dtype=np.float64)
+    inside = (covered > 0) & (covered < 1)
+    if len(np.unique(k[inside])) < 2:
+        return None
+    x, y = np.log(k[inside]), np.log(-np.log(covered[inside]))
+    b, log_a = np.polyfit(x, y, 1)
+    residual = float(np.sqrt(np.mean((log_a + b * x - y) ** 2)))
+    return CoverageLaw(float(-np.exp(log_a)), float(b), residual)
+
+
+def majority_correct(answers: Sequence[Hashable], right: Collection[Hashable]) -> float:
+    """The chance that the most frequent answer is right, with ties broken by lot; 0 where there is no answer."""
+    counts = Counter(answers)
+    if not counts:
+        return 0.0
+    most = max(counts.values())
+    winners = [answer for answer, count in counts.items() if count == most]
+    return sum(answer in right for answer in winners) / len(winners)
+
+
+def at_level(levels: ArrayLike, values: ArrayLike, level: float) -> float | None:
+    """A measure of an arm at a given level of another, by straight lines between its settings.
+
+    For a comparison at equal diversity: ``levels`` is answer entropy over a temperature sweep, ``values`` is pass@k at
+    the same temperatures, ``level`` is the entropy at which arms are compared. None outside what the sweep covers:
+    nothing is extrapolated.
+    """
+    x, y = np.asarray(levels, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    order = np.argsort(x, kind="stable")
+    x, y = x[order], y[order]
+    if not len(x) or not x[0] <= level <= x[-1]:
+        return None
+    return float(np.interp(level, x, y))
