@@ -1,14 +1,12 @@
-"""A small world for the engine's tests: sequences, labels made of their tokens, and a run in a process of its own.
-
-Run as a script it trains once: ``python engine.py FOLDER OPTIONS-JSON``.
-"""
+"""A small world for the engine's tests: sequences, labels made of their tokens, and a run in processes of its own."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import subprocess
-import sys
+import multiprocessing
+import os
+import signal
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from torch import Tensor
 from stillroom.config import ModelConfig, ObjectiveConfig, ParallelConfig, RoutingConfig, TrainingConfig
 from stillroom.corpora.corpus import SequenceSet
 from stillroom.models import build_model
-from stillroom.training import TrainingData, TrainingResult, join, train
+from stillroom.training import Interrupted, TrainingData, TrainingResult, join, train
 from stillroom.types import SoftLabels
 
 VOCAB, LENGTH = 64, 16
@@ -106,23 +104,41 @@ def weight_hash(model: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def start(folder: Path, processes: int = 1, **options: Any) -> subprocess.Popen[str]:
-    """A run in a process of its own, or several under torchrun; it prints the weights' hash."""
-    script = [__file__, str(folder), json.dumps(options)]
-    command = [sys.executable, *script]
-    if processes > 1:
-        launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--standalone"]
-        command = [sys.executable, *launcher, *script]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+# Children are forked from a server that has imported the engine once, and so start at once.
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(["stillroom.training", "transformers.models.llama.modeling_llama"])
 
 
-def finish(process: subprocess.Popen[str]) -> str:
-    """Waits for a run that must succeed; returns the hash it printed."""
-    out, error = process.communicate(timeout=300)
-    assert process.returncode == 0, error[-3000:]
-    return out.strip().splitlines()[-1]
+def start(folder: Path, ranks: int = 1, **options: Any) -> list[Any]:
+    """A run in a process of its own, or in several that form a group; ``finish`` waits for it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    started = []
+    for rank in range(ranks):
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        process = _SERVER.Process(target=_child, args=(folder, place if ranks > 1 else {}, options))
+        process.start()
+        started.append(process)
+    return started
 
 
-if __name__ == "__main__":
+def _child(folder: Path, place: dict[str, Any], options: dict[str, Any]) -> None:
     torch.set_num_threads(1)
-    print(run(Path(sys.argv[1]), **json.loads(sys.argv[2]))[1])
+    os.environ.update({name: str(value) for name, value in place.items()})
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(15))
+    try:
+        written = run(folder, **options)[1]
+    except Interrupted:
+        written = "interrupted"
+    (folder / f"ended-{place.get('RANK', 0)}").write_text(written)
+
+
+def finish(processes: list[Any], folder: Path) -> str:
+    """Waits for a run that must succeed; returns the hash of its weights, the same on every rank."""
+    for process in processes:
+        process.join(timeout=300)
+    assert [process.exitcode for process in processes] == [0] * len(processes)
+    written = {(folder / f"ended-{rank}").read_text() for rank in range(len(processes))}
+    assert len(written) == 1
+    return written.pop()

@@ -55,3 +55,4 @@ def shard(student: Student, parallel: ParallelConfig, ranks: Ranks) -> None:
         if isinstance(module, FSDPModule):
             # The loss is divided by the global count already: gradients are summed over ranks, not averaged.
             module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)  # gloo knows no scaled sums
