@@ -151,7 +151,7 @@ def test_terminal_table_has_every_column_and_fits(run: Path) -> None:
     words = console.export_text()
     for column in ("tokens", "FLOPs", "bits per byte", "ICL score", "follows context", "pass@1", "pass@16"):
         assert column in words
-    for value in ("DPT-90, 15 % routed", "2.412", "2.392 to 2.432", "60 %", "L2 H3", "0.80 · 0.56"):
+    for value in ("DPT-90, 15 % routed", "2.412", "2.392…2.432", "60 %", "L2 H3", "0.80 · 0.56"):
         assert value in words
 
 
@@ -160,4 +160,4 @@ def test_terminal_table_without_evaluations(tmp_path: Path) -> None:
     for sketch in SKETCHES:
         write(run / "models" / sketch.name / "evaluation.json", {})
     table = summary_table(run)
-    assert table.row_count == len(SKETCHES)
+    assert len(table.columns) == len(SKETCHES) + 1

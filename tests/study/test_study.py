@@ -225,7 +225,7 @@ def test_the_report_of_a_real_run_builds(finished):
     page = build_report(folder)
     text = page.read_text()
     assert "DPT-90, 15 % routed" in text and "<svg" in text
-    assert summary_table(folder).row_count == 4
+    assert len(summary_table(folder).columns) == 1 + 4
 
 
 def test_the_written_configuration_is_complete(finished):

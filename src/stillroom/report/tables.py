@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.box import HORIZONTALS
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
@@ -100,7 +101,9 @@ def _head(entry: Entry) -> Cell:
 
 
 def summary_table(run_folder: Path) -> TerminalTable:
-    """The summary of a run folder for the terminal: a row per model, 95 % intervals under the values.
+    """The summary of a run folder for the terminal: a column per model, 95 % intervals under the values.
+
+    Five models fit into 80 columns.
 
     Raises:
         UserError: a file of the folder is missing or damaged.
@@ -108,15 +111,20 @@ def summary_table(run_folder: Path) -> TerminalTable:
     view = make_view((load_run(run_folder),))
     temperature = headline_temperature(view)
     heat = "" if temperature is None else f" · sampled at temperature {temperature:g}"
-    table = TerminalTable(title=view.title, caption=f"95 % intervals over items{heat}", show_lines=True)
-    table.add_column("model", overflow="fold")
-    for column in summary_columns(view):
-        table.add_column(column.title, justify="right")
-    for row in summary_rows(view):
-        table.add_row(Text(row.label), *(_terminal(cell) for cell in row.cells))
+    caption = f"95 % intervals over items{heat}"
+    table = TerminalTable(title=view.title, caption=caption, box=HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("")
+    rows = summary_rows(view)
+    for row in rows:
+        table.add_column(Text(row.label), justify="right", overflow="fold")
+    for number, column in enumerate(summary_columns(view)):
+        note = column.small.replace(" is better", "")
+        title = Text.assemble(column.title, (f"\n{note}", "dim") if note else "")
+        table.add_row(title, *(_terminal(row.cells[number]) for row in rows))
     return table
 
 
 def _terminal(cell: Cell) -> Text:
     words = Text(cell.value, style="bold" if cell.best else "")
-    return words.append(f"\n{cell.small}", style="dim") if cell.small else words
+    small = cell.small.replace(" to ", "…")
+    return words.append(f"\n{small}", style="dim") if small else words
