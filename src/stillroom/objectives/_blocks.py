@@ -147,7 +147,8 @@ def dense_block_(
     """
     if target.temperature != 1.0:
         teacher_nV.div_(target.temperature)
-    teacher_nV.clamp_(min=LOWEST)
+    if target.teacher.weight_VE is None:
+        teacher_nV.clamp_(min=LOWEST)
     q = torch.empty_like(teacher_nV)
     of_q = softmax_(teacher_nV, shard, out=q)
     _globalise_(q, of_q)

@@ -18,8 +18,9 @@ from stillroom.objectives._shards import Shard
 from stillroom.objectives.targets import DenseTarget, Target, TeacherLogits
 
 BLOCK_BYTES = 4 << 20  # fits the last-level cache several times over: logits, teacher and scratch
-CHUNK_BYTES = 64 << 20  # logits held at once on a CPU: enough rows for the weight gradient to run at matmul speed
-CHUNK_BYTES_GPU = 512 << 20
+CHUNK_LOGITS = 16 << 20  # held at once on a CPU: enough rows for the weight gradient to run at matmul speed
+CHUNK_LOGITS_GPU = 256 << 20
+SLICE_ROWS = 8192  # of the weight's gradient, where it is rounded before it is added: the part stays in the cache
 
 Needs = tuple[bool, bool, bool]
 
@@ -44,8 +45,7 @@ class Settings:
         """Positions per chunk."""
         if self.chunk_size is not None:
             return self.chunk_size
-        limit = CHUNK_BYTES if device.type == "cpu" else CHUNK_BYTES_GPU
-        return max(limit // (vocab_size * self.dtype.itemsize), 16)
+        return max((CHUNK_LOGITS if device.type == "cpu" else CHUNK_LOGITS_GPU) // vocab_size, 16)
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,9 @@ class Gradients:
             return
         if gradient_nV.dtype == self.weight_VD.dtype:
             self.weight_VD.addmm_(gradient_nV.t(), hidden_nD)
-        else:
-            self.weight_VD.add_(gradient_nV.t() @ hidden_nD)
+            return
+        for part in spans(self.weight_VD.shape[0], SLICE_ROWS):
+            self.weight_VD[part] += gradient_nV[:, part].t() @ hidden_nD
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,8 @@ def _block(job: Job, where: slice, student_nV: Tensor, teacher_nV: Tensor | None
         weight_n = target.weight_N.to(student_nV.dtype)
         values.loss_N[where], values.divergence_N[where] = weight_n * soft.loss_n, soft.loss_n
         values.teacher_ce_N[where], values.teacher_entropy_N[where] = soft.teacher_ce_n, soft.entropy_n
-        teacher_nV.mul_((weight_n if scale is None else weight_n * scale)[:, None])
+        if job.gradients.wanted:
+            teacher_nV.mul_((weight_n if scale is None else weight_n * scale)[:, None])
     else:
         softmax = softmax_(student_nV, shard)
     values.lse_N[where] = softmax.lse_n

@@ -6,9 +6,10 @@ Letters: N = B·T positions, H prediction heads, M = H·N, V vocabulary, K store
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypedDict
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from stillroom.config import ObjectiveConfig
@@ -29,37 +30,51 @@ from stillroom.objectives.targets import (
 from stillroom.types import IGNORE_INDEX, Batch, SoftLabels
 
 
+class HeadOptions(TypedDict, total=False):
+    """What the unembedding is like: arguments of ``fused_linear_cross_entropy``."""
+
+    bias: Tensor | None
+    softcap: float | None
+    chunk_size: int | None
+    vocab_size: int | None
+    group: dist.ProcessGroup | None
+
+
 @dataclass(frozen=True)
 class Head:
-    """Hidden states, unembedding and the options of ``fused_linear_cross_entropy``."""
+    """Hidden states of all positions, the unembedding, and how to use it."""
 
     hidden_MD: Tensor
     weight_VD: Tensor
-    options: dict[str, Any]
+    options: HeadOptions
+    z_loss: float
 
-    def __call__(self, target: Target, **changes: Any) -> HeadOutput:
+    def __call__(self, target: Target, temperature: float = 1.0, z_loss: float | None = None) -> HeadOutput:
         """The fused head on a target."""
-        return fused_linear_cross_entropy(self.hidden_MD, self.weight_VD, target, **(self.options | changes))
+        z_loss = self.z_loss if z_loss is None else z_loss
+        return fused_linear_cross_entropy(
+            self.hidden_MD, self.weight_VD, target, temperature=temperature, z_loss=z_loss, **self.options
+        )
 
     @property
     def vocab_size(self) -> int:
         """V without padding (this rank's part of it)."""
-        return self.options["vocab_size"] or self.weight_VD.shape[0]
+        return self.options.get("vocab_size") or self.weight_VD.shape[0]
 
     def student(self, num: int) -> TeacherLogits:
         """The student's own logits at the first ``num`` positions, without gradient."""
-        bias = self.options["bias"]
+        bias = self.options.get("bias")
         logits = TeacherLogits(
             self.hidden_MD[:num].detach(),
             self.weight_VD.detach(),
             None if bias is None else bias.detach(),
-            self.options["softcap"],
+            self.options.get("softcap"),
         )
         return logits.cut(self.vocab_size)
 
     def statistics(self, model: TeacherLogits, targets_N: Tensor, temperature: float = 1.0) -> RowStatistics:
         """Entropy and gold log-probability of a model on the same vocabulary."""
-        chunk_size, group = self.options["chunk_size"], self.options["group"]
+        chunk_size, group = self.options.get("chunk_size"), self.options.get("group")
         return row_statistics(model, targets_N, temperature=temperature, chunk_size=chunk_size, group=group)
 
 
@@ -129,7 +144,7 @@ def _plan(
         labels = labels.flatten()
         own = RowStatistics(labels.entropy, labels.gold_logprob)
     else:
-        labels = labels if head.options["vocab_size"] is None else labels.cut(head.vocab_size)
+        labels = labels if head.options.get("vocab_size") is None else labels.cut(head.vocab_size)
         own = RowStatistics(torch.empty(0), torch.empty(0))
         if objective.routing is not None:
             own = head.statistics(labels, batch.targets_BT.reshape(-1), objective.temperature)

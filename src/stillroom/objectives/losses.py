@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Unpack
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from stillroom.config import ObjectiveConfig
-from stillroom.objectives.distillation import Head, Parts, distilled, smooth
+from stillroom.objectives.distillation import Head, HeadOptions, Parts, distilled, smooth
 from stillroom.objectives.multitoken import look_ahead
 from stillroom.objectives.schedules import Progress, objective_at
 from stillroom.objectives.targets import TeacherLogits, hard_target
@@ -42,14 +42,10 @@ def token_losses(
     objective: ObjectiveConfig,
     labels: SoftLabels | TeacherLogits | None = None,
     *,
-    bias: Tensor | None = None,
     seed: int = 0,
     progress: Progress | None = None,
     label_temperature: float = 1.0,
-    softcap: float | None = None,
-    chunk_size: int | None = None,
-    vocab_size: int | None = None,
-    group: dist.ProcessGroup | None = None,
+    **options: Unpack[HeadOptions],
 ) -> TokenLosses:
     """Nats per position of (1 - alpha)·CE(next token) + alpha·CE(teacher's label) at every counted position.
 
@@ -59,15 +55,11 @@ def token_losses(
         batch: tokens, targets and documents.
         objective: what to minimise.
         labels: the teacher's stored labels (leading shape (B, T) or (N,)) or its live logits; needed where alpha > 0.
-        bias: of the unembedding.
         seed: of the random routing control; let it change with the step, and be the same for all micro-batches and
             ranks: what is drawn depends on the seed and on each sequence's tokens.
         progress: tokens seen, where the objective has schedules.
         label_temperature: at which stored labels were made (their manifest says so).
-        softcap: of the student's logits, as in ``fused_linear_cross_entropy``; so are the last three.
-        chunk_size: positions whose logits are held at once.
-        vocab_size: tokens of the tokenizer where student or teacher is padded beyond it.
-        group: ranks that hold the vocabulary in parts.
+        options: bias, softcap, chunk_size, vocab_size and group, as in ``fused_linear_cross_entropy``.
 
     Returns:
         ``TokenLosses``; the terms are ``ce`` (hard label; ``ce_2`` and on for further heads), and with a teacher
@@ -76,15 +68,7 @@ def token_losses(
     """
     objective = _at(objective, progress)
     ahead = look_ahead(batch, objective.heads)
-    options = {
-        "bias": bias,
-        "softcap": softcap,
-        "chunk_size": chunk_size,
-        "vocab_size": vocab_size,
-        "group": group,
-        "z_loss": objective.z_loss,
-    }
-    head = Head(_flat(hidden_ND, ahead.targets_HN), weight_VD, options)
+    head = Head(_flat(hidden_ND, ahead.targets_HN), weight_VD, options, objective.z_loss)
     if objective.alpha == 0:
         parts = _hard(head, ahead.targets_HN.reshape(-1), objective)
     else:
