@@ -18,7 +18,7 @@ from torch import Tensor
 from stillroom.config import ModelConfig, ObjectiveConfig, ParallelConfig, RoutingConfig, TrainingConfig
 from stillroom.corpora.corpus import SequenceSet
 from stillroom.models import build_model
-from stillroom.training import Interrupted, TrainingData, TrainingResult, join, train
+from stillroom.training import Interrupted, LiveTeacher, TrainingData, TrainingResult, join, train
 from stillroom.types import SoftLabels
 
 VOCAB, LENGTH = 64, 16
@@ -27,6 +27,9 @@ OBJECTIVES = {
     "hard": ObjectiveConfig(),
     "distilled": ObjectiveConfig(alpha=0.9),
     "routed": ObjectiveConfig(alpha=0.9, routing=RoutingConfig(rule="low-entropy", share=0.25)),
+    "random": ObjectiveConfig(alpha=0.9, routing=RoutingConfig(rule="random", share=0.25)),
+    "heads": ObjectiveConfig(heads=3),
+    "reverse": ObjectiveConfig(alpha=0.5, divergence="reverse-kl"),
 }
 
 
@@ -57,8 +60,11 @@ class PairLabels:
         )
 
 
-def training_data(labels: bool = True, num: int = 96) -> TrainingData:
-    return TrainingData(sequence_set(num, 1), sequence_set(16, 2), PairLabels() if labels else None)
+def training_data(live: bool = False, num: int = 96) -> TrainingData:
+    """Stored labels, or a live teacher wider than the student."""
+    wider = MODEL.model_copy(update={"hidden_size": 48, "num_heads": 3})
+    labels = LiveTeacher(build_model(wider, VOCAB, 7)) if live else PairLabels()
+    return TrainingData(sequence_set(num, 1), sequence_set(16, 2), labels)
 
 
 def training_config(**changes: Any) -> TrainingConfig:
@@ -73,6 +79,7 @@ def run(
     *,
     objective: str = "hard",
     precision: str = "fp32",
+    live: bool = False,
     stop_at: int | None = None,
     parallel: dict[str, Any] | None = None,
     model: ModelConfig = MODEL,
@@ -85,7 +92,7 @@ def run(
     with join(config.parallel) as ranks:
         result = train(
             built,
-            training_data(),
+            training_data(live),
             config,
             OBJECTIVES[objective],
             folder,

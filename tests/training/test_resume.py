@@ -15,7 +15,7 @@ from stillroom.training import Interrupted
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("objective", ["hard", "distilled", "routed"])
+@pytest.mark.parametrize("objective", ["hard", "distilled", "routed", "random", "heads"])
 def test_twelve_steps_equal_six_and_six(tmp_path: Path, objective: str, precision: str) -> None:
     whole = engine.run(tmp_path / "whole", objective=objective, precision=precision)[1]
     with pytest.raises(Interrupted):
@@ -25,6 +25,14 @@ def test_twelve_steps_equal_six_and_six(tmp_path: Path, objective: str, precisio
         assert engine.finish(second, tmp_path / "parts") == whole
     else:
         assert engine.run(tmp_path / "parts", objective=objective, precision=precision)[1] == whole
+
+
+@pytest.mark.parametrize("objective", ["distilled", "reverse"])
+def test_a_live_teacher_resumes_bit_for_bit_and_stays_as_it_is(tmp_path: Path, objective: str) -> None:
+    whole = engine.run(tmp_path / "whole", objective=objective, live=True)[1]
+    with pytest.raises(Interrupted):
+        engine.run(tmp_path / "parts", objective=objective, live=True, stop_at=6)
+    assert engine.run(tmp_path / "parts", objective=objective, live=True)[1] == whole
 
 
 def test_muon_and_micro_batches_resume_bit_for_bit(tmp_path: Path) -> None:

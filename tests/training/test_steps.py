@@ -14,30 +14,33 @@ from torch import Tensor
 from stillroom.config import ObjectiveConfig
 from stillroom.files import read_json_lines
 from stillroom.models import build_model, use_short_attention
-from stillroom.training import DivergedError, StepSums, Student, global_step, learning_rate_factor
+from stillroom.training import DivergedError, LiveTeacher, StepSums, Student, global_step, learning_rate_factor
 from stillroom.training import loop as loop_module
 from stillroom.training.checkpoint import found
+from stillroom.training.heads import FurtherHeads
 from stillroom.training.step import StepContext, split_batch
 from stillroom.types import UserError
 
 GOLDEN = Path(__file__).parent / "golden_50_steps.json"
 
 
-def _gradient(size: int, objective: ObjectiveConfig, precision: str = "fp32") -> tuple[dict[str, float], Tensor]:
+def _gradient(size: int, objective: ObjectiveConfig, live: bool = False) -> tuple[dict[str, float], Tensor]:
     model = build_model(engine.MODEL, engine.VOCAB, 0)
-    data = engine.training_data()
+    data = engine.training_data(live)
     micro_batches = split_batch(data.train.batch(range(8)), size)
-    context = StepContext(objective, data.labels, precision_name=precision)
-    sums = global_step(Student(model), micro_batches, context, objective, seed=0)
-    gradients = [parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None]
+    context = StepContext(objective, data.labels)
+    student = Student(model, FurtherHeads(model, objective.heads - 1) if objective.heads > 1 else None)
+    sums = global_step(student, micro_batches, context, objective, seed=0)
+    gradients = [parameter.grad.flatten() for parameter in student.parameters() if parameter.grad is not None]
     return sums.means(), torch.cat(gradients)
 
 
 @pytest.mark.parametrize("objective", list(engine.OBJECTIVES))
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_gradient_does_not_depend_on_the_number_of_micro_batches(objective: str, size: int) -> None:
-    means, gradient = _gradient(8, engine.OBJECTIVES[objective])
-    split_means, split_gradient = _gradient(size, engine.OBJECTIVES[objective])
+    live = objective == "reverse"
+    means, gradient = _gradient(8, engine.OBJECTIVES[objective], live)
+    split_means, split_gradient = _gradient(size, engine.OBJECTIVES[objective], live)
     torch.testing.assert_close(split_gradient, gradient, rtol=1e-4, atol=1e-7)
     assert split_means == pytest.approx(means, rel=1e-6)
 
@@ -142,3 +145,35 @@ def test_golden_loss_curve_of_fifty_steps(tmp_path: Path) -> None:
     engine.run(tmp_path, steps=50, objective="routed", micro_batch_sequences=4)
     losses = [record["loss"] for record in read_json_lines(tmp_path / "metrics.jsonl") if record["kind"] == "train"]
     assert losses == pytest.approx(json.loads(GOLDEN.read_text()), rel=1e-5)
+
+
+def test_further_heads_leave_the_first_as_it_is_and_learn_of_their_own(tmp_path: Path) -> None:
+    model = build_model(engine.MODEL, engine.VOCAB, 0)
+    data = engine.training_data()
+    batch = data.train.batch(range(4))
+    objective = ObjectiveConfig(heads=3)
+    student = Student(model, FurtherHeads(model, 2))
+    context = StepContext(objective)
+    means = global_step(student, [batch], context, objective, seed=0).means()
+    alone = global_step(Student(model), [batch], context, ObjectiveConfig(), seed=0).means()
+    assert means["ce"] == pytest.approx(alone["ce"], rel=1e-6)
+    assert {"ce_2", "ce_3"} <= means.keys()
+    assert all(parameter.grad is not None for parameter in student.further.parameters())  # type: ignore[union-attr]
+    engine.run(tmp_path, objective="heads", steps=40)
+    records = [record for record in read_json_lines(tmp_path / "metrics.jsonl") if record["kind"] == "train"]
+    for name in ("ce", "ce_2", "ce_3"):
+        assert records[-1][name] < records[0][name] - 0.2
+
+
+def test_a_live_teacher_gets_no_gradient_and_moves_the_student() -> None:
+    data = engine.training_data(live=True)
+    assert isinstance(data.labels, LiveTeacher)
+    model = build_model(engine.MODEL, engine.VOCAB, 0)
+    objective = ObjectiveConfig(alpha=1.0)
+    context = StepContext(objective, data.labels)
+    means = global_step(Student(model), [data.train.batch(range(4))], context, objective, seed=0).means()
+    assert means["forward_kl"] > 0
+    assert all(parameter.grad is None for parameter in data.labels.parameters())
+    own = StepContext(objective, LiveTeacher(build_model(engine.MODEL, engine.VOCAB, 0)))
+    same = global_step(Student(model), [data.train.batch(range(4))], own, objective, seed=0).means()
+    assert same["forward_kl"] == pytest.approx(0.0, abs=1e-6)  # a teacher equal to the student has nothing to say

@@ -7,6 +7,7 @@ from stillroom.training.errors import DivergedError, Interrupted
 from stillroom.training.loop import TrainingData, TrainingResult, train
 from stillroom.training.optimizer import build_optimizers, learning_rate_factor
 from stillroom.training.step import LabelSource, StepSums, Student, global_step, validate
+from stillroom.training.teacher import LiveTeacher
 
 __all__ = [
     "ALONE",
@@ -14,6 +15,7 @@ __all__ = [
     "DivergedError",
     "Interrupted",
     "LabelSource",
+    "LiveTeacher",
     "Ranks",
     "StepSums",
     "Student",

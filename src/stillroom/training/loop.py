@@ -19,15 +19,16 @@ from transformers import PreTrainedModel
 from stillroom.config import ObjectiveConfig, TrainingConfig
 from stillroom.corpora import SequenceSet, batch_indices
 from stillroom.files import disk_errors
-from stillroom.objectives.schedules import Progress, objective_at
+from stillroom.objectives import Progress, objective_at, require_terms
 from stillroom.training.budget import num_steps
 from stillroom.training.checkpoint import Checkpoints, run_tensors
 from stillroom.training.distributed import ALONE, Ranks
 from stillroom.training.errors import DivergedError, Interrupted
 from stillroom.training.metrics import MetricsLog, drop_after, last_validation
 from stillroom.training.optimizer import build_optimizers, clip_gradients, learning_rate_factor, set_learning_rate
-from stillroom.training.parallel import prepare
+from stillroom.training.parallel import prepare, prepare_teacher
 from stillroom.training.step import LabelSource, StepContext, Student, global_step, split_batch, validate
+from stillroom.training.teacher import LiveTeacher
 from stillroom.training.trackers import open_tracker
 from stillroom.types import Sequences
 
@@ -51,8 +52,10 @@ class TrainingData:
 
     train: SequenceSet
     heldout: Sequences
-    labels: LabelSource | None = None
+    labels: LabelSource | LiveTeacher | None = None
     isolate: bool = True
+    label_temperature: float = 1.0
+    """At which stored labels were made."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def train(
         build_optimizers(student, config),
         data,
         config,
-        StepContext(objective, data.labels, data.isolate, precision_name, ranks),
+        _context(data, config, objective, precision_name, ranks),
         num_steps(config, data.train),
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -115,6 +118,15 @@ def train(
     ranks.barrier()
     ce = last_validation(folder / "metrics.jsonl")
     return TrainingResult(run.total, run.total * run.tokens_per_step, spent, ce)
+
+
+def _context(
+    data: TrainingData, config: TrainingConfig, objective: ObjectiveConfig, precision_name: str, ranks: Ranks
+) -> StepContext:
+    labels = data.labels
+    if isinstance(labels, LiveTeacher):
+        labels = prepare_teacher(labels, config, ranks)
+    return StepContext(objective, labels, data.isolate, data.label_temperature, precision_name, ranks)
 
 
 def _resume(run: Run, checkpoints: Checkpoints) -> tuple[int, float]:
@@ -221,7 +233,10 @@ def _step(run: Run, step: int, indices: list[int]) -> dict[str, float]:
         optimizer.zero_grad(set_to_none=True)
     sums = global_step(run.student, micro_batches, run.context, objective, seed=config.seed + step)
     norm = clip_gradients(run.student, config.gradient_clip)
-    return sums.means(ranks) | {
+    totals = sums.totals(ranks)
+    if step == 0:
+        require_terms({name: weight for name, (_, weight) in totals.items()})
+    return {name: nats / weight for name, (nats, weight) in totals.items() if weight > 0} | {
         "gradient_norm": norm,
         "learning_rate": config.learning_rate * factor,
         "alpha": objective.alpha,

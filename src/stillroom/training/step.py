@@ -16,13 +16,15 @@ from transformers import PreTrainedModel
 
 from stillroom.config import ObjectiveConfig
 from stillroom.models import hidden_states, precision, unembedding
-from stillroom.objectives import token_losses
+from stillroom.objectives import TeacherLogits, token_losses
 from stillroom.training.distributed import ALONE, Ranks
+from stillroom.training.heads import FurtherHeads
+from stillroom.training.teacher import LiveTeacher
 from stillroom.types import IGNORE_INDEX, Batch, Sequences, SoftLabels
 
 
 class LabelSource(Protocol):
-    """Soft labels for a batch's tokens: a store, or a world's exact teacher."""
+    """Soft labels that are looked up by a batch's tokens: a store, or a world's exact teacher."""
 
     def lookup(self, tokens_BT: Tensor) -> SoftLabels:
         """Labels with leading shape (B, T)."""
@@ -47,14 +49,16 @@ class StepSums:
         for name, pair in sums.items():
             self._sums[name] = self._sums[name] + pair if name in self._sums else pair
 
+    def totals(self, ranks: Ranks = ALONE) -> dict[str, tuple[float, float]]:
+        """(Σ weight·nats, Σ weight) over all ranks, per term."""
+        if not self._sums:
+            return {}
+        table = ranks.sum(torch.stack(list(self._sums.values()))).tolist()
+        return {name: (nats, weight) for name, (nats, weight) in zip(self._sums, table, strict=True)}
+
     def means(self, ranks: Ranks = ALONE) -> dict[str, float]:
         """Σ weight·nats / Σ weight over all ranks, for every term that received a position."""
-        names = sorted(self._sums)
-        if not names:
-            return {}
-        table = ranks.sum(torch.stack([self._sums[name] for name in names])).tolist()
-        means = {name: nats / weight for name, (nats, weight) in zip(names, table, strict=True) if weight > 0}
-        return {name: means[name] for name in self._sums if name in means}
+        return {name: nats / weight for name, (nats, weight) in self.totals(ranks).items() if weight > 0}
 
 
 def weighted_sums(values: Tensor, weight: Tensor) -> Tensor:
@@ -66,25 +70,33 @@ def weighted_sums(values: Tensor, weight: Tensor) -> Tensor:
 class Student(nn.Module):
     """A model together with its head, as one forward pass from a batch to its summed loss.
 
-    The head is inside, so that where parameters are sharded, the unembedding is gathered when it is used.
+    The head is inside, so that where parameters are sharded, the unembedding is gathered when it is used. ``further``
+    holds the heads beyond the next token's (see ``FurtherHeads``), where the objective has any.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, further: FurtherHeads | None = None) -> None:
         super().__init__()
         self.model = model
+        self.further = further
 
     def forward(
         self,
         batch: Batch,
         objective: ObjectiveConfig,
-        labels: SoftLabels | None,
-        isolate: bool,
+        labels: SoftLabels | TeacherLogits | None,
+        context: StepContext,
         seed: int,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Σ nats over the batch's counted positions, and the sums of every term (see ``weighted_sums``)."""
-        hidden_BTD = hidden_states(self.model, batch, isolate)
+        if self.further is not None and objective.heads > 1:
+            hidden_HND = self.further.hidden_states(self.model, batch, context.isolate)
+        else:
+            hidden_HND = hidden_states(self.model, batch, context.isolate).flatten(0, 1)
         weight_VD, bias = unembedding(self.model)
-        losses = token_losses(hidden_BTD.flatten(0, 1), weight_VD, batch, objective, labels, bias=bias, seed=seed)
+        losses = token_losses(
+            hidden_HND, weight_VD, batch, objective, labels,
+            bias=bias, seed=seed, label_temperature=context.label_temperature,
+        )  # fmt: skip
         sums = {"loss": weighted_sums(losses.loss_N.detach(), losses.counted_N)}
         for name, (values_N, weight_N) in losses.terms.items():
             sums[name] = weighted_sums(values_N, weight_N)
@@ -96,8 +108,10 @@ class StepContext:
     """What every step of a run shares."""
 
     objective: ObjectiveConfig
-    labels: LabelSource | None = None
+    labels: LabelSource | LiveTeacher | None = None
     isolate: bool = True
+    label_temperature: float = 1.0
+    """At which stored labels were made."""
     precision_name: str = "fp32"
     ranks: Ranks = ALONE
 
@@ -128,15 +142,23 @@ def global_step(
     scale = 1.0 / ranks.sum(counts.sum().double().to(ranks.device)).clamp(min=1.0)
     sums = StepSums()
     for number, batch in enumerate(micro_batches):
-        needs_labels = context.labels is not None and objective.alpha > 0
-        soft = context.labels.lookup(batch.tokens_BT).to(ranks.device) if needs_labels and context.labels else None
+        batch = batch.to(ranks.device)
         if isinstance(student, FSDPModule):  # ranks exchange gradients in the last micro-batch alone
             student.set_requires_gradient_sync(number == len(micro_batches) - 1)
         with precision(context.precision_name, ranks.device):
-            loss, terms = student(batch.to(ranks.device), objective, soft, context.isolate, seed + number)
+            loss, terms = student(batch, objective, _labels(context, objective, batch), context, seed)
             (loss * scale.to(loss.dtype)).backward()
         sums.merge(terms)
     return sums
+
+
+def _labels(context: StepContext, objective: ObjectiveConfig, batch: Batch) -> SoftLabels | TeacherLogits | None:
+    """What the teacher says of a batch: looked up, or computed now."""
+    if context.labels is None or objective.alpha == 0:
+        return None
+    if isinstance(context.labels, LiveTeacher):
+        return context.labels.logits(batch, context.isolate)
+    return context.labels.lookup(batch.tokens_BT).to(context.ranks.device)
 
 
 @torch.no_grad()
@@ -150,7 +172,7 @@ def validate(student: Student, sequences: Sequences, context: StepContext, batch
         mine = range(min(first, len(sequences)), min(first + per_rank, len(sequences)))
         batch = sequences.batch(list(mine) or [0]).to(ranks.device)  # every rank takes part in every forward pass
         with precision(context.precision_name, ranks.device):
-            _, terms = student(batch, plain, None, context.isolate, 0)
+            _, terms = student(batch, plain, None, context, 0)
         if mine:
             total += terms["ce"]
     nats, weight = ranks.sum(total).tolist()

@@ -1,0 +1,33 @@
+"""Finds the parts of a transformers model that training works on one by one."""
+
+from __future__ import annotations
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from stillroom.types import UserError
+
+_NORMS = ("norm", "final_layernorm", "final_layer_norm", "ln_f")
+
+
+def blocks(model: PreTrainedModel) -> nn.ModuleList:
+    """The transformer blocks: the one list of modules inside the model that is as long as it has layers."""
+    count = getattr(model.config, "num_hidden_layers", None)
+    for module in model.base_model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return module
+    raise UserError(
+        f"model: no list of {count} blocks was found in {type(model).__name__}; sharding, recomputation, compiling and "
+        "further heads go block by block: leave training.parallel at its defaults and run one process."
+    )
+
+
+def final_norm(model: PreTrainedModel) -> nn.Module:
+    """The norm between the last block and the unembedding."""
+    for name in _NORMS:
+        module = getattr(model.base_model, name, None)
+        if isinstance(module, nn.Module):
+            return module
+    raise UserError(
+        f"objective.heads: {type(model).__name__} has none of the final norms {', '.join(_NORMS)}; set heads to 1."
+    )

@@ -1,0 +1,35 @@
+"""A teacher that is asked at every step: frozen, in its own precision, sharded like the student where there are ranks.
+
+Letters: N positions, E width of the teacher, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from stillroom.models import hidden_states, precision, unembedding
+from stillroom.objectives import TeacherLogits
+from stillroom.types import Batch
+
+
+class LiveTeacher(nn.Module):
+    """A model whose distribution is computed for every batch; the head multiplies its logits out chunk by chunk."""
+
+    def __init__(self, model: PreTrainedModel, precision_name: str = "fp32") -> None:
+        super().__init__()
+        self.model = model.eval().requires_grad_(False)
+        self.precision_name = precision_name
+
+    def forward(self, batch: Batch, isolate: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Hidden states (N, E), unembedding (V, E) and its bias; gathered here where they are sharded."""
+        weight_VE, bias_V = unembedding(self.model)
+        return hidden_states(self.model, batch, isolate).flatten(0, 1), weight_VE, bias_V
+
+    @torch.no_grad()
+    def logits(self, batch: Batch, isolate: bool) -> TeacherLogits:
+        """The teacher's logits for a batch, as factors."""
+        with precision(self.precision_name, batch.tokens_BT.device):
+            hidden_NE, weight_VE, bias_V = self(batch, isolate)
+        return TeacherLogits(hidden_NE, weight_VE, bias_V)
