@@ -96,10 +96,29 @@ def check_statistics(rank):
     torch.testing.assert_close(ours.gold_logprob_N, whole.gold_logprob_N)
 
 
+def check_tensor_parallel_parameter():
+    """An unembedding that tensor parallelism holds as a DTensor, cut along the vocabulary."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    mesh = init_device_mesh("cpu", (2,))
+    hidden, weight = (value.requires_grad_() for value in tensors((N, D), (V, D)))
+    target = targets_of("sparse")(None)
+    cut = nn.Parameter(distribute_tensor(weight.detach(), mesh, [Shard(0)]))
+    out = fused_linear_cross_entropy(hidden, cut.to_local(), target, group=mesh.get_group())
+    out.loss_N.sum().backward()
+    whole = fused_linear_cross_entropy(hidden, weight, target)
+    torch.testing.assert_close(out.loss_N, whole.loss_N)
+    of_hidden, of_weight = torch.autograd.grad(whole.total, [hidden, weight])
+    torch.testing.assert_close(hidden.grad, of_hidden)
+    torch.testing.assert_close(cut.grad.full_tensor(), of_weight)
+
+
 def check_sharded_vocabulary(rank):
     for kind, varied in (("sparse", False), ("tail", True), ("cross-entropy", False), ("jensen-shannon", True)):
         check_sharded_head(rank, kind, varied)
     check_statistics(rank)
+    check_tensor_parallel_parameter()
 
 
 def test_vocabulary_cut_over_two_ranks_equals_the_whole():

@@ -98,6 +98,8 @@ def test_empty_and_all_masked_batches_give_zero_and_no_nan(num):
     ):
         out = fused_linear_cross_entropy(hidden, weight, target, z_loss=0.1)
         assert out.loss_N.shape == (num,) and (out.loss_N == 0).all() and out.total == 0
+        assert (out.tail_nll_N is None) == (not isinstance(target, SparseTarget) or target.tail_N is None)
+        assert (out.teacher_ce_N is None) == isinstance(target, SparseTarget)
         for gradient in torch.autograd.grad(out.total, [hidden, weight]):
             assert (gradient == 0).all()
 

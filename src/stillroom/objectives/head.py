@@ -72,7 +72,8 @@ def fused_linear_cross_entropy(
         chunk_size: positions whose logits are held at once; None picks what suits the device.
         vocab_size: tokens of the tokenizer where student or teacher is padded beyond it; padding gets probability 0.
         group: ranks that hold the vocabulary in parts: ``weight_VD`` and ``bias`` (and a teacher's) are this rank's
-            rows, in rank order; ids stay global and hidden states are the same on every rank.
+            rows, in rank order (of a DTensor: ``weight.to_local()`` and its mesh's group); ids stay global and hidden
+            states are the same on every rank.
 
     Returns:
         ``HeadOutput``. Sums are over positions, never means: who reduces knows the global count.
@@ -87,8 +88,17 @@ def fused_linear_cross_entropy(
         outputs = compiled_head(hidden_ND, weight_VD, bias, target, settings)
     else:
         outputs = _eager(hidden_ND, weight_VD, bias, target, settings, group)
-    loss, total, nll, lse, *optional = outputs
-    return HeadOutput(loss, total, nll, lse, *(part if part.numel() else None for part in optional))
+    return _output(outputs, target)
+
+
+def _output(outputs: tuple[Tensor, ...], target: Target) -> HeadOutput:
+    """The head's tensors by their names; those that the target does not give are None."""
+    loss, total, nll, lse, tail_nll, *of_teacher = outputs
+    dense = isinstance(target, DenseTarget)
+    has_tail = (target.hard_or_none() if dense else target).tail_N is not None
+    return HeadOutput(
+        loss, total, nll, lse, tail_nll if has_tail else None, *(of_teacher if dense else [None] * len(of_teacher))
+    )
 
 
 def _cut(
