@@ -337,9 +337,9 @@ class RunConfig(Strict):
 class EvaluationConfig(Strict):
     """What is measured, on how many items, from which seed."""
 
-    suites: tuple[Literal["lm", "icl", "tts", "heads"], ...] = ("lm", "icl", "tts", "heads")
+    suites: tuple[Literal["lm", "icl", "tts", "heads", "retrieval"], ...] = ("lm", "icl", "tts", "heads")
     """``lm``: bits per byte. ``icl``: copying and counterfactual facts. ``tts``: pass@k and diversity. ``heads``:
-    induction and previous-token heads."""
+    induction and previous-token heads. ``retrieval``: needle in a haystack and context question answering."""
     heldout_sequences: Positive = 256
     copying_sequences: Positive = 64
     """Sequences of random tokens, repeated."""
@@ -349,6 +349,14 @@ class EvaluationConfig(Strict):
     copying_vocabulary: Positive = 256
     """How many token ids, the most frequent ones of the held-out text, the random tokens are drawn from."""
     counterfactual_items: Positive = 200
+    retrieval_items: Positive = 40
+    """Needles per length and depth, and context questions per number of notes."""
+    needle_lengths: tuple[Positive, ...] = (48, 80, 112)
+    """Whole prompts, in tokens."""
+    needle_depths: tuple[Fraction, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    """Where the needle lies: 0 is first, 1 is last."""
+    context_notes: tuple[Positive, ...] = (1, 2, 4)
+    """Facts stated before a context question."""
     problems: Positive = 100
     samples_per_problem: Positive = 32
     temperatures: tuple[PositiveFloat, ...] = (0.6, 1.0)

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillroom.evaluation import copying, counterfactual, frequent_tokens, repeated_tokens
+from stillroom.evaluation import frequent_tokens, measure_copying, measure_counterfactual, repeated_tokens
 from stillroom.evaluation.counterfactual import continuations
 from stillroom.evaluation.vocabulary import encode
 from stillroom.types import UserError
@@ -59,7 +59,7 @@ def induction(ids: list[int]) -> int | None:
 @pytest.mark.parametrize("opening", [[0], []])
 def test_perfect_copier_scores_as_one(scripted, opening: list[int]) -> None:
     tokens = repeated_tokens(range(3, 40), opening, num=4, period=7, repeats=3, seed=0)
-    part = copying(scripted(40, induction), tokens, period=7, repeats=3)
+    part = measure_copying(scripted(40, induction), tokens, period=7, repeats=3)
     uniform = math.log(40)
     assert part["accuracy_repeat"]["value"] == 1.0
     assert part["loss_repeat"]["value"] == pytest.approx(0.0, abs=1e-5)
@@ -74,7 +74,7 @@ def test_perfect_copier_scores_as_one(scripted, opening: list[int]) -> None:
 
 def test_model_that_never_looks_back_has_no_icl_score(scripted) -> None:
     tokens = repeated_tokens(range(3, 40), [0], num=4, period=7, repeats=3, seed=0)
-    part = copying(scripted(40, lambda _: None), tokens, period=7, repeats=3)
+    part = measure_copying(scripted(40, lambda _: None), tokens, period=7, repeats=3)
     assert part["icl_score"]["value"] == pytest.approx(0.0, abs=1e-6)
     assert part["accuracy_repeat"]["value"] == 0.0
 
@@ -84,19 +84,19 @@ def test_copying_equals_whole_sequences_in_double_precision(llama) -> None:
     with torch.no_grad():
         logprobs = copy.deepcopy(llama).double()(tokens).logits.log_softmax(-1)
     loss = -logprobs[:, :-1].gather(2, tokens[:, 1:, None])[..., 0].numpy()
-    part = copying(llama, tokens, period=5, repeats=3)
+    part = measure_copying(llama, tokens, period=5, repeats=3)
     np.testing.assert_allclose(part["loss_by_position"], loss.mean(0), rtol=1e-4)
     assert part["loss_first"]["value"] == pytest.approx(loss[:, :5].mean(), rel=1e-4)
     assert part["loss_repeat"]["value"] == pytest.approx(loss[:, 6:].mean(), rel=1e-4)
     assert part["icl_score"]["value"] == pytest.approx(loss[:, 10:].mean() - loss[:, :5].mean(), rel=1e-3)
-    one = copying(llama, tokens, period=5, repeats=3, tokens_at_a_time=1)
+    one = measure_copying(llama, tokens, period=5, repeats=3, tokens_at_a_time=1)
     assert one["icl_score"]["low"] == pytest.approx(part["icl_score"]["low"], rel=1e-4)
 
 
 def test_more_tokens_than_positions_is_said(llama) -> None:
     tokens = repeated_tokens(range(3, 400), [0], num=1, period=200, repeats=3, seed=0)
     with pytest.raises(UserError, match="601 tokens but the model has 512 positions"):
-        copying(llama, tokens, period=200, repeats=3)
+        measure_copying(llama, tokens, period=200, repeats=3)
 
 
 ITEMS = [
@@ -128,7 +128,7 @@ def test_who_follows_what(tokenizer, scripted) -> None:
         second.closed_prompt: second.memory_answer,
         third.closed_prompt: " nothing",
     }
-    part, records = counterfactual(scripted(600, says(tokenizer, answers)), tokenizer, ITEMS, chance=0.25)
+    part, records = measure_counterfactual(scripted(600, says(tokenizer, answers)), tokenizer, ITEMS, chance=0.25)
     for name in ("follows_context", "follows_memory", "neither"):
         assert part[name]["value"] == pytest.approx(1 / 3)
     assert part["memory_accuracy"]["value"] == pytest.approx(2 / 3)
@@ -139,7 +139,7 @@ def test_who_follows_what(tokenizer, scripted) -> None:
 
 
 def test_follows_shares_sum_to_one_and_log_odds_are_a_difference(llama, tokenizer) -> None:
-    part, records = counterfactual(llama, tokenizer, ITEMS * 3)
+    part, records = measure_counterfactual(llama, tokenizer, ITEMS * 3)
     assert sum(part[name]["value"] for name in ("follows_context", "follows_memory", "neither")) == pytest.approx(1)
     tokens = continuations(tokenizer, [0], [(ITEMS[0].prompt, " red"), (ITEMS[0].prompt, " blue")])
     values = []
@@ -150,7 +150,7 @@ def test_follows_shares_sum_to_one_and_log_odds_are_a_difference(llama, tokenize
         start = len(item.context)
         values.append(sum(logprobs[place - 1, ids[0, place]].item() for place in range(start, ids.shape[1])))
     assert records[0]["log_odds"] == pytest.approx(values[0] - values[1], abs=1e-3)
-    assert counterfactual(llama, tokenizer, ITEMS * 3, tokens_at_a_time=1)[1] == [
+    assert measure_counterfactual(llama, tokenizer, ITEMS * 3, tokens_at_a_time=1)[1] == [
         record | {"log_odds": pytest.approx(record["log_odds"], abs=1e-4)} for record in records
     ]
 
@@ -158,7 +158,7 @@ def test_follows_shares_sum_to_one_and_log_odds_are_a_difference(llama, tokenize
 def test_longer_answer_counts_when_one_begins_the_other(tokenizer, scripted) -> None:
     item = Counterfactual("x is", "x is", " red", " red blue")
     rule = says(tokenizer, {"x is": " red blue"})
-    part, _ = counterfactual(scripted(600, rule), tokenizer, [item])
+    part, _ = measure_counterfactual(scripted(600, rule), tokenizer, [item])
     assert (part["follows_context"]["value"], part["follows_memory"]["value"]) == (0.0, 1.0)
 
 
@@ -172,4 +172,4 @@ def test_prompt_and_answer_are_cut_where_the_prompt_ends(tokenizer) -> None:
 
 def test_no_items_is_said(llama, tokenizer) -> None:
     with pytest.raises(UserError, match="counterfactual_items"):
-        counterfactual(llama, tokenizer, [])
+        measure_counterfactual(llama, tokenizer, [])

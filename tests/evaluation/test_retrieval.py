@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stillroom.evaluation.choices import Question, answer
-from stillroom.evaluation.retrieval import context_answering, context_questions, needle, needle_questions
+from stillroom.evaluation.retrieval import context_questions, measure_context, measure_needle, needle_questions
 from stillroom.types import UserError
 from stillroom.worlds.vocabulary import ATTRIBUTES
 
@@ -87,7 +87,7 @@ def finder(tokenizer):
 
 def test_a_reader_finds_every_needle(tokenizer, scripted, haystack) -> None:
     steps: list[tuple[int, int]] = []
-    part = needle(scripted(600, finder(tokenizer)), haystack, progress=lambda *step: steps.append(step))
+    part = measure_needle(scripted(600, finder(tokenizer)), haystack, progress=lambda *step: steps.append(step))
     assert (part["lengths"], part["depths"]) == ([60, 90], [0.0, 0.5, 1.0])
     assert [[cell["value"] for cell in row] for row in part["grid"]] == [[1.0] * 3] * 2
     assert part["accuracy"]["value"] == part["exact"]["value"] == 1.0
@@ -102,7 +102,7 @@ def test_needle_mistakes_are_said(tokenizer, heldout_sequences, llama) -> None:
         needle_questions(tokenizer, heldout_sequences, lengths=[60], depths=[1.5], num_each=1, seed=0)
     long = needle_questions(tokenizer, heldout_sequences, lengths=[512], depths=[0.5], num_each=1, seed=0)
     with pytest.raises(UserError, match="512 positions"):
-        needle(llama, long)
+        measure_needle(llama, long)
     with pytest.raises(UserError, match="no question"):
         answer(llama, [])
 
@@ -117,7 +117,7 @@ def test_context_questions_ask_what_was_stated(tokenizer, scripted) -> None:
         start = text.rsplit("\n", 1)[1]
         assert f"{start}{tokenizer.decode(question.choices[question.right])}." in text
         assert text.count(".") == question.group
-    part = context_answering(scripted(600, finder(tokenizer)), questions)
+    part = measure_context(scripted(600, finder(tokenizer)), questions)
     assert part["accuracy"]["value"] == 1.0
     assert list(part["by_notes"]) == ["1", "4"]
     assert part["by_notes"]["4"]["accuracy"]["num"] == 6

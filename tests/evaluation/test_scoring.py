@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
-from stillroom.evaluation import Continuation, Heldout, bits_per_byte, score_continuations, scoring, token_bytes
+from stillroom.evaluation import Continuation, Heldout, measure_likelihood, score_continuations, scoring, token_bytes
 from stillroom.models import hidden_states
 from stillroom.types import IGNORE_INDEX, UserError
 
@@ -122,7 +122,7 @@ def test_bits_per_byte_is_what_the_definition_says(llama, heldout_sequences, tok
                 nats, num_tokens = nats + loss, num_tokens + 1
                 if lengths_V[target]:
                     bits, num_bytes = bits + loss / math.log(2), num_bytes + lengths_V[target]
-    part = bits_per_byte(llama, Heldout(heldout_sequences, lengths_V))
+    part = measure_likelihood(llama, Heldout(heldout_sequences, lengths_V))
     assert part["bits_per_byte"]["value"] == pytest.approx(bits / num_bytes, rel=1e-5)
     assert part["nats_per_token"]["value"] == pytest.approx(nats / num_tokens, rel=1e-5)
     assert part["nats_per_token"]["num"] == len(heldout_sequences)
@@ -134,11 +134,11 @@ def test_sources_share_out_the_nats(llama, heldout_sequences, tokenizer, per_pos
     num, length = heldout_sequences.tokens_IT.shape
     codes = np.arange(num * length).reshape(num, length) % 3 if per_position else np.arange(num) % 2
     heldout = Heldout(heldout_sequences, token_bytes(tokenizer), ["a", "b", "c", "unused"], codes)
-    part = bits_per_byte(llama, heldout)
+    part = measure_likelihood(llama, heldout)
     assert list(part["by_source"]) == (["a", "b", "c"] if per_position else ["a", "b"])
     if not per_position:
         even, odd = (
-            bits_per_byte(
+            measure_likelihood(
                 llama, Heldout(type(heldout_sequences)(heldout_sequences.tokens_IT[i::2]), token_bytes(tokenizer))
             )
             for i in range(2)
@@ -152,33 +152,33 @@ def test_sources_share_out_the_nats(llama, heldout_sequences, tokenizer, per_pos
 def test_bits_per_byte_at_batch_1_and_64(llama, heldout_sequences, tokenizer) -> None:
     heldout = Heldout(heldout_sequences, token_bytes(tokenizer), ["a", "b"], np.arange(len(heldout_sequences)) % 2)
     steps: list[tuple[int, int]] = []
-    one = bits_per_byte(llama, heldout, tokens_at_a_time=1, progress=lambda *step: steps.append(step))
-    many = bits_per_byte(llama, heldout, tokens_at_a_time=64 * 24)
+    one = measure_likelihood(llama, heldout, tokens_at_a_time=1, progress=lambda *step: steps.append(step))
+    many = measure_likelihood(llama, heldout, tokens_at_a_time=64 * 24)
     for key in ("value", "low", "high"):
         assert one["bits_per_byte"][key] == pytest.approx(many["bits_per_byte"][key], rel=1e-5)
     assert steps == [(done, 40) for done in range(1, 41)]
 
 
 def test_uniform_model_needs_log_v_nats(heldout_sequences, tokenizer, scripted) -> None:
-    part = bits_per_byte(scripted(600, lambda _: None), Heldout(heldout_sequences, token_bytes(tokenizer)))
+    part = measure_likelihood(scripted(600, lambda _: None), Heldout(heldout_sequences, token_bytes(tokenizer)))
     assert part["nats_per_token"]["value"] == pytest.approx(math.log(600), rel=1e-5)
     assert part["nats_per_token"]["high"] == pytest.approx(part["nats_per_token"]["low"], rel=1e-6)
 
 
 def test_fewer_sequences_can_be_asked_for(llama, heldout_sequences, tokenizer) -> None:
-    part = bits_per_byte(llama, Heldout(heldout_sequences, token_bytes(tokenizer)), num_sequences=5)
+    part = measure_likelihood(llama, Heldout(heldout_sequences, token_bytes(tokenizer)), num_sequences=5)
     assert part["nats_per_token"]["num"] == 5
 
 
 def test_codes_must_cover_the_sequences(llama, heldout_sequences, tokenizer) -> None:
     with pytest.raises(ValueError, match="rows but"):
-        bits_per_byte(llama, Heldout(heldout_sequences, token_bytes(tokenizer), ["a"], np.zeros(3)))
+        measure_likelihood(llama, Heldout(heldout_sequences, token_bytes(tokenizer), ["a"], np.zeros(3)))
 
 
 def test_no_heldout_text_is_said(llama, heldout_sequences, tokenizer) -> None:
     nothing = type(heldout_sequences)(heldout_sequences.tokens_IT[:0])
     with pytest.raises(UserError, match="held-out set has no sequence"):
-        bits_per_byte(llama, Heldout(nothing, token_bytes(tokenizer)))
+        measure_likelihood(llama, Heldout(nothing, token_bytes(tokenizer)))
 
 
 def test_batches_hold_every_item_once() -> None:

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from stillroom.config import EvaluationConfig
-from stillroom.evaluation import Graded, Heldout, copying_tokens, evaluate, scaling, solve, summarise, token_bytes
+from stillroom.evaluation import (
+    Graded,
+    Heldout,
+    copying_tokens,
+    evaluate,
+    measure_scaling,
+    solve,
+    summarise,
+    token_bytes,
+)
 from stillroom.evaluation.sampling import Sampling
 from stillroom.types import UserError
 from stillroom.worlds.base import Problem
@@ -51,7 +60,7 @@ def test_completions_are_lines_and_each_is_graded(llama, tokenizer) -> None:
 
 
 def test_scaling_part_and_records(llama, tokenizer) -> None:
-    part, records = scaling(
+    part, records = measure_scaling(
         llama, tokenizer, PROBLEMS, num_samples=8, max_new_tokens=6, temperatures=[0.6, 1.0], ks=[1, 4, 16]
     )
     assert list(part["temperatures"]) == ["0.6", "1"]
@@ -69,7 +78,7 @@ def test_scaling_part_and_records(llama, tokenizer) -> None:
 
 def test_no_problem_is_said(llama, tokenizer) -> None:
     with pytest.raises(UserError, match="no problem"):
-        scaling(llama, tokenizer, [], num_samples=1, max_new_tokens=1, temperatures=[1.0], ks=[1])
+        measure_scaling(llama, tokenizer, [], num_samples=1, max_new_tokens=1, temperatures=[1.0], ks=[1])
 
 
 CONFIG = EvaluationConfig(
@@ -146,3 +155,14 @@ def test_copying_tokens_open_with_bos_and_stay_ordinary(tokenizer, heldout_seque
     assert tokens.shape == (4, 19)
     assert (tokens[:, 0] == 0).all()
     assert (tokens[:, 1:] > 2).all()
+
+
+def test_retrieval_suite(llama, tokenizer, items) -> None:
+    config = CONFIG.model_copy(
+        update={"suites": ("retrieval",), "retrieval_items": 3, "needle_lengths": (60, 90), "context_notes": (1, 2)}
+    )
+    parts, _ = evaluate(llama, tokenizer, config, heldout=items["heldout"])
+    assert json.loads(json.dumps(parts, allow_nan=False)).keys() == {"needle", "context"}
+    assert [len(row) for row in parts["needle"]["grid"]] == [5, 5]
+    assert parts["needle"]["accuracy"]["num"] == 30
+    assert parts["context"]["by_notes"]["2"]["chance"] == pytest.approx(1 / 14)

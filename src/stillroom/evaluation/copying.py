@@ -53,7 +53,7 @@ def repeated_tokens(
     return torch.from_numpy(np.stack(rows))
 
 
-def copying(
+def measure_copying(
     model: PreTrainedModel,
     tokens_BT: Tensor,
     *,

@@ -35,7 +35,7 @@ def continuations(
     return made
 
 
-def counterfactual(
+def measure_counterfactual(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     items: Sequence[Counterfactual],

@@ -37,7 +37,7 @@ class Heldout:
     """Whether packed documents are isolated from one another, as they were in training."""
 
 
-def bits_per_byte(
+def measure_likelihood(
     model: PreTrainedModel,
     heldout: Heldout,
     *,

@@ -74,7 +74,7 @@ def _filler(filler: Sequences, vocabulary: Vocabulary, length: int, random: Rand
     return ids
 
 
-def needle(
+def measure_needle(
     model: PreTrainedModel,
     questions: Sequence[Question],
     *,
@@ -113,7 +113,7 @@ def context_questions(tokenizer: PreTrainedTokenizerBase, *, num: int, notes: in
     return questions
 
 
-def context_answering(
+def measure_context(
     model: PreTrainedModel,
     questions: Sequence[Question],
     *,

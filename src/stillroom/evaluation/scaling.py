@@ -100,7 +100,7 @@ def _grade(problem: Problem, completions: tuple[str, ...]) -> Graded:
     return Graded(problem, completions, tuple(answer_of[text] for text in completions))
 
 
-def scaling(
+def measure_scaling(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     problems: Sequence[Problem],

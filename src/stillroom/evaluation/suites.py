@@ -9,10 +9,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stillroom.config import EvaluationConfig
-from stillroom.evaluation.copying import copying, frequent_tokens, repeated_tokens
-from stillroom.evaluation.counterfactual import counterfactual
-from stillroom.evaluation.lm import Heldout, bits_per_byte
-from stillroom.evaluation.scaling import scaling
+from stillroom.evaluation.copying import frequent_tokens, measure_copying, repeated_tokens
+from stillroom.evaluation.counterfactual import measure_counterfactual
+from stillroom.evaluation.lm import Heldout, measure_likelihood
+from stillroom.evaluation.retrieval import context_questions, measure_context, measure_needle, needle_questions
+from stillroom.evaluation.scaling import measure_scaling
 from stillroom.evaluation.scoring import Progress
 from stillroom.evaluation.vocabulary import Vocabulary
 from stillroom.types import Sequences
@@ -48,13 +49,14 @@ def evaluate(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Every part that ``config.suites`` asks for and that items were given for, and the samples of ``tts``.
 
-    The parts are ``lm``, ``copying``, ``counterfactual`` and ``tts``, as ``evaluation.json`` has them; ``heads`` is
-    the analysis' own. Deterministic per seed and independent of the batch size; the model is left as it was.
+    The parts are ``lm``, ``copying``, ``counterfactual``, ``tts``, ``needle`` and ``context``, in the form that
+    ``evaluation.json`` has; ``heads`` is the analysis' own. Deterministic per seed and independent of the batch size;
+    the model is left as it was.
     """
     parts: dict[str, Any] = {}
     samples: list[dict[str, Any]] = []
     if "lm" in config.suites:
-        parts["lm"] = bits_per_byte(
+        parts["lm"] = measure_likelihood(
             model,
             heldout,
             num_sequences=config.heldout_sequences,
@@ -63,8 +65,10 @@ def evaluate(
         )
     if "icl" in config.suites:
         parts |= _in_context(model, tokenizer, config, heldout, counterfactuals, counterfactual_chance, progress)
+    if "retrieval" in config.suites:
+        parts |= _retrieval(model, tokenizer, config, heldout, progress)
     if "tts" in config.suites and problems:
-        parts["tts"], samples = scaling(
+        parts["tts"], samples = measure_scaling(
             model,
             tokenizer,
             problems[: config.problems],
@@ -88,7 +92,7 @@ def _in_context(
     progress: SuiteProgress | None,
 ) -> dict[str, Any]:
     parts: dict[str, Any] = {
-        "copying": copying(
+        "copying": measure_copying(
             model,
             copying_tokens(tokenizer, config, heldout.sequences),
             period=config.copying_period,
@@ -98,7 +102,7 @@ def _in_context(
         )
     }
     if counterfactuals:
-        parts["counterfactual"], _ = counterfactual(
+        parts["counterfactual"], _ = measure_counterfactual(
             model,
             tokenizer,
             counterfactuals[: config.counterfactual_items],
@@ -107,6 +111,32 @@ def _in_context(
             progress=_named(progress, "counterfactual facts"),
         )
     return parts
+
+
+def _retrieval(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    config: EvaluationConfig,
+    heldout: Heldout,
+    progress: SuiteProgress | None,
+) -> dict[str, Any]:
+    needles = needle_questions(
+        tokenizer,
+        heldout.sequences,
+        lengths=config.needle_lengths,
+        depths=config.needle_depths,
+        num_each=config.retrieval_items,
+        seed=config.seed,
+    )
+    questions = [
+        question
+        for notes in config.context_notes
+        for question in context_questions(tokenizer, num=config.retrieval_items, notes=notes, seed=config.seed)
+    ]
+    return {
+        "needle": measure_needle(model, needles, seed=config.seed, progress=_named(progress, "needles")),
+        "context": measure_context(model, questions, seed=config.seed, progress=_named(progress, "context questions")),
+    }
 
 
 def _named(progress: SuiteProgress | None, part: str) -> Progress | None:
