@@ -1,4 +1,4 @@
-"""``python -m stillroom``: the command line, also under ``torchrun``."""
+"""``python -m stillroom``: the command line, in the form that ``torchrun -m`` starts."""
 
 from stillroom.cli.main import run
 

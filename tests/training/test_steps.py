@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stillroom.config import ObjectiveConfig
 from stillroom.files import read_json_lines
-from stillroom.models import build_model, use_short_attention
+from stillroom.models import attention, build_model, use_short_attention
 from stillroom.training import DivergedError, LiveTeacher, StepSums, Student, global_step, learning_rate_factor
 from stillroom.training import loop as loop_module
 from stillroom.training.checkpoint import found
@@ -53,9 +53,12 @@ def test_a_term_that_received_no_position_has_no_mean() -> None:
     assert sums.means() == {"ce": pytest.approx((1 + 3 + 10) / 4)}
 
 
-def test_short_attention_equals_the_fused_one_within_bf16() -> None:
+def test_short_attention_equals_the_fused_one_within_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = attention.additive_mask
     data = engine.training_data()
     batch = data.train.batch(range(8))
+    calls = []
+    monkeypatch.setattr(attention, "additive_mask", lambda *arguments: calls.append(1) or real(*arguments))
     gradients = []
     for short in (False, True):
         model = build_model(engine.MODEL.model_copy(update={"num_kv_heads": 1}), engine.VOCAB, 0)
@@ -65,6 +68,7 @@ def test_short_attention_equals_the_fused_one_within_bf16() -> None:
         context = StepContext(ObjectiveConfig(), precision_name="bf16")
         loss = global_step(Student(model), [batch], context, ObjectiveConfig(), seed=0).means()["loss"]
         gradients.append((loss, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])))
+    assert len(calls) == engine.MODEL.num_layers  # it was used, in every block of the second model
     (fused_loss, fused), (short_loss, ours) = gradients
     assert short_loss == pytest.approx(fused_loss, rel=1e-4)
     assert float((ours - fused).norm() / fused.norm()) < 0.02  # bfloat16 keeps 8 bits

@@ -21,7 +21,13 @@ _LONGEST = 1024
 
 def is_short(query: Tensor, key: Tensor) -> bool:
     """Whether the matrix products apply: bfloat16 on a processor, whole sequences, no longer than ``_LONGEST``."""
-    return query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.shape[2] == key.shape[2] <= _LONGEST
+    in_bf16 = query.dtype == torch.bfloat16 or autocasts_to_bf16(query.device)
+    return query.device.type == "cpu" and in_bf16 and query.shape[2] == key.shape[2] <= _LONGEST
+
+
+def autocasts_to_bf16(device: torch.device) -> bool:
+    """Whether matrix products on this device are in bfloat16 now."""
+    return torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) == torch.bfloat16
 
 
 def short_attention(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
@@ -90,10 +91,13 @@ def _load_gguf(path: Path, dtype: torch.dtype) -> PreTrainedModel:
     return model.eval()
 
 
-def export_model(model: PreTrainedModel, folder: Path) -> None:
-    """Writes weights (safetensors) and configuration for ``AutoModelForCausalLM.from_pretrained``."""
+def export_model(model: PreTrainedModel, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
+    """Writes weights (safetensors) and configuration for ``AutoModelForCausalLM.from_pretrained``.
+
+    ``weights`` takes the place of the model's own state where those are sharded.
+    """
     with _no_bars():
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, state_dict=weights)
 
 
 @contextlib.contextmanager

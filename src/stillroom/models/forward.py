@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from stillroom.models.attention import SHORT, additive_mask
+from stillroom.models.attention import SHORT, additive_mask, autocasts_to_bf16
 from stillroom.types import Batch
 
 
@@ -48,11 +48,6 @@ def hidden_states(model: PreTrainedModel, batch: Batch, isolate: bool = True) ->
             mask = additive_mask(mask, mask.shape[-1], torch.empty(0, dtype=torch.bfloat16, device=mask.device))
         arguments |= {"attention_mask": mask, "position_ids": position_ids(batch.document_BT)}
     return model.base_model(**arguments).last_hidden_state
-
-
-def autocasts_to_bf16(device: torch.device) -> bool:
-    """Whether matrix products on this device are in bfloat16 now."""
-    return torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) == torch.bfloat16
 
 
 def unembedding(model: PreTrainedModel) -> tuple[Tensor, Tensor | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import stillroom
 from stillroom.files import disk_errors, fingerprint, write_json
+from stillroom.training.distributed import launched_rank
 from stillroom.types import UserError
 
 
@@ -45,16 +47,25 @@ class ArtifactStore:
         key = fingerprint(identity)
         return self.root / f"{kind}-{key}", key
 
-    def build(self, kind: str, identity: dict[str, Any], make: Callable[[Path], None]) -> Artifact:
+    def build(
+        self, kind: str, identity: dict[str, Any], make: Callable[[Path], None], *, together: bool = False
+    ) -> Artifact:
         """The artifact, made by ``make(work_folder)`` where it is not there yet.
 
         The work folder survives a kill and is handed to ``make`` again; it takes its final name when ``make`` returns.
-        Two processes that want the same artifact take turns.
+        Two processes that want the same artifact take turns. Of the ranks that ``torchrun`` started, the first builds
+        and the others wait, or take part in ``make`` where it is work that ranks do ``together``.
         """
         target, key = self.locate(kind, identity)
         if target.is_dir():
             return Artifact(target, key, reused=True)
         work = self.root / f".{target.name}.unfinished"
+        if launched_rank() > 0:
+            if together:
+                _wait_for(work)
+                make(work)
+            _wait_for(target)
+            return Artifact(target, key, reused=False)
         try:
             with disk_errors(self.root):
                 self.root.mkdir(parents=True, exist_ok=True)
@@ -71,6 +82,12 @@ class ArtifactStore:
                     empty.rmdir()
             raise
         return Artifact(target, key, reused=False)
+
+
+def _wait_for(folder: Path) -> None:
+    """Returns when the first rank has made a folder; should it fail, ``torchrun`` ends every rank."""
+    while not folder.is_dir():
+        time.sleep(0.1)
 
 
 @contextlib.contextmanager

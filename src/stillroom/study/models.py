@@ -9,14 +9,16 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from transformers import AutoConfig
+from torch import Tensor
+from transformers import AutoConfig, PreTrainedModel
 
 from stillroom.config import ModelConfig, RunConfig, to_yaml
 from stillroom.corpora import Corpus
 from stillroom.files import write_json, write_text
 from stillroom.models import build_model, export_model
-from stillroom.training import TrainingData, train
-from stillroom.training.step import LabelSource
+from stillroom.training import LabelSource, LiveTeacher, TrainingData, TrainingResult, join, train
+from stillroom.training.distributed import launched_rank
+from stillroom.training.export import gathered, model_card, trunk
 from stillroom.types import UserError
 
 Progress = Callable[[int, int], None]
@@ -37,7 +39,7 @@ def train_into(
     *,
     run: RunConfig,
     corpus: Corpus,
-    labels: LabelSource | None,
+    labels: LabelSource | LiveTeacher | None,
     precision_name: str,
     progress: Progress | None,
     stop: Callable[[], bool],
@@ -45,26 +47,51 @@ def train_into(
     """Trains the model of ``run`` on ``corpus``; continues where a killed call stopped."""
     model_config, training, objective = run.model, run.training, run.objective
     check_length(model_config, corpus, "model.path")
-    write_text(folder / "config.yaml", to_yaml(run, "run"))
-    model = build_model(model_config, corpus.vocab_size, training.seed).train()
+    if launched_rank() == 0:
+        write_text(folder / "config.yaml", to_yaml(run, "run"))
+    model = build_model(trunk(model_config, objective.heads), corpus.vocab_size, training.seed).train()
     data = TrainingData(
         corpus.train.first(training.tokens), corpus.heldout, labels, isolate=run.corpus.isolate_documents
     )
-    result = train(
-        model, data, training, objective, folder, precision_name=precision_name, progress=progress, stop=stop
-    )
-    export_model(model, folder / "model")
+    with join(training.parallel) as ranks:
+        result = train(
+            model,
+            data,
+            training,
+            objective,
+            folder,
+            precision_name=precision_name,
+            progress=progress,
+            stop=stop,
+            ranks=ranks,
+        )
+        whole = gathered(model, ranks)
+        if whole is not None:
+            _export(folder, run, corpus, data, model, whole, result)
+        ranks.barrier()
+
+
+def _export(
+    folder: Path,
+    run: RunConfig,
+    corpus: Corpus,
+    data: TrainingData,
+    model: PreTrainedModel,
+    weights: dict[str, Tensor],
+    result: TrainingResult,
+) -> None:
+    """Writes ``model/`` and ``result.json``; the checkpoints have done their work."""
+    record = {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "distinct_tokens": data.train.num_tokens,
+        "tokens": result.tokens,
+        "steps": result.steps,
+        "seconds": round(result.seconds, 2),
+        "validation_ce": result.validation_ce,
+        "corpus": corpus.identity,
+    }
+    export_model(model, folder / "model", weights)
     corpus.tokenizer.save_pretrained(folder / "model")
-    write_json(
-        folder / "result.json",
-        {
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "distinct_tokens": data.train.num_tokens,
-            "tokens": result.tokens,
-            "steps": result.steps,
-            "seconds": round(result.seconds, 2),
-            "validation_ce": result.validation_ce,
-            "corpus": corpus.identity,
-        },
-    )
+    write_text(folder / "model" / "README.md", model_card(run, record))
+    write_json(folder / "result.json", record)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)

@@ -35,7 +35,9 @@ class Stages:
     stopper: Stopper
     record: list[dict[str, Any]] = field(default_factory=list)
 
-    def _build(self, title: str, unit: str, kind: str, identity: dict[str, Any], make: Any) -> Artifact:
+    def _build(
+        self, title: str, unit: str, kind: str, identity: dict[str, Any], make: Any, *, together: bool = False
+    ) -> Artifact:
         """Builds or finds an artifact; ``make`` gets the work folder and the progress callback."""
         begin = time.monotonic()
         target, key = self.store.locate(kind, identity)
@@ -44,7 +46,7 @@ class Stages:
             artifact = Artifact(target, key, reused=True)
         else:
             with self.display.stage(title, unit) as update:
-                artifact = self.store.build(kind, identity, lambda work: make(work, update))
+                artifact = self.store.build(kind, identity, lambda work: make(work, update), together=together)
         self.record.append({"name": title, "seconds": round(time.monotonic() - begin, 2), "reused": artifact.reused})
         return artifact
 
@@ -90,7 +92,7 @@ class Stages:
                     stop=self.stopper.asked,
                 )
 
-        return self._build(title, "tokens", "model", identity, make)
+        return self._build(title, "tokens", "model", identity, make, together=True)
 
     def teacher(self, corpus: Corpus) -> tuple[Path, str]:
         """The teacher's model folder and the hash of what determines it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class StageDisplay:
     """Shows stages one after another: a live bar on a terminal, a line at start and end of each elsewhere."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
+        self.console = console or Console(stderr=True, quiet=int(os.environ.get("RANK", "0")) > 0)
 
     @contextlib.contextmanager
     def stage(self, name: str, unit: str = "tokens") -> Iterator[Update]:
