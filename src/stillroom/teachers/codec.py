@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,12 +17,14 @@ from stillroom.teachers.idsets import SetCoder
 from stillroom.teachers.largest import LargestEntries
 from stillroom.teachers.layout import Damaged
 from stillroom.teachers.record import Columns, Record, pack_record
-from stillroom.teachers.rows import NO_GOLD, Padded, Rows
+from stillroom.teachers.rows import NO_GOLD, Padded, Rows, blank
 from stillroom.teachers.sampled import SampledEntries
 from stillroom.teachers.streams import PairCoder, SymbolCoder
 
 SIDE_SYMBOLS = ("entropy", "gold", "rank", "missed")
 SIDE_PLAIN = ("entropy_bits", "gold_bits", "rank_bits", "rank_rest", "missed_places")
+PIECE_POSITIONS = 4096
+"""Positions that are decoded at one time."""
 Entries = SampledEntries | LargestEntries
 
 
@@ -66,49 +69,83 @@ class Codec:
         unseen = np.concatenate((tokens_T[:1], tokens_T[1:][place_T[:-1] == 0]))
         missed, missed_places = self.missed.encode(unseen, np.ones(len(unseen), np.int64))
         columns.symbols.update(zip(SIDE_SYMBOLS, (entropy, gold, rank, missed), strict=True))
-        packed = (np.packbits(entropy_bits).tobytes(), np.packbits(gold_bits).tobytes(), rank_bits, rank_rest, missed_places)
+        packed = (
+            np.packbits(entropy_bits).tobytes(),
+            np.packbits(gold_bits).tobytes(),
+            rank_bits,
+            rank_rest,
+            missed_places,
+        )
         columns.plain.update(zip(SIDE_PLAIN, packed, strict=True))
         return columns
 
     def decode(self, payloads: Sequence[memoryview]) -> Padded:
         """The labels of several records, one after another."""
-        record = Record(payloads, self.coders, self.names, self.length)
-        return self._labels(record)[0]
+        return self._decode(payloads)[0]
 
     def decode_with_tokens(self, payloads: Sequence[memoryview]) -> tuple[Padded, np.ndarray]:
         """The labels of several records and the token ids (R, T), int32, that they belong to."""
-        record = Record(payloads, self.coders, self.names, self.length)
-        labels, place_N = self._labels(record)
-        follows_RT = place_N.reshape(len(record), self.length)[:, :-1]
-        is_missed_RT = np.ones((len(record), self.length), bool)
+        labels, place_N, records = self._decode(payloads)
+        ids_RTK = labels.ids_NK.reshape(len(payloads), self.length, -1)
+        place_RT = place_N.reshape(len(payloads), self.length)
+        starts = np.cumsum([0, *(len(record) for record in records)])
+        pieces = [
+            self._tokens(record, ids_RTK[start : start + len(record)], place_RT[start : start + len(record)])
+            for record, start in zip(records, starts, strict=False)
+        ]
+        return labels, np.concatenate(pieces)
+
+    def _tokens(self, record: Record, ids_RTK: np.ndarray, place_RT: np.ndarray) -> np.ndarray:
+        follows_RT = place_RT[:, :-1]
+        is_missed_RT = np.ones(place_RT.shape, bool)
         is_missed_RT[:, 1:] = follows_RT == 0
         missed_R = is_missed_RT.sum(1)
         steps = record.symbols("missed", missed_R)
-        unseen = self.missed.decode(steps, np.ones(len(steps), np.int64), missed_R, record.plain("missed_places"))
-        tokens_RT = np.empty(is_missed_RT.shape, np.int32)
-        tokens_RT[is_missed_RT] = unseen
-        ids_RTK = labels.ids_NK.reshape(len(record), self.length, -1)
-        taken = np.take_along_axis(ids_RTK[:, :-1], np.maximum(follows_RT, 1)[:, :, None] - 1, 2)[:, :, 0]
-        tokens_RT[:, 1:][~is_missed_RT[:, 1:]] = taken[~is_missed_RT[:, 1:]]
-        return labels, tokens_RT
+        ones = np.ones(len(steps), np.int64)
+        taken_RT = np.take_along_axis(ids_RTK[:, :-1], np.maximum(follows_RT, 1)[:, :, None] - 1, 2)[:, :, 0]
+        tokens_RT = np.concatenate((np.zeros((len(record), 1), np.int32), taken_RT), 1, dtype=np.int32)
+        tokens_RT[is_missed_RT] = self.missed.decode(steps, ones, missed_R, record.plain("missed_places"))
+        return tokens_RT
 
-    def _labels(self, record: Record) -> tuple[Padded, np.ndarray]:
-        """Labels, and the place of the next token among the entries of each position."""
-        num_N, ids_NK, weights_NK, tail_N = self.entries.decode(record)
+    def _decode(self, payloads: Sequence[memoryview]) -> tuple[Padded, np.ndarray, list[Record]]:
+        """Labels, place of the next token among each position's entries, and the records in pieces.
+
+        Pieces of a few thousand positions stay in the processor's cache from step to step.
+        """
+        size = max(1, PIECE_POSITIONS // self.length)
+        records = [
+            Record(payloads[start : start + size], self.coders, self.names, self.length)
+            for start in range(0, len(payloads), size)
+        ]
+        sizes = [self.entries.sizes(record) for record in records]
+        num_N = np.concatenate([piece[0] for piece in sizes]).astype(np.int32)
+        out = blank(num_N, isinstance(self.entries, LargestEntries))
+        place_N = np.empty(len(num_N), np.int32)
+        start = 0
+        for record, piece in zip(records, sizes, strict=True):
+            here = slice(start, start + len(record) * self.length)
+            place_N[here] = self._fill(record, piece, out.part(here))
+            start = here.stop
+        return out, place_N, records
+
+    def _fill(self, record: Record, sizes: Any, out: Padded) -> np.ndarray:
+        """Writes the labels of a few records; returns the places of the next tokens."""
+        tail_N = self.entries.fill(record, sizes, out.ids_NK, out.weights_NK)
+        if out.tail_N is not None:
+            out.tail_N[:] = tail_N
         class_N, place_N = self.ranks.decode(record.symbols("rank"), record.joined("rank_rest"))
-        rank_N = side.rank_of_class(class_N, len(record), record.plain("rank_bits"))
-        if int(place_N.min()) < 0 or (place_N > num_N).any():
+        out.gold_rank_N[:] = side.rank_of_class(class_N, len(record), record.plain("rank_bits"))
+        if int(place_N.min()) < 0 or (place_N > out.num_N).any():
             raise Damaged("a next token is said to stand where no id stands; label this shard again.")
-        count_N = np.zeros(len(num_N), np.intp)
+        count_N = np.zeros(len(place_N), np.intp)
         if isinstance(self.entries, SampledEntries):
-            weight_N = weights_NK[np.arange(len(num_N)), np.maximum(place_N, 1) - 1]
+            weight_N = out.weights_NK[np.arange(len(place_N)), np.maximum(place_N, 1) - 1]
             count_N = np.where(place_N > 0, np.rint(weight_N * self.entries.num_samples), 0).astype(np.intp)
-        guess_N = self.gold_guess[count_N]
-        gold_N = -side.from_symbols(record.symbols("gold"), record.bits("gold_bits"), guess_N)
-        gold_N[rank_N == NO_GOLD] = 0.0
-        entropy_guess_N = self.entropy_guess[_capped(num_N)]
-        entropy_N = side.from_symbols(record.symbols("entropy"), record.bits("entropy_bits"), entropy_guess_N)
-        return Padded(num_N, ids_NK, weights_NK, entropy_N, gold_N, rank_N, tail_N), place_N
+        gold_N = side.from_symbols(record.symbols("gold"), record.bits("gold_bits"), self.gold_guess[count_N])
+        out.gold_logprob_N[:] = np.where(out.gold_rank_N == NO_GOLD, 0.0, -gold_N)
+        guess_N = self.entropy_guess[_capped(out.num_N)]
+        out.entropy_N[:] = side.from_symbols(record.symbols("entropy"), record.bits("entropy_bits"), guess_N)
+        return place_N
 
 
 def _capped(num_N: np.ndarray) -> np.ndarray:

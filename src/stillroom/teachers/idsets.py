@@ -50,12 +50,15 @@ def group_bits(counts_V: np.ndarray, num_groups: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Tables:
-    """Bits, first rank (C·256,) by class and group; id by rank, padded with -1 to whole groups; rank by id."""
+    """Bits, first rank (C·256,) by class and group; id by rank, padded with -1 to whole groups; rank by id.
 
-    bits: np.ndarray  # int32
-    first: np.ndarray  # int32
-    ids: np.ndarray  # int64
-    rank: np.ndarray  # int32
+    All int64: numpy gathers and sums that kind without converting, which is what decoding spends its time on.
+    """
+
+    bits: np.ndarray
+    first: np.ndarray
+    ids: np.ndarray
+    rank: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -70,21 +73,23 @@ class SetCoder:
         """Groups of about equal mass for a sample of sets; ``num_groups`` by class, the last for all above as well."""
         class_E = np.repeat(_class_of(sizes_N, len(num_groups)), sizes_N)
         size = len(ids_by_rank)
-        counts = [np.bincount(ids_E[class_E == number], minlength=size)[ids_by_rank] for number in range(len(num_groups))]
+        counts = [
+            np.bincount(ids_E[class_E == number], minlength=size)[ids_by_rank] for number in range(len(num_groups))
+        ]
         return cls(ids_by_rank, tuple(group_bits(*pair) for pair in zip(counts, num_groups, strict=True)))
 
     @cached_property
     def _tables(self) -> _Tables:
-        bits = np.zeros((len(self.bits), MAX_GROUPS), np.int32)
+        bits = np.zeros((len(self.bits), MAX_GROUPS), np.int64)
         sizes = [1 << of_class.astype(np.int64) for of_class in self.bits]
         past_end = max(int(size.sum()) for size in sizes)
-        first = np.full(bits.shape, past_end, np.int32)  # a group that does not exist leads past the vocabulary
+        first = np.full(bits.shape, past_end, np.int64)  # a group that does not exist leads past the vocabulary
         for number, (of_class, size) in enumerate(zip(self.bits, sizes, strict=True)):
             bits[number, : len(of_class)] = of_class
             first[number, : len(of_class)] = np.cumsum(size) - size
         ids = np.full(past_end + 1, -1, np.int64)
         ids[: len(self.ids_by_rank)] = self.ids_by_rank
-        rank = np.empty(len(self.ids_by_rank), np.int32)
+        rank = np.empty(len(self.ids_by_rank), np.int64)
         rank[self.ids_by_rank] = np.arange(len(rank))
         return _Tables(bits.reshape(-1), first.reshape(-1), ids, rank)
 
@@ -100,7 +105,7 @@ class SetCoder:
         return np.stack(groups).astype(np.uint8)
 
     def _base(self, sizes_N: np.ndarray) -> np.ndarray:
-        """Where the tables of each set's class begin, int32."""
+        """Where the tables of each set's class begin, int64."""
         return _class_of(sizes_N, len(self.bits)) << 8
 
     def encode(self, ids_E: np.ndarray, sizes_N: np.ndarray) -> tuple[np.ndarray, bytes]:
@@ -125,9 +130,8 @@ class SetCoder:
         packed places per record.
         """
         tables = self._tables
-        running = np.cumsum(step_E, dtype=np.int32)
-        ends_N = np.cumsum(sizes_N, dtype=np.int64)
-        before = np.concatenate((np.zeros(1, np.int32), running))[ends_N - sizes_N]
+        running = np.cumsum(step_E.astype(np.int64))
+        before = np.concatenate((np.zeros(1, np.int64), running))[np.cumsum(sizes_N) - sizes_N]
         index = running - np.repeat(before - self._base(sizes_N), sizes_N)
         place = unpack_bits(np.take(tables.bits, index, mode="clip"), record_R, packed)
         found = np.take(tables.ids, np.take(tables.first, index, mode="clip") + place, mode="clip")
@@ -137,9 +141,9 @@ class SetCoder:
 
 
 def _class_of(sizes_N: np.ndarray, num_classes: int) -> np.ndarray:
-    """Class of every set, int32: floor(log2 of its size), at most the last."""
+    """Class of every set, int64: floor(log2 of its size), at most the last."""
     sizes = np.minimum(sizes_N, (1 << num_classes) - 1).astype(np.intp)
-    return np.frexp(np.arange(1 << num_classes))[1].clip(min=1)[sizes].astype(np.int32) - 1
+    return np.frexp(np.arange(1 << num_classes))[1].clip(min=1)[sizes].astype(np.int64) - 1
 
 
 def pack_bits(values_E: np.ndarray, bits_E: np.ndarray) -> bytes:
@@ -157,16 +161,18 @@ def unpack_bits(bits_E: np.ndarray, record_R: np.ndarray, packed: Sequence[bytes
     """Values (E,) int64 of R packed pieces that lie one after another; piece r holds ``record_R[r]`` values."""
     if not len(bits_E):
         return np.zeros(0, np.int64)
-    running = np.cumsum(bits_E, dtype=np.int64)
-    ends_R = np.cumsum(record_R, dtype=np.int64)
+    running = np.cumsum(bits_E)
+    ends_R = np.cumsum(record_R)
     used_R = np.concatenate((np.zeros(1, np.int64), running))[np.stack([ends_R - record_R, ends_R])]
     sizes_R = np.array([len(piece) for piece in packed], np.int64)
     if ((used_R[1] - used_R[0] + 7) // 8 != sizes_R).any():
         raise Damaged("packed places of ids have another length than they should; label this shard again.")
     shift_R = 8 * (np.cumsum(sizes_R) - sizes_R) - used_R[0]
-    start_E = running - bits_E + np.repeat(shift_R, record_R)
+    start_E = running - bits_E
+    start_E += np.repeat(shift_R, record_R)
     data = b"".join(packed)
     words = np.frombuffer(data + bytes(-len(data) % 4 + 8), "<u4")
     pairs = words[:-1] | words[1:].astype(np.uint64) << np.uint64(32)
-    value_E = (pairs[start_E >> 5] >> (start_E & 31).astype(np.uint64)).astype(np.int64)
-    return value_E & ((1 << bits_E) - 1)
+    value_E = (np.take(pairs, start_E >> 5, mode="clip") >> (start_E & 31).view(np.uint64)).view(np.int64)
+    value_E &= (1 << bits_E) - 1
+    return value_E

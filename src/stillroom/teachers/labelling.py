@@ -7,53 +7,100 @@ once every shard is there, ``index.bin`` and ``manifest.json``. A file exists on
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from stillroom.config import LabelsConfig
-from stillroom.files import disk_errors, write_bytes, write_text
+from stillroom.files import disk_errors, read_json, write_bytes, write_json, write_text
 from stillroom.models import precision_name
 from stillroom.teachers import codebook
 from stillroom.teachers import manifest as manifests
 from stillroom.teachers.capture import ModelScores, Scores, capture
 from stillroom.teachers.codec import Codec
+from stillroom.teachers.fidelity import measure
 from stillroom.teachers.indexing import write_index
 from stillroom.teachers.layout import (
     SCHEMA,
     Damaged,
+    ShardCounts,
     ShardTable,
     checksum,
     key_halves,
+    open_record,
     pack_shard,
+    read_codebook,
     read_table,
     record_keys,
+    shard_name,
 )
 from stillroom.teachers.manifest import Manifest, Plan
-from stillroom.teachers.rows import Rows
+from stillroom.teachers.rows import NO_GOLD, Rows
 from stillroom.teachers.sampling import offsets
-from stillroom.types import Sequences, UserError
+from stillroom.types import Sequences, SoftLabels, UserError
 
 FORWARD_TOKENS = 4096
 """Tokens per forward pass of the teacher. Part of the plan: a matrix product of another size may round otherwise."""
 SAMPLE_TOKENS = 32_768
 """Tokens that the codebook is fitted to."""
+FIDELITY_TOKENS = 2048
+"""Positions on which the fidelity is measured."""
 Progress = Callable[[int, int], None]
+
+
+class Source(Protocol):
+    """Where labels come from: a teacher that is run, or labels that somebody else wrote."""
+
+    def rows(self, numbers: range) -> tuple[np.ndarray, Rows]:
+        """Token ids (B, T) and labels (B·T) of some sequences."""
+        ...
+
+    def distance(self, numbers: range, labels: SoftLabels) -> dict[str, float | int | str]:
+        """How far stored labels of some sequences are from what they were made from."""
+        ...
+
+
+@dataclass(frozen=True)
+class TeacherSource:
+    """Labels of a teacher that is run over a corpus."""
+
+    scores: Scores
+    sequences: Sequences
+    config: LabelsConfig
+    vocab_size: int
+
+    def rows(self, numbers: range) -> tuple[np.ndarray, Rows]:
+        """See ``Source``."""
+        batch = self.sequences.batch(list(numbers))
+        tokens_BT = batch.tokens_BT.cpu().numpy()
+        if tokens_BT.max() >= self.vocab_size:
+            raise UserError(
+                f"corpus: token id {tokens_BT.max()} found but the tokenizer has {self.vocab_size} tokens; "
+                "use the teacher's tokenizer."
+            )
+        offset_N = offsets(key_halves(record_keys(tokens_BT)), tokens_BT.shape[1], self.config.seed)
+        return tokens_BT, capture(self.scores, batch, offset_N, self.config)
+
+    def distance(self, numbers: range, labels: SoftLabels) -> dict[str, float | int | str]:
+        """See ``Source``."""
+        return measure(self.scores, self.sequences.batch(list(numbers)), labels, self.config)
 
 
 class Labeller:
     """One store being made: what every rank does, step by step."""
 
-    def __init__(self, scores: Scores, sequences: Sequences, plan: Plan, folder: Path):
-        self.scores, self.sequences, self.plan, self.folder = scores, sequences, plan, folder
+    def __init__(self, source: Source, plan: Plan, folder: Path):
+        self.source, self.plan, self.folder = source, plan, folder
         self.config = plan.config
-        self._sample: dict[int, tuple[np.ndarray, np.ndarray, Rows]] = {}
+        self._sample: dict[int, tuple[np.ndarray, Rows]] = {}
 
     def prepare(self) -> None:
         """Writes the plan, or refuses a folder that holds another one."""
@@ -73,8 +120,8 @@ class Labeller:
         if not path.exists():
             batches = range(min(self._num_batches(0), max(1, SAMPLE_TOKENS // self._batch_tokens)))
             for number in batches:
-                self._sample[number] = self._capture(self._batch_range(0, number))
-            sample = [piece for _, tokens_BT, rows in self._sample.values() for piece in _records(tokens_BT, rows)]
+                self._sample[number] = self.source.rows(self._batch_range(0, number))
+            sample = [piece for tokens_BT, rows in self._sample.values() for piece in _records(tokens_BT, rows)]
             _write_first(path, _with_check(codebook.to_bytes(codebook.fit(self.config, self.plan.vocab_size, sample))))
         return codebook.from_bytes(read_codebook(path))
 
@@ -84,8 +131,12 @@ class Labeller:
         return (self.folder / "codebook.bin").read_bytes()[-8:]
 
     @property
+    def _length(self) -> int:
+        return self.plan.sequence_length
+
+    @property
     def _batch_tokens(self) -> int:
-        return self.plan.forward_sequences * self.plan.sequence_length
+        return self.plan.forward_sequences * self._length
 
     def _num_batches(self, shard: int) -> int:
         return -(-len(self.plan.shard_range(shard)) // self.plan.forward_sequences)
@@ -93,19 +144,6 @@ class Labeller:
     def _batch_range(self, shard: int, number: int) -> range:
         size = self.plan.forward_sequences
         return self.plan.shard_range(shard)[number * size : (number + 1) * size]
-
-    def _capture(self, numbers: range) -> tuple[np.ndarray, np.ndarray, Rows]:
-        """Keys, tokens and labels of some sequences."""
-        batch = self.sequences.batch(list(numbers))
-        tokens_BT = batch.tokens_BT.cpu().numpy()
-        if tokens_BT.max() >= self.plan.vocab_size:
-            raise UserError(
-                f"corpus: token id {tokens_BT.max()} found but the tokenizer has {self.plan.vocab_size} tokens; "
-                "use the teacher's tokenizer."
-            )
-        keys_B = record_keys(tokens_BT)
-        offset_N = offsets(key_halves(keys_B), self.plan.sequence_length, self.config.seed)
-        return keys_B, tokens_BT, capture(self.scores, batch, offset_N, self.config)
 
     def shard_path(self, shard: int) -> Path:
         """Where a shard lies."""
@@ -124,24 +162,43 @@ class Labeller:
 
     def label_shard(self, shard: int, progress: Callable[[int], None]) -> None:
         """Labels the sequences of a shard and writes it."""
-        codec, keys, payloads = self.codec, [], []
+        codec, keys, payloads, counts = self.codec, [], [], ShardCounts()
         for number in range(self._num_batches(shard)):
             ready = self._sample.pop(number, None) if shard == 0 else None
-            keys_B, tokens_BT, rows = ready or self._capture(self._batch_range(shard, number))
+            tokens_BT, rows = ready or self.source.rows(self._batch_range(shard, number))
             payloads += [codec.encode(tokens_T, piece) for tokens_T, piece in _records(tokens_BT, rows)]
-            keys.append(keys_B)
+            keys.append(record_keys(tokens_BT))
+            counts = counts.plus(_counts(rows))
             progress(tokens_BT.size)
-        data = pack_shard(np.concatenate(keys), payloads, self.plan.sequence_length, self.codebook_hash)
+        data = pack_shard(np.concatenate(keys), payloads, self._length, self.codebook_hash, counts)
         with contextlib.suppress(FileNotFoundError):  # another writer finished the same shard and tidied up
             write_bytes(self.shard_path(shard), data)
+
+    @cached_property
+    def fidelity(self) -> dict[str, float | int | str]:
+        """What the store's first labels lost, against the live teacher; measured once per store."""
+        path = self.folder / "fidelity.json"
+        if not path.exists():
+            numbers = self._batch_range(0, 0)[: max(1, FIDELITY_TOKENS // self._length)]
+            data = self.shard_path(0).read_bytes()
+            table = read_table(data, str(self.shard_path(0)), self.codebook_hash)
+            records = zip(table.keys, table.offsets.tolist(), table.lengths.tolist(), strict=True)
+            payloads = [
+                open_record(memoryview(data)[start : start + length], key.tobytes(), str(self.shard_path(0)))
+                for key, start, length in itertools.islice(records, len(numbers))
+            ]
+            labels = self.codec.decode(payloads).tensors(len(payloads))
+            write_json(path, self.source.distance(numbers, labels))
+        return read_json(path)
 
     def finish(self) -> Manifest | None:
         """Writes index and manifest when every shard is there; None when some are still missing."""
         shards = range(self.plan.num_shards)
         if not all(self.shard_path(shard).exists() for shard in shards):
             return None
+        counts = functools.reduce(ShardCounts.plus, (table.counts for _, table in self._tables()))
         num_records = write_index(self.folder / "index.bin", self._tables, self.plan.num_sequences)
-        manifest = self._manifest(num_records)
+        manifest = self._manifest(num_records, counts)
         write_text(self.folder / "manifest.json", manifests.to_text(manifest))
         self._tidy()
         return manifest
@@ -151,16 +208,17 @@ class Labeller:
             path = self.shard_path(shard)
             yield shard, read_table(path.read_bytes(), str(path), self.codebook_hash)
 
-    def _manifest(self, num_records: int) -> Manifest:
+    def _manifest(self, num_records: int, counts: ShardCounts) -> Manifest:
         names = [shard_name(shard) for shard in range(self.plan.num_shards)] + ["codebook.bin", "index.bin"]
         return Manifest(
             **asdict(self.plan),
             num_records=num_records,
-            num_tokens=self.plan.num_sequences * self.plan.sequence_length,
-            num_entries=0,
+            num_tokens=self.plan.num_sequences * self._length,
+            num_entries=counts.entries,
             num_bytes=sum((self.folder / name).stat().st_size for name in names),
-            teacher_entropy_nats=0.0,
-            teacher_ce_nats=0.0,
+            teacher_entropy_nats=counts.entropy_nats / max(1, counts.targets),
+            teacher_ce_nats=counts.gold_nats / max(1, counts.targets),
+            fidelity=self.fidelity,
         )
 
     def _tidy(self) -> None:
@@ -170,21 +228,18 @@ class Labeller:
                 leaving.unlink(missing_ok=True)
 
 
+def _counts(rows: Rows) -> ShardCounts:
+    has_gold_N = rows.gold_rank_N != NO_GOLD
+    return ShardCounts(
+        entries=len(rows.ids_E),
+        targets=int(has_gold_N.sum()),
+        entropy_nats=float(rows.entropy_N[has_gold_N].sum(dtype=np.float64)),
+        gold_nats=-float(rows.gold_logprob_N.sum(dtype=np.float64)),
+    )
+
+
 def _records(tokens_BT: np.ndarray, rows: Rows) -> list[tuple[np.ndarray, Rows]]:
     return list(zip(tokens_BT, rows.split(tokens_BT.shape[1]), strict=True))
-
-
-def shard_name(shard: int) -> str:
-    """Path of a shard inside the store."""
-    return f"shards/{shard:08d}.bin"
-
-
-def read_codebook(path: Path) -> bytes:
-    """The codebook without its checksum; raises ``Damaged`` when that does not hold."""
-    data = path.read_bytes()
-    if checksum(data[:-8]) != data[-8:]:
-        raise Damaged(f"{path}: is damaged (it does not match its checksum); label into a new folder.")
-    return data[:-8]
 
 
 def _with_check(data: bytes) -> bytes:
@@ -252,7 +307,21 @@ def label_part(
     is_scores = hasattr(teacher, "chunks")
     scores = teacher if is_scores else ModelScores(teacher.eval(), int(identity["vocab_size"]), isolate, precision)
     plan = make_plan(scores, sequences, config, identity, isolate=isolate, precision=precision)
-    labeller = Labeller(scores, sequences, plan, folder)
+    source = TeacherSource(scores, sequences, plan.config, plan.vocab_size)
+    return write_store(source, plan, folder, rank=rank, world_size=world_size, progress=progress)
+
+
+def write_store(
+    source: Source,
+    plan: Plan,
+    folder: Path,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    progress: Progress | None = None,
+) -> Manifest | None:
+    """Writes the shards of one rank and finishes the store if all are there; returns the manifest if so."""
+    labeller = Labeller(source, plan, folder)
     labeller.prepare()
     shards = range(rank, plan.num_shards, world_size)
     total = sum(len(plan.shard_range(shard)) for shard in shards) * plan.sequence_length

@@ -13,7 +13,6 @@ import numpy as np
 
 from stillroom.teachers import side
 from stillroom.teachers.idsets import SetCoder, ranked
-from stillroom.teachers.layout import Damaged
 from stillroom.teachers.record import Columns, Record
 from stillroom.teachers.rows import Rows
 
@@ -64,23 +63,23 @@ class LargestEntries:
         }
         return ordered, Columns(symbols, {"tail_bits": np.packbits(tail_bits).tobytes(), "ids_places": places})
 
-    def decode(self, record: Record) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Entries per position (N,), ids (N, K) int64, probabilities (N, K) and tails (N,) float32."""
-        num_N = record.symbols("sizes").astype(np.int32) + 1
-        num_N += record.symbols("sizes_high").astype(np.int32) << 8
+    def sizes(self, record: Record) -> tuple[np.ndarray]:
+        """Ids of every position (N,), int64."""
+        low_N, high_N = record.symbols("sizes"), record.symbols("sizes_high")
+        return (1 + low_N.astype(np.int64) + (high_N.astype(np.int64) << 8),)
+
+    def fill(self, record: Record, sizes: tuple[np.ndarray], ids_NK: np.ndarray, weights_NK: np.ndarray) -> np.ndarray:
+        """Writes ids and probabilities into arrays of zeros; returns the tails (N,), float32."""
+        (num_N,) = sizes
         sizes_R = record.per_record(num_N)
         ratio_E = record.symbols("ratios", sizes_R)
         tail_N = np.exp(-side.from_symbols(record.symbols("tail"), record.bits("tail_bits"), np.uint8(0)))
-        used_NK = np.arange(int(num_N.max()), dtype=np.int32) < num_N[:, None]
-        ids_NK = np.zeros(used_NK.shape, np.int64)
+        used_NK = np.arange(ids_NK.shape[1]) < num_N[:, None]
         steps = record.symbols("ids", sizes_R)
         ids_NK[used_NK] = self.ids.decode(steps, num_N, sizes_R, record.plain("ids_places"))
-        weights_NK = np.zeros(used_NK.shape, np.float32)
         weights_NK[used_NK] = RATIOS[ratio_E]
         weights_NK *= ((1.0 - tail_N) / weights_NK.sum(1))[:, None]
-        if not np.isfinite(weights_NK[:, 0]).all():
-            raise Damaged("the probabilities of a position do not add up; label this shard again.")
-        return num_N, ids_NK, weights_NK, tail_N
+        return tail_N
 
 
 RATIOS = np.exp((np.arange(256) - 255) / STEPS_PER_NAT).astype(np.float32)

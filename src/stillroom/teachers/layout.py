@@ -9,6 +9,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import xxhash
@@ -20,7 +21,8 @@ SCHEMA = 1
 SHARD_MAGIC = b"STILLSHD"
 INDEX_MAGIC = b"STILLIDX"
 CHECK_BYTES = 8
-_SHARD_HEADER = struct.Struct("<8sIIIIQ")  # magic, schema, records, T, reserved, codebook hash
+_SHARD_HEADER = struct.Struct("<8sIIII8sQQdd")
+"""Magic, schema, records, T, reserved, codebook hash, then ``ShardCounts``."""
 _INDEX_HEADER = struct.Struct("<8sIIQ")  # magic, schema, reserved, records
 TABLE = np.dtype([("key", "V16"), ("length", "<u4")])
 """One record of a shard: its key and the bytes that it takes, checksum included."""
@@ -51,20 +53,39 @@ def key_halves(keys_B: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(keys_B).view(">u8").reshape(-1, 2).astype(np.uint64)
 
 
+class ShardCounts(NamedTuple):
+    """Sums over the positions of a shard, so that a store can be summed up without being decoded."""
+
+    entries: int = 0
+    targets: int = 0
+    entropy_nats: float = 0.0
+    gold_nats: float = 0.0
+
+    def plus(self, other: ShardCounts) -> ShardCounts:
+        """Field by field."""
+        return ShardCounts(
+            self.entries + other.entries,
+            self.targets + other.targets,
+            self.entropy_nats + other.entropy_nats,
+            self.gold_nats + other.gold_nats,
+        )
+
+
 @dataclass(frozen=True)
 class ShardTable:
-    """What a shard says of itself: record keys, and where in the file each record lies."""
+    """What a shard says of itself: record keys, where in the file each record lies, and its sums."""
 
     keys: np.ndarray  # V16 (R,)
     offsets: np.ndarray  # uint64 (R,)
     lengths: np.ndarray  # uint32 (R,)
+    counts: ShardCounts
 
 
-def pack_shard(keys: np.ndarray, payloads: Sequence[bytes], sequence_length: int, codebook: bytes) -> bytes:
+def pack_shard(
+    keys: np.ndarray, payloads: Sequence[bytes], sequence_length: int, codebook: bytes, counts: ShardCounts
+) -> bytes:
     """The bytes of a shard; every record carries a checksum of its key and payload."""
-    header = _SHARD_HEADER.pack(
-        SHARD_MAGIC, SCHEMA, len(payloads), sequence_length, 0, int.from_bytes(codebook, "little")
-    )
+    header = _SHARD_HEADER.pack(SHARD_MAGIC, SCHEMA, len(payloads), sequence_length, 0, codebook, *counts)
     records = [payload + checksum(key.tobytes(), payload) for key, payload in zip(keys, payloads, strict=True)]
     table = np.empty(len(records), TABLE)
     table["key"] = keys
@@ -76,7 +97,7 @@ def read_table(data: memoryview | bytes, name: str, codebook: bytes | None = Non
     """The table of a shard from its bytes; raises ``Damaged`` when anything but a record is not as written."""
     if len(data) < _SHARD_HEADER.size + CHECK_BYTES or bytes(data[:8]) != SHARD_MAGIC:
         raise damaged(name, "it does not begin like a shard")
-    _, schema, num_records, _, _, book = _SHARD_HEADER.unpack(data[: _SHARD_HEADER.size])
+    _, schema, num_records, _, _, book, *counts = _SHARD_HEADER.unpack(data[: _SHARD_HEADER.size])
     start = len(data) - CHECK_BYTES - num_records * TABLE.itemsize
     if start < _SHARD_HEADER.size:
         raise damaged(name, "it is shorter than its table")
@@ -84,7 +105,7 @@ def read_table(data: memoryview | bytes, name: str, codebook: bytes | None = Non
     if checksum(bytes(data[: _SHARD_HEADER.size]), raw) != bytes(data[-CHECK_BYTES:]):
         raise damaged(name, "its table does not match its checksum")
     check_schema(schema, name)
-    if codebook is not None and book != int.from_bytes(codebook, "little"):
+    if codebook is not None and book != codebook:
         raise UserError(
             f"{name}: was written with another codebook than the store's; delete this shard and label again."
         )
@@ -92,7 +113,12 @@ def read_table(data: memoryview | bytes, name: str, codebook: bytes | None = Non
     ends = _SHARD_HEADER.size + np.cumsum(table["length"], dtype=np.uint64)
     if len(ends) and int(ends[-1]) != start:
         raise damaged(name, "its records do not fill it")
-    return ShardTable(keys=np.ascontiguousarray(table["key"]), offsets=ends - table["length"], lengths=table["length"])
+    return ShardTable(
+        keys=np.ascontiguousarray(table["key"]),
+        offsets=ends - table["length"],
+        lengths=table["length"],
+        counts=ShardCounts(*counts),
+    )
 
 
 def open_record(record: bytes | memoryview, key: bytes, name: str) -> memoryview:
@@ -102,6 +128,19 @@ def open_record(record: bytes | memoryview, key: bytes, name: str) -> memoryview
     if len(view) < CHECK_BYTES or checksum(key, payload) != bytes(view[-CHECK_BYTES:]):
         raise damaged(name, f"the record of sequence {key.hex()[:12]} does not match its checksum")
     return payload
+
+
+def shard_name(shard: int) -> str:
+    """Path of a shard inside the store."""
+    return f"shards/{shard:08d}.bin"
+
+
+def read_codebook(path: Path) -> bytes:
+    """The codebook without its checksum; raises ``Damaged`` when that does not hold."""
+    data = path.read_bytes()
+    if checksum(data[:-CHECK_BYTES]) != data[-CHECK_BYTES:]:
+        raise Damaged(f"{path}: is damaged (it does not match its checksum); label into a new folder.")
+    return data[:-CHECK_BYTES]
 
 
 def damaged(name: str, what: str) -> Damaged:

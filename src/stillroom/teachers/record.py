@@ -24,9 +24,7 @@ class Columns:
 
 def pack_record(columns: Columns, coders: Mapping[str, SymbolCoder], names: Sequence[str]) -> bytes:
     """Width of a size (1 byte: 2 or 4), sizes of the columns in the order of ``names``, columns."""
-    parts = [
-        coders[name].encode(columns.symbols[name]) if name in coders else columns.plain[name] for name in names
-    ]
+    parts = [coders[name].encode(columns.symbols[name]) if name in coders else columns.plain[name] for name in names]
     sizes = [len(part) for part in parts]
     width = 2 if max(sizes) < 1 << 16 else 4
     return bytes([width]) + np.array(sizes, f"<u{width}").tobytes() + b"".join(parts)

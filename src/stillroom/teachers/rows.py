@@ -6,7 +6,7 @@ Imports numpy and, to make tensors, torch; no model.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -88,6 +88,14 @@ class Padded:
     gold_rank_N: np.ndarray  # int32
     tail_N: np.ndarray | None = None  # float32
 
+    def part(self, rows: slice) -> Padded:
+        """A view of some positions."""
+        return Padded(*(None if column is None else column[rows] for column in self.columns()))  # type: ignore[arg-type]
+
+    def columns(self) -> tuple[np.ndarray | None, ...]:
+        """The fields in order."""
+        return tuple(getattr(self, entry.name) for entry in fields(self))
+
     def tensors(self, num_sequences: int) -> SoftLabels:
         """The same labels as tensors of leading shape (B, T); memory is shared."""
 
@@ -102,6 +110,20 @@ class Padded:
             gold_rank=shaped(self.gold_rank_N),
             tail=None if self.tail_N is None else shaped(self.tail_N),
         )
+
+
+def blank(num_N: np.ndarray, has_tail: bool) -> Padded:
+    """Labels to be filled in: zeros, as wide as the widest position."""
+    shape = (len(num_N), max(1, int(num_N.max(initial=0))))
+    return Padded(
+        num_N=num_N,
+        ids_NK=np.zeros(shape, np.int64),
+        weights_NK=np.zeros(shape, np.float32),
+        entropy_N=np.empty(len(num_N), np.float32),
+        gold_logprob_N=np.empty(len(num_N), np.float32),
+        gold_rank_N=np.empty(len(num_N), np.int32),
+        tail_N=np.empty(len(num_N), np.float32) if has_tail else None,
+    )
 
 
 def padded(rows: Rows, scale: float = 1.0) -> Padded:

@@ -19,8 +19,8 @@ from stillroom.teachers.side import typical
 
 SYMBOLS = ("drawn_once", "drawn_more", "counts", "top", "others", "singles")
 PLAIN = ("top_places", "others_places", "singles_places")
-GROUPS = (32, 32, 64, 128, 256)
-"""Groups for sets of 1, 2-3, 4-7, 8-15 and more members."""
+GROUPS = (32, 32, 48, 96, 160, 256)
+"""Groups for sets of 1, 2-3, 4-7, 8-15, 16-31 and more members."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,7 @@ class SampledEntries:
             num_samples=num_samples,
             more_guess=typical(num_single_N, num_more_N),
             top=SetCoder.train(ids_by_rank, ordered.ids_E[is_top_E], has_top_N, (256,)),
-            others=SetCoder.train(
-                ids_by_rank, ordered.ids_E[~is_single_E & ~is_top_E], num_more_N - has_top_N, GROUPS
-            ),
+            others=SetCoder.train(ids_by_rank, ordered.ids_E[~is_single_E & ~is_top_E], num_more_N - has_top_N, GROUPS),
             singles=SetCoder.train(ids_by_rank, ordered.ids_E[is_single_E], num_single_N, GROUPS),
         )
 
@@ -62,45 +60,52 @@ class SampledEntries:
         others, others_places = self.others.encode(ordered.ids_E[is_other_E], num_more_N - has_top_N)
         singles, singles_places = self.singles.encode(ordered.ids_E[is_single_E], num_single_N)
         counts = (ordered.values_E[is_other_E] - 2).astype(np.uint8)
-        symbols = dict(zip(SYMBOLS, (once, more, counts, top, others, singles), strict=True))
-        plain = dict(zip(PLAIN, (top_places, others_places, singles_places), strict=True))
+        symbols: dict[str, np.ndarray] = dict(zip(SYMBOLS, (once, more, counts, top, others, singles), strict=True))
+        plain: dict[str, bytes] = dict(zip(PLAIN, (top_places, others_places, singles_places), strict=True))
         return ordered, Columns(symbols, plain)
 
-    def decode(self, record: Record) -> tuple[np.ndarray, np.ndarray, np.ndarray, None]:
-        """Entries per position (N,), ids (N, K) int64, weights (N, K) float32, and no tail."""
+    def sizes(self, record: Record) -> tuple[np.ndarray, np.ndarray]:
+        """Ids of every position (N,), and those among them that were drawn more than once, uint8."""
         once_N = record.symbols("drawn_once")
-        single_N = once_N.astype(np.int32)
-        more_N = (record.symbols("drawn_more") + self.more_guess[once_N]).astype(np.int32)
-        num_N = single_N + more_N
-        if int(num_N.max()) > self.num_samples:
+        more_N = record.symbols("drawn_more") + self.more_guess[once_N]
+        num_N = once_N + more_N
+        if int(num_N.max()) > self.num_samples or int(more_N.max()) > self.num_samples:
             raise Damaged("a position has more ids than samples; label this shard again.")
-        top_N = (more_N > 0).astype(np.int32)
-        other_N = more_N - top_N
-        top_R, other_R, single_R = (record.per_record(sizes) for sizes in (top_N, other_N, single_N))
-        counts_E = record.symbols("counts", other_R).astype(np.int32) + 2
-        place_K = np.arange(max(1, int(num_N.max())), dtype=np.int32)
-        is_single_NK = (place_K >= more_N[:, None]) & (place_K < num_N[:, None])
-        is_other_NK = (place_K > 0) & (place_K < more_N[:, None])
-        has_top_N = top_N.astype(bool)
-        ids_NK = np.zeros(is_single_NK.shape, np.int64)
-        for name, coder, sizes_N, sizes_R, mask in (
-            ("singles", self.singles, single_N, single_R, is_single_NK),
-            ("others", self.others, other_N, other_R, is_other_NK),
-        ):
-            steps = record.symbols(name, sizes_R)
-            ids_NK[mask] = coder.decode(steps, sizes_N, sizes_R, record.plain(f"{name}_places"))
-        tops = self.top.decode(record.symbols("top", top_R), top_N, top_R, record.plain("top_places"))
-        ids_NK[has_top_N, 0] = tops
+        return num_N, more_N
+
+    def fill(
+        self, record: Record, sizes: tuple[np.ndarray, np.ndarray], ids_NK: np.ndarray, weights_NK: np.ndarray
+    ) -> None:
+        """Writes ids and weights into arrays of zeros; there is no tail."""
+        num_N, more_N = sizes
+        once_N = num_N - more_N
+        place_K = np.arange(ids_NK.shape[1], dtype=np.uint8)
+        is_more_NK = place_K < more_N[:, None]
+        is_single_NK = (place_K < num_N[:, None]) ^ is_more_NK
+        has_top_N = is_more_NK[:, 0].copy()
+        is_other_NK = is_more_NK
+        is_other_NK[:, 0] = False
         one = np.float32(1.0 / self.num_samples)
-        weights_NK = is_single_NK * one
+        np.multiply(is_single_NK, one, out=weights_NK)
+        ids_NK[is_single_NK], _ = self._set(record, "singles", self.singles, once_N.astype(np.int64))
+        other_N = more_N.astype(np.int64) - has_top_N
+        ids_NK[is_other_NK], other_R = self._set(record, "others", self.others, other_N)
+        ids_NK[has_top_N, 0], _ = self._set(record, "top", self.top, has_top_N.astype(np.int64))
+        counts_E = record.symbols("counts", other_R).astype(np.int64) + 2
         weights_NK[is_other_NK] = counts_E * one
-        running = np.concatenate((np.zeros(1, np.int32), np.cumsum(counts_E, dtype=np.int32)))
+        running = np.concatenate((np.zeros(1, np.int64), np.cumsum(counts_E)))
         ends_N = np.cumsum(other_N)
-        rest_N = self.num_samples - single_N - (running[ends_N] - running[ends_N - other_N])
+        rest_N = self.num_samples - once_N - (running[ends_N] - running[ends_N - other_N])
         if (rest_N[has_top_N] < 2).any():
             raise Damaged("the counts of a position do not add up; label this shard again.")
         weights_NK[has_top_N, 0] = rest_N[has_top_N] * one
-        return num_N, ids_NK, weights_NK, None
+
+    @staticmethod
+    def _set(record: Record, name: str, coder: SetCoder, sizes_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ids (E,) of one list of every position, and how many each record has (R,)."""
+        sizes_R = record.per_record(sizes_N)
+        steps = record.symbols(name, sizes_R)
+        return coder.decode(steps, sizes_N, sizes_R, record.plain(f"{name}_places")), sizes_R
 
 
 def _in_order(rows: Rows, ids_by_rank: np.ndarray) -> tuple[Rows, np.ndarray, np.ndarray]:

@@ -1,8 +1,8 @@
 """Entropy and gold log-probability in one byte and one bit each, with a stated error; the gold rank exactly.
 
 Levels are even in the square root up to 12.25 nats, so that small entropies, which routing compares, keep their order:
-an error of at most sqrt(x)/128 nats at x nats. Above, levels are 0.5 nats apart up to 44 nats. Letters: N positions, R records.
-Imports numpy only.
+an error of at most sqrt(x)/128 nats at x nats. Above, levels are 0.5 nats apart up to 44 nats.
+Letters: N positions, R records. Imports numpy only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from stillroom.teachers.idsets import pack_bits, unpack_bits
 
 _EVEN = 448
 """Levels that are even in the square root."""
-LEVELS = np.concatenate(((np.arange(_EVEN) / 128.0) ** 2, (_EVEN - 1) ** 2 / 128.0**2 + 0.5 * np.arange(1, 513 - _EVEN)))
+LEVELS = np.concatenate(
+    ((np.arange(_EVEN) / 128.0) ** 2, (_EVEN - 1) ** 2 / 128.0**2 + 0.5 * np.arange(1, 513 - _EVEN))
+)
 LEVELS = LEVELS.astype(np.float32)
 """Nats of each of 512 levels."""
 _MIDDLES = (LEVELS[1:].astype(np.float64) + LEVELS[:-1]) / 2
@@ -34,13 +36,13 @@ def typical(context_N: np.ndarray, number_N: np.ndarray) -> np.ndarray:
     return np.round(totals / np.maximum(counts, 1)).astype(np.uint8)
 
 
-def to_symbols(nats_N: np.ndarray, guess_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def to_symbols(nats_N: np.ndarray, guess_N: np.ndarray | np.uint8) -> tuple[np.ndarray, np.ndarray]:
     """Symbols (N,) uint8, the upper byte of the level minus the guess modulo 256, and its lowest bit (N,)."""
     level_N = level(nats_N)
     return ((level_N >> 1) - guess_N).astype(np.uint8), (level_N & 1).astype(np.uint8)
 
 
-def from_symbols(symbol_N: np.ndarray, bit_N: np.ndarray, guess_N: np.ndarray) -> np.ndarray:
+def from_symbols(symbol_N: np.ndarray, bit_N: np.ndarray, guess_N: np.ndarray | np.uint8) -> np.ndarray:
     """Nats (N,) float32: the inverse of ``to_symbols``."""
     upper_N = symbol_N + guess_N  # uint8, wraps
     return LEVELS[(upper_N.astype(np.intp) << 1) | bit_N]

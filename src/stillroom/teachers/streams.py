@@ -1,7 +1,8 @@
 """Byte symbols to few bytes: one zstd frame per column of a record, and pairs of numbers folded into one symbol.
 
 Only the entropy coder of zstd (RFC 8878, Huffman-coded literals) is wanted here: matches are all but switched off. A
-dictionary, fitted to a sample, carries the code tables, so that a short column need not bring its own. Imports no torch.
+dictionary, fitted to a sample, carries the code tables, so that a short column need not bring its own. Imports
+no torch.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import zstandard
@@ -32,7 +34,7 @@ class SymbolCoder:
     @classmethod
     def train(cls, samples: Sequence[np.ndarray]) -> SymbolCoder:
         """A coder whose tables fit some columns; without tables where there are too few symbols to fit to."""
-        pieces = [sample.tobytes() for sample in samples if len(sample) >= 8]
+        pieces: list[Any] = [sample.tobytes() for sample in samples if len(sample) >= 8]
         try:
             trained = zstandard.train_dictionary(DICTIONARY_BYTES, pieces, k=64, d=8, steps=1)
         except zstandard.ZstdError:
@@ -85,9 +87,10 @@ class SymbolCoder:
 
 @dataclass(frozen=True)
 class PairCoder:
-    """Two numbers (below 256 and below 65,536) as one symbol: the 255 commonest pairs have one each, others are written out after the column.
+    """Two numbers, below 256 and below 65,536, as one symbol.
 
-    Two numbers that go together cost less as a pair than each on its own. ``first``, ``second`` hold the pairs.
+    The 255 commonest pairs have one each, others are written out after the column. Two numbers that go together cost
+    less as a pair than each on its own. ``first``, ``second`` hold the pairs.
     """
 
     first: np.ndarray  # int32 (at most 255,)
