@@ -208,14 +208,7 @@ def _block(job: Job, where: slice, student_nV: Tensor, teacher_nV: Tensor | None
     chosen = picked(student_nV, sparse, shard)
     scale = None if job.scale_N is None else job.scale_N[where].to(student_nV.dtype)
     if isinstance(target, DenseTarget) and teacher_nV is not None:
-        finish_(teacher_nV, target.teacher.bias_V, target.teacher.softcap)
-        soft = dense_block_(student_nV, teacher_nV, target, shard, job.gradients.wanted)
-        softmax = Softmax(soft.lse_n, None)  # its probabilities are of the whole vocabulary already
-        weight_n = target.weight_N.to(student_nV.dtype)
-        values.loss_N[where], values.divergence_N[where] = weight_n * soft.loss_n, soft.loss_n
-        values.teacher_ce_N[where], values.teacher_entropy_N[where] = soft.teacher_ce_n, soft.entropy_n
-        if job.gradients.wanted:
-            teacher_nV.mul_((weight_n if scale is None else weight_n * scale)[:, None])
+        softmax = _soft(job, where, target, student_nV, teacher_nV, scale)
     else:
         softmax = softmax_(student_nV, shard)
     values.lse_N[where] = softmax.lse_n
@@ -237,3 +230,17 @@ def _block(job: Job, where: slice, student_nV: Tensor, teacher_nV: Tensor | None
         student_nV /= job.settings.temperature
     if job.gradients.bias_V is not None:
         job.gradients.bias_V += student_nV.sum(0)
+
+
+def _soft(
+    job: Job, where: slice, target: DenseTarget, student_nV: Tensor, teacher_nV: Tensor, scale: Tensor | None
+) -> Softmax:
+    """The teacher's part of a block: student logits become probabilities, teacher logits the weighted gradient."""
+    finish_(teacher_nV, target.teacher.bias_V, target.teacher.softcap)
+    soft = dense_block_(student_nV, teacher_nV, target, job.shard, job.gradients.wanted)
+    weight_n, values = target.weight_N.to(student_nV.dtype), job.values
+    values.loss_N[where], values.divergence_N[where] = weight_n * soft.loss_n, soft.loss_n
+    values.teacher_ce_N[where], values.teacher_entropy_N[where] = soft.teacher_ce_n, soft.entropy_n
+    if job.gradients.wanted:
+        teacher_nV.mul_((weight_n if scale is None else weight_n * scale)[:, None])
+    return Softmax(soft.lse_n, None)  # the probabilities are of the whole vocabulary already
