@@ -89,18 +89,17 @@ def run(
     steps = iter(range(1, 1_000_000))
     config = training_config(**changes, parallel=ParallelConfig(**(parallel or {})))
     built = build_model(model, VOCAB, config.seed)
-    with join(config.parallel) as ranks:
-        result = train(
-            built,
-            training_data(live),
-            config,
-            OBJECTIVES[objective],
-            folder,
-            precision_name=precision,
-            stop=lambda: stop_at is not None and next(steps) >= stop_at,
-            ranks=ranks,
-        )
-        return result, weight_hash(built)
+    result = train(
+        built,
+        training_data(live),
+        config,
+        OBJECTIVES[objective],
+        folder,
+        precision_name=precision,
+        stop=lambda: stop_at is not None and next(steps) >= stop_at,
+        ranks=join(config.parallel),
+    )
+    return result, weight_hash(built)
 
 
 def weight_hash(model: torch.nn.Module) -> str:

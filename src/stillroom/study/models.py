@@ -53,22 +53,15 @@ def train_into(
     data = TrainingData(
         corpus.train.first(training.tokens), corpus.heldout, labels, isolate=run.corpus.isolate_documents
     )
-    with join(training.parallel) as ranks:
-        result = train(
-            model,
-            data,
-            training,
-            objective,
-            folder,
-            precision_name=precision_name,
-            progress=progress,
-            stop=stop,
-            ranks=ranks,
-        )
-        whole = gathered(model, ranks)
-        if whole is not None:
-            _export(folder, run, corpus, data, model, whole, result)
-        ranks.barrier()
+    ranks = join(training.parallel)
+    result = train(
+        model, data, training, objective, folder,
+        precision_name=precision_name, progress=progress, stop=stop, ranks=ranks,
+    )  # fmt: skip
+    whole = gathered(model, ranks)
+    if whole is not None:
+        _export(folder, run, corpus, data, model, whole, result)
+    ranks.barrier()
 
 
 def _export(

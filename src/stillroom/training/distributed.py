@@ -4,9 +4,8 @@ and NCCL.
 
 from __future__ import annotations
 
-import contextlib
+import atexit
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -87,23 +86,23 @@ def launched_rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-@contextlib.contextmanager
-def join(config: ParallelConfig) -> Iterator[Ranks]:
-    """The ranks of this run, connected while the block lasts; alone where ``torchrun`` did not start this process."""
+def join(config: ParallelConfig) -> Ranks:
+    """The ranks of this run, connected; alone where ``torchrun`` did not start this process.
+
+    The connection is made once and kept until the process ends, so that several runs can follow one another.
+    """
     device = torch.device("cpu")
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     if "RANK" not in os.environ or "MASTER_ADDR" not in os.environ:
-        yield Ranks(device=device)
-        return
+        return Ranks(device=device)
     shape = mesh_shape(config, launched_size())
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
-    try:
-        mesh = init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard", "tensor"))
-        yield Ranks(dist.get_rank(), dist.get_world_size(), device, mesh)
-    finally:
-        dist.destroy_process_group()
+    if not dist.is_initialized():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        atexit.register(dist.destroy_process_group)
+    mesh = init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard", "tensor"))
+    return Ranks(dist.get_rank(), dist.get_world_size(), device, mesh)
 
 
 def mesh_shape(config: ParallelConfig, size: int) -> tuple[int, int, int]:
