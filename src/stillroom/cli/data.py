@@ -7,14 +7,23 @@ from typing import Annotated
 
 import typer
 
+from stillroom.types import UserError
+
 
 def label(
     teacher: Annotated[
         str,
-        typer.Argument(help="The teacher: a model folder, a hub id, a [bold].gguf[/] file or a run's folder."),
-    ],
-    corpus: Annotated[Path, typer.Option("--corpus", help="Folder of a built corpus (a run's artifacts hold one).")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the label store; the same command continues it.")],
+        typer.Argument(
+            help="The teacher: a model folder, hub id, [bold].gguf[/] file or run folder; with --import, its name."
+        ),
+    ] = "",
+    corpus: Annotated[
+        Path | None,
+        typer.Option("--corpus", help="Folder of a built corpus (a run's artifacts hold one).", show_default=False),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the label store; the same command goes on.")] = Path(
+        "labels"
+    ),
     codec: Annotated[
         str,
         typer.Option(help="[bold]sampled[/] (unbiased), [bold]top-k[/] or [bold]top-p[/] (both with the tail's mass)."),
@@ -27,25 +36,59 @@ def label(
         int | None, typer.Option(help="Label only the first TOKENS tokens. Default: all.", show_default=False)
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the sampled codec.")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print tokens, FLOPs and bytes; write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print tokens, teacher FLOPs, bytes and hours; write nothing.")
+    ] = False,
+    import_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--import",
+            help="Make the store from labels on disk: DistillKit or plain Parquet, or a .kd sidecar.",
+            show_default=False,
+        ),
+    ] = None,
+    import_tokens: Annotated[
+        Path | None,
+        typer.Option(help="Ids (.npy) of the token shard that a .kd sidecar belongs to.", show_default=False),
+    ] = None,
+    export_to: Annotated[
+        Path | None,
+        typer.Option("--export", help="Write the store at --out as one Parquet file.", show_default=False),
+    ] = None,
 ) -> None:
     """Run a teacher over a corpus once and keep its soft labels, small, for any number of students.
 
-    Stopped anywhere, the same command goes on at the first missing shard. Under torchrun each rank labels its
-    own shards.
+    Stopped anywhere, the same command goes on at the first missing shard. Under torchrun each rank labels its own
+    shards and nothing is sent between them.
 
     [bold]Example[/]:  stillroom label TEACHER/model --corpus CORPUS --out labels
     """
-    from stillroom.study.labels import LabelRequest, label_corpus
+    from stillroom.study.labels import LabelRequest, export_labels, import_labels, label_corpus
     from stillroom.study.progress import StageDisplay
 
+    display = StageDisplay()
+    if export_to is not None:
+        count = export_labels(out, export_to)
+        display.console.print(f"{count:,} sequences: [bold]{export_to}[/]", soft_wrap=True)
+        return
+    if corpus is None or not teacher:
+        missing = "--corpus" if corpus is None else "a teacher"
+        raise UserError(f"label: {missing} is missing; see stillroom label --help.")
+    if import_from is not None:
+        manifest = import_labels(import_from, teacher, corpus, out, import_tokens)
+        display.console.print(f"{manifest.num_tokens:,} tokens: [bold]{out}[/]", soft_wrap=True)
+        return
     values = {"codec": codec, "num_samples": num_samples, "k": k, "p": p, "temperature": temperature, "seed": seed}
-    label_corpus(LabelRequest(teacher, corpus, out, values, tokens, dry_run), StageDisplay())
+    label_corpus(LabelRequest(teacher, corpus, out, values, tokens, dry_run), display)
 
 
 def inspect(
     path: Annotated[Path, typer.Argument(help="A label store, a corpus, or a model folder.")],
     verify: Annotated[bool, typer.Option("--verify", help="Check every byte of a label store.")] = False,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(help="Tokenizer folder, to show a label store's positions as text.", show_default=False),
+    ] = None,
 ) -> None:
     """Show what a folder holds: a label store's manifest and bytes, a corpus's tokens, a model's induction heads.
 
@@ -53,4 +96,4 @@ def inspect(
     """
     from stillroom.study.inspect import inspect_path
 
-    inspect_path(path, verify=verify)
+    inspect_path(path, verify=verify, tokenizer=tokenizer)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
-from stillroom.corpora import open_corpus
+from stillroom.analysis import head_scores
+from stillroom.corpora import load_tokenizer, open_corpus
+from stillroom.models import load_model
+from stillroom.teachers import LabelStore, inspect_store, render
 from stillroom.types import UserError
 
 
-def inspect_path(path: Path, *, verify: bool) -> None:
+def inspect_path(path: Path, *, verify: bool, tokenizer: Path | None = None) -> None:
     """Prints what ``path`` is and holds; with ``verify`` checks every byte of a label store."""
     console = Console()
     if not path.exists():
@@ -19,7 +23,7 @@ def inspect_path(path: Path, *, verify: bool) -> None:
     if (path / "corpus.json").is_file():
         _corpus(path, console)
     elif (path / "manifest.json").is_file():
-        _store(path, console, verify)
+        _store(path, console, verify, tokenizer)
     elif (path / "config.json").is_file():
         _model(path, console)
     else:
@@ -42,22 +46,17 @@ def _corpus(path: Path, console: Console) -> None:
     console.print(f"First training sequence:\n[dim]{corpus.tokenizer.decode(corpus.train.tokens([0])[0])!r}[/]")
 
 
-def _store(path: Path, console: Console, verify: bool) -> None:
-    from stillroom.teachers import LabelStore
-
+def _store(path: Path, console: Console, verify: bool, tokenizer: Path | None) -> None:
     store = LabelStore.open(path)
-    console.print(store.manifest)
+    words = None if tokenizer is None else load_tokenizer(tokenizer)
+    decode = None if words is None else (lambda ids: str(words.decode(ids)))
+    console.print(render(inspect_store(store, decode=decode)))
     if verify:
-        store.verify()
-        console.print("[green]✓[/] every byte is as it was written")
+        shards = sum(1 for _ in store.verify())
+        console.print(f"[green]✓[/] every byte of {shards} shards is as it was written")
 
 
 def _model(path: Path, console: Console) -> None:
-    import torch
-
-    from stillroom.analysis import head_scores
-    from stillroom.models import load_model
-
     model = load_model(path)
     period, repeats = 25, 4
     generator = torch.Generator().manual_seed(0)

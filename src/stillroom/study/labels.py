@@ -1,18 +1,31 @@
-"""Labels a corpus with any teacher: what ``stillroom label`` does."""
+"""Labels a corpus with any teacher, and exchanges labels with other software: what ``stillroom label`` does."""
 
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from stillroom.config import LabelsConfig, parse
-from stillroom.corpora import Corpus, SequenceSet, load_tokenizer, open_corpus, tokenizer_hash
+from stillroom.corpora import Corpus, load_tokenizer, open_corpus, tokenizer_hash
 from stillroom.files import file_hash, fingerprint
-from stillroom.models import load_model
+from stillroom.models import hidden_states, load_model, precision, unembedding
 from stillroom.study.progress import StageDisplay
-from stillroom.teachers import label_part
+from stillroom.teachers import (
+    LabelStore,
+    Manifest,
+    export_parquet,
+    import_distillkit,
+    import_kd,
+    import_parquet,
+    label_part,
+    price,
+)
 from stillroom.types import UserError
 
 
@@ -33,28 +46,62 @@ def label_corpus(request: LabelRequest, display: StageDisplay) -> None:
     config = parse(LabelsConfig, request.labels, "label")
     corpus = open_corpus(request.corpus)
     sequences = corpus.train if request.tokens is None else corpus.train.first(request.tokens)
-    folder = teacher_folder(request.teacher)
-    check_vocabulary(folder, corpus)
+    teacher = teacher_folder(request.teacher)
+    check_vocabulary(teacher, corpus)
     if request.dry_run:
-        _print_price(folder, sequences, display)
+        _print_price(teacher, sequences.num_tokens, config, corpus, display)
         return
-    identity = {
-        "teacher": teacher_hash(folder),
+    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    with display.stage("labels") as update:
+        manifest = label_part(
+            load_model(teacher), sequences, config, request.out,
+            identity=_identity(teacher_hash(teacher), corpus), rank=rank, world_size=world_size,
+            isolate=corpus.isolate, progress=update,
+        )  # fmt: skip
+    _say(manifest, request.out, display)
+
+
+def import_labels(source: Path, teacher: str, corpus_folder: Path, out: Path, tokens: Path | None) -> Manifest:
+    """A store from labels that other software wrote, told apart by what lies there.
+
+    A ``.kd`` sidecar needs ``tokens``, the shard's ids as ``.npy``; a folder or file with a ``compression_config.yaml``
+    is DistillKit's; any other Parquet holds plain top-k columns.
+    """
+    corpus = open_corpus(corpus_folder)
+    if not source.exists():
+        raise UserError(f"{source}: no such file or folder; --import expects Parquet or a .kd sidecar.")
+    identity, length = _identity(teacher, corpus), corpus.train.sequence_length
+    if source.suffix == ".kd":
+        if tokens is None:
+            raise UserError(f"{source}: a .kd sidecar needs the ids of its token shard; give --import-tokens FILE.npy.")
+        ids = np.load(tokens, allow_pickle=False).reshape(-1)
+        return import_kd(source, ids, out, identity=identity, sequence_length=length)
+    folder = source if source.is_dir() else source.parent
+    read = import_distillkit if (folder / "compression_config.yaml").is_file() else import_parquet
+    return read(source, out, identity=identity, sequence_length=length)
+
+
+def export_labels(store: Path, target: Path) -> int:
+    """Writes a store as one Parquet file; returns the number of sequences."""
+    return export_parquet(LabelStore.open(store), target)
+
+
+def _identity(teacher: str, corpus: Corpus) -> dict[str, Any]:
+    return {
+        "teacher": teacher,
         "tokenizer": corpus.manifest["tokenizer_hash"],
         "vocab_size": corpus.vocab_size,
         "corpus": corpus.identity,
     }
-    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    with display.stage("labels") as update:
-        manifest = label_part(
-            load_model(folder), sequences, config, request.out,
-            identity=identity, rank=rank, world_size=world_size, progress=update,
-        )  # fmt: skip
-    if manifest is not None:
-        display.console.print(
-            f"{manifest.num_tokens} tokens at {manifest.bytes_per_token:.1f} bytes each: [bold]{request.out}[/]",
-            soft_wrap=True,
-        )
+
+
+def _say(manifest: Manifest | None, out: Path, display: StageDisplay) -> None:
+    if manifest is None:
+        display.console.print("This rank's shards are written; the store is finished by the last rank.")
+        return
+    display.console.print(
+        f"{manifest.num_tokens:,} tokens at {manifest.bytes_per_token:.1f} bytes each: [bold]{out}[/]", soft_wrap=True
+    )
 
 
 def teacher_folder(teacher: str) -> str:
@@ -81,10 +128,27 @@ def check_vocabulary(teacher: str, corpus: Corpus) -> None:
         )
 
 
-def _print_price(teacher: str, sequences: SequenceSet, display: StageDisplay) -> None:
-    parameters = sum(parameter.numel() for parameter in load_model(teacher).parameters())
-    tokens = sequences.num_tokens
+def _print_price(teacher: str, tokens: int, config: LabelsConfig, corpus: Corpus, display: StageDisplay) -> None:
+    """2 FLOPs per parameter and token, and the time that this takes at the speed of one batch measured now."""
+    model = load_model(teacher)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    speed = _measured_speed(model, corpus)
+    asked = price(tokens, 2.0 * parameters, config, corpus.vocab_size, tokens_per_second=speed)
+    for sentence in asked.sentences():
+        display.console.print(sentence)
     display.console.print(
-        f"{tokens} tokens, {2.0 * parameters * tokens:.2e} teacher FLOPs (2 per parameter and token), about "
-        f"{22 * tokens / 1e6:.1f} MB of labels. Nothing was written."
+        f"Time is at {speed:,.0f} tokens/s, measured on one batch now. Nothing was written.", style="dim"
     )
+
+
+def _measured_speed(model: Any, corpus: Corpus) -> float:
+    """Tokens per second of the bare forward pass on a few sequences."""
+    count = min(len(corpus.train), max(1, 1024 // corpus.train.sequence_length))
+    batch = corpus.train.batch(range(count))
+    begin = 0.0
+    with torch.no_grad(), precision("auto", "cpu"):
+        for _ in range(2):  # the first pass warms up
+            begin = time.perf_counter()
+            weight, _ = unembedding(model)
+            torch.matmul(hidden_states(model, batch, corpus.isolate), weight.T)
+    return batch.num_positions / (time.perf_counter() - begin)
