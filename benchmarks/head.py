@@ -4,7 +4,8 @@
     python benchmarks/head.py --help
 
 Repetitions are interleaved (a, b, c, a, b, c, ...), so that a noisy machine disturbs all alike; a ratio is taken within
-each round, and reported as its median with the quartiles. Peers that are not installed are named and left out.
+each round, and reported as its median with the quartiles, beside the ratio of the best times. Peers that are not
+installed are named and left out.
 Letters: N positions, V vocabulary, D width, K ids per label.
 """
 
@@ -84,7 +85,7 @@ def spread(values: list[float]) -> dict[str, float]:
     if not values:
         return {}
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
-    return {"median": middle, "low": low, "high": high, "num": len(values)}
+    return {"median": middle, "low": low, "high": high, "best": min(values), "num": len(values)}
 
 
 def added_memory(arguments: argparse.Namespace, measure: str, name: str) -> float:
@@ -153,7 +154,9 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
         if name in seconds and other in seconds:
             pairs = [a / b for a, b in zip(seconds[name], seconds[other], strict=True)]
             share = memory[name] / memory[other] if memory else None
-            ratios.append({"of": name, "over": other, "reach": reach, "time": spread(pairs), "memory": share})
+            best = min(seconds[name]) / min(seconds[other]) if pairs else None
+            ratio = {"of": name, "over": other, "reach": reach, "time": spread(pairs), "best_over_best": best}
+            ratios.append({**ratio, "memory": share})
     result["ratios"] = ratios
     if measure == "hard" and arguments.repeats:
         rate = [b / a for a, b in zip(seconds["fused, hard labels"], seconds["matmuls alone"], strict=True)]
@@ -176,6 +179,8 @@ def show(result: dict) -> None:
     for ratio in result["ratios"]:
         time_ratio, memory = ratio["time"], ratio["memory"]
         text = "" if memory is None else f"  memory {memory:.3f}"
+        best = ratio["best_over_best"]
+        text = text if best is None else f"  best/best {best:.3f}{text}"
         print(f"  {ratio['of']} / {ratio['over']}: time {_interval(time_ratio)}{text} (reach {ratio['reach']})")
     if "flops_over_matmul_rate" in result:
         value = result["flops_over_matmul_rate"]
