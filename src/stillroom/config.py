@@ -239,6 +239,9 @@ class TrainingConfig(Strict):
     optimizer: Literal["adamw", "muon"] = "adamw"
     """``muon`` gives the hidden matrices to Muon and everything else to AdamW."""
     learning_rate: PositiveFloat = 3e-3
+    base_width: Positive | None = None
+    """Width that the learning rate was tuned at (μP-style transfer): on hidden matrices it is multiplied by
+    base_width / hidden_size, so that one found on a narrow model holds for a wide one. None means no scaling."""
     muon_learning_rate: PositiveFloat = 0.02
     """Learning rate of the matrices that Muon trains."""
     schedule: Literal["constant", "linear", "cosine", "wsd"] = "cosine"
@@ -316,6 +319,11 @@ class ArmConfig(ObjectiveConfig):
     """Distinct tokens as a multiple of ``training.tokens``: 2 for SPT-2x."""
     epochs: PositiveFloat = 1.0
     """Passes over them."""
+    like: str | None = None
+    """Another arm whose budget this one takes, as ``budget`` says; ``data`` is then worked out."""
+    budget: Literal["iso-data", "iso-compute"] = "iso-data"
+    """What is taken from arm ``like``: its tokens and epochs, or its FLOPs of student and teacher together (labelling
+    counts once for every distinct token)."""
     learning_rate: PositiveFloat | None = None
     """None means the study's."""
     seed: int | None = None

@@ -13,8 +13,18 @@ from torch import Tensor
 
 from stillroom.config import ObjectiveConfig
 from stillroom.files import read_json_lines
-from stillroom.models import attention, build_model, use_short_attention
-from stillroom.training import DivergedError, LiveTeacher, StepSums, Student, global_step, learning_rate_factor
+from stillroom.models import attention, build_model, flops_per_token, use_short_attention
+from stillroom.training import (
+    DivergedError,
+    LiveTeacher,
+    StepSums,
+    Student,
+    build_optimizers,
+    global_step,
+    learning_rate_factor,
+    model_flops_per_token,
+    num_steps,
+)
 from stillroom.training import loop as loop_module
 from stillroom.training.checkpoint import found
 from stillroom.training.heads import FurtherHeads
@@ -181,3 +191,49 @@ def test_a_live_teacher_gets_no_gradient_and_moves_the_student() -> None:
     own = StepContext(objective, LiveTeacher(build_model(engine.MODEL, engine.VOCAB, 0)))
     same = global_step(Student(model), [data.train.batch(range(4))], own, objective, seed=0).means()
     assert same["forward_kl"] == pytest.approx(0.0, abs=1e-6)  # a teacher equal to the student has nothing to say
+
+
+def test_learning_rate_transfers_over_width() -> None:
+    """Hidden matrices move by base_width / width, everything else as before, and lr·decay stays."""
+    groups = {}
+    for base in (None, 16):
+        model = build_model(engine.MODEL, engine.VOCAB, 0)
+        (optimizer,) = build_optimizers(Student(model), engine.training_config(base_width=base, weight_decay=0.1))
+        groups[base] = [(group["peak"], group["weight_decay"]) for group in optimizer.param_groups]
+    assert groups[None] == [(0.01, 0.1), (0.01, 0.0)]
+    assert groups[16] == [(pytest.approx(0.005), pytest.approx(0.2)), (0.01, 0.0)]
+
+
+def test_decay_spares_norms_and_embeddings() -> None:
+    model = build_model(engine.MODEL, engine.VOCAB, 0)
+    (optimizer,) = build_optimizers(Student(model), engine.training_config(weight_decay=0.1))
+    decayed = {
+        id(parameter) for group in optimizer.param_groups if group["weight_decay"] for parameter in group["params"]
+    }
+    spared = {name for name, parameter in model.named_parameters() if id(parameter) not in decayed}
+    assert spared == {name for name, _ in model.named_parameters() if "norm" in name or "embed" in name}
+    assert len(decayed) == 7 * engine.MODEL.num_layers
+
+
+def test_budgets_in_steps_epochs_and_flops() -> None:
+    model = build_model(engine.MODEL, engine.VOCAB, 0)
+    per_token = model_flops_per_token(model, engine.LENGTH, backward=True)
+    assert per_token == flops_per_token(engine.MODEL, engine.VOCAB, engine.LENGTH, backward=True)
+    plain = engine.training_config(steps=None, epochs=2.5)
+    assert num_steps(plain, 96) == 30
+    assert num_steps(engine.training_config(steps=7), 96) == 7
+    per_step = per_token * 8 * engine.LENGTH
+    budget = engine.training_config(steps=None, flops=per_step * 5.9)
+    assert num_steps(budget, 96, engine.LENGTH, per_token) == 5
+    with pytest.raises(ValueError, match="give one budget"):
+        engine.training_config(steps=3, flops=1e9)
+
+
+def test_metrics_tell_speed_memory_and_share_of_the_peak(tmp_path: Path) -> None:
+    engine.run(tmp_path, steps=3, objective="routed")
+    record = read_json_lines(tmp_path / "metrics.jsonl")[0]
+    assert 0 < record["fraction_of_peak"] < 1
+    assert record["memory_bytes"] > 50e6
+    assert record["tokens_per_second"] > 0
+    assert record["routed_share"] == pytest.approx(0.25, abs=0.05)
+    assert {"alpha", "teacher_entropy", "learning_rate", "gradient_norm", "tokens"} <= record.keys()

@@ -12,6 +12,7 @@ from stillroom.corpora import Corpus, build_corpus, corpus_identity, open_corpus
 from stillroom.files import fingerprint
 from stillroom.models import load_model, precision_name
 from stillroom.study.artifacts import Artifact, ArtifactStore, code_hash
+from stillroom.study.budgets import with_budgets
 from stillroom.study.evaluate import evaluate_into
 from stillroom.study.interrupts import Stopper
 from stillroom.study.labels import check_vocabulary, teacher_hash
@@ -199,6 +200,7 @@ def run_study(config: StudyConfig, out: Path | None, artifacts: Path | None, dis
     complete is kept and the same call goes on from there.
     """
     begin = time.monotonic()
+    config = with_budgets(config)
     folder = check_folder(config, out)
     store = ArtifactStore(artifacts or folder.parent / "artifacts")
     with Stopper() as stopper:
@@ -234,7 +236,7 @@ def run_single(
         )  # fmt: skip
         run, labels_path = config, config.labels
     else:
-        study = config
+        study = config = with_budgets(config)
         run = teacher_run(config) if arm == "teacher" else arm_run(config, arm or "")
         labels_path = None
     store = ArtifactStore(artifacts or (out.parent if out else Path("runs")) / "artifacts")

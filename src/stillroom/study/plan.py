@@ -11,6 +11,7 @@ from rich.table import Table
 
 from stillroom.config import ModelConfig, RunConfig, StudyConfig, TrainingConfig, to_yaml
 from stillroom.models.cost import flops_per_token, num_parameters
+from stillroom.study.budgets import with_budgets
 
 _UTILISATION = 0.25
 """Part of the measured matrix rate that a training step of a small model is assumed to reach on a processor."""
@@ -78,6 +79,8 @@ def matrix_rate(precision: str, size: int = 512, seconds: float = 0.3) -> float:
 def print_plan(config: StudyConfig | RunConfig) -> None:
     """Prints the resolved configuration and the table of costs."""
     console = Console()
+    if isinstance(config, StudyConfig):
+        config = with_budgets(config)
     kind = "study" if isinstance(config, StudyConfig) else "run"
     console.print(Syntax(to_yaml(config, kind), "yaml", theme="ansi_light", background_color="default"))
     if isinstance(config, StudyConfig):

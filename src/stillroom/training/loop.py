@@ -20,10 +20,11 @@ from stillroom.config import ObjectiveConfig, TrainingConfig
 from stillroom.corpora import SequenceSet, batch_indices
 from stillroom.files import disk_errors
 from stillroom.objectives import Progress, objective_at, require_terms
-from stillroom.training.budget import num_steps
+from stillroom.training.budget import model_flops_per_token, num_steps
 from stillroom.training.checkpoint import Checkpoints, run_tensors
 from stillroom.training.distributed import ALONE, Ranks
 from stillroom.training.errors import DivergedError, Interrupted
+from stillroom.training.hardware import peak_flops, peak_memory_bytes
 from stillroom.training.metrics import MetricsLog, drop_after, last_validation
 from stillroom.training.optimizer import build_optimizers, clip_gradients, learning_rate_factor, set_learning_rate
 from stillroom.training.parallel import prepare, prepare_teacher
@@ -69,6 +70,8 @@ class Run:
     context: StepContext
     total: int
     """Optimizer steps in all."""
+    flops_per_token: float
+    """Model FLOPs of the student, forward and backward."""
 
     @property
     def tokens_per_step(self) -> int:
@@ -94,13 +97,15 @@ def train(
     on any rank, and ``DivergedError``, also after saving, when the loss or the gradient is not finite.
     """
     student = prepare(model, config, objective, ranks)
+    flops = model_flops_per_token(model, data.train.sequence_length, backward=True, further_blocks=objective.heads - 1)
     run = Run(
         student,
         build_optimizers(student, config),
         data,
         config,
         _context(data, config, objective, precision_name, ranks),
-        num_steps(config, data.train),
+        num_steps(config, len(data.train), data.train.sequence_length, flops),
+        flops,
     )
     folder.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(folder / "checkpoints", ranks, config.keep_last, config.keep_every)
@@ -197,7 +202,7 @@ def _timed_step(run: Run, step: int, metrics: MetricsLog) -> dict[str, float] | 
     if _all_finite(record):
         for optimizer in run.optimizers:
             optimizer.step()
-        return record | {"tokens_per_second": run.tokens_per_step / (time.monotonic() - begin)}
+        return record | _speed(run, time.monotonic() - begin)
     if run.config.non_finite == "skip":
         metrics.write("skipped", step + 1, {"sequences": indices.tolist()} | record)
         return None
@@ -206,6 +211,15 @@ def _timed_step(run: Run, step: int, metrics: MetricsLog) -> dict[str, float] | 
         f"sequences are {_few(indices.tolist())} and the weights before it are saved; lower training.learning_rate, or "
         "set training.non_finite=skip to leave such steps out."
     )
+
+
+def _speed(run: Run, seconds: float) -> dict[str, float]:
+    ranks, rate = run.context.ranks, run.tokens_per_step / seconds
+    values = {"tokens_per_second": rate, "memory_bytes": peak_memory_bytes(ranks.device)}
+    peak = peak_flops(ranks.device.type, run.context.precision_name)
+    if peak is not None:
+        values["fraction_of_peak"] = rate * run.flops_per_token / (peak * ranks.size)
+    return values
 
 
 def _few(numbers: list[int]) -> str:

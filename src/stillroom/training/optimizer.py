@@ -39,7 +39,10 @@ def build_optimizers(student: Student, config: TrainingConfig) -> list[Optimizer
     """The optimizers of a model, each group carrying its highest learning rate as ``peak``.
 
     Weight decay falls on the hidden matrices only: never on norms, biases and embeddings. With ``muon`` the hidden
-    matrices go to Muon (Jordan et al. 2024, as in torch) and the rest to AdamW.
+    matrices go to Muon (Jordan et al. 2024, as in torch) and the rest to AdamW. With ``base_width`` AdamW's rate on the
+    hidden matrices falls as 1 / width (Yang et al. 2022, 2203.03466, table 3), and their decay rises as much, so that
+    the share of a weight that decays in a step stays; Muon's update has the same spectral norm at every width and is
+    left alone.
     """
     model = student.model
     embeddings = {id(model.get_input_embeddings().weight), id(unembedding(model)[0])}
@@ -48,7 +51,9 @@ def build_optimizers(student: Student, config: TrainingConfig) -> list[Optimizer
     others = [parameter for parameter in trained if parameter.ndim != 2 or id(parameter) in embeddings]
     rate, decay = config.learning_rate, config.weight_decay
     plain = {"params": others, "weight_decay": 0.0, "lr": rate, "peak": rate}
-    decayed = {"params": matrices, "weight_decay": decay, "lr": rate, "peak": rate}
+    narrower = 1.0 if config.base_width is None else config.base_width / model.config.hidden_size
+    scaled = rate * narrower
+    decayed = {"params": matrices, "weight_decay": decay / narrower, "lr": scaled, "peak": scaled}
     if config.optimizer == "muon":
         muon_rate = config.muon_learning_rate
         muon = Muon([{"params": matrices, "weight_decay": decay, "lr": muon_rate, "peak": muon_rate}], lr=muon_rate)
