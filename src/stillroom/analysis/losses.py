@@ -1,0 +1,109 @@
+"""Loss token by token: where it lies, and where two models differ.
+
+Letters: B sequences, T positions, N = B·T, D width, Q bins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from stillroom.models import hidden_states, unembedding
+from stillroom.types import IGNORE_INDEX, Batch
+
+_LOGITS_AT_A_TIME = 1 << 22
+
+
+def token_losses(model: PreTrainedModel, batch: Batch, *, isolate: bool = True) -> Tensor:
+    """Loss in nats of every target, (B, T), fp32; 0 where a position has none. The model is left as it was."""
+    counted_BT = batch.targets_BT != IGNORE_INDEX
+    loss_BT = torch.zeros(batch.targets_BT.shape)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            weight_VD, bias_V = unembedding(model)
+            hidden_ND = hidden_states(model, batch.to(model.device), isolate=isolate)[counted_BT]
+            targets_N = batch.targets_BT[counted_BT].to(hidden_ND.device)
+            rows = max(1, _LOGITS_AT_A_TIME // weight_VD.shape[0])
+            losses = [
+                torch.nn.functional.cross_entropy(
+                    torch.nn.functional.linear(hidden_CD, weight_VD, bias_V).float(), targets_C, reduction="none"
+                )
+                for hidden_CD, targets_C in zip(hidden_ND.split(rows), targets_N.split(rows), strict=True)
+            ]
+    finally:
+        model.train(was_training)
+    if losses:
+        loss_BT[counted_BT] = torch.cat(losses).cpu()
+    return loss_BT
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The tokens whose key lies between two quantiles: their number, the range of the key and the mean value."""
+
+    low: float
+    high: float
+    num: int
+    mean: float
+
+
+def by_quantile(values_N: Tensor, key_N: Tensor, num_bins: int) -> list[Bin]:
+    """Means of a value over bins of like size, ordered by a key: loss by teacher entropy, say.
+
+    Ties are kept in the order of the tokens, so that bins differ in size by at most one.
+    """
+    if values_N.shape != key_N.shape or values_N.ndim != 1 or not 1 <= num_bins <= len(values_N):
+        raise ValueError(f"{num_bins} bins of {tuple(values_N.shape)} values by {tuple(key_N.shape)} keys")
+    order = key_N.argsort(stable=True)
+    return [
+        Bin(float(key_N[part[0]]), float(key_N[part[-1]]), len(part), float(values_N[part].double().mean()))
+        for part in order.tensor_split(num_bins)
+    ]
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A stretch of text and how much lower one model's loss is than another's on each of its tokens, in nats."""
+
+    tokens: tuple[str, ...]
+    gains: tuple[float, ...]
+    """Loss of the first model minus loss of the second: above 0 the second does better."""
+
+    @property
+    def total(self) -> float:
+        """Nats over the whole passage."""
+        return sum(self.gains)
+
+
+def largest_differences(
+    first_BT: Tensor, second_BT: Tensor, batch: Batch, tokenizer: Any, *, width: int = 24, num: int = 10
+) -> list[Passage]:
+    """The ``num`` passages of ``width`` targets on which two models' losses differ most in sum, largest first.
+
+    ``first_BT`` and ``second_BT`` are from ``token_losses``. Passages do not overlap. A token shown is the target
+    that the loss is of.
+    """
+    gain_BT = first_BT - second_BT
+    windows_BW = gain_BT.double().unfold(1, min(width, gain_BT.shape[1]), 1).sum(dim=-1).abs()
+    passages: list[Passage] = []
+    while len(passages) < num and (best := int(windows_BW.argmax())) >= 0:
+        row, place = divmod(best, windows_BW.shape[1])
+        if windows_BW[row, place] <= 0:
+            break
+        span = slice(place, place + width)
+        passages.append(_passage(batch.targets_BT[row, span], gain_BT[row, span], tokenizer))
+        windows_BW[row, max(0, place - width + 1) : place + width] = -1.0
+    return passages
+
+
+def _passage(targets_T: Tensor, gain_T: Tensor, tokenizer: Any) -> Passage:
+    counted = targets_T != IGNORE_INDEX
+    ids: Sequence[int] = targets_T[counted].tolist()
+    return Passage(tuple(tokenizer.decode([i]) for i in ids), tuple(gain_T[counted].tolist()))
