@@ -6,19 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_labels import VOCAB, TinySequences, make
-
-from stillroom.config import ModelConfig
-from stillroom.models import build_model
+from tiny_labels import TinySequences, make, tiny_teacher
 
 
 @pytest.fixture(scope="session")
 def teacher() -> torch.nn.Module:
-    """A model whose distributions are far from flat."""
-    model = build_model(ModelConfig(hidden_size=32, intermediate_size=64, num_layers=1, num_heads=2), VOCAB, seed=0)
-    with torch.no_grad():
-        model.get_output_embeddings().weight.mul_(12.0)
-    return model.eval()
+    return tiny_teacher()
 
 
 @pytest.fixture(scope="session")

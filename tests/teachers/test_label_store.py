@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from tiny_labels import IDENTITY, VOCAB, TinySequences, make
+from tiny_labels import IDENTITY, VOCAB, TinySequences, contents, make
 
 from stillroom.config import LabelsConfig
 from stillroom.models import hidden_states, unembedding
@@ -119,11 +118,6 @@ def test_labelling_resumes_at_the_first_missing_shard(teacher, corpus, made, tmp
     )
     assert heard[0] == 8 * corpus.sequence_length
     assert contents(folder) == contents(made)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a store."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def test_a_repeated_sequence_is_indexed_once(teacher, tmp_path):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from stillroom.config import LabelsConfig
+from stillroom.config import LabelsConfig, ModelConfig
+from stillroom.models import build_model
 from stillroom.teachers import Manifest, label
 from stillroom.types import IGNORE_INDEX, Batch
 
@@ -45,3 +46,16 @@ def make(teacher: torch.nn.Module, corpus: TinySequences, folder: Path, **fields
     """Labels the corpus into a folder, eight sequences per shard."""
     config = LabelsConfig.model_validate({"shard_sequences": 8, "num_samples": 50, **fields})
     return label(teacher, corpus, config, folder, identity=IDENTITY, precision="fp32")
+
+
+def tiny_teacher() -> torch.nn.Module:
+    """A model whose distributions are far from flat."""
+    model = build_model(ModelConfig(hidden_size=32, intermediate_size=64, num_layers=1, num_heads=2), VOCAB, seed=0)
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(12.0)
+    return model.eval()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a store."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -60,7 +60,7 @@ class ForeignSource:
         here = slice(numbers.start, numbers.stop)
         given_RTK = np.exp(self.foreign.logprobs_RTK[here].astype(np.float64))
         given_RTK /= given_RTK.sum(-1, keepdims=True)
-        stored_RTK = _weights_of(labels, self.foreign.ids_RTK[here])
+        stored_RTK = _weights_of(labels, self.foreign.ids_RTK[here]) * (given_RTK > 0)
         stored_RTK /= stored_RTK.sum(-1, keepdims=True)
         safe = np.where(given_RTK > 0, given_RTK, 1.0)
         kl = (given_RTK * np.log(safe / np.maximum(stored_RTK, 1e-30))).sum(-1)

@@ -28,7 +28,10 @@ def write_index(path: Path, tables: Callable[[], Iterator[tuple[int, ShardTable]
     A sequence that occurs more than once is indexed where it came first. ``tables`` gives (shard number, table) in
     order. The file appears complete or not at all.
     """
-    with disk_errors(path), tempfile.TemporaryDirectory(dir=path.parent, prefix=".index.") as scratch:
+    with (
+        disk_errors(path),
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=".index.", ignore_cleanup_errors=True) as scratch,
+    ):
         buckets = _deal(Path(scratch), tables(), num_records)
         columns = {name: (Path(scratch) / name).open("w+b") for name, _ in COLUMNS}
         count = 0

@@ -5,6 +5,7 @@ Letters: R records, T positions, K places.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -75,7 +76,7 @@ def inspect_store(
     rows = list(range(min(sample_records, len(store))))
     tokens_RT, labels = store.read(rows)
     used = labels.gold_rank != NO_GOLD
-    edges = np.linspace(0.0, max(1.0, float(np.ceil(labels.entropy.max()))), 21)
+    edges = np.linspace(0.0, max(1.0, math.ceil(float(labels.entropy.max()))), 21)
     counts, _ = np.histogram(labels.entropy[used].numpy(), edges)
     tail = 0.0 if labels.tail is None else float(labels.tail.mean())
     return Inspection(

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -20,7 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from stillroom.config import LabelsConfig
-from stillroom.files import disk_errors, read_json, write_bytes, write_json, write_text
+from stillroom.files import disk_errors, read_json, write_bytes
 from stillroom.models import precision_name
 from stillroom.teachers import codebook
 from stillroom.teachers import manifest as manifests
@@ -105,13 +107,14 @@ class Labeller:
     def prepare(self) -> None:
         """Writes the plan, or refuses a folder that holds another one."""
         path = self.folder / "plan.json"
-        if self.folder.exists() and not path.exists() and any(self.folder.iterdir()):
+        others = [file for file in self.folder.glob("*") if not file.name.startswith(".")] if not path.exists() else []
+        if others and not path.exists():  # asked again: another writer may have begun meanwhile
             raise UserError(f"{self.folder}: holds files that are no label store; give an empty or new folder.")
         if path.exists():
             found = manifests.from_text(path.read_bytes(), Plan, str(path))
             manifests.refuse_difference(found, self.plan, str(self.folder))
             return
-        write_text(path, manifests.to_text(self.plan))
+        _write(path, manifests.to_text(self.plan).encode())
 
     @cached_property
     def codec(self) -> Codec:
@@ -171,8 +174,7 @@ class Labeller:
             counts = counts.plus(_counts(rows))
             progress(tokens_BT.size)
         data = pack_shard(np.concatenate(keys), payloads, self._length, self.codebook_hash, counts)
-        with contextlib.suppress(FileNotFoundError):  # another writer finished the same shard and tidied up
-            write_bytes(self.shard_path(shard), data)
+        _write(self.shard_path(shard), data)
 
     @cached_property
     def fidelity(self) -> dict[str, float | int | str]:
@@ -188,20 +190,23 @@ class Labeller:
                 for key, start, length in itertools.islice(records, len(numbers))
             ]
             labels = self.codec.decode(payloads).tensors(len(payloads))
-            write_json(path, self.source.distance(numbers, labels))
+            _write(path, json.dumps(self.source.distance(numbers, labels)).encode())
         return read_json(path)
 
     def finish(self) -> Manifest | None:
         """Writes index and manifest when every shard is there; None when some are still missing."""
-        shards = range(self.plan.num_shards)
-        if not all(self.shard_path(shard).exists() for shard in shards):
+        path = self.folder / "manifest.json"
+        if not all(self.shard_path(shard).exists() for shard in range(self.plan.num_shards)):
             return None
-        counts = functools.reduce(ShardCounts.plus, (table.counts for _, table in self._tables()))
-        num_records = write_index(self.folder / "index.bin", self._tables, self.plan.num_sequences)
-        manifest = self._manifest(num_records, counts)
-        write_text(self.folder / "manifest.json", manifests.to_text(manifest))
-        self._tidy()
-        return manifest
+        try:
+            counts = functools.reduce(ShardCounts.plus, (table.counts for _, table in self._tables()))
+            num_records = write_index(self.folder / "index.bin", self._tables, self.plan.num_sequences)
+            _write(path, manifests.to_text(self._manifest(num_records, counts)).encode())
+            self._tidy()
+        except FileNotFoundError:  # another writer finished meanwhile and tidied away what was being written here
+            if not path.exists():
+                raise
+        return manifests.from_text(path.read_bytes(), Manifest, str(path))
 
     def _tables(self) -> Iterator[tuple[int, ShardTable]]:
         for shard in range(self.plan.num_shards):
@@ -224,7 +229,9 @@ class Labeller:
     def _tidy(self) -> None:
         """Removes what killed writers left aside; every file that such leavings would have become is complete."""
         for leaving in (*self.folder.glob(".*"), *self.folder.glob("shards/.*")):
-            if leaving.is_file():
+            if leaving.is_dir():
+                shutil.rmtree(leaving, ignore_errors=True)
+            else:
                 leaving.unlink(missing_ok=True)
 
 
@@ -246,6 +253,15 @@ def _with_check(data: bytes) -> bytes:
     return data + checksum(data)
 
 
+def _write(path: Path, data: bytes) -> None:
+    """Writes a file of the store; of several writers all write the same bytes, and one may tidy up after itself."""
+    try:
+        write_bytes(path, data)
+    except FileNotFoundError:
+        if not path.exists():
+            raise
+
+
 def _write_first(path: Path, data: bytes) -> None:
     """Writes a file unless it is there already: of several writers the first one's file is everyone's."""
     with disk_errors(path):
@@ -256,7 +272,7 @@ def _write_first(path: Path, data: bytes) -> None:
                 stream.flush()
                 os.fsync(stream.fileno())
             os.chmod(name, 0o644)
-            with contextlib.suppress(FileExistsError):
+            with contextlib.suppress(FileExistsError, FileNotFoundError):
                 os.link(name, path)
         finally:
             Path(name).unlink(missing_ok=True)

@@ -196,8 +196,10 @@ class Index:
 
     def keys(self, rows: np.ndarray | slice) -> np.ndarray:
         """Keys (V16) of some rows."""
-        halves = np.stack([self.columns["high"][rows], self.columns["low"][rows]], axis=-1)
-        return np.ascontiguousarray(halves).view("V16").reshape(-1)
+        high, low = self.columns["high"][rows], self.columns["low"][rows]
+        halves = np.empty((len(high), 2), high.dtype)  # stacking would turn them into the machine's byte order
+        halves[:, 0], halves[:, 1] = high, low
+        return halves.view("V16").reshape(-1)
 
     def verify(self) -> None:
         """Reads the whole file and raises ``Damaged`` unless its checksum holds."""
