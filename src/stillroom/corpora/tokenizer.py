@@ -44,10 +44,12 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
-    """A tokenizer from a folder or hub id; a ``UserError`` that names it where there is none."""
+    """A tokenizer from a folder, hub id or GGUF file; a ``UserError`` that names it where there is none."""
+    file = Path(path)
+    inside = {"gguf_file": file.name} if file.suffix == ".gguf" else {}
     try:
-        return AutoTokenizer.from_pretrained(str(path))
-    except (OSError, ValueError) as error:
+        return AutoTokenizer.from_pretrained(str(file.parent) if inside else str(path), **inside)
+    except (OSError, ValueError, ImportError) as error:
         reason = str(error).split("\n", 1)[0].rstrip(".")
         raise UserError(f"{path}: no tokenizer could be loaded ({reason}); check the path or the network.") from error
 

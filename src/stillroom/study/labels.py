@@ -119,8 +119,7 @@ def teacher_hash(teacher: str) -> str:
 
 def check_vocabulary(teacher: str, corpus: Corpus) -> None:
     """Refuses a teacher whose tokenizer gives other ids than the corpus's: its labels would mean other tokens."""
-    source = str(Path(teacher).parent) if teacher.endswith(".gguf") else teacher
-    tokenizer = load_tokenizer(source)
+    tokenizer = load_tokenizer(teacher)
     if tokenizer_hash(tokenizer) != corpus.manifest["tokenizer_hash"]:
         raise UserError(
             f"teacher {teacher}: its tokenizer ({len(tokenizer)} tokens) differs from the corpus's "
