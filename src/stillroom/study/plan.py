@@ -12,10 +12,20 @@ from rich.table import Table
 from stillroom.config import ModelConfig, RunConfig, StudyConfig, TrainingConfig, to_yaml
 from stillroom.models.cost import flops_per_token, num_parameters
 from stillroom.study.budgets import with_budgets
+from stillroom.study.scale import (
+    COUNTS,
+    GPU,
+    GPU_FLOPS,
+    UTILISATION,
+    gpu_plan,
+    label_bytes_per_token,
+    num_planned_steps,
+)
 
 _UTILISATION = 0.25
 """Part of the measured matrix rate that a training step of a small model is assumed to reach on a processor."""
-_LABEL_BYTES = 22.0
+_GPU_PARAMETERS = 50_000_000
+"""Models from this size on are planned for GPUs too."""
 _BYTES_PER_PARAMETER = 16  # fp32 weight, gradient and two moments
 _ACTIVATIONS_PER_LAYER = 34  # numbers of width D kept per position and layer for the backward pass
 
@@ -42,7 +52,7 @@ def study_costs(config: StudyConfig) -> list[Cost]:
     if distilled and config.teacher.model.path is None:
         tokens = max(config.training.tokens * arm.data for arm in distilled)
         rate = flops_per_token(config.teacher.model, vocab, length, backward=False)
-        costs.append(Cost("labels", 0, tokens, rate * tokens, _LABEL_BYTES * tokens))
+        costs.append(Cost("labels", 0, tokens, rate * tokens, label_bytes_per_token(config.labels, vocab) * tokens))
     for name, arm in config.arms.items():
         changes = {"tokens": round(config.training.tokens * arm.data), "epochs": arm.epochs}
         arm_training = config.training.model_copy(update=changes)
@@ -53,11 +63,11 @@ def study_costs(config: StudyConfig) -> list[Cost]:
 def training_cost(name: str, model: ModelConfig, training: TrainingConfig, vocab: int, length: int) -> Cost:
     """One training run: FLOPs forward and backward; memory of weights, optimizer and one micro-batch."""
     parameters = num_parameters(model, vocab)
-    tokens = training.tokens * training.epochs
+    rate = flops_per_token(model, vocab, length, backward=True)
+    tokens = num_planned_steps(training, rate, length) * training.batch_sequences * length
     sequences = training.micro_batch_sequences or training.batch_sequences
     activations = 4.0 * sequences * length * model.hidden_size * model.num_layers * _ACTIVATIONS_PER_LAYER
-    flops = flops_per_token(model, vocab, length, backward=True) * tokens
-    return Cost(name, parameters, tokens, flops, parameters * _BYTES_PER_PARAMETER + activations)
+    return Cost(name, parameters, tokens, rate * tokens, parameters * _BYTES_PER_PARAMETER + activations)
 
 
 def matrix_rate(precision: str, size: int = 512, seconds: float = 0.3) -> float:
@@ -98,15 +108,73 @@ def print_plan(config: StudyConfig | RunConfig) -> None:
             f"{cost.parameters / 1e6:.2f} M" if cost.parameters else "",
             f"{cost.tokens / 1e6:.2f} M",
             f"{cost.flops:.2e}",
-            f"{cost.flops / (rate * _UTILISATION):.0f} s",
+            _duration(cost.flops / (rate * _UTILISATION)),
             f"{cost.memory_bytes / 2**20:.0f} MiB",
         )
     total = sum(cost.flops for cost in costs)
     table.add_section()
-    table.add_row("total", "", "", f"{total:.2e}", f"{total / (rate * _UTILISATION):.0f} s", "")
+    table.add_row("total", "", "", f"{total:.2e}", _duration(total / (rate * _UTILISATION)), "")
     console.print(table)
     console.print(
         f"Time is at {_UTILISATION:.0%} of the matrix rate measured now ({rate / 1e9:.0f} GFLOP/s), without corpus and "
         "evaluation; memory is weights, gradients, optimizer state and one micro-batch. Nothing was written.",
         style="dim",
     )
+    print_gpu_plan(config, console)
+
+
+def _duration(seconds: float) -> str:
+    """Seconds, or what is easier to read where there are many."""
+    for size, unit in ((365.25 * 86_400, "years"), (86_400, "days"), (3600, "hours")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def print_gpu_plan(config: StudyConfig | RunConfig, console: Console) -> None:
+    """Prints what every model takes on GPUs; nothing for models that a processor trains in minutes."""
+    vocab, length = config.corpus.vocab_size, config.corpus.sequence_length
+    runs = _gpu_runs(config)
+    if max(num_parameters(model, vocab) for _, model, _ in runs) < _GPU_PARAMETERS:
+        return
+    table = Table(title=f"On {GPU} GPUs, on paper", title_justify="left")
+    for heading in ("part", "GPUs", "memory per GPU", "time per step", "steps", "time"):
+        table.add_column(heading, justify="left" if heading == "part" else "right")
+    for name, model, training in runs:
+        for gpus in COUNTS:
+            plan = gpu_plan(model, training, vocab, length, gpus)
+            if plan is not None:
+                table.add_row(
+                    name,
+                    str(gpus),
+                    f"{plan.memory_bytes / 2**30:.1f} GiB",
+                    f"{plan.step_seconds:.2f} s",
+                    f"{plan.steps}",
+                    f"{plan.hours:.1f} h",
+                )
+        table.add_section()
+    console.print(table)
+    note = f"Time is at {UTILISATION:.0%} of {GPU_FLOPS / 1e12:.0f} TFLOP/s per GPU, none of it measured."
+    if isinstance(config, StudyConfig) and (tokens := _labelled_tokens(config)):
+        size = label_bytes_per_token(config.labels, vocab)
+        forward = flops_per_token(config.teacher.model, vocab, length, backward=False) * tokens
+        hours = forward / (GPU_FLOPS * UTILISATION) / 3600
+        note += (
+            f" Label store: {tokens / 1e9:.2f} G tokens at about {size:.0f} bytes, {tokens * size / 2**30:.0f} GiB; "
+            f"labelling takes {hours:.0f} GPU-hours, on any number of GPUs."
+        )
+    console.print(note, style="dim")
+
+
+def _gpu_runs(config: StudyConfig | RunConfig) -> list[tuple[str, ModelConfig, TrainingConfig]]:
+    if isinstance(config, RunConfig):
+        return [(config.name, config.model, config.training)]
+    runs = [("student", config.student, config.training)]
+    if config.teacher.training is not None:
+        runs.insert(0, ("teacher", config.teacher.model, config.teacher.training))
+    return runs
+
+
+def _labelled_tokens(config: StudyConfig) -> float:
+    distilled = [arm for arm in config.arms.values() if arm.alpha > 0]
+    return max((config.training.tokens * arm.data for arm in distilled), default=0.0)

@@ -37,9 +37,10 @@ def resolve_recipe(name: str) -> Strict:
     file_name, _, function = name.partition(":")
     if file_name.endswith(".py"):
         return _from_python(Path(file_name), function or Path(file_name).stem)
+    stem = file_name.replace("-", "_")
     for folder in recipe_folders():
-        if (folder / f"{file_name}.py").is_file():
-            return _from_python(folder / f"{file_name}.py", function or file_name.replace("-", "_"))
+        if (folder / f"{stem}.py").is_file():
+            return _from_python(folder / f"{stem}.py", function or stem)
     raise UserError(
         f"recipe {name!r}: there is none of this name{nearest(name, available_recipes())}; "
         "give a name, a FILE.py or a config.yaml."

@@ -1,0 +1,103 @@
+"""The recipes at scale: they resolve, build without memory, and say what they would take."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+from stillroom.config import ArmConfig, ModelConfig, ParallelConfig, StudyConfig, TrainingConfig
+from stillroom.models.build import llama_config
+from stillroom.models.cost import flops_per_token, num_parameters
+from stillroom.study.budgets import account, with_budgets
+from stillroom.study.plan import print_plan
+from stillroom.study.recipes import resolve_recipe
+from stillroom.study.scale import gpu_plan, label_bytes_per_token
+from stillroom.training import model_flops_per_token
+from stillroom.types import UserError
+
+
+def _study(name: str) -> StudyConfig:
+    config = resolve_recipe(name)
+    assert isinstance(config, StudyConfig)
+    return with_budgets(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "student", "teacher"), [("sandbox-120m", 120e6, 250e6), ("llama-1b-from-8b", 1.24e9, 8.03e9)]
+)
+def test_models_build_on_the_meta_device_at_the_size_that_their_name_says(
+    name: str, student: float, teacher: float
+) -> None:
+    study = _study(name)
+    vocab, length = study.corpus.vocab_size, study.corpus.sequence_length
+    for config, size in ((study.student, student), (study.teacher.model, teacher)):
+        with torch.device("meta"):
+            model = LlamaForCausalLM(llama_config(config.model_copy(update={"path": None}), vocab))
+        built = sum(parameter.numel() for parameter in model.parameters())
+        assert built == num_parameters(config, vocab)
+        assert built == pytest.approx(size, rel=0.1)
+        assert model_flops_per_token(model, length, backward=True) == pytest.approx(
+            flops_per_token(config, vocab, length, backward=True)
+        )
+
+
+@pytest.mark.parametrize("name", ["sandbox-120m", "llama-1b-from-8b"])
+def test_dry_run_tells_memory_time_and_label_store(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "150")
+    print_plan(_study(name))
+    text = " ".join(capsys.readouterr().out.split())
+    for words in ("memory per GPU", "time per step", "40% of 989 TFLOP/s", "Label store", "GPU-hours"):
+        assert words in text
+
+
+def test_memory_falls_with_shards_and_time_with_gpus() -> None:
+    study = _study("llama-1b-from-8b")
+    arguments = (study.student, study.training, study.corpus.vocab_size, study.corpus.sequence_length)
+    plans = [gpu_plan(*arguments, gpus) for gpus in (1, 8, 64)]
+    assert all(plan is not None for plan in plans)
+    one, eight, many = (plan for plan in plans if plan is not None)
+    assert one.memory_bytes > eight.memory_bytes > many.memory_bytes
+    assert one.step_seconds == pytest.approx(8 * eight.step_seconds) == pytest.approx(64 * many.step_seconds)
+    state = 16 * num_parameters(study.student, study.corpus.vocab_size)
+    assert one.memory_bytes > state > eight.memory_bytes
+    assert gpu_plan(*arguments, 3) is None
+
+
+def test_a_plan_whose_layout_does_not_divide_is_left_out() -> None:
+    training = TrainingConfig(batch_sequences=64, parallel=ParallelConfig(replicas=4))
+    assert gpu_plan(ModelConfig(), training, 1024, 128, 2) is None
+    assert gpu_plan(ModelConfig(), training, 1024, 128, 8) is not None
+
+
+def test_label_bytes_grow_with_the_vocabulary() -> None:
+    labels = _study("llama-1b-from-8b").labels
+    assert 15 < label_bytes_per_token(labels, 2048) < label_bytes_per_token(labels, 128_256) < 60
+
+
+def _with_arms(**arms: ArmConfig) -> StudyConfig:
+    tiny = _study("tiny")
+    return tiny.model_copy(update={"arms": {"dpt90": ArmConfig(alpha=0.9), **arms}})
+
+
+def test_iso_compute_costs_what_the_other_arm_costs() -> None:
+    study = with_budgets(_with_arms(same=ArmConfig(like="dpt90", budget="iso-compute")))
+    target, ours = account(study, study.arms["dpt90"]), account(study, study.arms["same"])
+    assert target.teacher > 0
+    assert ours.teacher == 0
+    assert ours.total == pytest.approx(target.total, rel=1e-5)
+    assert study.arms["same"].data > 1
+    assert with_budgets(study) == study
+
+
+def test_iso_data_takes_tokens_and_epochs() -> None:
+    study = _with_arms(two=ArmConfig(data=1.5, epochs=3), same=ArmConfig(alpha=0.5, like="two", budget="iso-data"))
+    same = with_budgets(study).arms["same"]
+    assert (same.data, same.epochs, same.alpha) == (1.5, 3, 0.5)
+
+
+def test_an_arm_like_none_that_exists_is_named() -> None:
+    with pytest.raises(UserError, match=r"arms\.same\.like: 'dpt9' is no arm; did you mean dpt90"):
+        with_budgets(_with_arms(same=ArmConfig(like="dpt9")))
