@@ -15,21 +15,22 @@ from stillroom.worlds.base import Split
 from stillroom.worlds.options import split_of
 from stillroom.worlds.vocabulary import PIECES, SYMBOLS
 
-LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-DIGITS = "0123456789"
+LETTERS_AND_DIGITS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
 @dataclass(frozen=True)
 class CopyingOptions:
     """Knobs of the copying world."""
 
-    shortest: int = 2
+    shortest: int = 8
     """Fewest pieces of a repeated segment."""
-    longest: int = 24
+    longest: int = 25
     """Most pieces of a repeated segment."""
-    pieces: int = 60
+    pieces: int = 100
     """Pieces of a whole document of repeated segments, about; a segment is said at least twice."""
-    lookup_share: float = 0.25
+    letters_share: float = 0.3
+    """Part of the repeated segments that are letters and digits only: few different tokens, so learnt first."""
+    lookup_share: float = 0.2
     """Part of the documents that are tables to look up; the others are repeated segments."""
 
     def __post_init__(self) -> None:
@@ -39,8 +40,9 @@ class CopyingOptions:
             )
         if self.pieces < 2:
             raise ValueError(f"pieces is {self.pieces}, expected 2 or more")
-        if not 0.0 <= self.lookup_share <= 1.0:
-            raise ValueError(f"lookup_share is {self.lookup_share}, expected 0 to 1")
+        for name in ("letters_share", "lookup_share"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,16 @@ class CopyingWorld:
 
     def _segment(self, random: Random) -> str:
         length = random.randint(self.options.shortest, self.options.longest)
-        segment = "".join(_spaced(random, piece) for piece in _pieces(random, length))
+        if random.random() < self.options.letters_share:
+            segment = "".join(f" {letter}" for letter in random.choices(LETTERS_AND_DIGITS, k=length))
+        else:
+            segment = "".join(_spaced(random, piece) for piece in _pieces(random, length))
         return segment * max(2, self.options.pieces // length)
 
     def _table(self, random: Random) -> str:
         num = random.randint(3, 8)
         keys = list(dict.fromkeys(_pieces(random, num)))
-        rows = [f"{key} -> {value}" for key, value in zip(keys, _pieces(random, len(keys)), strict=True)]
+        rows = [f"{key} {value}" for key, value in zip(keys, _pieces(random, len(keys)), strict=True)]
         asked = [random.choice(rows) for _ in range(num)]
         return "\n".join([*rows, "", *asked])
 
@@ -76,15 +81,14 @@ def _pieces(random: Random, num: int) -> list[str]:
 
 
 def _spaced(random: Random, piece: str) -> str:
-    """The piece, mostly after a space: common words with their space are single tokens of most vocabularies."""
-    return f" {piece}" if random.random() < 0.7 else piece
+    """The piece, after a space or not: vocabularies hold both forms of what is common."""
+    return f" {piece}" if random.random() < 0.5 else piece
 
 
 def _piece(random: Random) -> str:
     kind = random.random()
     if kind < 0.5:
-        word = random.choice(PIECES)
-        return word.capitalize() if random.random() < 0.1 else word
-    if kind < 0.75:
-        return random.choice(LETTERS)
-    return random.choice(DIGITS if kind < 0.85 else SYMBOLS)
+        return random.choice(PIECES)
+    if kind < 0.8:
+        return random.choice(LETTERS_AND_DIGITS)
+    return random.choice(SYMBOLS)

@@ -5,9 +5,10 @@ Three kinds of documents:
 - **statements** about known entities, every fact many times in varied patterns: these teach *memory*.
 - **fresh readings**: notes about entities that no other document names, then the same facts asked: only *reading the
   context* helps.
-- **known readings**: the same about known entities. As in natural text, such notes mostly agree with what the model
-  knows, so memory and context give the same answer and nothing says which to use; a part ``override_share`` of them
-  states another value, which the asked-for answer then follows.
+- **known readings**: the same about known entities. Where the notes agree with what the model knows, memory and context
+  give the same answer and nothing says which to use; a part ``override_share`` of them states another value, which the
+  asked-for answer then follows. With none of these a small model never leaves its memory, with these alone it never
+  needs one: half keeps both in play.
 
 A **counterfactual** is a known reading whose note states another value. Whether a model then follows the note or its
 memory is decided by the balance of the three kinds, which is why the shares are knobs.
@@ -37,22 +38,26 @@ class FactsOptions:
 
     entities: int = 64
     """Known entities; each has a value for every attribute."""
-    statements_share: float = 0.5
+    attributes: int = 4
+    """How many of the attributes (colour, city, animal, food, job, thing) are spoken of."""
+    statements_share: float = 0.4
     """Part of the documents that state facts about known entities."""
     fresh_share: float = 0.35
     """Part of the documents that are readings about fresh entities; the rest are known readings."""
-    override_share: float = 0.0
+    override_share: float = 0.5
     """Part of the known readings whose notes state another value than the known one."""
     notes: int = 3
-    """Facts in the notes of a reading."""
+    """Facts in the notes of a reading, each of another attribute."""
     world: int = 0
     """Which world: names and facts are drawn from this, never from the seed of the documents."""
 
     def __post_init__(self) -> None:
         if not 2 <= self.entities <= 10_000:
             raise ValueError(f"entities is {self.entities}, expected 2 to 10000")
-        if not 1 <= self.notes <= 12:
-            raise ValueError(f"notes is {self.notes}, expected 1 to 12")
+        if not 1 <= self.attributes <= len(ATTRIBUTES):
+            raise ValueError(f"attributes is {self.attributes}, expected 1 to {len(ATTRIBUTES)}")
+        if not 1 <= self.notes <= self.attributes:
+            raise ValueError(f"notes is {self.notes}, expected 1 to attributes, which is {self.attributes}")
         for name in ("statements_share", "fresh_share", "override_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to 1")
@@ -93,24 +98,21 @@ class FactsWorld:
 
     def _statements(self, random: Random) -> str:
         known = known_facts(self.options.entities, self.options.world)
-        names = random.choices(list(known), k=4)
-        facts = [_fact_of(name, known[name], random) for name in names]
+        facts: list[Fact] = []
+        for name in random.choices(list(known), k=4):
+            index = random.randrange(self.options.attributes)
+            facts.append((name, ATTRIBUTES[index], known[name][index]))
         return " ".join(_sentence(fact, random) for fact in facts)
 
     def _reading(self, random: Random, fresh: bool) -> str:
         known = known_facts(self.options.entities, self.options.world)
         override = not fresh and random.random() < self.options.override_share
-        facts = _notes(random, known, self.options.notes, fresh)
+        facts = _notes(random, known, self.options, fresh)
         if override:
             facts = [_changed(fact, random) for fact in facts]
         asked = random.sample(facts, k=min(2, len(facts)))
         answers = [f"{_question(fact, random)} {fact[2]}." for fact in asked]
         return "\n".join([_context(facts, random), *answers])
-
-
-def _fact_of(name: str, values: tuple[str, ...], random: Random) -> Fact:
-    index = random.randrange(len(ATTRIBUTES))
-    return name, ATTRIBUTES[index], values[index]
 
 
 def _sentence(fact: Fact, random: Random) -> str:
@@ -140,16 +142,14 @@ def _fresh_name(random: Random, known: Mapping[str, Any]) -> str:
     return name
 
 
-def _notes(random: Random, known: dict[str, tuple[str, ...]], num: int, fresh: bool) -> list[Fact]:
-    """``num`` facts of as many different attributes as there are, about one to three entities."""
-    names = [_fresh_name(random, known) if fresh else random.choice(list(known)) for _ in range(min(3, num))]
-    facts: dict[tuple[str, str], Fact] = {}
-    while len(facts) < num:
-        name = random.choice(names)
-        values = tuple(random.choice(attribute.values) for attribute in ATTRIBUTES) if fresh else known[name]
-        fact = _fact_of(name, values, random)
-        facts.setdefault((name, fact[1].name), fact)
-    return list(facts.values())
+def _notes(random: Random, known: dict[str, tuple[str, ...]], options: FactsOptions, fresh: bool) -> list[Fact]:
+    """Facts of different attributes and of as many entities."""
+    facts: list[Fact] = []
+    for index in random.sample(range(options.attributes), options.notes):
+        attribute = ATTRIBUTES[index]
+        name = _fresh_name(random, known) if fresh else random.choice(list(known))
+        facts.append((name, attribute, random.choice(attribute.values) if fresh else known[name][index]))
+    return facts
 
 
 def counterfactuals(num: int, seed: int, options: Mapping[str, Any] | None = None) -> list[Counterfactual]:
@@ -168,7 +168,7 @@ def counterfactuals(num: int, seed: int, options: Mapping[str, Any] | None = Non
 def _counterfactual(random: Random, options: FactsOptions) -> Counterfactual:
     known = known_facts(options.entities, options.world)
     while True:
-        facts = _notes(random, known, options.notes, fresh=False)
+        facts = _notes(random, known, options, fresh=False)
         index = random.randrange(len(facts))
         memory_answer = facts[index][2]
         facts[index] = _changed(facts[index], random)
