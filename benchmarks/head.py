@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -56,8 +57,11 @@ def usable(measure: str, inputs: Inputs) -> dict[str, Step]:
     return steps
 
 
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
 def interleave(
-    steps: dict[str, Step], repeats: int, precision: str, device: str, clear: Step
+    steps: dict[str, Step], repeats: int, precision: str, device: str, clear: Step, clock: Callable[[], float]
 ) -> dict[str, list[float]]:
     """Seconds of every step in each of ``repeats`` rounds, after one round that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
@@ -66,12 +70,12 @@ def interleave(
         for name, step in steps.items():
             clear()
             _wait(device)
-            start = time.perf_counter()
+            start = clock()
             with autocast:
                 step()
             _wait(device)
             if repeat:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 
@@ -133,17 +137,22 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
     """All numbers of one measure in one precision."""
     sizes = Sizes(arguments.positions, arguments.vocab, arguments.width)
     measure, precision, device = arguments.measure, arguments.precision, arguments.device
-    result: dict[str, object] = {"measure": measure, "precision": precision, "machine": machine(device)}
+    result: dict[str, object] = {
+        "measure": measure,
+        "precision": precision,
+        "clock": arguments.clock,
+        "machine": machine(device),
+    }
     if measure == "step":
         steps = training_steps(precision, device, sizes.vocab)
-        seconds = interleave(steps, arguments.repeats, "fp32", device, lambda: None)
+        seconds = interleave(steps, arguments.repeats, "fp32", device, lambda: None, CLOCKS[arguments.clock])
         memory: dict[str, float] = {}
     else:
         inputs = make_inputs(sizes, device, DTYPES[precision] if device == "cuda" else torch.float32)
         result["sizes"] = asdict(sizes)
         steps = usable(measure, inputs)
         steps["matmuls alone"] = matmul_step(inputs, DTYPES[precision])
-        seconds = interleave(steps, arguments.repeats, precision, device, inputs.clear)
+        seconds = interleave(steps, arguments.repeats, precision, device, inputs.clear, CLOCKS[arguments.clock])
         del inputs
         names = [name for name in steps if name != "matmuls alone"]
         memory = {name: added_memory(arguments, measure, name) for name in names} if arguments.memory else {}
@@ -196,6 +205,7 @@ def main() -> None:
     parser.add_argument("--vocab", type=int, default=Sizes.vocab, help="V (131072 for the GPU table)")
     parser.add_argument("--width", type=int, default=Sizes.width, help="D (4096 for the GPU table)")
     parser.add_argument("--repeats", type=int, default=5, help="rounds; 0 for memory alone")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: processor seconds, for a shared machine")
     parser.add_argument("--memory", action="store_true", help="also measure peak memory, one process per competitor")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for the JSON")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
