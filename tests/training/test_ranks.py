@@ -35,6 +35,19 @@ def test_two_then_one_then_two_ranks_continue_one_run(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_tensor_parallel_equals_one_process_within_tolerance(tmp_path: Path, ranks: int, optimizer: str) -> None:
+    options = {"objective": "routed", "optimizer": optimizer}
+    engine.run(tmp_path / "one", **options)
+    parts = engine.start(tmp_path / "many", ranks, parallel={"tensor": 2}, **options)
+    engine.finish(parts, tmp_path / "many")
+    assert _losses(tmp_path / "many") == pytest.approx(
+        _losses(tmp_path / "one"), rel=1e-5 if optimizer == "adamw" else 5e-3
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [2, 4])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("objective", list(engine.OBJECTIVES))
 @pytest.mark.parametrize("parallel", [{}, {"replicas": 2}, {"recompute": True}, {"reshard": False}], ids=str)

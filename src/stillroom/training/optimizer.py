@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
+import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Muon, Optimizer
@@ -50,18 +53,22 @@ def build_optimizers(student: Student, config: TrainingConfig) -> list[Optimizer
     matrices = [parameter for parameter in trained if parameter.ndim == 2 and id(parameter) not in embeddings]
     others = [parameter for parameter in trained if parameter.ndim != 2 or id(parameter) in embeddings]
     rate, decay = config.learning_rate, config.weight_decay
-    plain = {"params": others, "weight_decay": 0.0, "lr": rate, "peak": rate}
     narrower = 1.0 if config.base_width is None else config.base_width / model.config.hidden_size
     scaled = rate * narrower
-    decayed = {"params": matrices, "weight_decay": decay / narrower, "lr": scaled, "peak": scaled}
+    decayed = _groups(matrices, decay / narrower, scaled)
+    plain = _groups(others, 0.0, rate)
     if config.optimizer == "muon":
         muon_rate = config.muon_learning_rate
-        muon = Muon([{"params": matrices, "weight_decay": decay, "lr": muon_rate, "peak": muon_rate}], lr=muon_rate)
-        return [muon, _adamw([plain], config)]
-    return [_adamw([decayed, plain], config)]
+        muon = Muon(_groups(matrices, decay, muon_rate), lr=muon_rate)
+        return [muon, _adamw(plain, config)]
+    return [_adamw([*decayed, *plain], config)]
 
 
-def _adamw(groups: list[dict[str, object]], config: TrainingConfig) -> AdamW:
+def _groups(parameters: list[nn.Parameter], decay: float, rate: float) -> list[dict[str, Any]]:
+    return [{"params": group, "weight_decay": decay, "lr": rate, "peak": rate} for group in by_mesh(parameters)]
+
+
+def _adamw(groups: list[dict[str, Any]], config: TrainingConfig) -> AdamW:
     return AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
 
 
@@ -74,6 +81,24 @@ def set_learning_rate(optimizers: list[Optimizer], factor: float) -> None:
 
 def clip_gradients(model: nn.Module, limit: float) -> float:
     """Scales the gradients to a norm of at most ``limit`` (0 = leave them) and returns the norm before."""
-    parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    norm = nn.utils.clip_grad_norm_(parameters, limit if limit > 0 else math.inf, foreach=True)
-    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+    norms = [
+        nn.utils.get_total_norm([parameter.grad for parameter in group if parameter.grad is not None], foreach=True)
+        for group in by_mesh([parameter for parameter in model.parameters() if parameter.grad is not None])
+    ]
+    whole = [norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]
+    total = whole[0] if len(whole) == 1 else torch.stack(whole).square().sum().sqrt()
+    if limit > 0:
+        scale = torch.clamp(limit / (total + 1e-6), max=1.0)
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                local = parameter.grad.to_local() if isinstance(parameter.grad, DTensor) else parameter.grad
+                local.mul_(scale.to(local.dtype))
+    return float(total)
+
+
+def by_mesh(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Parameters grouped by the ranks that they are sharded over: operations on many at once need one mesh."""
+    groups: dict[object, list[nn.Parameter]] = {}
+    for parameter in parameters:
+        groups.setdefault(parameter.device_mesh if isinstance(parameter, DTensor) else None, []).append(parameter)
+    return list(groups.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from transformers import PreTrainedModel
 
 from stillroom.config import ObjectiveConfig, ParallelConfig, TrainingConfig
@@ -14,6 +15,7 @@ from stillroom.training.distributed import Ranks
 from stillroom.training.heads import FurtherHeads
 from stillroom.training.step import Student
 from stillroom.training.teacher import LiveTeacher
+from stillroom.types import UserError
 
 
 def prepare(model: PreTrainedModel, config: TrainingConfig, objective: ObjectiveConfig, ranks: Ranks) -> Student:
@@ -29,6 +31,8 @@ def prepare(model: PreTrainedModel, config: TrainingConfig, objective: Objective
         for block in inner:
             block.compile()
     if ranks.mesh is not None:
+        if parallel.tensor > 1:
+            split_matrices(model, ranks)
         shard(student, inner, parallel, ranks)
     return student
 
@@ -40,6 +44,25 @@ def prepare_teacher(teacher: LiveTeacher, config: TrainingConfig, ranks: Ranks) 
     if ranks.mesh is not None:
         shard(teacher, list(blocks(teacher.model)), config.parallel, ranks)
     return teacher
+
+
+_STYLES = {"colwise": ColwiseParallel, "rowwise": RowwiseParallel}
+
+
+def split_matrices(model: PreTrainedModel, ranks: Ranks) -> None:
+    """Splits the blocks' matrices over the ranks of a tensor-parallel group, by the plan that transformers has."""
+    assert ranks.mesh is not None
+    plan = getattr(model.config, "base_model_tp_plan", None)
+    styles = {name: _STYLES[style]() for name, style in (plan or {}).items() if style in _STYLES}
+    size = ranks.mesh["tensor"].size()
+    heads = getattr(model.config, "num_key_value_heads", None) or model.config.num_attention_heads
+    if not styles or heads % size:
+        reason = f"has {heads} key and value heads" if styles else f"is a {type(model).__name__}, which has no plan"
+        raise UserError(
+            f"training.parallel.tensor: is {size}, but the model {reason}; give a number that divides the heads of a "
+            "model with a tensor-parallel plan, or 1."
+        )
+    parallelize_module(model.base_model, ranks.mesh["tensor"], styles)
 
 
 def shard(module: nn.Module, inner: list[nn.Module], parallel: ParallelConfig, ranks: Ranks) -> None:
