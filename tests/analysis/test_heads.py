@@ -93,39 +93,42 @@ def writer(sign: float, num_kv_heads: int = 2) -> PreTrainedModel:
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize("num_kv_heads", [2, 1])
 def test_copying_score_of_a_head_built_by_hand(sign: float, num_kv_heads: int) -> None:
-    scores = copying_scores(writer(sign, num_kv_heads), torch.arange(8))
+    scores = copying_scores(writer(sign, num_kv_heads), torch.arange(8)[None])
     assert scores is not None
     torch.testing.assert_close(scores, torch.tensor([[sign, 0.0]], dtype=torch.float64))
+    assert copying_scores(writer(sign), torch.arange(2)[None]) is None  # one token has no other to be told from
 
 
 def test_copying_score_is_in_range_and_does_not_depend_on_the_heads_strength() -> None:
     model = build_model(ModelConfig(hidden_size=32, num_heads=4, num_kv_heads=2, num_layers=2), 300, 0)
-    scores = copying_scores(model, torch.arange(3, 200))
+    tokens = repeated_tokens(range(3, 200), [0], num=20, period=25, repeats=1, seed=0)
+    scores = copying_scores(model, tokens)
     assert scores is not None and scores.shape == (2, 4)
-    assert (scores.abs() <= 1).all()
     assert scores.abs().max() < 0.3  # random heads do not copy
     with torch.no_grad():
         model.base_model.layers[1].self_attn.o_proj.weight.mul_(7)
-    torch.testing.assert_close(copying_scores(model, torch.arange(3, 200)), scores)
+    torch.testing.assert_close(copying_scores(model, tokens), scores)
 
 
 def test_copying_score_uses_each_heads_own_values_and_outputs() -> None:
-    """Against the direct path written out head by head."""
+    """Against the path written out sequence by sequence and head by head."""
     model = build_model(ModelConfig(hidden_size=32, num_heads=4, num_kv_heads=2, num_layers=2), 300, 0).double()
-    layer, ids = model.base_model.layers[1], torch.arange(5, 25)
+    layer, tokens = model.base_model.layers[1], repeated_tokens(range(3, 300), [0], num=3, period=9, repeats=1, seed=0)
+    expected = torch.zeros(3, 4, dtype=torch.float64)
     with torch.no_grad():
-        read = layer.input_layernorm(model.get_input_embeddings().weight[ids])
-        expected = []
-        for head in range(4):
-            group = head // 2
-            value = read @ layer.self_attn.v_proj.weight[group * 8 : group * 8 + 8].T
-            written = value @ layer.self_attn.o_proj.weight[:, head * 8 : head * 8 + 8].T
-            logits = written @ model.get_output_embeddings().weight[ids].T
-            logits = logits - logits.mean(1, keepdim=True)
-            expected.append((logits.diagonal() / logits.relu().sum(1)).mean())
-    scores = copying_scores(model, ids)
+        for row, ids in enumerate(tokens):
+            stream = model.base_model(ids[None], output_hidden_states=True).hidden_states[1][0, 1:]
+            read = layer.input_layernorm(stream)
+            for head in range(4):
+                group = head // 2
+                value = read @ layer.self_attn.v_proj.weight[group * 8 : group * 8 + 8].T
+                written = value @ layer.self_attn.o_proj.weight[:, head * 8 : head * 8 + 8].T
+                logits = written @ model.get_output_embeddings().weight[ids[1:]].T
+                logits = logits - logits.mean(1, keepdim=True)
+                expected[row, head] = (logits.diagonal() / logits.relu().sum(1)).mean()
+    scores = copying_scores(model, tokens)
     assert scores is not None
-    torch.testing.assert_close(scores[1], torch.stack(expected))
+    torch.testing.assert_close(scores[1], expected.mean(0))
 
 
 @pytest.fixture(scope="module")

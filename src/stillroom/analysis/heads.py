@@ -2,7 +2,7 @@
 
 An induction head is high on prefix matching and copying (Olsson et al. 2022). Pure functions of taps and weights.
 
-Letters: L layers, B sequences, H query heads, T positions, D width, E width of a head, U candidate token ids.
+Letters: L layers, B sequences, H query heads, K key heads, T positions, D width, E width of a head, U tokens read.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from stillroom.models import attention_patterns, unembedding
 
 _PATTERNS_AT_A_TIME = 1 << 25
+_SEQUENCES_AT_A_TIME = 16
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def head_scores(
             sums[1] += prefix_matching_scores(patterns_LBHTT, period=period, start=start) * len(part_BT)
             if progress:
                 progress(begin + len(part_BT), len(tokens_BT))
-        copying = copying_scores(model, tokens_BT[:, start:].unique())
+        copying = copying_scores(model, tokens_BT[:, : start + period], start=start)
     finally:
         model.train(was_training)
     return HeadScores(sums[0] / len(tokens_BT), sums[1] / len(tokens_BT), copying)
@@ -100,25 +101,31 @@ def prefix_matching_scores(patterns_LBHTT: Tensor, *, period: int, start: int = 
     return matched.mean(dim=(1, 3)).cpu()
 
 
-def copying_scores(model: PreTrainedModel, candidates_U: Tensor) -> Tensor | None:
+def copying_scores(model: PreTrainedModel, tokens_BT: Tensor, *, start: int = 1) -> Tensor | None:
     """How far every head raises the logit of the token that it reads, (L, H), fp64, in [-1, 1].
 
-    The direct path of Olsson et al. 2022: a token's embedding, through the layer's norm, the head's value and output
-    matrices, the final norm's gain and the unembedding, gives the head's change of the candidates' logits. Their mean
-    is subtracted. The score is the change of the token's own logit over the sum of all rises, averaged over the
-    candidates: 1 for a head that raises it alone, 0 for one that does not tell it from others, -1 for one that lowers
+    After Olsson et al. 2022: on sequences of random tokens, all different after the first ``start``, the residual
+    stream at each token goes through the head's value and output matrices, the final norm's gain and the unembedding.
+    That is the head's change of the logits of the sequence's own tokens, were it to attend there alone; its mean over
+    them is subtracted. The score is the change of the read token's logit over the sum of all rises, averaged over
+    tokens: 1 for a head that raises it alone, 0 for one that does not tell it from the others, -1 for one that lowers
     it alone. The scale of the final norm cancels. None for a model that is not in the Llama layout.
     """
     layers = getattr(model.base_model, "layers", None)
-    if layers is None or not all(_has_llama_layout(layer) for layer in layers) or len(candidates_U) < 2:
+    if layers is None or not all(_has_llama_layout(layer) for layer in layers) or tokens_BT.shape[1] < start + 2:
         return None
-    candidates_U = candidates_U.to(model.device)
+    totals = torch.zeros(len(layers), model.config.num_attention_heads, dtype=torch.float64)
     gain_D = getattr(model.base_model.norm, "weight", torch.ones(()))
     with torch.no_grad():
-        embedded_UD = model.get_input_embeddings()(candidates_U)
-        readout_UD = (unembedding(model)[0][candidates_U] * gain_D).double()
-        scores = [_layer_copying(layer, embedded_UD, readout_UD) for layer in layers]
-    return torch.stack(scores).cpu()
+        for part_BT in tokens_BT.to(model.device).split(_SEQUENCES_AT_A_TIME):
+            streams = model.base_model(input_ids=part_BT, use_cache=False, output_hidden_states=True).hidden_states
+            readout_BUD = (unembedding(model)[0][part_BT[:, start:]] * gain_D).double()
+            scores = [
+                _layer_copying(layer, stream_BTD[:, start:], readout_BUD)
+                for layer, stream_BTD in zip(layers, streams, strict=False)  # the last stream is the output
+            ]
+            totals += torch.stack(scores).cpu() * len(part_BT)
+    return totals / len(tokens_BT)
 
 
 def _has_llama_layout(layer: Any) -> bool:
@@ -128,16 +135,17 @@ def _has_llama_layout(layer: Any) -> bool:
     )
 
 
-def _layer_copying(layer: Any, embedded_UD: Tensor, readout_UD: Tensor) -> Tensor:
-    """Copying scores (H,) of a layer's heads."""
+def _layer_copying(layer: Any, stream_BUD: Tensor, readout_BUD: Tensor) -> Tensor:
+    """Copying scores (H,) of a layer's heads, from what enters the layer."""
     width = layer.self_attn.head_dim
-    read_UD = layer.input_layernorm(embedded_UD).double()
-    values_KUE = functional.linear(read_UD, layer.self_attn.v_proj.weight.double()).unflatten(1, (-1, width))
-    values_KUE = values_KUE.transpose(0, 1)
+    read_BUD = layer.input_layernorm(stream_BUD).double()
+    values_BUKE = functional.linear(read_BUD, layer.self_attn.v_proj.weight.double()).unflatten(-1, (-1, width))
     outputs_HDE = layer.self_attn.o_proj.weight.double().unflatten(1, (-1, width)).transpose(0, 1)
-    values_HUE = values_KUE.repeat_interleave(len(outputs_HDE) // len(values_KUE), dim=0)
-    changes_HUU = values_HUE @ outputs_HDE.transpose(1, 2) @ readout_UD.T  # (head, token read, logit)
-    changes_HUU = changes_HUU - changes_HUU.mean(dim=-1, keepdim=True)
-    own_HU = changes_HUU.diagonal(dim1=-2, dim2=-1)
-    rises_HU = changes_HUU.clamp(min=0).sum(dim=-1)
-    return (own_HU / rises_HU.clamp(min=torch.finfo(torch.float64).tiny)).mean(dim=-1)
+    group = len(outputs_HDE) // values_BUKE.shape[2]
+    values_BHUE = values_BUKE.transpose(1, 2).repeat_interleave(group, dim=1)
+    written_BHUD = values_BHUE @ outputs_HDE.transpose(1, 2)
+    changes_BHUU = written_BHUD @ readout_BUD.transpose(1, 2)[:, None]  # (sequence, head, token read, logit)
+    changes_BHUU = changes_BHUU - changes_BHUU.mean(dim=-1, keepdim=True)
+    own_BHU = changes_BHUU.diagonal(dim1=-2, dim2=-1)
+    rises_BHU = changes_BHUU.clamp(min=0).sum(dim=-1)
+    return (own_BHU / rises_BHU.clamp(min=torch.finfo(torch.float64).tiny)).mean(dim=(0, 2))
