@@ -102,6 +102,17 @@ def test_sorting_takes_the_right_order_only():
     assert worked.check(ordered) == ordered
     assert worked.check(", ".join(reversed(ordered.split(", ")))) is None
     assert worked.check(ordered + ", 1") is None
+    for place in range(len(numbers)):
+        for error in (-1, 1):
+            near = [int(number) + error * (index == place) for index, number in enumerate(ordered.split(", "))]
+            assert worked.check(", ".join(map(str, near))) is None
+
+
+def test_spelling_minds_the_case():
+    worked = item("spell_backward", "backward")
+    answer = worked.solution.strip()
+    assert worked.check(answer) == answer
+    assert worked.check(answer.upper()) is None
 
 
 def test_a_verifier_that_raises_counts_as_wrong():

@@ -16,9 +16,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from stillroom.evaluation.coverage import entropy_nats, pass_at_k
 from stillroom.evaluation.sampling import ROWS_AT_A_TIME, Sampling, sample
 from stillroom.evaluation.scoring import Progress
-from stillroom.evaluation.statistics import mean
+from stillroom.evaluation.statistics import mean, paired_difference
 from stillroom.evaluation.vocabulary import Vocabulary, encode
-from stillroom.types import UserError
+from stillroom.types import Estimate, UserError
 from stillroom.worlds.base import Problem
 
 
@@ -33,7 +33,7 @@ class Graded:
     @property
     def num_correct(self) -> int:
         """How many samples are right."""
-        return sum(answer is not None for answer in self.answers)
+        return _num_right(self.answers)
 
     @property
     def unique_correct(self) -> int:
@@ -73,7 +73,7 @@ def solve(
 ) -> list[list[Graded]]:
     """Samples of every problem for every setting, graded: ``result[setting][problem]``.
 
-    A completion is the text up to the first newline or end of document.
+    A completion is the text up to the first newline or end of document; one that reaches neither has no answer.
     """
     vocabulary = Vocabulary.of(tokenizer)
     prompts = [[*vocabulary.start, *ids] for ids in encode(tokenizer, [problem.prompt for problem in problems])]
@@ -91,13 +91,17 @@ def solve(
     graded = []
     for of_setting in drawn:
         lines = [tuple(vocabulary.line(ids) for ids in samples.tokens) for samples in of_setting]
-        graded.append([_grade(problem, texts) for problem, texts in zip(problems, lines, strict=True)])
+        ended = [samples.stopped for samples in of_setting]
+        graded.append([_grade(*parts) for parts in zip(problems, lines, ended, strict=True)])
     return graded
 
 
-def _grade(problem: Problem, completions: tuple[str, ...]) -> Graded:
-    answer_of = {text: problem.grade(text) for text in set(completions)}
-    return Graded(problem, completions, tuple(answer_of[text] for text in completions))
+def _grade(problem: Problem, completions: tuple[str, ...], stopped: tuple[bool, ...]) -> Graded:
+    """Answers of the completions that ended by themselves; one cut off by the limit has not answered yet."""
+    ended = {text for text, stop in zip(completions, stopped, strict=True) if stop}
+    answer_of = {text: problem.grade(text) for text in ended}
+    answers = (answer_of[text] if stop else None for text, stop in zip(completions, stopped, strict=True))
+    return Graded(problem, completions, tuple(answers))
 
 
 def measure_scaling(
@@ -160,3 +164,31 @@ def _by_family(graded: Sequence[Graded], curves: dict[str, NDArray[np.float64]])
         str(family): {k: float(pass_P[family_P == family].mean()) for k, pass_P in curves.items()}
         for family in sorted(set(family_P.tolist()))
     }
+
+
+def compare_samples(
+    first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]], *, temperature: float, k: int, seed: int = 0
+) -> tuple[Estimate, float]:
+    """pass@k of one model minus that of another over the same problems, and the p-value that they are alike.
+
+    ``first`` and ``second`` are the records of two evaluations (``samples.jsonl``). Problems differ far more than arms
+    do, so the difference is taken problem by problem; see ``paired_difference``.
+    """
+    by_prompt = [
+        {record["prompt"]: record["answers"] for record in records if record["temperature"] == temperature}
+        for records in (first, second)
+    ]
+    if not by_prompt[0] or by_prompt[0].keys() != by_prompt[1].keys():
+        raise UserError(
+            f"samples at temperature {temperature:g}: the two models did not solve the same problems; evaluate both "
+            "with the same configuration."
+        )
+    passed = [
+        pass_at_k([len(answers[p]) for p in by_prompt[0]], [_num_right(answers[p]) for p in by_prompt[0]], k)
+        for answers in by_prompt
+    ]
+    return paired_difference(passed[0], passed[1], seed=seed)
+
+
+def _num_right(answers: Sequence[str | None]) -> int:
+    return sum(answer is not None for answer in answers)

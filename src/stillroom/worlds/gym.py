@@ -18,7 +18,7 @@ SIZE = 2**30
 
 PARAMETERS: dict[str, dict[str, Any]] = {
     "chain_sum": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2},
-    "gcd": {"min_numbers": 2, "max_numbers": 2, "min_value": 2, "max_value": 60},
+    "gcd": {"min_numbers": 2, "max_numbers": 2, "min_value": 2, "max_value": 30},
     "number_sorting": {
         "min_numbers": 3,
         "max_numbers": 4,
@@ -84,8 +84,8 @@ def _number_sorting(entry: dict[str, Any]) -> Worked:
         given = [part.strip() for part in answer.split(",")]
         if any(whole_number(part) is None for part in given):
             return None
-        listed = str([f"{part}.0" for part in given])  # the generator writes whole numbers with one decimal
-        return ", ".join(given) if is_right("number_sorting", listed, entry) else None
+        # The generator's own check forgives every element an error of 1, so the list is compared as it is.
+        return ", ".join(given) if given == ordered else None
 
     key = f"sort {order} {sorted(numbers)}"
     return Worked("number_sorting", key, f"sort {order} {', '.join(numbers)}", f" {', '.join(ordered)}", check)
@@ -98,7 +98,8 @@ def _spell_backward(entry: dict[str, Any]) -> Worked:
         letters = answer.split(" ")
         if any(len(letter) != 1 for letter in letters):
             return None
-        return answer if is_right("spell_backward", "".join(letters), entry) else None
+        # The generator's own check forgives the case, under which one answer would count as two.
+        return answer if letters == list(entry["answer"]) else None
 
     question = f"backward {' '.join(word)}"
     return Worked("spell_backward", question, question, f" {' '.join(entry['answer'])}", check)
