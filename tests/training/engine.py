@@ -1,12 +1,17 @@
-"""A small world for the engine's tests: sequences, labels made of their tokens, and a run in processes of its own."""
+"""A small world for the engine's tests: sequences, labels made of their tokens, and a run in processes of its own.
+
+Started by ``torchrun`` it is one rank of a run: ``engine.py FOLDER OPTIONS-JSON``.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import multiprocessing
 import os
 import signal
 import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,12 +86,24 @@ def run(
     precision: str = "fp32",
     live: bool = False,
     stop_at: int | None = None,
+    die_at: int | None = None,
     parallel: dict[str, Any] | None = None,
     model: ModelConfig = MODEL,
     **changes: Any,
 ) -> tuple[TrainingResult, str]:
-    """Trains in this process (a rank of a run where torchrun started it); returns the result and the weights' hash."""
+    """Trains in this process (a rank of a run where torchrun started it); returns the result and the weights' hash.
+
+    ``stop_at`` asks for a stop after so many steps; at ``die_at`` rank 1 is killed, once.
+    """
     steps = iter(range(1, 1_000_000))
+
+    def stop() -> bool:
+        step = next(steps)
+        if step == die_at and os.environ.get("RANK") == "1" and not (folder / "died").exists():
+            (folder / "died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return stop_at is not None and step >= stop_at
+
     config = training_config(**changes, parallel=ParallelConfig(**(parallel or {})))
     built = build_model(model, VOCAB, config.seed)
     result = train(
@@ -96,7 +113,7 @@ def run(
         OBJECTIVES[objective],
         folder,
         precision_name=precision,
-        stop=lambda: stop_at is not None and next(steps) >= stop_at,
+        stop=stop,
         ranks=join(config.parallel),
     )
     return result, weight_hash(built)
@@ -148,3 +165,8 @@ def finish(processes: list[Any], folder: Path) -> str:
     written = {(folder / f"ended-{rank}").read_text() for rank in range(len(processes))}
     assert len(written) == 1
     return written.pop()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    (Path(sys.argv[1]) / f"ended-{os.environ['RANK']}").write_text(run(Path(sys.argv[1]), **json.loads(sys.argv[2]))[1])
