@@ -12,6 +12,7 @@ from stillroom.config import EvaluationConfig
 from stillroom.evaluation import (
     Graded,
     Heldout,
+    compare_samples,
     copying_tokens,
     evaluate,
     measure_scaling,
@@ -20,6 +21,7 @@ from stillroom.evaluation import (
     token_bytes,
 )
 from stillroom.evaluation.sampling import Sampling
+from stillroom.evaluation.scaling import _grade
 from stillroom.types import UserError
 from stillroom.worlds.base import Problem
 from stillroom.worlds.facts import counterfactuals
@@ -48,6 +50,12 @@ def test_summary_of_known_grades() -> None:
     assert part["by_family"] == {"x": {"1": 0.75, "2": 1.0, "4": 1.0}, "y": {"1": 0.0, "2": 0.0, "4": 0.0}}
 
 
+def test_a_completion_cut_off_by_the_limit_has_no_answer() -> None:
+    problem = Problem("sum", "Q: 1 + 2\nA:", lambda text: text.strip() if text.strip() == "3" else None)
+    told = _grade(problem, (" 3", " 3", " 4"), (True, False, True))
+    assert told.answers == ("3", None, None)
+
+
 def test_completions_are_lines_and_each_is_graded(llama, tokenizer) -> None:
     for of_setting in solve(
         llama, tokenizer, PROBLEMS, num_samples=16, max_new_tokens=6, settings=[Sampling(0.7), Sampling(1.0)]
@@ -56,7 +64,7 @@ def test_completions_are_lines_and_each_is_graded(llama, tokenizer) -> None:
             assert one.problem is problem
             assert len(one.completions) == 16
             assert not any("\n" in text for text in one.completions)
-            assert one.answers == tuple(even(text) for text in one.completions)
+            assert all(answer in (None, even(text)) for answer, text in zip(one.answers, one.completions, strict=True))
 
 
 def test_scaling_part_and_records(llama, tokenizer) -> None:
@@ -70,7 +78,9 @@ def test_scaling_part_and_records(llama, tokenizer) -> None:
     for record in records:
         right = [answer is not None for answer in record["answers"]]
         assert len(record["completions"]) == 8
-        assert right == [even(text) is not None for text in record["completions"]]
+        assert all(
+            even(text) is not None for text, is_right in zip(record["completions"], right, strict=True) if is_right
+        )
     at_1 = [r for r in records if r["temperature"] == 0.6]
     share = np.mean([[answer is not None for answer in record["answers"]] for record in at_1])
     assert part["temperatures"]["0.6"]["pass_at"]["1"]["value"] == pytest.approx(share)
@@ -166,3 +176,21 @@ def test_retrieval_suite(llama, tokenizer, items) -> None:
     assert [len(row) for row in parts["needle"]["grid"]] == [5, 5]
     assert parts["needle"]["accuracy"]["num"] == 30
     assert parts["context"]["by_notes"]["2"]["chance"] == pytest.approx(1 / 14)
+
+
+def test_arms_are_compared_problem_by_problem() -> None:
+    def records(rights: list[int], temperature: float = 1.0) -> list[dict]:
+        return [graded(*"a" * right, *[None] * (8 - right), family=str(i)).record(temperature) | {"prompt": str(i)}
+                for i, right in enumerate(rights)]  # fmt: skip
+
+    low, high = [0, 1, 2, 3, 5, 6] * 4, [1, 2, 3, 4, 6, 7] * 4
+    difference, p_value = compare_samples(records(high), records(low), temperature=1.0, k=1)
+    assert difference.value == pytest.approx(1 / 8) and difference.low == pytest.approx(1 / 8)
+    assert p_value < 0.01
+    reordered = records(low)[::-1] + records(high, 0.6)
+    assert compare_samples(records(high), reordered, temperature=1.0, k=1)[0].value == pytest.approx(1 / 8)
+    same, p_value = compare_samples(records(low), records(low), temperature=1.0, k=4)
+    assert (same.value, p_value) == (0.0, 1.0)
+    for other in (records(low)[:-1], records(low, 0.6), []):
+        with pytest.raises(UserError, match="same problems"):
+            compare_samples(records(low), other, temperature=1.0, k=1)

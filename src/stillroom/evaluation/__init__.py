@@ -15,7 +15,7 @@ from stillroom.evaluation.diversity import distinct_n, ngram_similarity, self_bl
 from stillroom.evaluation.lm import Heldout, measure_likelihood
 from stillroom.evaluation.retrieval import context_questions, measure_context, measure_needle, needle_questions
 from stillroom.evaluation.sampling import Samples, Sampling, sample
-from stillroom.evaluation.scaling import Graded, measure_scaling, solve, summarise
+from stillroom.evaluation.scaling import Graded, compare_samples, measure_scaling, solve, summarise
 from stillroom.evaluation.scoring import Continuation, Scores, score_continuations
 from stillroom.evaluation.statistics import mean, paired_difference, ratio
 from stillroom.evaluation.suites import copying_tokens, evaluate
@@ -33,6 +33,7 @@ __all__ = [
     "Vocabulary",
     "answer",
     "at_level",
+    "compare_samples",
     "context_questions",
     "copying_tokens",
     "distinct_n",
