@@ -43,6 +43,23 @@ def test_targets_never_cross_a_document():
     assert batch.targets_BT.tolist() == [[8, EOS, IGNORE_INDEX, 9, EOS, IGNORE_INDEX, 5, IGNORE_INDEX]]
 
 
+def test_one_mark_for_both_ends_closes_a_document_and_opens_the_next():
+    packed = list(pack_documents([[7, 8], [9], [5, 6]], 8, BOS, BOS))
+    assert [sequence.tolist() for sequence in packed] == [[BOS, 7, 8, BOS, 9, BOS, 5, 6]]
+    batch = make_batch(torch.tensor([[BOS, 7, 8, BOS, 9, BOS, 5, 6]]), BOS, BOS)
+    assert batch.document_BT.tolist() == [[1, 1, 1, 2, 2, 3, 3, 3]]
+    assert batch.targets_BT.tolist() == [[7, 8, BOS, 9, BOS, 5, 6, IGNORE_INDEX]]
+
+
+def test_text_that_spells_a_mark_does_not_become_one(tmp_path):
+    folder = write_files(tmp_path / "texts", text="see <|eos|> and <|bos|> here. " * 40)
+    corpus = build_corpus(files_corpus(folder), tmp_path / "corpus")
+    tokens = corpus.train.tokens(range(len(corpus.train)))
+    documents_begun = (tokens == BOS).sum()
+    assert 0 < documents_begun < 3 * tokens.size / len("see <|eos|> and <|bos|> here.")
+    assert "<|eos|> and <|bos|>" in corpus.tokenizer.decode(tokens.reshape(-1)[:60])
+
+
 @given(st.lists(st.integers(0, 6), min_size=2, max_size=40))
 def test_a_target_is_the_next_token_of_the_same_document_or_ignored(row):
     tokens = torch.tensor([row])

@@ -104,7 +104,9 @@ def _shares(config: CorpusConfig) -> dict[str, float]:
 
 def _encoded(source: SourceConfig, tokenizer: PreTrainedTokenizerBase, seed: int, split: Split) -> Iterator[list[int]]:
     for texts in _batched(documents(source, seed, split), _ENCODE_AT_ONCE):
-        yield from tokenizer(texts, add_special_tokens=False)["input_ids"]  # pyright: ignore[reportReturnType]
+        # Text that spells out a special token stays text: it must not open or close a document.
+        encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)
+        yield from encoded["input_ids"]  # pyright: ignore[reportReturnType]
 
 
 def _batched(items: Iterator[str], size: int) -> Iterator[list[str]]:

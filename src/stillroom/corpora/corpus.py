@@ -25,28 +25,38 @@ SCHEMA = 1
 
 
 def pack_documents(documents: Iterable[Sequence[int]], length: int, bos: int, eos: int) -> Iterator[NDArray[np.uint32]]:
-    """Sequences of exactly ``length`` ids cut from the stream bos, document, eos, bos, document, eos, ..."""
+    """Sequences of exactly ``length`` ids cut from the stream bos, document, eos, bos, document, eos, ...
+
+    Where one id marks both ends it is written once between two documents, which it closes and opens.
+    """
+    closing = [] if bos == eos else [eos]
     buffer: list[int] = []
     for document in documents:
-        buffer += [bos, *document, eos]
+        buffer += [bos, *document, *closing]
         whole = len(buffer) // length * length
         for start in range(0, whole, length):
             yield np.asarray(buffer[start : start + length], dtype=np.uint32)
         del buffer[:whole]
 
 
-def next_token_targets(tokens_BT: Tensor, document_BT: Tensor) -> Tensor:
-    """The token that follows each position inside its document, else ``IGNORE_INDEX``; (B, T) int64."""
+def next_token_targets(tokens_BT: Tensor, document_BT: Tensor, mark: int | None = None) -> Tensor:
+    """The token that follows each position inside its document, else ``IGNORE_INDEX``; (B, T) int64.
+
+    ``mark`` is the id that closes a document and opens the next, where a tokenizer has one for both: it is a target of
+    the position before it although it stands in the next document.
+    """
     targets = torch.full_like(tokens_BT, IGNORE_INDEX)
-    same = document_BT[:, 1:] == document_BT[:, :-1]
-    targets[:, :-1] = torch.where(same, tokens_BT[:, 1:], IGNORE_INDEX)
+    counted = document_BT[:, 1:] == document_BT[:, :-1]
+    if mark is not None:
+        counted = counted | (tokens_BT[:, 1:] == mark)
+    targets[:, :-1] = torch.where(counted, tokens_BT[:, 1:], IGNORE_INDEX)
     return targets
 
 
-def make_batch(tokens_BT: Tensor, bos: int) -> Batch:
+def make_batch(tokens_BT: Tensor, bos: int, eos: int | None = None) -> Batch:
     """A batch from packed ids: documents are what begins at a ``bos``; a sequence may begin inside one."""
     document = torch.cumsum(tokens_BT == bos, dim=1, dtype=torch.int32)
-    return Batch(tokens_BT, next_token_targets(tokens_BT, document), document)
+    return Batch(tokens_BT, next_token_targets(tokens_BT, document, bos if bos == eos else None), document)
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,7 @@ class SequenceSet:
     source: NDArray[np.uint8]  # (sequences,) index into the corpus's source names
     bos: int
     size: int
+    eos: int | None = None
 
     @property
     def sequence_length(self) -> int:
@@ -78,7 +89,7 @@ class SequenceSet:
             raise UserError(
                 f"corpus: {size} sequences were asked for, it holds {self.size}; raise corpus.train_tokens."
             )
-        return SequenceSet(self.shards, self.source[:size], self.bos, size)
+        return SequenceSet(self.shards, self.source[:size], self.bos, size, self.eos)
 
     def tokens(self, indices: Sequence[int]) -> NDArray[np.int64]:
         """Token ids (len(indices), T)."""
@@ -92,7 +103,7 @@ class SequenceSet:
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The sequences with these numbers, in this order."""
-        return make_batch(torch.from_numpy(self.tokens(indices)), self.bos)
+        return make_batch(torch.from_numpy(self.tokens(indices)), self.bos, self.eos)
 
 
 @dataclass(frozen=True)
@@ -141,7 +152,7 @@ class Corpus:
         folder = self.folder / name
         shards = tuple(np.load(file, mmap_mode="r") for file in sorted(folder.glob("tokens-*.npy")))
         source = np.load(folder / "source.npy")
-        return SequenceSet(shards, source, self.manifest["bos"], len(source))
+        return SequenceSet(shards, source, self.manifest["bos"], len(source), self.manifest["eos"])
 
 
 def open_corpus(folder: Path) -> Corpus:
