@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Continuation, Progress, score_continuations
+from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Continuation, Progress, Scores, score_continuations
 from stillroom.evaluation.statistics import mean
 from stillroom.evaluation.vocabulary import Vocabulary, encode
 from stillroom.types import UserError
@@ -54,37 +54,55 @@ def measure_counterfactual(
     """
     if not items:
         raise UserError("counterfactual_items: no item was given, expected at least one.")
-    start = Vocabulary.of(tokenizer).start
+    scores = _scores(model, tokenizer, items, tokens_at_a_time, progress)
+    longer_I = scores["context"].tokens_I >= scores["memory"].tokens_I
+    says_memory_I = scores["memory"].greedy_I
+    follows_context_I = scores["context"].greedy_I & (longer_I | ~says_memory_I)
+    measured = {
+        "follows_context": follows_context_I,
+        "follows_memory": says_memory_I & ~follows_context_I,
+        "neither": ~(follows_context_I | says_memory_I),
+        "log_odds": scores["context"].logprob_I - scores["memory"].logprob_I,
+        "memory_accuracy": scores["closed"].greedy_I,
+    }
+    part: dict[str, Any] = {name: mean(values_I, seed=seed).as_dict() for name, values_I in measured.items()}
+    part["chance"] = chance
+    return part, [
+        _record(item, {name: values_I[i] for name, values_I in measured.items()}) for i, item in enumerate(items)
+    ]
+
+
+def _scores(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    items: Sequence[Counterfactual],
+    tokens_at_a_time: int,
+    progress: Progress | None,
+) -> dict[str, Scores]:
+    """Scores of the context's answer, of memory's, and of memory's without the context (``closed``)."""
     pairs = [(item.prompt, item.context_answer) for item in items]
     pairs += [(item.prompt, item.memory_answer) for item in items]
     pairs += [(item.closed_prompt, item.memory_answer) for item in items]
     scores = score_continuations(
-        model, continuations(tokenizer, start, pairs), tokens_at_a_time=tokens_at_a_time, progress=progress
+        model,
+        continuations(tokenizer, Vocabulary.of(tokenizer).start, pairs),
+        tokens_at_a_time=tokens_at_a_time,
+        progress=progress,
     )
-    num = len(items)
-    context_I, memory_I, closed_I = (slice(part * num, (part + 1) * num) for part in range(3))
-    longer_I = scores.tokens_I[context_I] >= scores.tokens_I[memory_I]
-    says_context_I, says_memory_I = scores.greedy_I[context_I], scores.greedy_I[memory_I]
-    follows_context_I = says_context_I & (longer_I | ~says_memory_I)
-    follows_memory_I = says_memory_I & ~follows_context_I
-    log_odds_I = scores.logprob_I[context_I] - scores.logprob_I[memory_I]
-    part: dict[str, Any] = {
-        "follows_context": mean(follows_context_I, seed=seed).as_dict(),
-        "follows_memory": mean(follows_memory_I, seed=seed).as_dict(),
-        "neither": mean(~(follows_context_I | follows_memory_I), seed=seed).as_dict(),
-        "log_odds": mean(log_odds_I, seed=seed).as_dict(),
-        "memory_accuracy": mean(scores.greedy_I[closed_I], seed=seed).as_dict(),
-        "chance": chance,
+    parts = {}
+    for number, name in enumerate(("context", "memory", "closed")):
+        own = slice(number * len(items), (number + 1) * len(items))
+        parts[name] = Scores(scores.logprob_I[own], scores.greedy_I[own], scores.tokens_I[own])
+    return parts
+
+
+def _record(item: Counterfactual, measured: dict[str, Any]) -> dict[str, Any]:
+    follows = next(name for name in ("follows_context", "follows_memory", "neither") if measured[name])
+    return {
+        "prompt": item.prompt,
+        "context_answer": item.context_answer,
+        "memory_answer": item.memory_answer,
+        "follows": follows.removeprefix("follows_"),
+        "log_odds": float(measured["log_odds"]),
+        "knows": bool(measured["memory_accuracy"]),
     }
-    records = [
-        {
-            "prompt": item.prompt,
-            "context_answer": item.context_answer,
-            "memory_answer": item.memory_answer,
-            "follows": "context" if follows_context_I[i] else "memory" if follows_memory_I[i] else "neither",
-            "log_odds": float(log_odds_I[i]),
-            "knows": bool(scores.greedy_I[closed_I][i]),
-        }
-        for i, item in enumerate(items)
-    ]
-    return part, records

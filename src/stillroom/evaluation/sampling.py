@@ -90,23 +90,20 @@ def sample(
         rows_at_a_time: Most samples drawn together.
         progress: Called with (samples done, samples in all).
     """
-    results: list[list[Samples | None]] = [[None] * len(prompts) for _ in settings]
+    results: list[dict[int, Samples]] = [{} for _ in settings]
     is_stop_V = torch.zeros(model.config.get_text_config().vocab_size, dtype=torch.bool, device=model.device)
     is_stop_V[list(stop)] = True
-    total = len(prompts) * num_samples * len(settings)
-    done = 0
     with evaluating(model):
         for indices in _like_length(prompts, max(1, rows_at_a_time // num_samples)):
             prefix = encode_prompts(model, [prompts[i] for i in indices])
             uniform_PnC = _uniforms(seed, [prompts[i] for i in indices], num_samples, max_new_tokens)
             for which, setting in enumerate(settings):
                 drawn = _complete(prefix, setting, uniform_PnC.to(model.device), is_stop_V)
-                for place, samples in zip(indices, drawn, strict=True):
-                    results[which][place] = samples
-                done += len(indices) * num_samples
+                results[which] |= zip(indices, drawn, strict=True)
                 if progress:
-                    progress(done, total)
-    return [[samples for samples in row if samples is not None] for row in results]
+                    done = sum(len(row) for row in results)
+                    progress(done * num_samples, len(prompts) * len(settings) * num_samples)
+    return [[row[place] for place in range(len(prompts))] for row in results]
 
 
 def _like_length(prompts: Sequence[Sequence[int]], per_batch: int) -> Iterator[list[int]]:
