@@ -24,9 +24,18 @@ UNSEEN = 0.3
 """Mass given to every token beside its count, so that tokens the sample lacks are cut into groups as well."""
 
 
+RARE = 2
+"""A token that occurs less often than this in the sample is ranked by its id."""
+
+
 def ranked(ids_E: np.ndarray, vocab_size: int) -> np.ndarray:
-    """Token ids (V,) from the commonest; ties, and tokens that never occur, in the order of their ids."""
-    return np.argsort(-np.bincount(ids_E, minlength=vocab_size), kind="stable").astype(np.int32)
+    """Token ids (V,) from the commonest; ties, and tokens that hardly occur, in the order of their ids.
+
+    The ids of a byte-level BPE are in the order of merging, hence roughly in that of frequency: for rare tokens they
+    are the better ranking, and one that the codebook need not write down.
+    """
+    counts = np.bincount(ids_E, minlength=vocab_size)
+    return np.argsort(-np.where(counts < RARE, 0, counts), kind="stable").astype(np.int32)
 
 
 def group_bits(counts_V: np.ndarray, num_groups: int) -> np.ndarray:

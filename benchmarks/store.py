@@ -1,0 +1,371 @@
+"""What stored labels cost: bytes, error, decoding, labelling, training. Writes ``benchmarks/results/store.json``.
+
+    python -m stillroom.teachers.smollm /tmp/smollm2            # once; needs the extra gguf
+    python benchmarks/store.py --teacher /tmp/smollm2 [--distillkit CHECKOUT] [--length 512] [--tokens 49152]
+
+Text is the installed Python library's source, documents packed and isolated. ``--rows FILE`` keeps the teacher's rows,
+so that the parts after labelling can be run again without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+import platform
+import random
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer
+
+from stillroom.config import LabelsConfig, ModelConfig, ObjectiveConfig
+from stillroom.models import build_model, hidden_states, load_model, precision, unembedding
+from stillroom.objectives import token_losses
+from stillroom.teachers import LabelStore, label
+from stillroom.teachers.capture import READ_CHUNK, ModelScores, read_rows
+from stillroom.teachers.labelling import write_store
+from stillroom.teachers.layout import SCHEMA, key_halves, record_keys
+from stillroom.teachers.manifest import Plan
+from stillroom.teachers.rows import Rows, join
+from stillroom.teachers.sampling import counted, offsets, systematic
+from stillroom.types import Batch, SoftLabels
+
+RESULTS = Path(__file__).parent / "results" / "store.json"
+CODECS = {"sampled": LabelsConfig(), "top-k": LabelsConfig(codec="top-k", k=50)}
+FORWARD_SEQUENCES = 4
+
+
+def corpus(tokenizer: Any, num_sequences: int, length: int) -> Batch:
+    """Packed sequences of the library's source, files in an order drawn once."""
+    files = sorted(Path(sysconfig.get_paths()["stdlib"]).rglob("*.py"))
+    files = [file for file in files if "site-packages" not in file.parts and "test" not in file.parts]
+    random.Random(0).shuffle(files)
+    ids: list[int] = []
+    documents: list[int] = []
+    for number, file in enumerate(files):
+        text = [0, *tokenizer(file.read_text(errors="ignore"), add_special_tokens=False)["input_ids"][:4000]]
+        ids += text
+        documents += [number] * len(text)
+        if len(ids) >= num_sequences * length:
+            break
+    tokens_BT = torch.tensor(ids[: num_sequences * length]).view(-1, length)
+    document_BT = torch.tensor(documents[: num_sequences * length], dtype=torch.int32).view(-1, length)
+    targets_BT = torch.full_like(tokens_BT, -100)
+    same = document_BT[:, 1:] == document_BT[:, :-1]
+    targets_BT[:, :-1] = torch.where(same, tokens_BT[:, 1:], -100)
+    return Batch(tokens_BT, targets_BT, document_BT)
+
+
+def part(batch: Batch, numbers: Sequence[int]) -> Batch:
+    """Some sequences of a batch."""
+    here = list(numbers)
+    return Batch(batch.tokens_BT[here], batch.targets_BT[here], batch.document_BT[here])
+
+
+@dataclass
+class Captured:
+    """What one run of the teacher said: tokens, and the rows of both codecs."""
+
+    tokens_BT: np.ndarray
+    rows: dict[str, Rows]
+
+
+def capture_all(scores: ModelScores, batch: Batch) -> Captured:
+    """Runs the teacher over the batch once and reads both codecs off every chunk."""
+    rows: dict[str, list[Rows]] = {name: [] for name in CODECS}
+    for start in range(0, len(batch.tokens_BT), FORWARD_SEQUENCES):
+        one = part(batch, range(start, min(start + FORWARD_SEQUENCES, len(batch.tokens_BT))))
+        for name, found in _read(scores, one, CODECS).items():
+            rows[name].append(found)
+        print(f"{start + len(one.tokens_BT)} of {len(batch.tokens_BT)} sequences", file=sys.stderr, flush=True)
+    return Captured(batch.tokens_BT.numpy(), {name: join(pieces) for name, pieces in rows.items()})
+
+
+def _offsets(batch: Batch) -> torch.Tensor:
+    halves = key_halves(record_keys(batch.tokens_BT.numpy()))
+    return torch.from_numpy(offsets(halves, batch.tokens_BT.shape[1], 0))
+
+
+def _read(scores: ModelScores, batch: Batch, configs: dict[str, LabelsConfig]) -> dict[str, Rows]:
+    pieces: dict[str, list[Rows]] = {name: [] for name in configs}
+    targets_N, offset_N, start = batch.targets_BT.flatten(), _offsets(batch), 0
+    for chunk in scores.chunks(batch):
+        for piece in chunk.split(READ_CHUNK):
+            here = slice(start, start + len(piece))
+            for name, config in configs.items():
+                own = piece if len(configs) == 1 else piece.clone()  # reading overwrites
+                pieces[name].append(read_rows(own, targets_N[here], offset_N[here], config))
+            start += len(piece)
+    return {name: join(found) for name, found in pieces.items()}
+
+
+def labelling(scores: ModelScores, batch: Batch, rounds: int = 3) -> dict[str, float]:
+    """Seconds of labelling over those of the bare forward with its head, in turns, and both errors of sampling."""
+    seconds: dict[str, list[float]] = {"bare": [], "labelling": []}
+    squared = {"systematic": 0.0, "independent": 0.0}
+    one = part(batch, range(FORWARD_SEQUENCES))
+    for _ in range(rounds):
+        seconds["bare"].append(best(lambda: [None for _ in scores.chunks(one)], 1))
+        seconds["labelling"].append(best(lambda: _read(scores, one, {"sampled": CODECS["sampled"]}), 1))
+    _add_errors(squared, scores, one, _offsets(one))
+    return {
+        "labelling_over_bare": min(seconds["labelling"]) / min(seconds["bare"]),
+        "bare_tokens_per_second": one.tokens_BT.numel() / min(seconds["bare"]),
+        "squared_error_over_independent": squared["systematic"] / squared["independent"],
+    }
+
+
+def _add_errors(squared: dict[str, float], scores: ModelScores, batch: Batch, offset_N: torch.Tensor) -> None:
+    """Adds squared errors of the sampled target against the full distribution, for both ways of drawing."""
+    num, start = CODECS["sampled"].num_samples, 0
+    generator = torch.Generator().manual_seed(0)
+    for chunk in scores.chunks(batch):
+        p_nV = torch.softmax(chunk, -1)
+        drawn = {
+            "systematic": systematic(p_nV, offset_N[start : start + len(chunk)], num),
+            "independent": torch.multinomial(p_nV, num, replacement=True, generator=generator).sort(1).values,
+        }
+        for name, ids in drawn.items():
+            tokens_E, counts_E, num_n = counted(ids)
+            row_E = torch.repeat_interleave(torch.arange(len(chunk)), num_n)
+            p_E = p_nV[row_E, tokens_E].double()
+            hit = (counts_E / num - p_E).square().sum() - p_E.square().sum()
+            squared[name] += float(hit + p_nV.double().square().sum())
+        start += len(chunk)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Rows that were captured before, as a source for a store: see ``labelling.Source``."""
+
+    tokens_BT: np.ndarray
+    rows_B: list[Rows]
+
+    def rows(self, numbers: range) -> tuple[np.ndarray, Rows]:
+        """Tokens and labels of some sequences."""
+        return self.tokens_BT[numbers.start : numbers.stop], join(self.rows_B[numbers.start : numbers.stop])
+
+    def distance(self, numbers: range, labels: SoftLabels) -> dict[str, float | int | str]:
+        """Nothing is measured again: the rows are all that is left of the teacher."""
+        return {"positions": labels.entropy.numel()}
+
+
+def store_of(captured: Captured, name: str, folder: Path, vocab_size: int) -> LabelStore:
+    """A store of the captured rows."""
+    length = captured.tokens_BT.shape[1]
+    config = CODECS[name].model_copy(update={"shard_sequences": 64})
+    identity = {"teacher": "smollm2", "tokenizer": "smollm2", "vocab_size": vocab_size, "corpus": "python"}
+    plan = Plan(
+        schema=SCHEMA, identity=identity, labels=config.canonical(), num_sequences=len(captured.tokens_BT),
+        sequence_length=length, isolate_documents=True, precision="bf16", forward_sequences=max(1, 4096 // length),
+    )  # fmt: skip
+    write_store(Kept(captured.tokens_BT, captured.rows[name].split(length)), plan, folder)
+    return LabelStore.open(folder)
+
+
+def best(run: Callable[[], Any], repeats: int) -> float:
+    """The shortest of some runs, seconds."""
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def decoding(store: LabelStore, tokens_BT: np.ndarray) -> dict[str, float]:
+    """Tokens per second of lookups in random order, by positions per lookup."""
+    order = np.random.default_rng(0).permutation(len(tokens_BT))
+    speeds = {}
+    for sequences in (1, 4, 16, 64):
+        batches = [torch.from_numpy(tokens_BT[order[at : at + sequences]]) for at in range(0, len(order), sequences)]
+        seconds = best(lambda batches=batches: [store.lookup(batch) for batch in batches], 5)
+        speeds[f"{sequences} sequences per lookup"] = tokens_BT.size / seconds
+    return speeds
+
+
+def bytes_of(store: LabelStore) -> dict[str, Any]:
+    """Bytes per token: all of the store, and what the codebook adds, which does not grow with the store."""
+    book = store.place.path("codebook.bin").stat().st_size / store.manifest.num_tokens
+    return {
+        "tokens": store.manifest.num_tokens,
+        "entries_per_token": store.manifest.num_entries / store.manifest.num_tokens,
+        "bytes_per_token": store.manifest.bytes_per_token,
+        "of_which_codebook": book,
+        "bytes_per_token_in_a_large_store": store.manifest.bytes_per_token - book,
+    }
+
+
+def against_distillkit(captured: Captured, store: LabelStore, checkout: Path, vocab_size: int) -> dict[str, Any]:
+    """Bytes and KL(teacher‖decoded) over the 50 kept ids, of DistillKit's two documented codecs and of ours."""
+    sys.path.insert(0, str(checkout))
+    from distillkit.compression import DistributionQuantizationConfig, LogprobCompressor  # type: ignore[import-not-found]
+
+    rows, k = captured.rows["top-k"], 50
+    count = min(len(rows), 32_768)
+    ids = torch.from_numpy(rows.ids_E[: count * k].astype(np.int64)).view(count, k)
+    logp = torch.from_numpy(np.log(np.maximum(rows.values_E[: count * k], 1e-30))).view(count, k)
+    outside = (
+        torch.from_numpy(rows.tail_N[:count].astype(np.float64)) if rows.tail_N is not None else torch.zeros(count)
+    )
+    shared = {"d": vocab_size, "k": k, "exact_dtype": "bfloat16", "term_dtype": "float32", "residual_bins": [],
+              "delta_encoding": False, "error_diffusion": False}  # fmt: skip
+    documented = {
+        "recommended": {"exact_k": 16, "polynomial_terms": [0, 1, 2, 3, 4, "sqrt"]},
+        "budget": {"exact_k": 1, "polynomial_terms": [0, 1, "sqrt"]},
+    }
+    found: dict[str, Any] = {}
+    for name, settings in documented.items():
+        compressor = LogprobCompressor(config=DistributionQuantizationConfig(**shared, **settings))
+        packed = compressor.compress_from_sparse(ids, logp)
+        again_ids, again = compressor.decompress_to_sparse(packed)
+        dense = _on(ids, again_ids, again.float(), vocab_size)
+        size = sum(value.shape[-1] * value.element_size() for value in packed.values())
+        found[name] = {"bytes_per_token": size, "kl_nats": _kl(logp, dense.exp(), outside)}
+    labels = store.lookup(torch.from_numpy(captured.tokens_BT[: count // captured.tokens_BT.shape[1]]))
+    flat = labels.flatten()
+    ours = _on(ids[: len(flat.ids)], flat.ids, flat.weights, vocab_size)
+    found["stillroom top-k"] = {
+        "bytes_per_token": store.manifest.bytes_per_token,
+        "kl_nats": _kl(logp[: len(ours)], ours, outside[: len(ours)]),
+    }
+    for name in documented:
+        found[f"ratio to {name}"] = store.manifest.bytes_per_token / found[name]["bytes_per_token"]
+    return found
+
+
+def _on(ids_NK: torch.Tensor, found_NK: torch.Tensor, values_NK: torch.Tensor, vocab_size: int) -> torch.Tensor:
+    """Values of the ids in ``ids_NK``, looked up among the ids in ``found_NK``."""
+    pieces = []
+    for start in range(0, len(ids_NK), 1024):
+        here = slice(start, start + 1024)
+        dense = torch.zeros(len(ids_NK[here]), vocab_size).scatter(1, found_NK[here], values_NK[here].float())
+        pieces.append(dense.gather(1, ids_NK[here]))
+    return torch.cat(pieces)
+
+
+def _kl(logp_NK: torch.Tensor, q_NK: torch.Tensor, outside_N: torch.Tensor) -> float:
+    """Mean KL over the kept ids and the rest as one event; what is given back above 1 is scaled to 1."""
+    p = logp_NK.double().exp()
+    q = q_NK.double().clamp(min=1e-30)
+    total = q.sum(1, keepdim=True)
+    q = torch.where(total > 1 - 1e-9, q / total * (1 - 1e-9), q)
+    rest = (1 - q.sum(1)).clamp(min=1e-12)
+    listed = (p * (p.clamp(min=1e-30).log() - q.log())).sum(1)
+    return float((listed + torch.special.xlogy(outside_N, outside_N / rest)).mean())
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Random sequences, for what does not depend on the text."""
+
+    vocab_size: int
+    sequence_length: int
+    count: int
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return self.count
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """Each sequence drawn from its own number."""
+        shape = (self.sequence_length,)
+        rows = [torch.randint(3, self.vocab_size, shape, generator=torch.Generator().manual_seed(i)) for i in indices]
+        tokens_BT = torch.stack(rows)
+        targets_BT = torch.nn.functional.pad(tokens_BT[:, 1:], (0, 1), value=-100)
+        return Batch(tokens_BT, targets_BT, torch.zeros_like(tokens_BT, dtype=torch.int32))
+
+
+def training(folder: Path, rounds: int = 8) -> dict[str, float]:
+    """Seconds of a whole optimizer step from a store over those of one on hard labels, in turns.
+
+    Student: Llama layout, width 256, 4 layers, V = 4,096, T = 256, 16 sequences per step, AdamW, bf16 autocast where
+    the processor has it; labels: N = 50 of a random teacher, its scores spread so that about 13 ids are drawn.
+    """
+    vocab_size, size = 4096, 16
+    sequences = Drawn(vocab_size, 256, size * (rounds + 1))
+    teacher = build_model(
+        ModelConfig(hidden_size=64, intermediate_size=128, num_layers=1, tie_embeddings=False), vocab_size, seed=0
+    )
+    with torch.no_grad():
+        unembedding(teacher)[0].mul_(22.0)
+    identity = {"teacher": "random", "tokenizer": "none", "vocab_size": vocab_size, "corpus": "drawn"}
+    manifest = label(teacher, sequences, LabelsConfig(shard_sequences=64), folder, identity=identity)
+    store = LabelStore.open(folder)
+    sizes = ModelConfig(hidden_size=256, intermediate_size=768, num_layers=4)
+    seconds: dict[str, list[float]] = {"hard": [], "stored": []}
+    models = {name: build_model(sizes, vocab_size, seed=1) for name in seconds}
+    optimizers = {name: torch.optim.AdamW(model.parameters(), 1e-3) for name, model in models.items()}
+    alphas = {"hard": ObjectiveConfig(alpha=0.0), "stored": ObjectiveConfig(alpha=0.9)}
+    for number in range(rounds + 1):
+        for name, model in models.items():
+            began = time.perf_counter()
+            batch = sequences.batch(range(number * size, (number + 1) * size))
+            labels = store.lookup(batch.tokens_BT) if name == "stored" else None
+            with precision("auto", "cpu"):
+                hidden_ND = hidden_states(model, batch).flatten(0, 1)
+                losses = token_losses(hidden_ND, unembedding(model)[0], batch, alphas[name], labels)
+            (losses.loss_N.sum() / losses.counted_N.sum()).backward()
+            optimizers[name].step()
+            optimizers[name].zero_grad()
+            if number:  # the first step warms up
+                seconds[name].append(time.perf_counter() - began)
+    return {
+        "stored_over_hard_best": min(seconds["stored"]) / min(seconds["hard"]),
+        "stored_over_hard_median": float(np.median(np.divide(seconds["stored"], seconds["hard"]))),
+        "hard_tokens_per_second": size * 256 / min(seconds["hard"]),
+        "ids_per_token": manifest.num_entries / manifest.num_tokens,
+    }
+
+
+def main() -> None:
+    """Runs everything that its arguments allow."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--teacher", type=Path, help="folder that stillroom.teachers.smollm made")
+    parser.add_argument("--rows", type=Path, help="file that keeps what the teacher said")
+    parser.add_argument("--distillkit", type=Path, help="checkout of DistillKit")
+    parser.add_argument("--length", type=int, default=512)
+    parser.add_argument("--tokens", type=int, default=49_152)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    tokenizer = AutoTokenizer.from_pretrained(arguments.teacher)
+    scores = ModelScores(load_model(arguments.teacher, dtype=torch.bfloat16), len(tokenizer))
+    text = corpus(tokenizer, arguments.tokens // arguments.length, arguments.length)
+    if arguments.rows and arguments.rows.exists():
+        captured = pickle.loads(arguments.rows.read_bytes())
+    else:
+        captured = capture_all(scores, text)
+        if arguments.rows:
+            arguments.rows.write_bytes(pickle.dumps(captured))
+    result: dict[str, Any] = {
+        "machine": f"{platform.processor() or platform.machine()}, torch {torch.__version__}, one core",
+        "date": date.today().isoformat(),
+        "sequence_length": captured.tokens_BT.shape[1],
+        **labelling(scores, text),
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        stores = {name: store_of(captured, name, Path(scratch) / name, len(tokenizer)) for name in CODECS}
+        result["bytes"] = {name: bytes_of(store) for name, store in stores.items()}
+        result["decode_tokens_per_second"] = {
+            name: decoding(store, captured.tokens_BT) for name, store in stores.items()
+        }
+        result["training"] = training(Path(scratch) / "training")
+        if arguments.distillkit:
+            result["distillkit"] = against_distillkit(captured, stores["top-k"], arguments.distillkit, len(tokenizer))
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

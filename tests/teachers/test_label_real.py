@@ -1,0 +1,65 @@
+"""The real teacher labels real text, and its store is small, faithful and read back."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from stillroom.config import LabelsConfig
+from stillroom.models import load_model
+from stillroom.teachers import LabelStore, LiveTeacher, inspect_store, label
+from stillroom.teachers.smollm import prepare
+from stillroom.types import Batch
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(
+        any(importlib.util.find_spec(name) is None for name in ("gguf", "accelerate")),
+        reason="reading GGUF needs the extra gguf",
+    ),
+]
+LENGTH = 256
+
+
+class Source:
+    """Python's own library, packed."""
+
+    sequence_length = LENGTH
+
+    def __init__(self, tokenizer, count: int):
+        text = Path(importlib.util.__file__).parent.joinpath("abc.py").read_text() + Path(torch.__file__).read_text()
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"][: count * LENGTH]
+        self._tokens = torch.tensor(ids).view(count, LENGTH)
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        tokens_BT = self._tokens[list(indices)]
+        targets_BT = torch.nn.functional.pad(tokens_BT[:, 1:], (0, 1), value=-100)
+        return Batch(tokens_BT, targets_BT, torch.zeros_like(tokens_BT, dtype=torch.int32))
+
+
+def test_a_real_teacher_over_real_text(tmp_path_factory):
+    folder = prepare(tmp_path_factory.getbasetemp().parent / "smollm2")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = load_model(folder, dtype=torch.bfloat16)
+    source = Source(tokenizer, 24)
+    out = tmp_path_factory.mktemp("real") / "labels"
+    identity = {"teacher": "smollm2", "tokenizer": "smollm2", "vocab_size": len(tokenizer), "corpus": "python"}
+    manifest = label(model, source, LabelsConfig(shard_sequences=8), out, identity=identity)
+    assert 0.5 < manifest.teacher_ce_nats < 4.0 and abs(manifest.teacher_ce_nats - manifest.teacher_entropy_nats) < 1.0
+    assert float(manifest.fidelity["squared_error_over_independent"]) <= 0.5
+    store = LabelStore.open(out)
+    assert list(store.verify()) == [1, 2, 3]
+    batch = source.batch([5, 17])
+    stored, live = store.labels(batch), LiveTeacher(model, LabelsConfig(), len(tokenizer)).labels(batch)
+    assert (stored.entropy - live.entropy).abs().mean() < 0.05
+    inspection = inspect_store(store, decode=tokenizer.decode)
+    records = sum(size for name, size in inspection.bytes_by_column.items() if "codebook" not in name)
+    assert records < 26  # at 256 tokens a record; 6,144 tokens share one codebook, which is left out
