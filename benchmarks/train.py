@@ -1,0 +1,153 @@
+"""Speed of the training engine: beside other trainers, beside the machine's matrix rate, over ranks, with checkpoints.
+
+    python benchmarks/train.py --measure trainer
+    python benchmarks/train.py --help
+
+Peers run in the same process, in rounds (a, b, c, a, b, c, ...), so that a noisy machine disturbs all alike; a ratio is
+taken within each round and reported as its median with the quartiles, beside the ratio of the best times. A peer that
+is not installed is named and left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from stillroom.models import flops_per_token
+from stillroom.training.hardware import measured_rate
+from train_competitors import CLOCKS, LENGTH, SIZES, VOCAB, Task, competitors, ours
+
+RATIOS = {
+    "trainer": [
+        ("stillroom", "transformers Trainer", 1.2),
+        ("stillroom, compiled blocks", "transformers Trainer", 1.2),
+    ],
+    "gkd": [
+        ("stillroom, live teacher", "trl GKDTrainer", 1.3),
+        ("stillroom, stored labels", "trl GKDTrainer", 2.5),
+    ],
+}
+
+
+def rounds(runs: dict[str, Callable[[], list[float]]], repeats: int) -> dict[str, list[list[float]]]:
+    """Step times of every competitor in every round; one that cannot run is named and left out."""
+    times: dict[str, list[list[float]]] = {}
+    for number in range(repeats):
+        for name in list(runs):
+            try:
+                times.setdefault(name, []).append(runs[name]())
+            except ImportError as error:
+                print(f"left out: {name} ({error})", file=sys.stderr)
+                del runs[name], times[name]
+        print(f"round {number + 1} of {repeats}", file=sys.stderr)
+    return times
+
+
+def ratio(fast: list[list[float]], slow: list[list[float]]) -> dict[str, float]:
+    """How many times the tokens per second of ``slow`` ``fast`` reaches."""
+    within = [statistics.median(b) / statistics.median(a) for a, b in zip(fast, slow, strict=True)]
+    low, middle, high = np.percentile(within, [25, 50, 75])
+    best = min(map(min, slow)) / min(map(min, fast))
+    return {"median": middle, "low": low, "high": high, "best": best}
+
+
+def beside_peers(measure: str, task: Task, repeats: int, compiled: bool) -> dict[str, Any]:
+    times = rounds(competitors(task, measure, compiled), repeats)
+    tokens = task.batch * LENGTH
+    result: dict[str, Any] = {
+        "tokens_per_second": {
+            name: {
+                "median": tokens / statistics.median(second for part in parts for second in part),
+                "best": tokens / min(map(min, parts)),
+            }
+            for name, parts in times.items()
+        },
+        "ratios": [
+            {"of": of, "over": over, "reach": reach} | ratio(times[of], times[over])
+            for of, over, reach in RATIOS[measure]
+            if of in times and over in times
+        ],
+    }
+    return result
+
+
+def fraction(task: Task, repeats: int, compiled: bool) -> dict[str, Any]:
+    """Model FLOP/s of a step over the best matrix rate, each measured in turn."""
+    result: dict[str, Any] = {}
+    for size in SIZES:
+        sized = replace(task, size=size)
+        for compile_ in (False, True) if compiled else (False,):
+            rate = measured_rate(torch.bfloat16, seconds=0.3)
+            seconds = [min(ours(sized, steps=5, parallel={"compile": compile_})) for _ in range(repeats)]
+            rate = max(rate, measured_rate(torch.bfloat16, seconds=0.3))
+            flops = flops_per_token(SIZES[size], VOCAB, LENGTH, backward=True) * task.batch * LENGTH
+            result[size + (", compiled blocks" if compile_ else "")] = {
+                "matrix_rate": rate,
+                "fraction_of_peak": flops / min(seconds) / rate,
+                "tokens_per_second": task.batch * LENGTH / min(seconds),
+            }
+    return result
+
+
+def checkpoints(task: Task, repeats: int) -> dict[str, Any]:
+    """Time lost to a checkpoint every 50 steps, from the sums of 100 steps with and without."""
+    plain, saving = [], []
+    for _ in range(repeats):
+        plain.append(sum(ours(task, steps=102)))
+        saving.append(sum(ours(task, steps=102, checkpoint_steps=50)))
+    lost = [with_ / without - 1 for with_, without in zip(saving, plain, strict=True)]
+    return {"lost": sorted(lost), "median": statistics.median(lost), "best": min(saving) / min(plain) - 1}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--measure", choices=[*RATIOS, "fraction", "checkpoints", "step"], required=True)
+    parser.add_argument("--size", choices=list(SIZES), default="1M")
+    parser.add_argument("--batch", type=int, default=16, help="sequences of 128 tokens")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: time of this process alone")
+    parser.add_argument(
+        "--compiled", action="store_true", help="torch.compile every block too (minutes the first time)"
+    )
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    task = Task(options.size, options.batch, clock=options.clock)
+    if options.measure == "step":  # for torchrun: prints the seconds of a step
+        seconds = ours(task, steps=20)
+        if os.environ.get("RANK", "0") == "0":
+            print(json.dumps({"best": min(seconds), "median": statistics.median(seconds)}))
+        return
+    if options.measure in RATIOS:
+        result = beside_peers(options.measure, task, options.repeats, options.compiled)
+    elif options.measure == "fraction":
+        result = fraction(task, options.repeats, options.compiled)
+    else:
+        result = checkpoints(task, options.repeats)
+    record = {
+        "measure": options.measure, "size": options.size, "batch": options.batch, "repeats": options.repeats,
+        "clock": options.clock,
+        "command": " ".join(["python", *sys.argv]), "date": date.today().isoformat(), "threads": options.threads,
+        "processor": platform.processor() or platform.machine(), "torch": torch.__version__, "result": result,
+    }  # fmt: skip
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / f"train-{options.measure}-{options.size}-cpu-{date.today().isoformat()}.json"
+    path.write_text(json.dumps(record, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""What ``train.py`` times: runs of a few steps by stillroom, by Hugging Face's Trainer and by TRL's GKDTrainer.
+
+Every run yields the seconds of its steady steps. Models, token batches and precision are the same for all; documents
+are not isolated, since the peers' trainers do not do it.
+Letters: V vocabulary, T positions, B sequences.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stillroom.config import ModelConfig, ObjectiveConfig, ParallelConfig, TrainingConfig
+from stillroom.corpora.corpus import SequenceSet
+from stillroom.models import build_model
+from stillroom.training import LiveTeacher, TrainingData, join, train
+from stillroom.types import SoftLabels
+
+VOCAB, LENGTH = 2048, 128
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+"""``cpu`` counts what this process computed, all threads together: for machines that are busy with other things."""
+WARM, STEADY = 2, 6
+SIZES = {
+    "1M": ModelConfig(hidden_size=128, intermediate_size=384, num_layers=4, num_heads=4),
+    "5M": ModelConfig(hidden_size=256, intermediate_size=768, num_layers=5, num_heads=8),
+    "16M": ModelConfig(hidden_size=384, intermediate_size=1152, num_layers=8, num_heads=8),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """The student's size, the batch, and the precision that all share."""
+
+    size: str = "1M"
+    batch: int = 16
+    precision: str = "bf16"
+    clock: str = "wall"
+
+    def model(self) -> Any:
+        """A fresh student."""
+        return build_model(SIZES[self.size], VOCAB, 0)
+
+    def teacher(self) -> Any:
+        """A teacher of 5M parameters."""
+        return build_model(SIZES["5M"], VOCAB, 1)
+
+    def sequences(self, num: int = 512) -> SequenceSet:
+        """Random tokens: speed does not depend on what they say."""
+        tokens = np.random.default_rng(0).integers(3, VOCAB, (num, LENGTH), dtype=np.uint32)
+        return SequenceSet((tokens,), np.zeros(num, dtype=np.uint8), bos=0, eos=1, size=num)
+
+
+class FixedLabels:
+    """As many ids per position as 50 samples leave, ready in memory: the student's side of a stored label alone."""
+
+    def lookup(self, tokens_BT: Tensor) -> SoftLabels:
+        """Twelve ids that depend on the token."""
+        shape = tokens_BT.shape
+        ids = (tokens_BT[..., None] * 31 + torch.arange(12) * 97) % VOCAB
+        return SoftLabels(
+            ids=ids,
+            weights=torch.full((*shape, 12), 1 / 12),
+            entropy=torch.full(shape, 2.5),
+            gold_logprob=torch.full(shape, -3.0),
+            gold_rank=torch.zeros(shape, dtype=torch.int32),
+        )
+
+
+def ours(task: Task, labels: Any = None, steps: int = WARM + STEADY, **changes: Any) -> list[float]:
+    """Seconds per step of ``stillroom.training.train`` without its first steps and its last (which validates)."""
+    parallel = ParallelConfig(**changes.pop("parallel", {}))
+    config = TrainingConfig(
+        batch_sequences=task.batch, steps=steps + 1, checkpoint_seconds=1e9, validate_every=0, parallel=parallel,
+        **changes,
+    )  # fmt: skip
+    data = TrainingData(task.sequences(), task.sequences(8), labels, isolate=False)
+    objective = ObjectiveConfig(alpha=0.0 if labels is None else 0.9)
+    clock = CLOCKS[task.clock]
+    times = [clock()]
+    with tempfile.TemporaryDirectory() as folder:
+        train(
+            task.model(), data, config, objective, Path(folder), precision_name=task.precision,
+            progress=lambda done, total: times.append(clock()), ranks=join(parallel),
+        )  # fmt: skip
+    return list(np.diff(times)[WARM:-1])
+
+
+def _callback(clock: Callable[[], float]) -> tuple[Any, list[float]]:
+    from transformers import TrainerCallback
+
+    times: list[float] = []
+
+    class Steps(TrainerCallback):
+        def on_step_end(self, *arguments: Any, **named: Any) -> None:
+            times.append(clock())
+
+    return Steps(), times
+
+
+def _arguments(task: Task, folder: str) -> dict[str, Any]:
+    return {
+        "output_dir": folder, "per_device_train_batch_size": task.batch, "max_steps": WARM + STEADY, "use_cpu": True,
+        "bf16": task.precision == "bf16", "learning_rate": 3e-3, "weight_decay": 0.1, "adam_beta2": 0.95,
+        "max_grad_norm": 1.0, "lr_scheduler_type": "cosine", "optim": "adamw_torch_fused", "save_strategy": "no",
+        "report_to": [], "logging_steps": 1, "disable_tqdm": True, "dataloader_num_workers": 0,
+    }  # fmt: skip
+
+
+def hugging_face_trainer(task: Task) -> list[float]:
+    """Seconds per step of ``transformers.Trainer`` with its own causal loss; it logs every step, as stillroom does."""
+    import datasets
+    from transformers import Trainer, TrainingArguments
+
+    tokens = task.sequences().tokens(range(512)).tolist()
+    data = datasets.Dataset.from_dict({"input_ids": tokens, "labels": tokens}).with_format("torch")
+    callback, times = _callback(CLOCKS[task.clock])
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(**_arguments(task, folder))
+        Trainer(model=task.model(), args=arguments, train_dataset=data, callbacks=[callback]).train()
+    return list(np.diff(times)[WARM - 1 :])
+
+
+def gkd_trainer(task: Task) -> list[float]:
+    """Seconds per step of TRL's ``GKDTrainer`` off-policy (``lmbda=0``) with forward KL (``beta=0``)."""
+    import datasets
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+    from trl.experimental.gkd import GKDConfig, GKDTrainer
+
+    tokens = task.sequences().tokens(range(512)).tolist()
+    data = datasets.Dataset.from_dict({"input_ids": tokens})
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel({"<pad>": 0}, unk_token="<pad>")), pad_token="<pad>",
+        eos_token="<pad>",
+    )  # fmt: skip
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        ids = torch.tensor([row["input_ids"] for row in rows])
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids, "prompts": ids[:, :1]}
+
+    callback, times = _callback(CLOCKS[task.clock])
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = GKDConfig(**_arguments(task, folder), lmbda=0.0, beta=0.0, seq_kd=False)
+        GKDTrainer(
+            model=task.model(), teacher_model=task.teacher(), args=arguments, data_collator=collate,
+            train_dataset=data, processing_class=tokenizer, callbacks=[callback],
+        ).train()  # fmt: skip
+    return list(np.diff(times)[WARM - 1 :])
+
+
+def competitors(task: Task, measure: str, compiled: bool = False) -> dict[str, Callable[[], list[float]]]:
+    """Name → a run that returns the seconds of its steps."""
+    if measure == "trainer":
+        runs = {"stillroom": lambda: ours(task), "transformers Trainer": lambda: hugging_face_trainer(task)}
+        if compiled:
+            runs["stillroom, compiled blocks"] = lambda: ours(task, parallel={"compile": True})
+        return runs
+    return {
+        "stillroom, live teacher": lambda: ours(task, LiveTeacher(task.teacher(), task.precision)),
+        "stillroom, stored labels": lambda: ours(task, FixedLabels()),
+        "trl GKDTrainer": lambda: gkd_trainer(task),
+    }
