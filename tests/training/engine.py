@@ -46,7 +46,9 @@ def sequence_set(num: int, seed: int) -> SequenceSet:
     for place in range(1, LENGTH):
         tokens[:, place] = 3 + (tokens[:, place - 1] * 7 + generator.integers(0, 2, num)) % (VOCAB - 3)
     tokens[generator.random(tokens.shape) < 0.05] = 0
-    return SequenceSet((tokens,), np.zeros(num, dtype=np.uint8), bos=0, eos=1, size=num)
+    return SequenceSet(
+        (tokens,), np.zeros(num, dtype=np.uint8), np.arange(num, dtype=np.uint32), bos=0, eos=1, size=num
+    )
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ _ENCODE_AT_ONCE = 64  # documents
 _REPORT_EVERY = 200  # sequences
 
 Progress = Callable[[int, int], None]
+_Packed = tuple[int, int, NDArray[np.uint32]]
+"""Code of the source, number of the document in which the sequence begins, ids."""
 
 
 def corpus_identity(config: CorpusConfig) -> dict[str, Any]:
@@ -116,7 +118,7 @@ def _batched(items: Iterator[str], size: int) -> Iterator[list[str]]:
 
 def _interleave(
     config: CorpusConfig, tokenizer: PreTrainedTokenizerBase, bos: int, eos: int, split: Split, wanted: int
-) -> Iterator[tuple[int, NDArray[np.uint32]]]:
+) -> Iterator[_Packed]:
     """``wanted`` sequences, each of one source, in the order that keeps every first part true to the shares."""
     shares = list(_shares(config).values())
     streams = [
@@ -127,7 +129,7 @@ def _interleave(
     for number in range(wanted):
         code = max(range(len(streams)), key=lambda index: shares[index] * (number + 1) - taken[index])
         try:
-            sequence = next(streams[code])
+            document, sequence = next(streams[code])
         except StopIteration:
             name = list(config.sources)[code]
             found = taken[code] * config.sequence_length
@@ -137,27 +139,28 @@ def _interleave(
                 f"corpus.{split}_tokens."
             ) from None
         taken[code] += 1
-        yield code, sequence
+        yield code, document, sequence
 
 
-def _counted(
-    stream: Iterator[tuple[int, NDArray[np.uint32]]], length: int, done: int, total: int, progress: Progress
-) -> Iterator[tuple[int, NDArray[np.uint32]]]:
+def _counted(stream: Iterator[_Packed], length: int, done: int, total: int, progress: Progress) -> Iterator[_Packed]:
     for number, item in enumerate(stream, 1):
         if number % _REPORT_EVERY == 0:
             progress(min(total, done + number * length), total)
         yield item
 
 
-def _write_shards(folder: Path, stream: Iterator[tuple[int, NDArray[np.uint32]]], length: int, vocab_size: int) -> None:
-    """Writes ``tokens-NNNNN.npy`` and ``source.npy``, one shard in memory at a time."""
+def _write_shards(folder: Path, stream: Iterator[_Packed], length: int, vocab_size: int) -> None:
+    """Writes ``tokens-NNNNN.npy``, ``source.npy`` and ``document.npy``, one shard in memory at a time."""
     folder.mkdir()
     kind = np.uint16 if vocab_size <= 1 << 16 else np.uint32
     codes: list[int] = []
-    for number, rows in enumerate(_groups(stream, max(1, _SHARD_TOKENS // length))):
-        codes += [code for code, _ in rows]
-        np.save(folder / f"tokens-{number:05d}.npy", np.stack([sequence for _, sequence in rows]).astype(kind))
+    numbers: list[int] = []
+    for shard, rows in enumerate(_groups(stream, max(1, _SHARD_TOKENS // length))):
+        codes += [code for code, _, _ in rows]
+        numbers += [document for _, document, _ in rows]
+        np.save(folder / f"tokens-{shard:05d}.npy", np.stack([sequence for *_, sequence in rows]).astype(kind))
     np.save(folder / "source.npy", np.asarray(codes, dtype=np.uint8))
+    np.save(folder / "document.npy", np.asarray(numbers, dtype=np.uint32))
 
 
 def _groups(stream: Iterator[Any], size: int) -> Iterator[list[Any]]:

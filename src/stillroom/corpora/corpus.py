@@ -24,19 +24,27 @@ from stillroom.types import IGNORE_INDEX, Batch, UserError
 SCHEMA = 1
 
 
-def pack_documents(documents: Iterable[Sequence[int]], length: int, bos: int, eos: int) -> Iterator[NDArray[np.uint32]]:
+def pack_documents(
+    documents: Iterable[Sequence[int]], length: int, bos: int, eos: int
+) -> Iterator[tuple[int, NDArray[np.uint32]]]:
     """Sequences of exactly ``length`` ids cut from the stream bos, document, eos, bos, document, eos, ...
 
-    Where one id marks both ends it is written once between two documents, which it closes and opens.
+    Each comes with the number of the document in which it begins. Where one id marks both ends it is written once
+    between two documents, which it closes and opens.
     """
     closing = [] if bos == eos else [eos]
     buffer: list[int] = []
-    for document in documents:
+    first = 0  # the document in which the buffer begins
+    for number, document in enumerate(documents):
+        if not buffer:
+            first = number
         buffer += [bos, *document, *closing]
         whole = len(buffer) // length * length
         for start in range(0, whole, length):
-            yield np.asarray(buffer[start : start + length], dtype=np.uint32)
+            yield (first if start == 0 else number), np.asarray(buffer[start : start + length], dtype=np.uint32)
         del buffer[:whole]
+        if whole:
+            first = number
 
 
 def next_token_targets(tokens_BT: Tensor, document_BT: Tensor, mark: int | None = None) -> Tensor:
@@ -65,6 +73,7 @@ class SequenceSet:
 
     shards: tuple[NDArray[np.unsignedinteger[Any]], ...]  # each (sequences, T); all but the last equally long
     source: NDArray[np.uint8]  # (sequences,) index into the corpus's source names
+    document: NDArray[np.uint32]  # (sequences,) the source's document in which each begins: what is sampled together
     bos: int
     size: int
     eos: int | None = None
@@ -89,7 +98,7 @@ class SequenceSet:
             raise UserError(
                 f"corpus: {size} sequences were asked for, it holds {self.size}; raise corpus.train_tokens."
             )
-        return SequenceSet(self.shards, self.source[:size], self.bos, size, self.eos)
+        return SequenceSet(self.shards, self.source[:size], self.document[:size], self.bos, size, self.eos)
 
     def tokens(self, indices: Sequence[int]) -> NDArray[np.int64]:
         """Token ids (len(indices), T)."""
@@ -151,8 +160,8 @@ class Corpus:
     def _split(self, name: str) -> SequenceSet:
         folder = self.folder / name
         shards = tuple(np.load(file, mmap_mode="r") for file in sorted(folder.glob("tokens-*.npy")))
-        source = np.load(folder / "source.npy")
-        return SequenceSet(shards, source, self.manifest["bos"], len(source), self.manifest["eos"])
+        source, document = np.load(folder / "source.npy"), np.load(folder / "document.npy")
+        return SequenceSet(shards, source, document, self.manifest["bos"], len(source), self.manifest["eos"])
 
 
 def open_corpus(folder: Path) -> Corpus:

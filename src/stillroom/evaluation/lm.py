@@ -33,6 +33,9 @@ class Heldout:
     byte_lengths_V: NDArray[np.int64]
     source_names: Sequence[str] = ()
     source_codes: ArrayLike | None = None
+    documents: ArrayLike | None = None
+    """(I,): which document a sequence is from. Sequences of one document are drawn together when an interval is made;
+    None takes every sequence for a document of its own."""
     isolate: bool = True
     """Whether packed documents are isolated from one another, as they were in training."""
 
@@ -67,6 +70,7 @@ def measure_likelihood(
             sums_IS4[indices.start : indices.stop, source] = (columns_BT4 * inside_BT[..., None]).sum(axis=1)
         if progress:
             progress(indices.stop, total)
+    sums_IS4 = _by_document(sums_IS4, heldout.documents)
     part = _estimates(sums_IS4.sum(axis=1), seed)
     part["by_source"] = {
         name: _estimates(sums_IS4[:, source], seed)
@@ -74,6 +78,16 @@ def measure_likelihood(
         if sums_IS4[:, source, 3].sum() > 0
     }
     return part
+
+
+def _by_document(sums_IS4: NDArray[np.float64], documents: ArrayLike | None) -> NDArray[np.float64]:
+    """The sums with the sequences of one document added up."""
+    if documents is None:
+        return sums_IS4
+    names, place_I = np.unique(np.asarray(documents)[: len(sums_IS4)], return_inverse=True)
+    together = np.zeros((len(names), *sums_IS4.shape[1:]))
+    np.add.at(together, place_I, sums_IS4)
+    return together
 
 
 def _codes(heldout: Heldout, total: int) -> NDArray[np.int64]:

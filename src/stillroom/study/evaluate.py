@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 from transformers import PreTrainedModel
 
@@ -61,6 +62,7 @@ def _suite(
         byte_lengths_V=token_bytes(tokenizer),
         source_names=corpus.source_names,
         source_codes=corpus.heldout.source,
+        documents=corpus.heldout.source.astype(np.int64) << 32 | corpus.heldout.document,
         isolate=corpus.isolate,
     )
     if suite == "heads":
