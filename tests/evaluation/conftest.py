@@ -96,11 +96,12 @@ class Scripted(nn.Module):
         self._identity = SimpleNamespace(weight=torch.eye(vocab_size), bias=None)
         self._rule, self._sharpness, self._vocab_size = rule, sharpness, vocab_size
 
-    def base_model(self, input_ids: Tensor, **_: Any) -> Any:
+    def base_model(self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any) -> Any:
         hidden = torch.zeros(*input_ids.shape, self._vocab_size)
         for row, ids in enumerate(input_ids.tolist()):
             for place in range(len(ids)):
-                said = self._rule(ids[: place + 1])
+                sees = [True] * (place + 1) if attention_mask is None else attention_mask[row, 0, place].tolist()
+                said = self._rule([i for i, seen in zip(ids[: place + 1], sees, strict=False) if seen])
                 if said is not None:
                     hidden[row, place, said] = self._sharpness
         return SimpleNamespace(last_hidden_state=hidden)

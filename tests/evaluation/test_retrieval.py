@@ -75,7 +75,7 @@ def finder(tokenizer):
 
     def rule(ids: list[int]) -> int | None:
         text = ids[1:]
-        for size in range(12, 2, -1):
+        for size in range(12, 1, -1):
             tail = text[-size:]
             for place in range(len(text) - size):
                 if text[place : place + size] == tail:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 
 import numpy as np
@@ -149,6 +148,17 @@ def test_sources_share_out_the_nats(llama, heldout_sequences, tokenizer, per_pos
     assert min(values) <= part["nats_per_token"]["value"] <= max(values)
 
 
+def test_sequences_of_one_document_are_drawn_together(llama, heldout_sequences, tokenizer) -> None:
+    sizes = token_bytes(tokenizer)
+    apart = measure_likelihood(llama, Heldout(heldout_sequences, sizes))["bits_per_byte"]
+    documents = np.arange(len(heldout_sequences)) // 4
+    together = measure_likelihood(llama, Heldout(heldout_sequences, sizes, documents=documents))["bits_per_byte"]
+    assert together["value"] == pytest.approx(apart["value"], rel=1e-12)
+    assert together["num"] == len(np.unique(documents)) and apart["num"] == len(heldout_sequences)
+    one = measure_likelihood(llama, Heldout(heldout_sequences, sizes, documents=np.zeros(len(heldout_sequences))))
+    assert one["bits_per_byte"]["low"] == one["bits_per_byte"]["high"]  # one document says nothing of others
+
+
 def test_bits_per_byte_at_batch_1_and_64(llama, heldout_sequences, tokenizer) -> None:
     heldout = Heldout(heldout_sequences, token_bytes(tokenizer), ["a", "b"], np.arange(len(heldout_sequences)) % 2)
     steps: list[tuple[int, int]] = []
@@ -182,9 +192,30 @@ def test_no_heldout_text_is_said(llama, heldout_sequences, tokenizer) -> None:
 
 
 def test_batches_hold_every_item_once() -> None:
-    items = random_items(50)
-    batches = list(scoring._like_length(items, 60))
-    assert sorted(itertools.chain(*batches)) == list(range(50))
+    items = random_items(50) + random_items(20)
+    batches = list(scoring._like_length(scoring._by_context(items), 60))
+    assert sorted(index for batch in batches for row in batch for index in row.items) == list(range(70))
     for batch in batches:
-        longest = max(len(items[i].context) + len(items[i].continuation) for i in batch)
-        assert len(batch) == 1 or longest * len(batch) <= 60
+        assert len(batch) == 1 or max(row.length for row in batch) * len(batch) <= 60
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_continuations_that_share_a_context_do_not_see_one_another(
+    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = request.getfixturevalue(name)
+    contexts = [(0, 5, 9, 7), (0, 8), (0, 5, 9)]
+    items = [Continuation(contexts[i % 3], item.continuation) for i, item in enumerate(random_items(24))]
+    together = score_continuations(model, items)
+    for place in range(0, 24, 5):
+        logprob, greedy = reference(model, items[place])
+        assert together.logprob_I[place] == pytest.approx(logprob, abs=2e-4)
+        assert together.greedy_I[place] == greedy
+    monkeypatch.setattr(scoring, "_SHARING", 1)
+    apart = score_continuations(model, items)
+    np.testing.assert_allclose(together.logprob_I, apart.logprob_I, atol=5e-5)
+    model.set_attn_implementation("eager")
+    monkeypatch.setattr(scoring, "_SHARING", 3)
+    eager = score_continuations(model, items)
+    model.set_attn_implementation("sdpa")
+    np.testing.assert_allclose(eager.logprob_I, apart.logprob_I, atol=5e-5)

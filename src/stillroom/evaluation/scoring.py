@@ -23,6 +23,7 @@ Progress = Callable[[int, int], None]
 TOKENS_AT_A_TIME = 8192
 """Tokens of one forward pass unless the caller says otherwise."""
 _LOGITS_AT_A_TIME = 1 << 22
+_SHARING = 32
 
 
 @contextlib.contextmanager
@@ -74,6 +75,20 @@ def score_tokens(model: PreTrainedModel, hidden_ND: Tensor, targets_N: Tensor) -
     return torch.cat(logprobs), torch.cat(firsts)
 
 
+@dataclass(frozen=True)
+class _Shared:
+    """A context and the items (by number) that continue it."""
+
+    context: tuple[int, ...]
+    items: tuple[int, ...]
+    continuations: tuple[tuple[int, ...], ...]
+
+    @property
+    def length(self) -> int:
+        """Positions of the row: the context, then every continuation but its last token, which predicts nothing."""
+        return len(self.context) + sum(len(continuation) - 1 for continuation in self.continuations)
+
+
 def score_continuations(
     model: PreTrainedModel,
     items: Sequence[Continuation],
@@ -83,56 +98,92 @@ def score_continuations(
 ) -> Scores:
     """How likely the model finds each continuation after its context.
 
-    Items of like length share a forward pass, padded on the right, where causal attention never looks; only the
-    positions that predict a continuation's token meet the vocabulary.
+    Continuations of one context share its pass through the model: they lie behind it in one row and do not see one
+    another. Rows of like length share a forward pass, padded on the right, where causal attention never looks; only
+    the positions that predict a continuation's token meet the vocabulary.
     """
+    if any(not item.context or not item.continuation for item in items):
+        raise ValueError("a context and its continuation must hold at least one token each")
     logprob_I, greedy_I = np.zeros(len(items)), np.zeros(len(items), dtype=bool)
     done = 0
     with evaluating(model):
-        for indices in _like_length(items, tokens_at_a_time):
-            logprob_I[indices], greedy_I[indices] = _score_batch(model, [items[i] for i in indices])
+        for rows in _like_length(_by_context(items), tokens_at_a_time):
+            indices = [index for row in rows for index in row.items]
+            logprob_I[indices], greedy_I[indices] = _score_rows(model, rows)
             done += len(indices)
             if progress:
                 progress(done, len(items))
     return Scores(logprob_I, greedy_I, np.array([len(item.continuation) for item in items], dtype=np.int64))
 
 
-def _like_length(items: Sequence[Continuation], tokens_at_a_time: int) -> Iterator[list[int]]:
-    """Indices of items in batches whose padded size is at most ``tokens_at_a_time`` (or one item)."""
-    lengths = [len(item.context) + len(item.continuation) for item in items]
-    batch: list[int] = []
-    for index in sorted(range(len(items)), key=lambda i: (-lengths[i], i)):
-        if batch and lengths[batch[0]] * (len(batch) + 1) > tokens_at_a_time:
+def _by_context(items: Sequence[Continuation]) -> list[_Shared]:
+    """Items by context, at most ``_SHARING`` to a row."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, item in enumerate(items):
+        groups.setdefault(item.context, []).append(index)
+    return [
+        _Shared(context, tuple(part), tuple(items[index].continuation for index in part))
+        for context, indices in groups.items()
+        for part in (indices[start : start + _SHARING] for start in range(0, len(indices), _SHARING))
+    ]
+
+
+def _like_length(rows: Sequence[_Shared], tokens_at_a_time: int) -> Iterator[list[_Shared]]:
+    """Rows in batches whose padded size is at most ``tokens_at_a_time`` (or one row), longest first."""
+    batch: list[_Shared] = []
+    for row in sorted(rows, key=lambda row: (-row.length, row.items)):
+        if batch and batch[0].length * (len(batch) + 1) > tokens_at_a_time:
             yield batch
             batch = []
-        batch.append(index)
+        batch.append(row)
     if batch:
         yield batch
 
 
-def _score_batch(
-    model: PreTrainedModel, items: Sequence[Continuation]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    if any(not item.context or not item.continuation for item in items):
-        raise ValueError("a context and its continuation must hold at least one token each")
-    length = max(len(item.context) + len(item.continuation) for item in items) - 1
-    tokens_BT = torch.zeros(len(items), length, dtype=torch.int64)
-    rows, places, targets = [], [], []
-    for row, item in enumerate(items):
-        ids = [*item.context, *item.continuation]
-        tokens_BT[row, : len(ids) - 1] = torch.tensor(ids[:-1])
-        rows += [row] * len(item.continuation)
-        places += range(len(item.context) - 1, len(ids) - 1)
-        targets += item.continuation
+def _score_rows(model: PreTrainedModel, rows: Sequence[_Shared]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Log-probability and greediness of every continuation, row by row."""
+    length = max(row.length for row in rows)
+    tokens_BT = torch.zeros(len(rows), length, dtype=torch.int64)
+    places_BT, segments_BT = torch.arange(length).repeat(len(rows), 1), torch.zeros_like(tokens_BT)
+    from_row, from_place, targets, sizes = [], [], [], []
+    for number, row in enumerate(rows):
+        end = len(row.context)
+        tokens_BT[number, :end] = torch.tensor(row.context)
+        for segment, continuation in enumerate(row.continuations, 1):
+            inner = slice(end, end + len(continuation) - 1)
+            tokens_BT[number, inner] = torch.tensor(continuation[:-1], dtype=torch.int64)
+            places_BT[number, inner] = torch.arange(len(continuation) - 1) + len(row.context)
+            segments_BT[number, inner] = segment
+            from_row += [number] * len(continuation)
+            from_place += [len(row.context) - 1, *range(inner.start, inner.stop)]
+            targets += continuation
+            sizes.append(len(continuation))
+            end = inner.stop
     device = model.device
-    hidden_BTD = run_plain(model, tokens_BT.to(device))
-    hidden_ND = hidden_BTD[torch.tensor(rows, device=device), torch.tensor(places, device=device)]
+    if all(len(row.items) == 1 for row in rows):
+        hidden_BTD = run_plain(model, tokens_BT.to(device))
+    else:
+        hidden_BTD = _run_branches(model, tokens_BT.to(device), places_BT.to(device), segments_BT.to(device))
+    hidden_ND = hidden_BTD[torch.tensor(from_row, device=device), torch.tensor(from_place, device=device)]
     logprob_N, first_N = score_tokens(model, hidden_ND, torch.tensor(targets, device=device))
-    starts = np.cumsum([0, *(len(item.continuation) for item in items[:-1])])
+    starts = np.cumsum([0, *sizes[:-1]])
     return (
         np.add.reduceat(logprob_N.double().cpu().numpy(), starts),
         np.logical_and.reduceat(first_N.cpu().numpy(), starts),
     )
+
+
+def _run_branches(model: PreTrainedModel, tokens_BT: Tensor, places_BT: Tensor, segments_BT: Tensor) -> Tensor:
+    """Hidden states (B, T, D) of rows whose segments see segment 0 (the context), themselves, and no other."""
+    length = tokens_BT.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=tokens_BT.device).tril()
+    sees = (segments_BT[:, None, :] == 0) | (segments_BT[:, :, None] == segments_BT[:, None, :])
+    mask = (sees & causal)[:, None]
+    if model.config._attn_implementation == "eager":
+        mask = torch.where(mask, 0.0, torch.finfo(model.dtype).min).to(model.dtype)
+    return model.base_model(
+        input_ids=tokens_BT, attention_mask=mask, position_ids=places_BT, use_cache=False
+    ).last_hidden_state
 
 
 def run_plain(model: PreTrainedModel, tokens_BT: Tensor) -> Tensor:
