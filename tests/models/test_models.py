@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
 
-from stillroom.config import ModelConfig
+from stillroom.config import ModelConfig, ObjectiveConfig
+from stillroom.corpora.corpus import make_batch
 from stillroom.models import (
     attention_mask,
     attention_patterns,
@@ -20,11 +22,15 @@ from stillroom.models import (
     flops_per_token,
     hidden_states,
     load_model,
+    logit_softcap,
     num_parameters,
     position_ids,
     precision_name,
     unembedding,
 )
+from stillroom.teachers import ModelScores
+from stillroom.training.step import StepContext, Student, validate
+from stillroom.training.teacher import LiveTeacher
 from stillroom.types import Batch, UserError
 
 SMALL = ModelConfig(hidden_size=32, intermediate_size=64, num_layers=2, num_heads=4, num_kv_heads=2, max_positions=64)
@@ -127,3 +133,46 @@ def test_a_folder_without_a_model_is_named(tmp_path):
 def test_precision_is_what_was_asked_for():
     assert precision_name("fp32", "cpu") == "fp32" and precision_name("bf16", "cpu") == "bf16"
     assert precision_name("auto", "cpu") in ("fp32", "bf16")
+
+
+def test_capped_logits_are_capped_in_training_validation_and_labels():
+    """A model that caps its logits is trained, validated and read with the cap that its own forward pass applies."""
+    torch.manual_seed(0)
+    config = Gemma2Config(
+        vocab_size=40, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8, final_logit_softcapping=1.0, attn_implementation="eager",
+    )  # fmt: skip
+    model = Gemma2ForCausalLM(config).eval()
+    with torch.no_grad():
+        model.model.embed_tokens.weight.mul_(50)
+    assert logit_softcap(model) == 1.0 and logit_softcap(build_model(SMALL, 50, seed=0)) is None
+    tokens = torch.randint(3, 40, (2, 8), generator=torch.Generator().manual_seed(0))
+    batch = make_batch(tokens, bos=0)
+    logits = model(tokens, use_cache=False).logits
+    expected = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+    student = Student(model).train()
+    found = validate(student, _Two(batch), StepContext(ObjectiveConfig(), isolate=False))
+    assert found == pytest.approx(expected.item(), rel=1e-5) and student.training
+    scores = torch.cat(list(ModelScores(model, 40, isolate=False, precision="fp32").chunks(batch)))
+    torch.testing.assert_close(scores, logits.flatten(0, 1).float(), rtol=1e-4, atol=1e-4)
+    teacher = LiveTeacher(model).logits(batch, False)
+    assert teacher.softcap == 1.0
+
+
+@dataclass(frozen=True)
+class _Two:
+    """A set of the two sequences of a batch."""
+
+    whole: Batch
+
+    @property
+    def sequence_length(self) -> int:
+        return self.whole.tokens_BT.shape[1]
+
+    def __len__(self) -> int:
+        return 2
+
+    def batch(self, indices) -> Batch:
+        rows = list(indices)
+        parts = (self.whole.tokens_BT, self.whole.targets_BT, self.whole.document_BT)
+        return Batch(*(part[rows] for part in parts))

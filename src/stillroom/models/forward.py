@@ -56,6 +56,11 @@ def unembedding(model: PreTrainedModel) -> tuple[Tensor, Tensor | None]:
     return head.weight, getattr(head, "bias", None)  # type: ignore[return-value]
 
 
+def logit_softcap(model: PreTrainedModel) -> float | None:
+    """The c of logits capped to c·tanh(z / c), as in Gemma 2; None where the model caps nothing."""
+    return getattr(model.config, "final_logit_softcapping", None) or None
+
+
 def attention_patterns(model: PreTrainedModel, tokens_BT: Tensor) -> Tensor:
     """Attention of every head, (L, B, H, T, T), over whole sequences (no document boundaries).
 

@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from stillroom.config import LabelsConfig
-from stillroom.models import hidden_states, precision, unembedding
+from stillroom.models import hidden_states, logit_softcap, precision, unembedding
 from stillroom.teachers.rows import NO_GOLD, Rows, join
 from stillroom.teachers.sampling import counted, systematic
 from stillroom.types import Batch
@@ -61,6 +61,7 @@ class ModelScores:
     @torch.no_grad()
     def chunks(self, batch: Batch) -> Iterator[Tensor]:
         """See ``Scores``."""
+        softcap = logit_softcap(self.model)
         with precision(self.precision, self.device):
             hidden_BTD = hidden_states(self.model, batch.to(self.device), self.isolate)
             weight_VD, bias_V = head(self.model, self.vocab_size)
@@ -68,7 +69,8 @@ class ModelScores:
             weight_VD = weight_VD if dtype is None else weight_VD.to(dtype)  # once, not at every chunk
         for hidden_nD in hidden_BTD.flatten(0, 1).split(HEAD_CHUNK):
             scores_nV = (hidden_nD.to(weight_VD.dtype) @ weight_VD.T).float()
-            yield scores_nV if bias_V is None else scores_nV + bias_V.float()
+            scores_nV = scores_nV if bias_V is None else scores_nV + bias_V.float()
+            yield scores_nV if softcap is None else softcap * torch.tanh(scores_nV / softcap)
 
 
 def head(model: PreTrainedModel, vocab_size: int) -> tuple[Tensor, Tensor | None]:

@@ -15,7 +15,7 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel
 
 from stillroom.config import ObjectiveConfig
-from stillroom.models import hidden_states, precision, unembedding
+from stillroom.models import hidden_states, logit_softcap, precision, unembedding
 from stillroom.objectives import TeacherLogits, token_losses
 from stillroom.training.distributed import ALONE, Ranks
 from stillroom.training.heads import FurtherHeads
@@ -95,7 +95,7 @@ class Student(nn.Module):
         weight_VD, bias = unembedding(self.model)
         losses = token_losses(
             hidden_HND, weight_VD, batch, objective, labels,
-            bias=bias, seed=seed, label_temperature=context.label_temperature,
+            bias=bias, softcap=logit_softcap(self.model), seed=seed, label_temperature=context.label_temperature,
         )  # fmt: skip
         sums = {"loss": weighted_sums(losses.loss_N.detach(), losses.counted_N)}
         for name, (values_N, weight_N) in losses.terms.items():
@@ -165,6 +165,8 @@ def _labels(context: StepContext, objective: ObjectiveConfig, batch: Batch) -> S
 def validate(student: Student, sequences: Sequences, context: StepContext, batch_size: int = 64) -> float:
     """Mean cross-entropy of the true next token over held-out sequences, in nats per token, shared by the ranks."""
     plain, ranks = ObjectiveConfig(), context.ranks
+    was_training = student.training
+    student.eval()
     total = torch.zeros(2, dtype=torch.float64, device=ranks.device)
     per_rank = -(-batch_size // ranks.data_size)
     for start in range(0, len(sequences), per_rank * ranks.data_size):
@@ -175,5 +177,6 @@ def validate(student: Student, sequences: Sequences, context: StepContext, batch
             _, terms = student(batch, plain, None, context, 0)
         if mine:
             total += terms["ce"]
+    student.train(was_training)
     nats, weight = ranks.sum(total).tolist()
     return nats / max(weight, 1.0)

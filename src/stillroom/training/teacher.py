@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from stillroom.models import hidden_states, precision, unembedding
+from stillroom.models import hidden_states, logit_softcap, precision, unembedding
 from stillroom.objectives import TeacherLogits
 from stillroom.types import Batch
 
@@ -32,4 +32,4 @@ class LiveTeacher(nn.Module):
         """The teacher's logits for a batch, as factors."""
         with precision(self.precision_name, batch.tokens_BT.device):
             hidden_NE, weight_VE, bias_V = self(batch, isolate)
-        return TeacherLogits(hidden_NE, weight_VE, bias_V)
+        return TeacherLogits(hidden_NE, weight_VE, bias_V, logit_softcap(self.model))
