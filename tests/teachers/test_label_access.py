@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import time
 from pathlib import Path
@@ -39,6 +40,13 @@ def test_a_url_gives_the_labels_of_the_folder(corpus, made, remote, tmp_path):
     wanted = LabelStore.open(made).lookup(tokens)
     for url, cache in ((remote, tmp_path / "cache"), (f"file://{made}", None)):
         assert torch.equal(LabelStore.open(url, cache=cache).lookup(tokens).ids, wanted.ids)
+
+
+def test_another_process_opens_the_store_itself(corpus, made, remote, tmp_path):
+    tokens = corpus.batch([3]).tokens_BT
+    for store in (LabelStore.open(made), LabelStore.open(remote, cache=tmp_path)):
+        sent = pickle.dumps(store)
+        assert len(sent) < 1000 and torch.equal(pickle.loads(sent).lookup(tokens).ids, store.lookup(tokens).ids)
 
 
 def test_reading_ahead_fills_the_cache(corpus, remote, tmp_path):

@@ -32,8 +32,9 @@ from stillroom.types import Batch, SoftLabels, UserError
 class LabelStore:
     """Labels by content: ``lookup`` of any sequences that were labelled, in any order and number."""
 
-    def __init__(self, place: Place, manifest: Manifest, index: Index, codec: Codec):
+    def __init__(self, place: Place, manifest: Manifest, index: Index, codec: Codec, cache: Path | None = None):
         self.place, self.manifest, self.index, self.codec = place, manifest, index, codec
+        self._cache = cache
         self._shards = MappedShards(place, manifest.num_shards)
 
     @classmethod
@@ -56,7 +57,11 @@ class LabelStore:
         index = Index(place.path("index.bin"))
         if len(index) != manifest.num_records:
             raise damaged(str(index.path), f"it holds {len(index)} records and not {manifest.num_records}")
-        return cls(place, manifest, index, codec)
+        return cls(place, manifest, index, codec, cache)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process opens the store itself, rather than being sent its mapped files."""
+        return _reopen, (type(self), self.place.name, self._cache)
 
     def __len__(self) -> int:
         """Distinct sequences."""
@@ -142,6 +147,10 @@ class LabelStore:
             f"{self.place.name}: has no labels for the sequence {key.hex()} of {len(tokens_T)} tokens that begins "
             f"{first} ...; label the corpus that holds it with 'stillroom label CORPUS --out {self.place.name}'."
         )
+
+
+def _reopen(kind: type[LabelStore], url: str, cache: Path | None) -> LabelStore:
+    return kind.open(url, cache=cache)
 
 
 def keys_of(tokens_BT: torch.Tensor) -> list[str]:
