@@ -18,7 +18,12 @@ from stillroom.config import (
     TrainingConfig,
 )
 
-TOKENS = 800_000
+TOKENS = 900_000
+FAMILIES = "pair_sum between multiple pick progression chain_sum gcd"  # those that such a student begins to solve
+COPYING: dict[str, int | float | str | bool] = {
+    "letters_share": 1.0,
+    "lookup_share": 0.0,
+}  # few different tokens: looking back pays soonest
 
 
 def quickstart() -> StudyConfig:
@@ -30,24 +35,24 @@ def quickstart() -> StudyConfig:
         name="quickstart",
         corpus=CorpusConfig(
             sources={
-                "python": SourceConfig(kind="python-library", share=0.35),
-                "facts": SourceConfig(kind="facts", share=0.2),
-                "problems": SourceConfig(kind="problems", share=0.25),
-                "copying": SourceConfig(kind="copying", share=0.2),
+                "python": SourceConfig(kind="python-library", share=0.2),
+                "facts": SourceConfig(kind="facts", share=0.35, options={"entities": 32}),
+                "problems": SourceConfig(kind="problems", share=0.2, options={"families": FAMILIES}),
+                "copying": SourceConfig(kind="copying", share=0.25, options=COPYING),
             },
-            vocab_size=1024,
+            vocab_size=640,
             sequence_length=128,
             train_tokens=2 * TOKENS,
             heldout_tokens=40_000,
         ),
         teacher=TeacherConfig(
-            model=ModelConfig(hidden_size=256, intermediate_size=768, num_layers=3, num_heads=8, rope_theta=100.0),
+            model=ModelConfig(hidden_size=224, intermediate_size=608, num_layers=4, num_heads=7, rope_theta=100.0),
             training=training.model_copy(update={"epochs": 2.0}),
         ),
         student=ModelConfig(hidden_size=128, intermediate_size=384, num_layers=3, num_heads=4, rope_theta=100.0),
         training=training,
         arms=_arms(),
-        evaluation=EvaluationConfig(max_new_tokens=32),
+        evaluation=EvaluationConfig(max_new_tokens=32, copying_period=16, copying_vocabulary=64),
     )
 
 

@@ -36,7 +36,7 @@ Fact = tuple[str, Attribute, str]
 class FactsOptions:
     """Knobs of the facts world."""
 
-    entities: int = 64
+    entities: int = 48
     """Known entities; each has a value for every attribute."""
     attributes: int = 4
     """How many of the attributes (colour, city, animal, food, job, thing) are spoken of."""
@@ -48,16 +48,20 @@ class FactsOptions:
     """Part of the known readings whose notes state another value than the known one."""
     notes: int = 3
     """Facts in the notes of a reading, each of another attribute."""
+    rounds: int = 2
+    """Times that every fact of the notes is asked for, each time in a pattern drawn anew."""
     world: int = 0
     """Which world: names and facts are drawn from this, never from the seed of the documents."""
 
     def __post_init__(self) -> None:
-        if not 2 <= self.entities <= 10_000:
-            raise ValueError(f"entities is {self.entities}, expected 2 to 10000")
+        if not 2 <= self.entities <= 2_000:  # most names are left for fresh entities
+            raise ValueError(f"entities is {self.entities}, expected 2 to 2000")
         if not 1 <= self.attributes <= len(ATTRIBUTES):
             raise ValueError(f"attributes is {self.attributes}, expected 1 to {len(ATTRIBUTES)}")
         if not 1 <= self.notes <= self.attributes:
             raise ValueError(f"notes is {self.notes}, expected 1 to attributes, which is {self.attributes}")
+        if not 1 <= self.rounds <= 10:
+            raise ValueError(f"rounds is {self.rounds}, expected 1 to 10")
         for name in ("statements_share", "fresh_share", "override_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to 1")
@@ -110,7 +114,7 @@ class FactsWorld:
         facts = _notes(random, known, self.options, fresh)
         if override:
             facts = [_changed(fact, random) for fact in facts]
-        asked = random.sample(facts, k=min(2, len(facts)))
+        asked = [fact for _ in range(self.options.rounds) for fact in random.sample(facts, k=len(facts))]
         answers = [f"{_question(fact, random)} {fact[2]}." for fact in asked]
         return "\n".join([_context(facts, random), *answers])
 

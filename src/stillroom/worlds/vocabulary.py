@@ -100,6 +100,6 @@ _CODAS = words("l n r s m x th")
 
 
 def made_up_name(random: Random) -> str:
-    """A name of two syllables and a closing consonant, such as Brodal or Vithus: one of about 109,000."""
-    syllables = random.choice(_ONSETS) + random.choice(_VOWELS) + random.choice(_ONSETS) + random.choice(_VOWELS)
-    return (syllables + random.choice(_CODAS)).capitalize()
+    """A short name such as Bola or Drathu, one of 4,375, so that a small vocabulary spells it in few tokens."""
+    parts = (_ONSETS, _VOWELS, _CODAS, _VOWELS)
+    return "".join(random.choice(part) for part in parts).capitalize()
