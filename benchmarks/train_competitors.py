@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stillroom.config import ModelConfig, ObjectiveConfig, ParallelConfig, TrainingConfig
-from stillroom.corpora.corpus import SequenceSet
+from stillroom.corpora.corpus import make_batch
 from stillroom.models import build_model
 from stillroom.training import LiveTeacher, TrainingData, join, train
-from stillroom.types import SoftLabels
+from stillroom.types import Batch, SoftLabels
 
 VOCAB, LENGTH = 2048, 128
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -33,6 +34,25 @@ SIZES = {
     "5M": ModelConfig(hidden_size=256, intermediate_size=768, num_layers=5, num_heads=8),
     "16M": ModelConfig(hidden_size=384, intermediate_size=1152, num_layers=8, num_heads=8),
 }
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Sequences held as an array."""
+
+    tokens: NDArray[np.int64]
+
+    @property
+    def sequence_length(self) -> int:
+        """T, in tokens."""
+        return self.tokens.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The sequences with these numbers."""
+        return make_batch(torch.from_numpy(self.tokens[list(indices)]), 0)
 
 
 @dataclass(frozen=True)
@@ -52,10 +72,10 @@ class Task:
         """A teacher of 5M parameters."""
         return build_model(SIZES["5M"], VOCAB, 1)
 
-    def sequences(self, num: int = 512) -> SequenceSet:
+    def sequences(self, num: int = 512) -> Rows:
         """Random tokens: speed does not depend on what they say."""
-        tokens = np.random.default_rng(0).integers(3, VOCAB, (num, LENGTH), dtype=np.uint32)
-        return SequenceSet((tokens,), np.zeros(num, dtype=np.uint8), bos=0, eos=1, size=num)
+        tokens = np.random.default_rng(0).integers(3, VOCAB, (num, LENGTH), dtype=np.int64)
+        return Rows(tokens)
 
 
 class FixedLabels:
@@ -119,7 +139,7 @@ def hugging_face_trainer(task: Task) -> list[float]:
     import datasets
     from transformers import Trainer, TrainingArguments
 
-    tokens = task.sequences().tokens(range(512)).tolist()
+    tokens = task.sequences().tokens.tolist()
     data = datasets.Dataset.from_dict({"input_ids": tokens, "labels": tokens}).with_format("torch")
     callback, times = _callback(CLOCKS[task.clock])
     with tempfile.TemporaryDirectory() as folder:
@@ -135,7 +155,7 @@ def gkd_trainer(task: Task) -> list[float]:
     from transformers import PreTrainedTokenizerFast
     from trl.experimental.gkd import GKDConfig, GKDTrainer
 
-    tokens = task.sequences().tokens(range(512)).tolist()
+    tokens = task.sequences().tokens.tolist()
     data = datasets.Dataset.from_dict({"input_ids": tokens})
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer(models.WordLevel({"<pad>": 0}, unk_token="<pad>")), pad_token="<pad>",

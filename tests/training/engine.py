@@ -12,19 +12,21 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stillroom.config import ModelConfig, ObjectiveConfig, ParallelConfig, RoutingConfig, TrainingConfig
-from stillroom.corpora.corpus import SequenceSet
+from stillroom.corpora.corpus import make_batch
 from stillroom.models import build_model
 from stillroom.training import Interrupted, LiveTeacher, TrainingData, TrainingResult, join, train
-from stillroom.types import SoftLabels
+from stillroom.types import Batch, SoftLabels
 
 VOCAB, LENGTH = 64, 16
 MODEL = ModelConfig(hidden_size=32, intermediate_size=64, num_layers=2, num_heads=2, max_positions=LENGTH)
@@ -38,17 +40,34 @@ OBJECTIVES = {
 }
 
 
-def sequence_set(num: int, seed: int) -> SequenceSet:
+@dataclass(frozen=True)
+class Rows:
+    """Sequences held as an array."""
+
+    tokens: NDArray[np.int64]
+
+    @property
+    def sequence_length(self) -> int:
+        """T, in tokens."""
+        return self.tokens.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The sequences with these numbers."""
+        return make_batch(torch.from_numpy(self.tokens[list(indices)]), 0)
+
+
+def sequence_set(num: int, seed: int) -> Rows:
     """Sequences in which every token is followed by one of two, cut into documents."""
     generator = np.random.default_rng(seed)
-    tokens = np.empty((num, LENGTH), dtype=np.uint32)
+    tokens = np.empty((num, LENGTH), dtype=np.int64)
     tokens[:, 0] = generator.integers(3, VOCAB, num)
     for place in range(1, LENGTH):
         tokens[:, place] = 3 + (tokens[:, place - 1] * 7 + generator.integers(0, 2, num)) % (VOCAB - 3)
     tokens[generator.random(tokens.shape) < 0.05] = 0
-    return SequenceSet(
-        (tokens,), np.zeros(num, dtype=np.uint8), np.arange(num, dtype=np.uint32), bos=0, eos=1, size=num
-    )
+    return Rows(tokens)
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def _export(
     """Writes ``model/`` and ``result.json``; the checkpoints have done their work."""
     record = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "distinct_tokens": data.train.num_tokens,
+        "distinct_tokens": len(data.train) * data.train.sequence_length,
         "tokens": result.tokens,
         "steps": result.steps,
         "seconds": round(result.seconds, 2),

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from stillroom.config import ObjectiveConfig, TrainingConfig
-from stillroom.corpora import SequenceSet, batch_indices
+from stillroom.corpora import batch_indices
 from stillroom.files import disk_errors
 from stillroom.objectives import Progress, objective_at, require_terms
 from stillroom.training.budget import model_flops_per_token, num_steps
@@ -51,7 +51,7 @@ class TrainingResult:
 class TrainingData:
     """The sequences to train on, those to validate on, and where soft labels come from (None = hard labels only)."""
 
-    train: SequenceSet
+    train: Sequences
     heldout: Sequences
     labels: LabelSource | LiveTeacher | None = None
     isolate: bool = True
