@@ -183,3 +183,24 @@ def check_fsdp(rank):
 
 def test_gradient_under_fsdp2_equals_one_process():
     spawn(check_fsdp)
+
+
+def check_smoothed_tail(rank):
+    """Label smoothing makes the target dense; the mass outside a top-k label must still be summed over the parts."""
+    part = slice(0, CUT) if rank == 0 else slice(CUT, V)
+    hidden, weight = tensors((N, D), (V, D))
+    g = torch.Generator().manual_seed(3)
+    tokens = torch.randint(3, V, (2, N // 2), generator=g)
+    batch = Batch(tokens, tokens.roll(-1, 1), torch.zeros(2, N // 2, dtype=torch.int32))
+    teacher = torch.randn(N, V, generator=g).double().softmax(-1)
+    weights, ids = teacher.topk(K, -1)
+    zeros = torch.zeros(N)
+    labels = SoftLabels(ids, weights, zeros, zeros, zeros.int(), 1 - weights.sum(-1))
+    objective = ObjectiveConfig(alpha=0.75, label_smoothing=0.1)
+    whole = token_losses(hidden, weight, batch, objective, labels)
+    cut = token_losses(hidden, weight[part], batch, objective, labels, group=dist.group.WORLD)
+    torch.testing.assert_close(cut.loss_N, whole.loss_N)
+
+
+def test_smoothing_with_a_tail_is_the_same_over_a_cut_vocabulary():
+    spawn(check_smoothed_tail)

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from stillroom.config import ObjectiveConfig, RoutingConfig, ScheduleConfig
-from stillroom.objectives import Progress, TeacherLogits, require_terms, token_losses
+from stillroom.objectives import Progress, TeacherLogits, require_terms, row_statistics, token_losses
 from stillroom.types import IGNORE_INDEX, Batch, SoftLabels, UserError
 
 B, T, V, D, K = 4, 9, 31, 8, 6
@@ -233,3 +233,28 @@ def test_padding_of_teacher_and_student_changes_nothing():
     out = token_losses(hidden, padded, batch, objective, TeacherLogits(wide, None), vocab_size=V)
     torch.testing.assert_close(out.loss_N, same.loss_N)
     assert torch.equal(out.routed_N, same.routed_N)
+
+
+def test_distillation_alone_declares_no_hard_term_of_its_own():
+    hidden, weight, batch, labels, logits = problem()
+    for objective, teacher in (
+        (ObjectiveConfig(alpha=1.0, temperature=2.0, temperature_form="both"), TeacherLogits(logits, None)),
+        (ObjectiveConfig(alpha=1.0), labels),
+    ):
+        out = token_losses(hidden, weight, batch, objective, teacher)
+        require_terms({name: float(weights.sum()) for name, (_, weights) in out.terms.items()})
+        assert "teacher_ce" in out.terms
+
+
+def test_ready_logits_are_not_rounded_under_autocast():
+    hidden, weight, batch, _, logits = problem()
+    teacher = TeacherLogits(4 * logits.float(), None)
+    targets = batch.targets_BT.reshape(-1)
+    exact = torch.special.entr((4 * logits).softmax(-1)).sum(-1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        statistics = row_statistics(teacher, targets)
+        objective = ObjectiveConfig(alpha=0.5)
+        out = token_losses(hidden.detach().float(), weight.detach().float(), batch, objective, teacher)
+    torch.testing.assert_close(statistics.entropy_N.double(), exact, rtol=1e-4, atol=1e-5)
+    entropy, counted = out.terms["teacher_entropy"]
+    torch.testing.assert_close(entropy[counted > 0].double(), exact[counted > 0], rtol=1e-4, atol=1e-5)

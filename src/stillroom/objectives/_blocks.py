@@ -124,7 +124,7 @@ def _outside(probabilities_nV: Tensor, nll_nK: Tensor, softmax: Softmax, target:
     probabilities_nV.scatter_add_(1, ids, -removed)
     rest = probabilities_nV.sum(-1)
     probabilities_nV.scatter_add_(1, ids, removed)
-    rest = rest if softmax.share_n is None else shard.sum_(rest * softmax.share_n)
+    rest = shard.sum_(rest if softmax.share_n is None else rest * softmax.share_n)
     return rest.clamp(min=torch.finfo(rest.dtype).tiny)
 
 

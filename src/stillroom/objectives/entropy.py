@@ -16,7 +16,7 @@ from torch import Tensor
 from stillroom.objectives._blocks import LOWEST, finish_, picked, softmax_
 from stillroom.objectives._chunks import Settings, block_rows, logits_of, spans
 from stillroom.objectives._shards import Shard
-from stillroom.objectives.head import matmul_dtype
+from stillroom.objectives.head import teacher_matmul_dtype
 from stillroom.objectives.targets import SparseTarget, TeacherLogits, hard_target
 
 
@@ -46,7 +46,7 @@ def row_statistics(
         chunk_size: positions whose logits are held at once; None picks what suits the device.
         group: ranks that hold the vocabulary in parts.
     """
-    dtype = matmul_dtype(model.hidden_NE)
+    dtype = teacher_matmul_dtype(model)
     settings = Settings(dtype, dtype, temperature=temperature, chunk_size=chunk_size)
     shard = Shard.of(model.vocab_size, group, model.hidden_NE.device)
     model, gold = model.to(dtype), hard_target(targets_N)

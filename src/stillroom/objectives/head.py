@@ -16,7 +16,7 @@ from stillroom.objectives._call import Call, backward, needs_of
 from stillroom.objectives._chunks import Needs, Settings
 from stillroom.objectives._compiled import compiled_head
 from stillroom.objectives._shards import Shard
-from stillroom.objectives.targets import DenseTarget, Target
+from stillroom.objectives.targets import DenseTarget, Target, TeacherLogits
 from stillroom.types import UserError
 
 
@@ -82,7 +82,7 @@ def fused_linear_cross_entropy(
         weight_VD, bias, target = _cut(weight_VD, bias, target, vocab_size, group)
     _check(hidden_ND, weight_VD, target)
     dtype = matmul_dtype(hidden_ND)
-    teacher_dtype = matmul_dtype(target.teacher.hidden_NE) if isinstance(target, DenseTarget) else dtype
+    teacher_dtype = teacher_matmul_dtype(target.teacher) if isinstance(target, DenseTarget) else dtype
     settings = Settings(dtype, teacher_dtype, softcap, temperature, z_loss, chunk_size)
     if torch.compiler.is_compiling() and group is None:
         outputs = compiled_head(hidden_ND, weight_VD, bias, target, settings)
@@ -137,6 +137,11 @@ def matmul_dtype(hidden_ND: Tensor) -> torch.dtype:
     """The autocast dtype where autocast is on, else that of the hidden states."""
     kind = hidden_ND.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden_ND.dtype
+
+
+def teacher_matmul_dtype(teacher: TeacherLogits) -> torch.dtype:
+    """The dtype in which a teacher's logits are multiplied out; ready logits are not rounded to it."""
+    return teacher.hidden_NE.dtype if teacher.weight_VE is None else matmul_dtype(teacher.hidden_NE)
 
 
 def _eager_head(

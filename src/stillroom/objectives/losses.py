@@ -74,10 +74,9 @@ def token_losses(
     else:
         parts = distilled(head, batch, ahead, objective, _usable(labels, objective, label_temperature), seed)
     loss_N = parts.loss_M.view(objective.heads, -1).sum(0) if objective.heads > 1 else parts.loss_M
-    num = batch.num_positions
     counted_N = batch.targets_BT.reshape(-1) != IGNORE_INDEX
     routed_N = torch.zeros_like(counted_N) if parts.soft is None else parts.soft.routed_N
-    return TokenLosses(loss_N, counted_N, _terms(parts, ahead.targets_HN, counted_N, num), routed_N)
+    return TokenLosses(loss_N, counted_N, _terms(parts, ahead.targets_HN, counted_N, objective), routed_N)
 
 
 def require_terms(tokens_per_term: Mapping[str, float]) -> None:
@@ -147,12 +146,22 @@ def _hard(head: Head, targets_M: Tensor, objective: ObjectiveConfig) -> Parts:
     return Parts(out.loss_N, out.nll_NK[:, 0], target.active_N, None)
 
 
-def _terms(parts: Parts, targets_HN: Tensor, counted_N: Tensor, num: int) -> dict[str, tuple[Tensor, Tensor]]:
-    """Every term by its name, for the first head; the further heads' hard terms by their number."""
+def _terms(
+    parts: Parts, targets_HN: Tensor, counted_N: Tensor, objective: ObjectiveConfig
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Every term by its name, for the first head; the further heads' hard terms by their number.
+
+    At alpha = 1 without restored positions, a hard term with a softmax of its own is no part of the objective and is
+    left out.
+    """
+    num, routing = counted_N.shape[0], objective.routing
+    restored = routing is not None and routing.hard_weight == "restore"
+    has_hard = objective.alpha < 1 or restored or objective.temperature_form != "both"
     measured_HN = ((targets_HN != IGNORE_INDEX) & parts.active_M.view(-1, num)).float()
     terms = {
         "ce" if head == 0 else f"ce_{head + 1}": (ce_N, measured_HN[head])
         for head, ce_N in enumerate(parts.ce_M.view(-1, num))
+        if has_hard
     }
     soft = parts.soft
     if soft is None:
