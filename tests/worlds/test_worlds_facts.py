@@ -9,7 +9,7 @@ import pytest
 
 from stillroom.types import UserError
 from stillroom.worlds import make_world
-from stillroom.worlds.facts import FactsOptions, counterfactuals, known_facts
+from stillroom.worlds.facts import FactsOptions, chance, counterfactuals, known_facts
 from stillroom.worlds.vocabulary import ATTRIBUTES
 
 VALUES = {value: attribute.name for attribute in ATTRIBUTES for value in attribute.values}
@@ -108,3 +108,8 @@ def test_counterfactuals_refuse_a_negative_number_and_an_unknown_knob():
         counterfactuals(-1, 0)
     with pytest.raises(UserError, match="entities"):
         counterfactuals(1, 0, {"entity": 3})
+
+
+def test_chance_is_the_share_of_guesses_that_are_right():
+    assert chance({"attributes": 1}) == 1 / len(ATTRIBUTES[0].values)
+    assert chance() == sum(1 / len(attribute.values) for attribute in ATTRIBUTES[:4]) / 4

@@ -82,8 +82,9 @@ def _load_gguf(path: Path, dtype: torch.dtype) -> PreTrainedModel:
         raise UserError(f"{path}: no such file; expected a GGUF file.")
     try:
         quantised = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=dtype)
-    except ImportError as error:
-        raise UserError(f"{path}: reading GGUF needs two more packages; pip install 'stillroom[gguf]'.") from error
+    except (ImportError, ValueError) as error:  # transformers raises either where a package is missing
+        reason = str(error).split("\n", 1)[0].rstrip(".")
+        raise UserError(f"{path}: cannot be read ({reason}); it needs pip install 'stillroom[gguf]'.") from error
     config = quantised.config
     config.__dict__.pop("quantization_config", None)
     model = AutoModelForCausalLM.from_config(config, dtype=dtype)

@@ -18,7 +18,7 @@ from stillroom.evaluation import Heldout, copying_tokens, evaluate, token_bytes
 from stillroom.files import fingerprint, read_json, write_json, write_text
 from stillroom.models import load_model
 from stillroom.study.progress import StageDisplay
-from stillroom.worlds.facts import counterfactuals
+from stillroom.worlds.facts import chance, counterfactuals
 from stillroom.worlds.problems import problems
 
 Progress = Callable[[int, int], None]
@@ -82,6 +82,7 @@ def _suite(
             if suite == "icl" and any(source.kind == "facts" for source in sources.values())
             else ()
         ),
+        counterfactual_chance=chance(_options(sources, "facts")),
         progress=lambda part, done, total: progress(done, total),
     )
 

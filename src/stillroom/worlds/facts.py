@@ -169,6 +169,12 @@ def counterfactuals(num: int, seed: int, options: Mapping[str, Any] | None = Non
     return [_counterfactual(random, chosen) for _ in range(num)]
 
 
+def chance(options: Mapping[str, Any] | None = None) -> float:
+    """The share of closed questions that a guess among an attribute's values gets right."""
+    spoken_of = ATTRIBUTES[: read_options(FactsOptions, "facts", options).attributes]
+    return sum(1 / len(attribute.values) for attribute in spoken_of) / len(spoken_of)
+
+
 def _counterfactual(random: Random, options: FactsOptions) -> Counterfactual:
     known = known_facts(options.entities, options.world)
     while True:
