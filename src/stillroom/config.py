@@ -319,6 +319,8 @@ class ArmConfig(ObjectiveConfig):
     """Distinct tokens as a multiple of ``training.tokens``: 2 for SPT-2x."""
     epochs: PositiveFloat = 1.0
     """Passes over them."""
+    teacher: Literal["stored", "live"] = "stored"
+    """Where the teacher's labels come from: the store that all arms share, or the teacher itself at every step."""
     like: str | None = None
     """Another arm whose budget this one takes, as ``budget`` says; ``data`` is then worked out."""
     budget: Literal["iso-data", "iso-compute"] = "iso-data"
@@ -340,6 +342,8 @@ class RunConfig(Strict):
     objective: ObjectiveConfig = ObjectiveConfig()
     labels: str | None = None
     """Folder of the label store, where ``objective.alpha`` is above 0."""
+    teacher: str | None = None
+    """Folder or hub id of a live teacher, instead of ``labels``."""
 
 
 class EvaluationConfig(Strict):

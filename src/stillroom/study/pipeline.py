@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stillroom.config import ArmConfig, ObjectiveConfig, RunConfig, StudyConfig
+from stillroom.config import ArmConfig, ModelConfig, ObjectiveConfig, RunConfig, StudyConfig, TeacherConfig
 from stillroom.corpora import Corpus, build_corpus, corpus_identity, open_corpus
 from stillroom.files import fingerprint
 from stillroom.models import load_model, precision_name
@@ -20,7 +20,7 @@ from stillroom.study.models import train_into
 from stillroom.study.progress import StageDisplay
 from stillroom.study.runfolder import check_folder, claim_folder, write_run_folder
 from stillroom.teachers import LabelStore, label
-from stillroom.training import Interrupted
+from stillroom.training import Interrupted, LiveTeacher
 from stillroom.types import UserError
 
 _TRAINING_ROOMS = ("training", "objectives", "models", "teachers", "corpora")
@@ -68,20 +68,31 @@ class Stages:
         )
         return open_corpus(artifact.path / "corpus")
 
-    def trained(self, title: str, run: RunConfig, corpus: Corpus, labels: Artifact | None) -> Artifact:
-        """A trained model, built or found."""
+    def trained(
+        self,
+        title: str,
+        run: RunConfig,
+        corpus: Corpus,
+        labels: Artifact | None,
+        live: tuple[Path, str] | None = None,
+    ) -> Artifact:
+        """A trained model, built or found; it learns from stored labels, from a ``live`` teacher, or from neither."""
         identity = {
             "corpus": corpus.identity,
             "isolate": run.corpus.isolate_documents,
             "model": run.model.canonical(),
             "training": run.training.identity() | {"precision": self.precision},
             "objective": run.objective.canonical(),
-            "labels": None if labels is None else labels.key,
+            "labels": labels.key if labels is not None else live[1] if live is not None else None,
             "code": code_hash(*_TRAINING_ROOMS),
         }
 
         def make(work: Path, update: Any) -> None:
-            source = None if labels is None else LabelStore.open(labels.path / "labels")
+            source: LabelStore | LiveTeacher | None = None
+            if labels is not None:
+                source = LabelStore.open(labels.path / "labels")
+            elif live is not None:
+                source = LiveTeacher(load_model(live[0]), self.precision)
             with self.stopper.cooperative():
                 train_into(
                     work,
@@ -109,7 +120,7 @@ class Stages:
 
     def labels(self, corpus: Corpus, teacher: tuple[Path, str]) -> Artifact | None:
         """Stored labels of every sequence that a distilled arm reads; None where no arm has a teacher."""
-        distilled = [arm for arm in self.config.arms.values() if arm.alpha > 0]
+        distilled = [arm for arm in self.config.arms.values() if arm.alpha > 0 and arm.teacher == "stored"]
         if not distilled:
             return None
         folder, key = teacher
@@ -213,8 +224,9 @@ def run_study(config: StudyConfig, out: Path | None, artifacts: Path | None, dis
             evaluations = {"teacher": stages.evaluated("teacher", *teacher, corpus)}
             models: dict[str, Artifact] = {}
             for arm_name, arm in config.arms.items():
-                needed = labels if arm.alpha > 0 else None
-                models[arm_name] = stages.trained(arm_name, arm_run(config, arm_name), corpus, needed)
+                needed = labels if arm.alpha > 0 and arm.teacher == "stored" else None
+                live = teacher if arm.alpha > 0 and arm.teacher == "live" else None
+                models[arm_name] = stages.trained(arm_name, arm_run(config, arm_name), corpus, needed, live)
                 path, key = models[arm_name].path / "model", models[arm_name].key
                 evaluations[arm_name] = stages.evaluated(arm_name, path, key, corpus)
         except Interrupted:
@@ -232,25 +244,30 @@ def run_single(
     if isinstance(config, RunConfig):
         study = StudyConfig(
             name=config.name, corpus=config.corpus, student=config.model, training=config.training,
-            arms={"run": ArmConfig(**config.objective.model_dump())},
+            arms={"run": ArmConfig(**config.objective.model_dump(), teacher="live" if config.teacher else "stored")},
+            teacher=TeacherConfig(model=ModelConfig(path=config.teacher), training=None)
+            if config.teacher
+            else TeacherConfig(),
         )  # fmt: skip
-        run, labels_path = config, config.labels
+        run, labels_path, is_live = config, config.labels, config.teacher is not None
     else:
         study = config = with_budgets(config)
         run = teacher_run(config) if arm == "teacher" else arm_run(config, arm or "")
-        labels_path = None
+        labels_path, is_live = None, arm != "teacher" and config.arms[arm or ""].teacher == "live"
     store = ArtifactStore(artifacts or (out.parent if out else Path("runs")) / "artifacts")
     with Stopper() as stopper:
         stages = Stages(study, store, display, stopper)
         try:
             corpus = stages.corpus()
-            labels = None
-            if run.objective.alpha > 0 and labels_path is not None:
+            labels, live = None, None
+            if run.objective.alpha > 0 and is_live:
+                live = stages.teacher(corpus)
+            elif run.objective.alpha > 0 and labels_path is not None:
                 opened = LabelStore.open(labels_path)
                 labels = Artifact(Path(labels_path).parent, fingerprint(opened.manifest.identity), reused=True)
             elif run.objective.alpha > 0:
                 labels = stages.labels(corpus, stages.teacher(corpus))
-            artifact = stages.trained(run.name, run, corpus, labels)
+            artifact = stages.trained(run.name, run, corpus, labels, live)
         except Interrupted:
             stopper.leave()
     return artifact.path
