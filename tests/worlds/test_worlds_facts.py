@@ -111,6 +111,6 @@ def test_counterfactuals_refuse_a_negative_number_and_an_unknown_knob():
 
 
 def test_chance_is_the_share_of_guesses_that_are_right():
-    assert chance({"attributes": 1}) == 1 / len(ATTRIBUTES[0].values)
+    assert chance({"attributes": 1, "notes": 1}) == 1 / len(ATTRIBUTES[0].values)
     spoken_of = ATTRIBUTES[: FactsOptions().attributes]
     assert abs(chance() - sum(1 / len(attribute.values) for attribute in spoken_of) / len(spoken_of)) < 1e-12
