@@ -332,41 +332,48 @@ def training(folder: Path, rounds: int = 8) -> dict[str, float]:
 def main() -> None:
     """Runs everything that its arguments allow."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--teacher", type=Path, help="folder that stillroom.teachers.smollm made")
-    parser.add_argument("--rows", type=Path, help="file that keeps what the teacher said")
+    parser.add_argument("--teacher", type=Path, required=True, help="folder that stillroom.teachers.smollm made")
+    parser.add_argument("--rows", type=Path, default=Path(tempfile.gettempdir()) / "store-rows.pkl")
+    parser.add_argument("--parts", nargs="*", default=["labelling", "decoding", "training"])
     parser.add_argument("--distillkit", type=Path, help="checkout of DistillKit")
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--tokens", type=int, default=49_152)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     tokenizer = AutoTokenizer.from_pretrained(arguments.teacher)
-    scores = ModelScores(load_model(arguments.teacher, dtype=torch.bfloat16), len(tokenizer))
     text = corpus(tokenizer, arguments.tokens // arguments.length, arguments.length)
-    if arguments.rows and arguments.rows.exists():
-        captured = pickle.loads(arguments.rows.read_bytes())
-    else:
-        captured = capture_all(scores, text)
-        if arguments.rows:
-            arguments.rows.write_bytes(pickle.dumps(captured))
-    result: dict[str, Any] = {
-        "machine": f"{platform.processor() or platform.machine()}, torch {torch.__version__}, one core",
-        "clock": "CPU seconds of one thread",
-        "date": date.today().isoformat(),
-        "sequence_length": captured.tokens_BT.shape[1],
-        **labelling(scores, text),
-    }
+    kept = arguments.rows is not None and arguments.rows.exists()
+    if "labelling" in arguments.parts or not kept:
+        scores = ModelScores(load_model(arguments.teacher, dtype=torch.bfloat16), len(tokenizer))
+        if "labelling" in arguments.parts:
+            note({"labelling": labelling(scores, text)})
+        if not kept:
+            arguments.rows.write_bytes(pickle.dumps(capture_all(scores, text)))
+    captured = pickle.loads(arguments.rows.read_bytes())
     with tempfile.TemporaryDirectory() as scratch:
         stores = {name: store_of(captured, name, Path(scratch) / name, len(tokenizer)) for name in CODECS}
-        result["bytes"] = {name: bytes_of(store) for name, store in stores.items()}
-        result["decode_tokens_per_second"] = {
-            name: decoding(store, captured.tokens_BT) for name, store in stores.items()
-        }
-        result["training"] = training(Path(scratch) / "training")
+        note({"sequence_length": captured.tokens_BT.shape[1]})
+        note({"bytes": {name: bytes_of(store) for name, store in stores.items()}})
+        if "decoding" in arguments.parts:
+            speeds = {name: decoding(store, captured.tokens_BT) for name, store in stores.items()}
+            note({"decode_tokens_per_second": speeds})
         if arguments.distillkit:
-            result["distillkit"] = against_distillkit(captured, stores["top-k"], arguments.distillkit, len(tokenizer))
+            note({"distillkit": against_distillkit(captured, stores["top-k"], arguments.distillkit, len(tokenizer))})
+        if "training" in arguments.parts:
+            note({"training": training(Path(scratch) / "training")})
+
+
+def note(found: dict[str, Any]) -> None:
+    """Adds to the results, so that what was measured is kept whatever comes after."""
+    about = {
+        "machine": f"{platform.processor() or platform.machine()}, torch {torch.__version__}",
+        "clock": "CPU seconds of one thread",
+        "date": date.today().isoformat(),
+    }
+    before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    RESULTS.write_text(json.dumps(before | about | found, indent=2) + "\n")
+    print(json.dumps(found, indent=2), flush=True)
 
 
 if __name__ == "__main__":
