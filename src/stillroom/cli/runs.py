@@ -60,6 +60,8 @@ def study(
 
         print_plan(config)
         return
+    from rich.console import Console
+
     from stillroom.report import build_report, summary_table
     from stillroom.study.pipeline import run_study
     from stillroom.study.progress import StageDisplay
@@ -67,8 +69,9 @@ def study(
     display = StageDisplay()
     folder = run_study(config, out, artifacts, display)
     page = build_report(folder)
-    display.console.print(summary_table(folder))
-    display.console.print(f"Report: [bold]{page}[/]", soft_wrap=True)
+    console = Console()
+    console.print(summary_table(folder))
+    console.print(f"Report: [bold]{page}[/]", soft_wrap=True)
 
 
 def train(

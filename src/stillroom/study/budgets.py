@@ -16,7 +16,7 @@ class Account:
     student: float
     """Forward and backward passes over every token seen."""
     teacher: float
-    """The teacher's forward pass over every distinct token; stored labels serve all epochs."""
+    """The teacher's forward pass over every distinct token; stored labels serve all epochs, a live teacher one."""
 
     @property
     def total(self) -> float:
@@ -31,7 +31,8 @@ def account(config: StudyConfig, arm: ArmConfig) -> Account:
     student = flops_per_token(config.student, vocab, length, backward=True) * distinct * arm.epochs
     if arm.alpha == 0:
         return Account(student, 0.0)
-    return Account(student, flops_per_token(config.teacher.model, vocab, length, backward=False) * distinct)
+    forward = flops_per_token(config.teacher.model, vocab, length, backward=False) * distinct
+    return Account(student, forward * (arm.epochs if arm.teacher == "live" else 1.0))
 
 
 def with_budgets(config: StudyConfig) -> StudyConfig:

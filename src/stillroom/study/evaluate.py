@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel
 
@@ -17,6 +18,7 @@ from stillroom.corpora import Corpus, open_corpus
 from stillroom.evaluation import Heldout, copying_tokens, evaluate, token_bytes
 from stillroom.files import fingerprint, read_json, write_json, write_text
 from stillroom.models import load_model
+from stillroom.study.labels import teacher_folder, teacher_hash
 from stillroom.study.progress import StageDisplay
 from stillroom.worlds.facts import chance, counterfactuals
 from stillroom.worlds.problems import problems
@@ -99,16 +101,18 @@ def evaluate_models(
     config = parse(EvaluationConfig, {"suites": suites, **values}, "evaluate")
     corpus = open_corpus(corpus_folder)
     sources = {name: parse(SourceConfig, value, name) for name, value in corpus.manifest["source_configs"].items()}
-    results = {}
-    for model in models:
+    results: dict[str, dict[str, Any]] = {}
+    for given in models:
+        model = Path(teacher_folder(str(given)))
         name = model.parent.name if model.name == "model" else model.name
-        folder = out / f"{name}-{fingerprint([str(model.resolve()), corpus.identity, config.canonical()], 8)}"
+        key = fingerprint([teacher_hash(str(model)), corpus.identity, config.canonical()], 8)
+        folder = out / f"{name}-{key}"
         folder.mkdir(parents=True, exist_ok=True)
         with display.stage(f"evaluate {name}", "items") as update:
             evaluate_into(folder, model, config, sources, corpus, update)
-        results[name] = read_json(folder / "evaluation.json")
+        results[folder.name if name in results else name] = read_json(folder / "evaluation.json")
         display.console.print(f"{folder / 'evaluation.json'}", soft_wrap=True, style="dim")
-    display.console.print(estimates_table(results))
+    Console().print(estimates_table(results))
 
 
 def estimates_table(results: dict[str, dict[str, Any]]) -> Table:

@@ -16,6 +16,7 @@ from stillroom.config import ModelConfig, RunConfig, to_yaml
 from stillroom.corpora import Corpus
 from stillroom.files import write_json, write_text
 from stillroom.models import build_model, export_model
+from stillroom.teachers import LabelStore
 from stillroom.training import LabelSource, LiveTeacher, TrainingData, TrainingResult, join, train
 from stillroom.training.distributed import launched_rank
 from stillroom.training.export import gathered, model_card, trunk
@@ -51,7 +52,11 @@ def train_into(
         write_text(folder / "config.yaml", to_yaml(run, "run"))
     model = build_model(trunk(model_config, objective.heads), corpus.vocab_size, training.seed).train()
     data = TrainingData(
-        corpus.train.first(training.tokens), corpus.heldout, labels, isolate=run.corpus.isolate_documents
+        corpus.train.first(training.tokens),
+        corpus.heldout,
+        labels,
+        isolate=run.corpus.isolate_documents,
+        label_temperature=labels.manifest.config.temperature if isinstance(labels, LabelStore) else 1.0,
     )
     ranks = join(training.parallel)
     result = train(
