@@ -35,6 +35,21 @@ def test_a_live_teacher_resumes_bit_for_bit_and_stays_as_it_is(tmp_path: Path, o
     assert engine.run(tmp_path / "parts", objective=objective, live=True)[1] == whole
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # torch's own, when it compiles
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize("objective", ["hard", "distilled", "routed", "random", "heads"])
+def test_compiled_blocks_resume_bit_for_bit(tmp_path: Path, objective: str, live: bool, precision: str) -> None:
+    options = {"objective": objective, "live": live, "precision": precision, "parallel": {"compile": True}}
+    whole = engine.run(tmp_path / "whole", **options)[1]
+    with pytest.raises(Interrupted):
+        engine.run(tmp_path / "parts", stop_at=6, **options)
+    second = engine.start(tmp_path / "parts", **options)
+    assert engine.finish(second, tmp_path / "parts") == whole
+
+
 def test_muon_and_micro_batches_resume_bit_for_bit(tmp_path: Path) -> None:
     options = {"optimizer": "muon", "micro_batch_sequences": 2, "objective": "distilled"}
     whole = engine.run(tmp_path / "whole", **options)[1]

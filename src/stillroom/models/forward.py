@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from transformers import PreTrainedModel
 
 from stillroom.models.attention import SHORT, additive_mask, autocasts_to_bf16
@@ -38,16 +39,46 @@ def hidden_states(model: PreTrainedModel, batch: Batch, isolate: bool = True) ->
     With ``isolate``, positions restart at every document and attention does not cross from one to another; this is the
     same with every attention implementation, flash-attention installed or not.
     """
+    if isolate and "flash" in (model.config._attn_implementation or ""):
+        return hidden_states_in_one_row(model, batch)
     arguments: dict[str, Any] = {"input_ids": batch.tokens_BT, "use_cache": False}
     if isolate:
-        mask = attention_mask(batch.document_BT)
-        if model.config._attn_implementation == "eager":
-            zero = torch.zeros((), dtype=model.dtype, device=mask.device)
-            mask = torch.where(mask, zero, torch.finfo(model.dtype).min)
-        elif model.config._attn_implementation == SHORT and autocasts_to_bf16(mask.device):
-            mask = additive_mask(mask, mask.shape[-1], torch.empty(0, dtype=torch.bfloat16, device=mask.device))
-        arguments |= {"attention_mask": mask, "position_ids": position_ids(batch.document_BT)}
+        arguments["attention_mask"] = _mask_for(model, batch.document_BT)
+        arguments["position_ids"] = position_ids(batch.document_BT)
     return model.base_model(**arguments).last_hidden_state
+
+
+def hidden_states_in_one_row(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """The isolated hidden states (B, T, D) by way of one long sequence, which flash-attention needs.
+
+    It takes no mask; transformers finds the documents where the positions of a single row restart, and every sequence
+    restarts them.
+    """
+    positions = position_ids(batch.document_BT).reshape(1, -1)
+    output = model.base_model(input_ids=batch.tokens_BT.reshape(1, -1), position_ids=positions, use_cache=False)
+    return output.last_hidden_state.view(*batch.tokens_BT.shape, -1)
+
+
+def _mask_for(model: PreTrainedModel, document_BT: Tensor) -> Tensor | BlockMask:
+    """``attention_mask`` in the form that the model's attention implementation takes."""
+    kind = model.config._attn_implementation
+    if kind == "flex_attention":
+        return _block_mask(document_BT)
+    mask = attention_mask(document_BT)
+    if kind == "eager":
+        zero = torch.zeros((), dtype=model.dtype, device=mask.device)
+        return torch.where(mask, zero, torch.finfo(model.dtype).min)
+    if kind == SHORT and autocasts_to_bf16(mask.device):
+        return additive_mask(mask, mask.shape[-1], torch.empty(0, dtype=torch.bfloat16, device=mask.device))
+    return mask
+
+
+def _block_mask(document_BT: Tensor) -> BlockMask:
+    def sees(sequence: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (query >= key) & (document_BT[sequence, query] == document_BT[sequence, key])
+
+    sequences, length = document_BT.shape
+    return create_block_mask(sees, sequences, None, length, length, device=str(document_BT.device))
 
 
 def unembedding(model: PreTrainedModel) -> tuple[Tensor, Tensor | None]:
