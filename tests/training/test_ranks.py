@@ -55,7 +55,7 @@ def test_ranks_equal_one_process_within_tolerance(
     tmp_path: Path, ranks: int, precision: str, objective: str, parallel: dict[str, object]
 ) -> None:
     """Sums over ranks are taken in another order: losses agree to a millionth in fp32, to bfloat16's step in bf16."""
-    options = {"objective": objective, "precision": precision}
+    options = {"objective": objective, "precision": precision, "live": objective == "reverse"}
     engine.run(tmp_path / "one", **options)
     engine.finish(engine.start(tmp_path / "many", ranks, parallel=parallel, **options), tmp_path / "many")
     assert _losses(tmp_path / "many") == pytest.approx(
