@@ -103,3 +103,17 @@ def test_p_value_is_uniform_when_arms_are_alike() -> None:
 def test_paired_items_must_match() -> None:
     with pytest.raises(ValueError, match="one shape"):
         paired_difference([1.0], [1.0, 2.0])
+
+
+def test_strata_keep_what_was_decided_out_of_the_interval() -> None:
+    """Two classes of constant but different items: which were drawn cannot matter, how many of each would."""
+    values = np.array([1.0] * 30 + [3.0] * 10)
+    kind = np.array([0] * 30 + [1] * 10)
+    apart = ratio(values, np.ones(40), strata=kind)
+    assert (apart.low, apart.value, apart.high, apart.num) == (1.5, 1.5, 1.5, 40)
+    together = ratio(values, np.ones(40))
+    assert together.low < 1.3 and together.high > 1.7
+    noisy = values + np.random.default_rng(0).normal(0, 0.1, 40)
+    inside = ratio(noisy, np.ones(40), strata=kind)
+    variance = sum((kind == one).sum() * noisy[kind == one].var() for one in (0, 1)) / 40**2
+    assert (inside.high - inside.low) / (2 * 1.96 * np.sqrt(variance)) == pytest.approx(1.0, abs=0.1)

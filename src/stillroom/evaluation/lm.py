@@ -71,7 +71,7 @@ def measure_likelihood(
         if progress:
             progress(indices.stop, total)
     sums_IS4 = _by_document(sums_IS4, heldout.documents)
-    part = _estimates(sums_IS4.sum(axis=1), seed)
+    part = _estimates(sums_IS4.sum(axis=1), seed, sums_IS4[:, :, 3].argmax(axis=1))
     part["by_source"] = {
         name: _estimates(sums_IS4[:, source], seed)
         for source, name in enumerate(heldout.source_names)
@@ -121,9 +121,9 @@ def _columns(
     return np.stack([nats_BT * (bytes_BT > 0), bytes_BT, nats_BT, counted_BT], axis=-1).astype(np.float64)
 
 
-def _estimates(sums_I4: NDArray[np.float64], seed: int) -> dict[str, Any]:
+def _estimates(sums_I4: NDArray[np.float64], seed: int, strata_I: NDArray[np.int64] | None = None) -> dict[str, Any]:
     bits_I = sums_I4[:, 0] / math.log(2)
     return {
-        "bits_per_byte": ratio(bits_I, sums_I4[:, 1], seed=seed).as_dict(),
-        "nats_per_token": ratio(sums_I4[:, 2], sums_I4[:, 3], seed=seed).as_dict(),
+        "bits_per_byte": ratio(bits_I, sums_I4[:, 1], strata=strata_I, seed=seed).as_dict(),
+        "nats_per_token": ratio(sums_I4[:, 2], sums_I4[:, 3], strata=strata_I, seed=seed).as_dict(),
     }

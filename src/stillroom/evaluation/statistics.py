@@ -5,6 +5,8 @@ Letters: I items, R resamples. Imports types only.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -14,7 +16,14 @@ RESAMPLES = 2000
 _COUNTS_AT_A_TIME = 1 << 22
 
 
-def ratio(numerators: ArrayLike, denominators: ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
+def ratio(
+    numerators: ArrayLike,
+    denominators: ArrayLike,
+    *,
+    strata: ArrayLike | None = None,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Estimate:
     """Sum of the numerators over the sum of the denominators, with the interval from resampling items.
 
     An item is the unit that is independent of the others: a sequence, a document, a problem. The interval is the
@@ -24,12 +33,15 @@ def ratio(numerators: ArrayLike, denominators: ArrayLike, *, seed: int = 0, resa
     Arguments:
         numerators: (I,) for example nats per sequence.
         denominators: (I,) for example tokens per sequence; not negative.
+        strata: (I,) a class for every item whose number of items is fixed by design, such as the source of a mixture:
+            items are drawn anew inside their own class. None means that all are of one.
         seed: Seed of the resampling; the same items and seed give the same interval.
         resamples: How many times the items are drawn anew.
     """
     top_I, bottom_I = _items(numerators, denominators)
     value = float(top_I.sum() / bottom_I.sum())
-    low, high = np.quantile(_resampled_ratios(top_I, bottom_I, seed, resamples), (0.025, 0.975))
+    classes_I = np.zeros(len(top_I), np.int64) if strata is None else np.asarray(strata)[_counted(denominators)]
+    low, high = np.quantile(_resampled_ratios(top_I, bottom_I, classes_I, seed, resamples), (0.025, 0.975))
     return Estimate(value, float(low), float(high), len(top_I))
 
 
@@ -66,21 +78,27 @@ def _items(numerators: ArrayLike, denominators: ArrayLike) -> tuple[NDArray[np.f
     top_I, bottom_I = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
     if top_I.shape != bottom_I.shape or top_I.ndim != 1:
         raise ValueError(f"one numerator and one denominator per item, found {top_I.shape} and {bottom_I.shape}")
-    counted_I = bottom_I > 0
+    counted_I = _counted(bottom_I)
     if not counted_I.any():
         raise UserError("evaluation: no item is left to measure, expected at least one; ask for more items.")
     return top_I[counted_I], bottom_I[counted_I]
 
 
+def _counted(denominators: ArrayLike) -> NDArray[np.bool_]:
+    return np.asarray(denominators, dtype=np.float64) > 0
+
+
 def _resampled_ratios(
-    top_I: NDArray[np.float64], bottom_I: NDArray[np.float64], seed: int, resamples: int
+    top_I: NDArray[np.float64], bottom_I: NDArray[np.float64], strata_I: NDArray[Any], seed: int, resamples: int
 ) -> NDArray[np.float64]:
-    num_items = len(top_I)
     rng = np.random.default_rng(seed)
-    uniform_I = np.full(num_items, 1.0 / num_items)
-    per_chunk = max(1, _COUNTS_AT_A_TIME // num_items)
-    ratios: list[NDArray[np.float64]] = []
-    for start in range(0, resamples, per_chunk):
-        counts_RI = rng.multinomial(num_items, uniform_I, size=min(per_chunk, resamples - start))
-        ratios.append((counts_RI @ top_I) / (counts_RI @ bottom_I))
-    return np.concatenate(ratios)
+    sums_R2 = np.zeros((resamples, 2))
+    for stratum in np.unique(strata_I):
+        inside_I2 = np.stack([top_I, bottom_I], axis=1)[strata_I == stratum]
+        num_items = len(inside_I2)
+        uniform_I = np.full(num_items, 1.0 / num_items)
+        per_chunk = max(1, _COUNTS_AT_A_TIME // num_items)
+        for start in range(0, resamples, per_chunk):
+            stop = min(start + per_chunk, resamples)
+            sums_R2[start:stop] += rng.multinomial(num_items, uniform_I, size=stop - start) @ inside_I2
+    return sums_R2[:, 0] / sums_R2[:, 1]
