@@ -18,7 +18,7 @@ from stillroom.config import (
     TrainingConfig,
 )
 
-TOKENS = 600_000
+TOKENS = 900_000
 FAMILIES = "pair_sum between multiple pick progression chain_sum gcd"  # those that such a student begins to solve
 COPYING: dict[str, int | float | str | bool] = {
     "letters_share": 1.0,
@@ -36,9 +36,9 @@ def quickstart() -> StudyConfig:
         corpus=CorpusConfig(
             sources={
                 "python": SourceConfig(kind="python-library", share=0.2),
-                "facts": SourceConfig(kind="facts", share=0.4, options={"entities": 24, "notes": 2}),
+                "facts": SourceConfig(kind="facts", share=0.35, options={"entities": 32}),
                 "problems": SourceConfig(kind="problems", share=0.2, options={"families": FAMILIES}),
-                "copying": SourceConfig(kind="copying", share=0.2, options=COPYING),
+                "copying": SourceConfig(kind="copying", share=0.25, options=COPYING),
             },
             vocab_size=640,
             sequence_length=128,
@@ -46,10 +46,10 @@ def quickstart() -> StudyConfig:
             heldout_tokens=40_000,
         ),
         teacher=TeacherConfig(
-            model=ModelConfig(hidden_size=288, intermediate_size=768, num_layers=2, num_heads=9, rope_theta=100.0),
+            model=ModelConfig(hidden_size=224, intermediate_size=608, num_layers=4, num_heads=7, rope_theta=100.0),
             training=training.model_copy(update={"epochs": 2.0}),
         ),
-        student=ModelConfig(hidden_size=160, intermediate_size=432, num_layers=2, num_heads=5, rope_theta=100.0),
+        student=ModelConfig(hidden_size=128, intermediate_size=384, num_layers=3, num_heads=4, rope_theta=100.0),
         training=training,
         arms=_arms(),
         evaluation=EvaluationConfig(max_new_tokens=32, copying_period=16, copying_vocabulary=64),
