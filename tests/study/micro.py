@@ -19,7 +19,9 @@ from stillroom.config import (
 def micro() -> StudyConfig:
     """Students of two layers of width 16, a teacher twice as wide, 4,096 tokens."""
     model = ModelConfig(hidden_size=16, intermediate_size=32, num_layers=2, num_heads=2, max_positions=128)
-    training = TrainingConfig(tokens=4096, batch_sequences=8, validate_every=4, checkpoint_seconds=0.2)
+    training = TrainingConfig(
+        tokens=4096, batch_sequences=8, learning_rate=2e-2, validate_every=4, checkpoint_seconds=0.2
+    )
     return StudyConfig(
         name="micro",
         corpus=CorpusConfig(

@@ -22,6 +22,7 @@ from stillroom.study.progress import StageDisplay
 from stillroom.study.recipes import resolve_recipe
 from stillroom.types import UserError
 
+OF_THE_MACHINE = ("tokens_per_second", "memory_bytes", "fraction_of_peak")
 MICRO = Path(__file__).with_name("micro.py")
 
 
@@ -39,7 +40,7 @@ def digest(folder: Path) -> dict[str, str]:
         data = file.read_bytes()
         if file.name == "metrics.jsonl":
             records = [json.loads(line) for line in data.splitlines()]
-            data = json.dumps([{k: v for k, v in r.items() if k != "tokens_per_second"} for r in records]).encode()
+            data = json.dumps([{k: v for k, v in r.items() if k not in OF_THE_MACHINE} for r in records]).encode()
         result[name] = hashlib.sha256(data).hexdigest()
     return result
 
