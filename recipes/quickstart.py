@@ -20,10 +20,6 @@ from stillroom.config import (
 
 TOKENS = 900_000
 FAMILIES = "pair_sum between multiple pick progression chain_sum gcd"  # those that such a student begins to solve
-FACTS: dict[str, int | float | str | bool] = {
-    "entities": 24,
-    "override_share": 0.3,
-}  # neither memory nor notes always win
 COPYING: dict[str, int | float | str | bool] = {
     "letters_share": 1.0,
     "lookup_share": 0.0,
