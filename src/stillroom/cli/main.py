@@ -9,6 +9,7 @@ import typer
 from stillroom.cli.data import inspect, label
 from stillroom.cli.results import evaluate, report
 from stillroom.cli.runs import study, train
+from stillroom.cli.sandbox import sandbox
 from stillroom.types import UserError
 
 _INTERRUPTED = 130  # typer turns Ctrl-C into this exit code
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 for command in (study, train, label, evaluate, inspect, report):
     app.command()(command)
+app.add_typer(sandbox)
 
 
 @app.callback(invoke_without_command=True)
