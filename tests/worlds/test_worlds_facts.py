@@ -89,6 +89,18 @@ def test_counterfactuals_state_another_value_and_hide_the_remembered_one():
         assert item.memory_answer.strip() not in re.findall(r"\w+", notes)
 
 
+def test_skew_names_entities_by_rank_and_counterfactuals_ask_for_all_of_them_evenly():
+    options = {"entities": 16, "skew": 1.0, "fresh_share": 0.0}
+    names = list(known_facts(16, 0))
+    text = " ".join(take(3_000, **options))
+    mentions = [len(re.findall(rf"\b{name}\b", text)) for name in names]
+    expected = [sum(mentions) / (rank + 1) / sum(1 / r for r in range(1, 17)) for rank in range(16)]
+    for seen, wanted in zip(mentions, expected, strict=True):  # a document names a few entities several times each
+        assert abs(seen - wanted) < 12 * wanted**0.5
+    asked = [next(name for name in names if name in item.closed_prompt) for item in counterfactuals(800, 0, options)]
+    assert all(20 < asked.count(name) < 90 for name in names)
+
+
 def test_counterfactuals_depend_on_the_seed_alone_and_on_the_world():
     assert counterfactuals(20, 1) == counterfactuals(20, 1) != counterfactuals(20, 2)
     assert counterfactuals(20, 1)[:5] == counterfactuals(5, 1)

@@ -18,8 +18,9 @@ Imports its vocabulary, options and base only.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from itertools import accumulate
 from random import Random
 from typing import Any
 
@@ -38,6 +39,9 @@ class FactsOptions:
 
     entities: int = 48
     """Known entities; each has a value for every attribute."""
+    skew: float = 0.0
+    """Exponent of the known entities' frequencies, rank**-skew: 0 names all equally often, 1 as a language's words are.
+    The rare ones then stay half known, so that memory is a matter of degree for models of any size."""
     attributes: int = 4
     """How many of the attributes (colour, city, animal, food, job, thing) are spoken of."""
     statements_share: float = 0.4
@@ -56,6 +60,8 @@ class FactsOptions:
     def __post_init__(self) -> None:
         if not 2 <= self.entities <= 2_000:  # most names are left for fresh entities
             raise ValueError(f"entities is {self.entities}, expected 2 to 2000")
+        if not 0.0 <= self.skew <= 4.0:
+            raise ValueError(f"skew is {self.skew}, expected 0 to 4")
         if not 1 <= self.attributes <= len(ATTRIBUTES):
             raise ValueError(f"attributes is {self.attributes}, expected 1 to {len(ATTRIBUTES)}")
         if not 1 <= self.notes <= self.attributes:
@@ -103,7 +109,7 @@ class FactsWorld:
     def _statements(self, random: Random) -> str:
         known = known_facts(self.options.entities, self.options.world)
         facts: list[Fact] = []
-        for name in random.choices(list(known), k=4):
+        for name in random.choices(list(known), cum_weights=_frequencies(self.options), k=4):
             index = random.randrange(self.options.attributes)
             facts.append((name, ATTRIBUTES[index], known[name][index]))
         return " ".join(_sentence(fact, random) for fact in facts)
@@ -111,7 +117,7 @@ class FactsWorld:
     def _reading(self, random: Random, fresh: bool) -> str:
         known = known_facts(self.options.entities, self.options.world)
         override = not fresh and random.random() < self.options.override_share
-        facts = _notes(random, known, self.options, fresh)
+        facts = _notes(random, known, self.options, None if fresh else _frequencies(self.options))
         if override:
             facts = [_changed(fact, random) for fact in facts]
         asked = [fact for _ in range(self.options.rounds) for fact in random.sample(facts, k=len(facts))]
@@ -140,19 +146,30 @@ def _changed(fact: Fact, random: Random) -> Fact:
     return name, attribute, random.choice([other for other in attribute.values if other != value])
 
 
+@cache
+def _frequencies(options: FactsOptions) -> list[float]:
+    """Running sums of the known entities' weights, in the order of ``known_facts``."""
+    return list(accumulate((rank + 1) ** -options.skew for rank in range(options.entities)))
+
+
 def _fresh_name(random: Random, known: Mapping[str, Any]) -> str:
     while (name := made_up_name(random)) in known:
         pass
     return name
 
 
-def _notes(random: Random, known: dict[str, tuple[str, ...]], options: FactsOptions, fresh: bool) -> list[Fact]:
-    """Facts of different attributes and of as many entities."""
+def _notes(
+    random: Random, known: dict[str, tuple[str, ...]], options: FactsOptions, frequencies: list[float] | None
+) -> list[Fact]:
+    """Facts of different attributes, each of an entity of its own: known ones by ``frequencies``, fresh ones without."""
     facts: list[Fact] = []
     for index in random.sample(range(options.attributes), options.notes):
         attribute = ATTRIBUTES[index]
-        name = _fresh_name(random, known) if fresh else random.choice(list(known))
-        facts.append((name, attribute, random.choice(attribute.values) if fresh else known[name][index]))
+        if frequencies is None:
+            facts.append((_fresh_name(random, known), attribute, random.choice(attribute.values)))
+        else:
+            name = random.choices(list(known), cum_weights=frequencies)[0]
+            facts.append((name, attribute, known[name][index]))
     return facts
 
 
@@ -177,8 +194,9 @@ def chance(options: Mapping[str, Any] | None = None) -> float:
 
 def _counterfactual(random: Random, options: FactsOptions) -> Counterfactual:
     known = known_facts(options.entities, options.world)
+    evenly = _frequencies(replace(options, skew=0.0))  # rare entities are asked as often as frequent ones
     while True:
-        facts = _notes(random, known, options, fresh=False)
+        facts = _notes(random, known, options, evenly)
         index = random.randrange(len(facts))
         memory_answer = facts[index][2]
         facts[index] = _changed(facts[index], random)
