@@ -161,7 +161,7 @@ def _fresh_name(random: Random, known: Mapping[str, Any]) -> str:
 def _notes(
     random: Random, known: dict[str, tuple[str, ...]], options: FactsOptions, frequencies: list[float] | None
 ) -> list[Fact]:
-    """Facts of different attributes, each of an entity of its own: known ones by ``frequencies``, fresh ones without."""
+    """Facts of different attributes, each of its own entity, known ones by ``frequencies``, fresh ones without."""
     facts: list[Fact] = []
     for index in random.sample(range(options.attributes), options.notes):
         attribute = ATTRIBUTES[index]
