@@ -62,6 +62,7 @@ def test_perfect_copier_scores_as_one(scripted, opening: list[int]) -> None:
     part = measure_copying(scripted(40, induction), tokens, period=7, repeats=3)
     uniform = math.log(40)
     assert part["accuracy_repeat"]["value"] == 1.0
+    assert part["order_repeat"]["value"] == 1.0
     assert part["loss_repeat"]["value"] == pytest.approx(0.0, abs=1e-5)
     assert part["loss_first"]["value"] == pytest.approx(uniform, rel=1e-5)
     assert part["icl_score"]["value"] == pytest.approx(-uniform, rel=1e-5)
@@ -77,6 +78,7 @@ def test_model_that_never_looks_back_has_no_icl_score(scripted) -> None:
     part = measure_copying(scripted(40, lambda _: None), tokens, period=7, repeats=3)
     assert part["icl_score"]["value"] == pytest.approx(0.0, abs=1e-6)
     assert part["accuracy_repeat"]["value"] == 0.0
+    assert part["order_repeat"]["value"] == 0.5
 
 
 def test_copying_equals_whole_sequences_in_double_precision(llama) -> None:
@@ -89,6 +91,9 @@ def test_copying_equals_whole_sequences_in_double_precision(llama) -> None:
     assert part["loss_first"]["value"] == pytest.approx(loss[:, :5].mean(), rel=1e-4)
     assert part["loss_repeat"]["value"] == pytest.approx(loss[:, 6:].mean(), rel=1e-4)
     assert part["icl_score"]["value"] == pytest.approx(loss[:, 10:].mean() - loss[:, :5].mean(), rel=1e-3)
+    among = logprobs[:, 6:-1].gather(2, tokens[:, None, 1:6].expand(-1, 9, -1))
+    right = logprobs[:, 6:-1].gather(2, tokens[:, 7:, None])
+    assert part["order_repeat"]["value"] == pytest.approx((right > among).double().mean().item() * 5 / 4, rel=1e-6)
     one = measure_copying(llama, tokens, period=5, repeats=3, tokens_at_a_time=1)
     assert one["icl_score"]["low"] == pytest.approx(part["icl_score"]["low"], rel=1e-4)
 

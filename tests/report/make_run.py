@@ -200,6 +200,7 @@ def evaluation(sketch: Sketch, rng: random.Random) -> dict:
             "loss_first": estimate(7.4, 0.05, 64),
             "loss_repeat": estimate(7.4 + score * 0.8, 0.2, 64),
             "accuracy_repeat": estimate(0.55 * sketch.induction, 0.03, 64),
+            "order_repeat": estimate(0.5 + 0.45 * sketch.induction, 0.03, 64),
             "loss_by_position": curve,
             "period": 25,
             "repeats": 4,

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Progress, evaluating, run_plain, score_tokens
 from stillroom.evaluation.statistics import mean
+from stillroom.models import unembedding
 from stillroom.types import Sequences, UserError
 
 
@@ -68,7 +69,11 @@ def measure_copying(
     ``loss_first`` is of the tokens met for the first time, ``loss_repeat`` and ``accuracy_repeat`` of those whose
     predecessor has been seen with its successor: all of the later repeats but the first token of the second, since
     the step from the last token of the period to the first is new there. ``icl_score`` is loss late minus loss early,
-    as Olsson's, with the last repeat for late and the first for early. Everything in nats, intervals over sequences.
+    as Olsson's, with the last repeat for late and the first for early. Losses in nats, intervals over sequences.
+
+    A model that only prefers whatever stands in its context gains on these without knowing what comes next.
+    ``order_repeat`` tells the two apart: over the same positions, the share of the period's other tokens that the
+    model finds less likely than the right one (the area under the ROC curve). 1/2 for such a model, 1 for a copier.
     """
     longest = getattr(model.config, "max_position_embeddings", None)
     if longest is not None and tokens_BT.shape[1] > longest:
@@ -76,33 +81,54 @@ def measure_copying(
             f"copying_period x copying_repeats makes {tokens_BT.shape[1]} tokens but the model has {longest} "
             "positions; lower one of them."
         )
-    losses, firsts = [], []
+    parts = []
     per_batch = max(1, tokens_at_a_time // tokens_BT.shape[1])
     for begin in range(0, len(tokens_BT), per_batch):
         part = tokens_BT[begin : begin + per_batch]
-        loss_BN, first_BN = _losses(model, part.to(model.device), period * repeats)
-        losses.append(loss_BN)
-        firsts.append(first_BN)
+        parts.append(_scores(model, part.to(model.device), period, repeats))
         if progress:
             progress(min(begin + per_batch, len(tokens_BT)), len(tokens_BT))
-    return _summary(np.concatenate(losses), np.concatenate(firsts), period, repeats, seed)
+    loss_BN, hit_BN, order_BN = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return _summary(loss_BN, hit_BN, order_BN, period, repeats, seed)
 
 
-def _losses(
-    model: PreTrainedModel, tokens_BT: Tensor, num_random: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Nats and hits (0 or 1) of the random tokens, both (B, num_random), or one fewer where none opens the sequence."""
-    num_scored = min(num_random, tokens_BT.shape[1] - 1)
+def _scores(model: PreTrainedModel, tokens_BT: Tensor, period: int, repeats: int) -> list[NDArray[np.float64]]:
+    """Nats, hits (0 or 1) and order (0 to 1) of the random tokens.
+
+    Each (B, period x repeats), or one fewer where nothing opens the sequence.
+    """
+    num_scored = min(period * repeats, tokens_BT.shape[1] - 1)
     with evaluating(model):
-        hidden_BTD = run_plain(model, tokens_BT)[:, -num_scored - 1 : -1]
+        hidden_BND = run_plain(model, tokens_BT)[:, -num_scored - 1 : -1]
         targets_BN = tokens_BT[:, -num_scored:]
-        logprob_N, first_N = score_tokens(model, hidden_BTD.flatten(0, 1), targets_BN.flatten())
-    shape = targets_BN.shape
-    return -logprob_N.double().cpu().numpy().reshape(shape), first_N.double().cpu().numpy().reshape(shape)
+        logprob_N, first_N = score_tokens(model, hidden_BND.flatten(0, 1), targets_BN.flatten())
+        order_BN = _above_others(model, hidden_BND, targets_BN, tokens_BT[:, -period:])
+    scores = (-logprob_N, first_N, order_BN)
+    return [score.double().cpu().numpy().reshape(targets_BN.shape) for score in scores]
+
+
+def _above_others(model: PreTrainedModel, hidden_BND: Tensor, targets_BN: Tensor, period_BP: Tensor) -> Tensor:
+    """The share (B, N) of a period's other tokens whose logit is below the target's; equal ones count half.
+
+    A cap on the logits would not change their order.
+    """
+    weight_VD, bias_V = unembedding(model)
+    logits_BNP = torch.einsum("bnd,bpd->bnp", hidden_BND, weight_VD[period_BP].to(hidden_BND.dtype)).float()
+    if bias_V is not None:
+        logits_BNP = logits_BNP + bias_V[period_BP][:, None]
+    right_BNP = targets_BN[:, :, None] == period_BP[:, None]
+    target_BN1 = (logits_BNP * right_BNP).sum(-1, keepdim=True)
+    above_BNP = (target_BN1 > logits_BNP).float() + 0.5 * (target_BN1 == logits_BNP).float()
+    return (above_BNP * ~right_BNP).sum(-1) / (period_BP.shape[1] - 1)
 
 
 def _summary(
-    loss_BN: NDArray[np.float64], hit_BN: NDArray[np.float64], period: int, repeats: int, seed: int
+    loss_BN: NDArray[np.float64],
+    hit_BN: NDArray[np.float64],
+    order_BN: NDArray[np.float64],
+    period: int,
+    repeats: int,
+    seed: int,
 ) -> dict[str, Any]:
     unscored = period * repeats - loss_BN.shape[1]  # 1 where nothing precedes the first token
     early = slice(0, period - unscored)
@@ -114,6 +140,7 @@ def _summary(
         "loss_first": mean(early_B, seed=seed).as_dict(),
         "loss_repeat": mean(loss_BN[:, repeated].mean(axis=1), seed=seed).as_dict(),
         "accuracy_repeat": mean(hit_BN[:, repeated].mean(axis=1), seed=seed).as_dict(),
+        "order_repeat": mean(order_BN[:, repeated].mean(axis=1), seed=seed).as_dict(),
         "loss_by_position": [float(nats) for nats in loss_BN.mean(axis=0)],
         "period": period,
         "repeats": repeats,

@@ -39,11 +39,11 @@ BITS_PER_BYTE = Measure(
 ICL_SCORE = Measure(
     "ICL score", "nats", "lower", lambda model: model.evaluation.copying and model.evaluation.copying.icl_score, 2
 )
-COPY_ACCURACY = Measure(
-    "copying accuracy",
-    "share of tokens",
+COPY_ORDER = Measure(
+    "copying in order",
+    "share of others outranked",
     "higher",
-    lambda model: model.evaluation.copying and model.evaluation.copying.accuracy_repeat,
+    lambda model: model.evaluation.copying and model.evaluation.copying.order_repeat,
 )
 FOLLOWS_CONTEXT = Measure(
     "follows context",

@@ -41,6 +41,7 @@ class Copying(Record):
     loss_first: Estimate | None = None
     loss_repeat: Estimate | None = None
     accuracy_repeat: Estimate | None = None
+    order_repeat: Estimate | None = None
     loss_by_position: Numbers = ()
     period: int = 0
     repeats: int = 0

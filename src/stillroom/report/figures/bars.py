@@ -8,7 +8,7 @@ from stillroom.report.figures import captions
 from stillroom.report.figures.base import Figure, Panel, Table, missing_models, panel_width, span, with_interval
 from stillroom.report.figures.scales import Scale, linear
 from stillroom.report.figures.svg import Frame, drawing, join, line, marker, tag, text, ticks, whisker
-from stillroom.report.measures import COPY_ACCURACY, FOLLOWS_CONTEXT, ICL_SCORE, LOG_ODDS, Measure, measured
+from stillroom.report.measures import COPY_ORDER, FOLLOWS_CONTEXT, ICL_SCORE, LOG_ODDS, Measure, measured
 from stillroom.report.numbers import fixed, interval
 from stillroom.report.view import Entry, View
 from stillroom.types import Estimate
@@ -53,17 +53,14 @@ def _bar(frame: Frame, measure: Measure, entry: Entry, est: Estimate, top: float
 
 
 def in_context(view: View) -> Figure:
-    """ICL score, copying accuracy, counterfactual facts: what a model takes from its context."""
-    measures = (ICL_SCORE, COPY_ACCURACY, FOLLOWS_CONTEXT, LOG_ODDS)
+    """ICL score, copying in order, counterfactual facts: what a model takes from its context."""
+    measures = (ICL_SCORE, COPY_ORDER, FOLLOWS_CONTEXT, LOG_ODDS)
     found = [(measure, rows) for measure in measures if (rows := measured(view, measure))]
     title = "In-context learning"
     if not found:
         return Figure("fig-icl", title, absent="In-context learning was not measured in this run (suite icl).")
     width = panel_width(len(found))
-    panels = tuple(
-        Panel(measure.title, bars(measure, rows, width, _chance(rows) if measure is FOLLOWS_CONTEXT else None))
-        for measure, rows in found
-    )
+    panels = tuple(Panel(measure.title, bars(measure, rows, width, _chance(measure, rows))) for measure, rows in found)
     counts = "; ".join(f"{measure.title}: n = {span([est.num for _, est in rows])}" for measure, rows in found)
     shown = tuple(entry for entry in view.entries if any(entry is other for _, rows in found for other, _ in rows))
     cells = (
@@ -79,6 +76,11 @@ def in_context(view: View) -> Figure:
     )
 
 
-def _chance(rows: list[tuple[Entry, Estimate]]) -> float | None:
+def _chance(measure: Measure, rows: list[tuple[Entry, Estimate]]) -> float | None:
+    """What a model gets that takes nothing from its context's order."""
+    if measure is COPY_ORDER:
+        return 0.5
+    if measure is not FOLLOWS_CONTEXT:
+        return None
     suites = [entry.model.evaluation.counterfactual for entry, _ in rows]
     return next((suite.chance for suite in suites if suite and suite.chance is not None), None)

@@ -26,7 +26,8 @@ UNIQUE = (
 )
 IN_CONTEXT = (
     "ICL score: loss on the last repeat of a random sequence minus loss on its first pass; more negative means that "
-    "the context helps more. Copying accuracy: share of repeated tokens whose most likely prediction is right. "
+    "the context helps more. Copying in order: share of the sequence’s other tokens that are less likely than the one "
+    "that comes next, 1 for a copier and 1/2 (dashed) for a model that only prefers what stands in its context. "
     "Follows context: share of learnt facts, contradicted by the context, for which the most likely continuation is "
     "the context’s answer. Log-odds: how much likelier that answer is than the learnt one, above zero for the "
     "context and below for memory. Bars end at the mean, whiskers are 95 % intervals ({counts})."
