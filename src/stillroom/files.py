@@ -104,6 +104,12 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     return records
 
 
+def check_new_folder(target: Path) -> None:
+    """Refuses a path that holds something already."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"{target}: is there already; name a folder that is new or empty.")
+
+
 @contextlib.contextmanager
 def folder_aside(target: Path) -> Iterator[Path]:
     """A scratch folder beside ``target`` that becomes it when the block ends, and vanishes when it raises.

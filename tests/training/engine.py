@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from stillroom.config import ModelConfig, ObjectiveConfig, ParallelConfig, RoutingConfig, TrainingConfig
 from stillroom.corpora.corpus import make_batch
-from stillroom.models import build_model
+from stillroom.models import ModelPlan, build_model, plan_model
 from stillroom.training import Interrupted, LiveTeacher, TrainingData, TrainingResult, join, train
 from stillroom.types import Batch, SoftLabels
 
@@ -86,10 +86,10 @@ class PairLabels:
         )
 
 
-def training_data(live: bool = False, num: int = 96) -> TrainingData:
+def training_data(live: bool = False, num: int = 96, plan: bool = False) -> TrainingData:
     """Stored labels, or a live teacher wider than the student."""
     wider = MODEL.model_copy(update={"hidden_size": 48, "num_heads": 3})
-    labels = LiveTeacher(build_model(wider, VOCAB, 7)) if live else PairLabels()
+    labels = LiveTeacher((plan_model if plan else build_model)(wider, VOCAB, 7)) if live else PairLabels()
     return TrainingData(sequence_set(num, 1), sequence_set(16, 2), labels)
 
 
@@ -110,11 +110,13 @@ def run(
     die_at: int | None = None,
     parallel: dict[str, Any] | None = None,
     model: ModelConfig = MODEL,
+    plan: bool = False,
     **changes: Any,
 ) -> tuple[TrainingResult, str]:
     """Trains in this process (a rank of a run where torchrun started it); returns the result and the weights' hash.
 
-    ``stop_at`` asks for a stop after so many steps; at ``die_at`` rank 1 is killed, once.
+    ``stop_at`` asks for a stop after so many steps; at ``die_at`` rank 1 is killed, once. With ``plan`` the
+    model (and a live teacher) is made in its sharded form.
     """
     steps = iter(range(1, 1_000_000))
 
@@ -126,10 +128,11 @@ def run(
         return stop_at is not None and step >= stop_at
 
     config = training_config(**changes, parallel=ParallelConfig(**(parallel or {})))
-    built = build_model(model, VOCAB, config.seed)
+    source = (plan_model if plan else build_model)(model, VOCAB, config.seed)
+    built = source.model if isinstance(source, ModelPlan) else source
     result = train(
-        built,
-        training_data(live),
+        source,
+        training_data(live, plan=plan),
         config,
         OBJECTIVES[objective],
         folder,
@@ -155,27 +158,36 @@ _SERVER.set_forkserver_preload(["stillroom.training", "transformers.models.llama
 
 def start(folder: Path, ranks: int = 1, **options: Any) -> list[Any]:
     """A run in a process of its own, or in several that form a group; ``finish`` waits for it."""
+    return start_call(_child, (folder, options), ranks)
+
+
+def start_call(function: Callable[..., None], arguments: tuple[Any, ...], ranks: int) -> list[Any]:
+    """Calls a function in processes of their own, which form a group where they are several."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     started = []
     for rank in range(ranks):
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        process = _SERVER.Process(target=_child, args=(folder, place if ranks > 1 else {}, options))
+        process = _SERVER.Process(target=_in_place, args=(place if ranks > 1 else {}, function, arguments))
         process.start()
         started.append(process)
     return started
 
 
-def _child(folder: Path, place: dict[str, Any], options: dict[str, Any]) -> None:
+def _in_place(place: dict[str, Any], function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
     os.environ.update({name: str(value) for name, value in place.items()})
+    function(*arguments)
+
+
+def _child(folder: Path, options: dict[str, Any]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(15))
     try:
         written = run(folder, **options)[1]
     except Interrupted:
         written = "interrupted"
-    (folder / f"ended-{place.get('RANK', 0)}").write_text(written)
+    (folder / f"ended-{os.environ.get('RANK', '0')}").write_text(written)
 
 
 def finish(processes: list[Any], folder: Path) -> str:

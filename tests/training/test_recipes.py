@@ -7,8 +7,8 @@ import torch
 from transformers import LlamaForCausalLM
 
 from stillroom.config import ArmConfig, ModelConfig, ParallelConfig, StudyConfig, TrainingConfig
-from stillroom.models.build import llama_config
 from stillroom.models.cost import flops_per_token, num_parameters
+from stillroom.models.plan import llama_config
 from stillroom.study.budgets import account, with_budgets
 from stillroom.study.plan import print_plan
 from stillroom.study.recipes import resolve_recipe

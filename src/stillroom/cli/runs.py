@@ -1,4 +1,4 @@
-"""``stillroom study`` and ``stillroom train``."""
+"""``stillroom study``, ``stillroom train`` and ``stillroom export``."""
 
 from __future__ import annotations
 
@@ -83,17 +83,28 @@ def train(
     assignments: Assignments = None,
     out: Out = None,
     artifacts: Artifacts = None,
+    export_to: Annotated[
+        Path | None,
+        typer.Option(
+            "--export", metavar="FOLDER", help="Also write the trained model there; new or empty.", show_default=False
+        ),
+    ] = None,
     dry_run: DryRun = False,
 ) -> None:
     """Train one model: a run recipe, or one arm of a study with the teacher and labels that it needs.
 
-    The result is a Hugging Face folder ([bold]model/[/]) that AutoModelForCausalLM loads.
+    The result is a Hugging Face folder ([bold]model/[/]) that AutoModelForCausalLM loads, with a card of results and
+    recipe. Before the end, [bold]stillroom export[/] makes one from a checkpoint.
 
     [bold]Example[/]:  stillroom train quickstart --arm spt --set training.learning_rate=0.002
     """
     from stillroom.cli.ask import run_or_study_config
 
     config = run_or_study_config(recipe, assignments or [], arm)
+    if export_to is not None and not dry_run:
+        from stillroom.files import check_new_folder
+
+        check_new_folder(export_to)
     if dry_run:
         from stillroom.study.plan import print_plan
 
@@ -104,4 +115,42 @@ def train(
 
     display = StageDisplay()
     folder = run_single(config, arm, out, artifacts, display)
-    display.console.print(f"Model: [bold]{folder / 'model'}[/]", soft_wrap=True)
+    model = folder / "model"
+    if export_to is not None:
+        from stillroom.training.distributed import launched_rank
+        from stillroom.training.export import export_run_folder
+
+        model = export_to
+        if launched_rank() == 0:
+            export_run_folder(folder, export_to)
+    display.console.print(f"Model: [bold]{model}[/]", soft_wrap=True)
+
+
+def export(
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of one model's training among the artifacts: [bold]model-KEY[/], or "
+            "[bold].model-KEY.unfinished[/] while it trains."
+        ),
+    ],
+    folder: Annotated[Path, typer.Argument(help="Where the Hugging Face folder goes; new or empty.")],
+    step: Annotated[
+        int | None,
+        typer.Option(help="Checkpoint of a run under way. Default: the newest.", show_default=False),
+    ] = None,
+) -> None:
+    """Write the model of a run, finished or under way, as a Hugging Face folder.
+
+    Weights (safetensors), tokenizer, configuration and a card with results and recipe; heads for tokens further ahead
+    go into a file of their own beside them. Training may go on meanwhile.
+
+    [bold]Example[/]:  stillroom export runs/artifacts/.model-2f1c.unfinished halfway
+    """
+    from rich.console import Console
+
+    from stillroom.training.export import export_run_folder
+
+    exported = export_run_folder(run, folder, step)
+    state = "the finished run" if exported is None else f"step {exported}"
+    Console().print(f"Model ({state}): [bold]{folder}[/]", soft_wrap=True)

@@ -1,7 +1,7 @@
 """Causal language models over transformers: build, load, export, run on packed documents, and read from inside."""
 
 from stillroom.models.attention import use_short_attention
-from stillroom.models.build import build_model, export_model, load_model
+from stillroom.models.build import build_model, export_model, load_model, plan_model, plan_pretrained_model
 from stillroom.models.cost import flops_per_token, num_parameters
 from stillroom.models.forward import (
     attention_mask,
@@ -13,8 +13,11 @@ from stillroom.models.forward import (
     precision_name,
     unembedding,
 )
+from stillroom.models.plan import ModelPlan, allocate, place, realise
 
 __all__ = [
+    "ModelPlan",
+    "allocate",
     "attention_mask",
     "attention_patterns",
     "build_model",
@@ -24,9 +27,13 @@ __all__ = [
     "load_model",
     "logit_softcap",
     "num_parameters",
+    "place",
+    "plan_model",
+    "plan_pretrained_model",
     "position_ids",
     "precision",
     "precision_name",
+    "realise",
     "unembedding",
     "use_short_attention",
 ]

@@ -5,68 +5,49 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from stillroom.config import ModelConfig
+from stillroom.models.plan import ModelPlan, plan_fresh, plan_pretrained, realise
 from stillroom.types import UserError
 
 
-def llama_config(config: ModelConfig, vocab_size: int) -> LlamaConfig:
-    """The transformers configuration of a model in the Llama layout."""
-    return LlamaConfig(
-        vocab_size=vocab_size,
-        hidden_size=config.hidden_size,
-        intermediate_size=config.intermediate_size,
-        num_hidden_layers=config.num_layers,
-        num_attention_heads=config.num_heads,
-        num_key_value_heads=config.num_kv_heads or config.num_heads,
-        max_position_embeddings=config.max_positions,
-        rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
-        tie_word_embeddings=config.tie_embeddings,
-        use_cache=False,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=2,
-    )
+def plan_model(config: ModelConfig, vocab_size: int, seed: int) -> ModelPlan:
+    """The plan of a model that takes no memory yet: a fresh one, or the pretrained one that ``config.path`` names."""
+    if config.path is None:
+        return plan_fresh(config, vocab_size, seed)
+    return plan_pretrained_model(config.path)
+
+
+def plan_pretrained_model(path: str | Path) -> ModelPlan:
+    """The plan of a pretrained model, which the first rank will read in the precision of its file."""
+    _check_is_there(path)
+    dtype = torch.float32 if Path(path).suffix == ".gguf" else "auto"
+    return plan_pretrained(path, lambda: load_model(path, dtype=dtype))
 
 
 def build_model(config: ModelConfig, vocab_size: int, seed: int) -> PreTrainedModel:
-    """A fresh model in fp32 whose weights depend on the configuration and the seed alone.
-
-    Matrices are normal with standard deviation 0.02; those that write into the residual stream are divided by
-    sqrt(2·layers) (GPT-2, section 2.3), so that its variance does not grow with depth.
+    """A model in fp32: fresh, with weights that depend on the configuration and the seed alone (see ``plan_fresh``), or
+    the pretrained one that ``config.path`` names.
     """
     if config.path is not None:
         return load_model(config.path)
-    with torch.random.fork_rng(devices=[]):  # transformers draws its own weights, which are replaced below
-        model = LlamaForCausalLM(llama_config(config, vocab_size))
-    generator = torch.Generator().manual_seed(seed)
-    residual_scale = (2 * config.num_layers) ** -0.5
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.ndim < 2:
-                parameter.fill_(1.0)
-                continue
-            scale = residual_scale if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0
-            parameter.normal_(0.0, 0.02 * scale, generator=generator)
-    model.tie_weights()
-    return model.train()
+    return realise(plan_fresh(config, vocab_size, seed))
 
 
-def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """A pretrained model from a folder or a hub id, in evaluation mode; code from the folder is never run."""
-    folder = Path(path)
-    if folder.suffix == ".gguf":
-        return _load_gguf(folder, dtype)
-    looks_local = folder.is_absolute() or str(path).startswith((".", "~")) or folder.exists()
-    if looks_local and not (folder / "config.json").is_file():
-        raise UserError(
-            f"{path}: holds no config.json; expected a Hugging Face model folder, a run's model or a hub id."
-        )
+def load_model(path: str | Path, *, dtype: torch.dtype | Literal["auto"] = torch.float32) -> PreTrainedModel:
+    """A pretrained model from a folder or a hub id, in evaluation mode; code from the folder is never run.
+
+    ``dtype`` ``auto`` keeps the precision of its file.
+    """
+    _check_is_there(path)
+    if Path(path).suffix == ".gguf":
+        return _load_gguf(Path(path), torch.float32 if dtype == "auto" else dtype)
     try:
         with _no_bars():
             model = AutoModelForCausalLM.from_pretrained(str(path), dtype=dtype, use_safetensors=True)
@@ -76,10 +57,22 @@ def load_model(path: str | Path, *, dtype: torch.dtype = torch.float32) -> PreTr
     return model.eval()
 
 
+def _check_is_there(path: str | Path) -> None:
+    """Refuses a path on this machine that holds no model; what does not look like one may be a hub id."""
+    folder = Path(path)
+    if folder.suffix == ".gguf":
+        if not folder.is_file():
+            raise UserError(f"{path}: no such file; expected a GGUF file.")
+        return
+    looks_local = folder.is_absolute() or str(path).startswith((".", "~")) or folder.exists()
+    if looks_local and not (folder / "config.json").is_file():
+        raise UserError(
+            f"{path}: holds no config.json; expected a Hugging Face model folder, a run's model or a hub id."
+        )
+
+
 def _load_gguf(path: Path, dtype: torch.dtype) -> PreTrainedModel:
     """A model from a GGUF file, as ordinary weights: rebuilt without the quantisation note so that it can be saved."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; expected a GGUF file.")
     try:
         quantised = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=dtype)
     except (ImportError, ValueError) as error:  # transformers raises either where a package is missing

@@ -1,6 +1,7 @@
 """Trains one model of a study into a folder: weights, tokenizer, metrics, and what it took.
 
-A finished folder holds ``model/`` (Hugging Face layout), ``metrics.jsonl``, ``config.yaml`` and ``result.json``.
+A finished folder holds ``model/`` (Hugging Face layout), ``metrics.jsonl``, ``config.yaml`` and ``result.json``; while
+the run is under way it holds what ``stillroom export`` needs (see ``training.export``).
 """
 
 from __future__ import annotations
@@ -9,17 +10,16 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from torch import Tensor
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig
 
 from stillroom.config import ModelConfig, RunConfig, to_yaml
 from stillroom.corpora import Corpus
 from stillroom.files import write_json, write_text
-from stillroom.models import build_model, export_model
+from stillroom.models import ModelPlan, build_model, plan_model
 from stillroom.teachers import LabelStore
-from stillroom.training import LabelSource, LiveTeacher, TrainingData, TrainingResult, join, train
-from stillroom.training.distributed import launched_rank
-from stillroom.training.export import gathered, model_card, trunk
+from stillroom.training import LabelSource, LiveTeacher, TrainingData, join, train
+from stillroom.training.distributed import launched_rank, launched_size
+from stillroom.training.export import describe_start, export_run, forget_start, gathered, trunk
 from stillroom.types import UserError
 
 Progress = Callable[[int, int], None]
@@ -50,7 +50,9 @@ def train_into(
     check_length(model_config, corpus, "model.path")
     if launched_rank() == 0:
         write_text(folder / "config.yaml", to_yaml(run, "run"))
-    model = build_model(trunk(model_config, objective.heads), corpus.vocab_size, training.seed).train()
+    make = plan_model if launched_size() > 1 else build_model
+    source = make(trunk(model_config, objective.heads), corpus.vocab_size, training.seed)
+    model = (source.model if isinstance(source, ModelPlan) else source).train()
     data = TrainingData(
         corpus.train.first(training.tokens),
         corpus.heldout,
@@ -59,37 +61,29 @@ def train_into(
         label_temperature=labels.manifest.config.temperature if isinstance(labels, LabelStore) else 1.0,
     )
     ranks = join(training.parallel)
+    start = {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "distinct_tokens": len(data.train) * data.train.sequence_length,
+        "corpus": corpus.identity,
+    }
+    if ranks.is_first:
+        describe_start(folder, model, corpus.tokenizer, start)
     result = train(
-        model, data, training, objective, folder,
+        source, data, training, objective, folder,
         precision_name=precision_name, progress=progress, stop=stop, ranks=ranks,
     )  # fmt: skip
     whole = gathered(model, ranks)
+    further = gathered(result.further, ranks) if result.further is not None else None
     if whole is not None:
-        _export(folder, run, corpus, data, model, whole, result)
+        record = start | {
+            "tokens": result.tokens,
+            "steps": result.steps,
+            "seconds": round(result.seconds, 2),
+            "validation_ce": result.validation_ce,
+        }
+        corpus.tokenizer.save_pretrained(folder / "model")
+        export_run(folder / "model", run, record, model, whole, further)
+        write_json(folder / "result.json", record)
+        forget_start(folder)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # they have done their work
     ranks.barrier()
-
-
-def _export(
-    folder: Path,
-    run: RunConfig,
-    corpus: Corpus,
-    data: TrainingData,
-    model: PreTrainedModel,
-    weights: dict[str, Tensor],
-    result: TrainingResult,
-) -> None:
-    """Writes ``model/`` and ``result.json``; the checkpoints have done their work."""
-    record = {
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "distinct_tokens": len(data.train) * data.train.sequence_length,
-        "tokens": result.tokens,
-        "steps": result.steps,
-        "seconds": round(result.seconds, 2),
-        "validation_ce": result.validation_ce,
-        "corpus": corpus.identity,
-    }
-    export_model(model, folder / "model", weights)
-    corpus.tokenizer.save_pretrained(folder / "model")
-    write_text(folder / "model" / "README.md", model_card(run, record))
-    write_json(folder / "result.json", record)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)

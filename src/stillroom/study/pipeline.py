@@ -10,7 +10,7 @@ from typing import Any
 from stillroom.config import ArmConfig, ModelConfig, ObjectiveConfig, RunConfig, StudyConfig, TeacherConfig
 from stillroom.corpora import Corpus, build_corpus, corpus_identity, open_corpus
 from stillroom.files import fingerprint
-from stillroom.models import load_model, precision_name
+from stillroom.models import load_model, plan_pretrained_model, precision_name, use_short_attention
 from stillroom.study.artifacts import Artifact, ArtifactStore, code_hash
 from stillroom.study.budgets import with_budgets
 from stillroom.study.evaluate import evaluate_into
@@ -21,6 +21,7 @@ from stillroom.study.progress import StageDisplay
 from stillroom.study.runfolder import check_folder, claim_folder, write_run_folder
 from stillroom.teachers import LabelStore, label
 from stillroom.training import Interrupted, LiveTeacher
+from stillroom.training.distributed import launched_size, own_device
 from stillroom.types import UserError
 
 _TRAINING_ROOMS = ("training", "objectives", "models", "teachers", "corpora")
@@ -54,7 +55,7 @@ class Stages:
     @property
     def precision(self) -> str:
         """The precision that ``auto`` stands for on this machine."""
-        return precision_name(self.config.training.precision, "cpu")
+        return precision_name(self.config.training.precision, own_device())
 
     def corpus(self) -> Corpus:
         """The corpus, built or found."""
@@ -92,7 +93,8 @@ class Stages:
             if labels is not None:
                 source = LabelStore.open(labels.path / "labels")
             elif live is not None:
-                source = LiveTeacher(load_model(live[0]), self.precision)
+                load = plan_pretrained_model if launched_size() > 1 else load_model
+                source = LiveTeacher(load(live[0]), self.precision)
             with self.stopper.cooperative():
                 train_into(
                     work,
@@ -142,8 +144,10 @@ class Stages:
         }
 
         def make(work: Path, update: Any) -> None:
+            teacher_model = load_model(folder).to(own_device())  # type: ignore[arg-type]
+            use_short_attention(teacher_model)
             label(
-                load_model(folder),
+                teacher_model,
                 sequences,
                 self.config.labels,
                 work / "labels",

@@ -120,6 +120,10 @@ class Checkpoints:
                 logger.warning("%s: %s is damaged; going back to the checkpoint before it", path, damage)
         return None
 
+    def is_whole(self, path: Path) -> bool:
+        """Whether every file of a checkpoint has the hash that it was written with."""
+        return not self._ranks.any(_damage(path, self._ranks) is not None)
+
     def load(self, path: Path, model: nn.Module, optimizers: list[Optimizer]) -> None:
         """Puts a checkpoint's tensors into the model and the optimizers, whatever number of ranks wrote it."""
         reader = HuggingFaceStorageReader(str(path))
@@ -139,6 +143,20 @@ class Checkpoints:
 def found(folder: Path) -> list[Path]:
     """The complete checkpoints of a folder, oldest first."""
     return sorted(path for path in folder.glob("step-*") if path.is_dir())
+
+
+def load_tensors(path: Path, prefix: str) -> dict[str, Tensor]:
+    """The tensors of a checkpoint whose names begin with ``prefix``, whole, whatever number of ranks wrote them."""
+    reader = HuggingFaceStorageReader(str(path))
+    stored = reader.read_metadata().state_dict_metadata
+    tensors = {
+        name: torch.empty(entry.size, dtype=entry.properties.dtype)  # type: ignore[union-attr]
+        for name, entry in stored.items()
+        if name.startswith(prefix)
+    }
+    with _quiet():
+        dcp.load(tensors, storage_reader=reader, no_dist=True)
+    return tensors
 
 
 def _step(path: Path) -> int:

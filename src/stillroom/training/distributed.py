@@ -86,14 +86,20 @@ def launched_rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def own_device() -> torch.device:
+    """The GPU that this process uses where there is one, else the processor."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
 def join(config: ParallelConfig) -> Ranks:
     """The ranks of this run, connected; alone where ``torchrun`` did not start this process.
 
     The connection is made once and kept until the process ends, so that several runs can follow one another.
     """
-    device = torch.device("cpu")
-    if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    device = own_device()
+    if device.type == "cuda":
         torch.cuda.set_device(device)
     if "RANK" not in os.environ or "MASTER_ADDR" not in os.environ:
         return Ranks(device=device)

@@ -1,26 +1,187 @@
-"""What is left of a run for others: whole weights, and a model card that says how they came about."""
+"""What is left of a run for others: a Hugging Face folder with weights, tokenizer, configuration and a model card.
+
+    model.safetensors  config.json  tokenizer files   what AutoModelForCausalLM and AutoTokenizer load
+    further_heads.safetensors                         blocks of the heads beyond the next token's, where there are any;
+                                                      config.json then says ``further_heads: {num, file}``
+    README.md                                         results and the recipe
+
+While a run is under way its folder holds what a checkpoint lacks for that: ``start.json`` and ``architecture/``.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from transformers import PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from stillroom.config import ModelConfig, RunConfig, to_yaml
+from stillroom.config import ModelConfig, RunConfig, parse, to_yaml
+from stillroom.files import check_new_folder, folder_aside, read_json, read_json_lines, write_json, write_text
+from stillroom.models import export_model
+from stillroom.training.checkpoint import Checkpoints, found, load_tensors
 from stillroom.training.distributed import Ranks
+from stillroom.training.heads import FurtherHeads
 from stillroom.types import UserError
 
+ARCHITECTURE, START, FURTHER_HEADS = "architecture", "start.json", "further_heads.safetensors"
 
-def gathered(model: PreTrainedModel, ranks: Ranks) -> dict[str, Tensor] | None:
-    """The model's state, whole and on the processor, on the first rank; None on the others. All ranks must call it."""
+
+def gathered(model: nn.Module, ranks: Ranks) -> dict[str, Tensor] | None:
+    """A module's state, whole and on the processor, on the first rank; None on the others. All ranks must call it."""
     whole: dict[str, Tensor] = {}
     for name, value in model.state_dict().items():
         full = value.full_tensor() if isinstance(value, DTensor) else value
         if ranks.is_first:
             whole[name] = full.detach().cpu()
     return whole if ranks.is_first else None
+
+
+def describe_start(
+    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, record: dict[str, Any]
+) -> None:
+    """Writes down what a checkpoint of the run in ``folder`` needs beside itself to be exported.
+
+    ``record`` holds ``parameters`` and ``distinct_tokens``; ``model`` may be on the meta device.
+    """
+    model.config.save_pretrained(folder / ARCHITECTURE)
+    tokenizer.save_pretrained(folder / ARCHITECTURE)
+    write_json(folder / START, record)
+
+
+def forget_start(folder: Path) -> None:
+    """Removes what ``describe_start`` wrote: a finished run has ``model/`` and ``result.json``."""
+    shutil.rmtree(folder / ARCHITECTURE, ignore_errors=True)
+    (folder / START).unlink(missing_ok=True)
+
+
+def export_run(
+    folder: Path,
+    run: RunConfig,
+    record: dict[str, Any],
+    model: PreTrainedModel,
+    weights: dict[str, Tensor],
+    further: dict[str, Tensor] | None = None,
+) -> None:
+    """Writes weights, configuration and card into ``folder``, which has the tokenizer already or gets it after.
+
+    ``weights`` are the model's, whole; ``further`` those of its ``FurtherHeads``.
+    """
+    export_model(model, folder, weights)
+    if further:
+        save_file({name: value.contiguous() for name, value in further.items()}, folder / FURTHER_HEADS)
+        note = {"num": run.objective.heads - 1, "file": FURTHER_HEADS}
+        write_json(folder / "config.json", read_json(folder / "config.json") | {"further_heads": note})
+    write_text(folder / "README.md", model_card(run, record))
+
+
+def load_further_heads(folder: Path, model: PreTrainedModel) -> FurtherHeads:
+    """The further heads that were exported beside ``model``; with them it trains on or predicts tokens further ahead.
+
+    They give their hidden states by ``FurtherHeads.hidden_states(model, batch, isolate)``.
+    """
+    note = read_json(folder / "config.json").get("further_heads")
+    if note is None:
+        raise UserError(f"{folder}: was exported without further heads; train with objective.heads above 1.")
+    heads = FurtherHeads(model, int(note["num"]))
+    heads.load_state_dict(load_file(folder / str(note["file"])))
+    return heads.eval()
+
+
+def export_run_folder(run: Path, target: Path, step: int | None = None) -> int | None:
+    """Exports a run's folder, finished or under way, to ``target``, which must be new or empty.
+
+    Returns the step of the checkpoint that was exported; None for a finished run.
+    """
+    if (run / "model" / "config.json").is_file() and (run / "result.json").is_file():
+        if step is not None:
+            raise UserError(f"--step {step}: {run} is a finished run, whose checkpoints are gone; leave --step out.")
+        export_finished(run, target)
+        return None
+    if not (run / START).is_file():
+        raise UserError(f"{run}: is no folder of a training run; give one that stillroom train made.")
+    return export_checkpoint(run, target, step)
+
+
+def export_finished(run: Path, target: Path) -> None:
+    """Copies the model of a finished run's folder to ``target``, which must be new or empty."""
+    with _new_folder(target) as scratch:
+        shutil.copytree(run / "model", scratch, dirs_exist_ok=True)
+
+
+def export_checkpoint(run: Path, target: Path, step: int | None = None) -> int:
+    """Exports a run under way as it was at ``step``, or at its newest undamaged checkpoint; returns the step.
+
+    ``run`` is the run's folder, which a process may go on training in meanwhile.
+    """
+    checkpoint, state = _checkpoint(run, step)
+    config = parse(RunConfig, _without_kind(run / "config.yaml"), str(run / "config.yaml"))
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(run / ARCHITECTURE), dtype=torch.float32)
+    tensors = load_tensors(checkpoint, "model.")
+    parts = {
+        prefix: {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        for prefix in ("model.model.", "model.further.")
+    }
+    record = read_json(run / START) | _results(run, int(state["step"]), float(state["seconds"]))
+    with _new_folder(target) as scratch:
+        shutil.copytree(run / ARCHITECTURE, scratch, dirs_exist_ok=True)
+        export_run(scratch, config, record, model, parts["model.model."], parts["model.further."])
+    return int(state["step"])
+
+
+def _checkpoint(run: Path, step: int | None) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint of a step, or the newest undamaged one, and its state."""
+    checkpoints = Checkpoints(run / "checkpoints")
+    if step is None:
+        newest = checkpoints.latest()
+        if newest is None:
+            raise UserError(f"{run}: holds neither a model/ nor a checkpoint yet; let the run go on for a while.")
+        return newest
+    steps = {int(path.name.removeprefix("step-")): path for path in found(run / "checkpoints")}
+    if step not in steps:
+        kept = ", ".join(map(str, steps)) or "none"
+        raise UserError(f"--step {step}: {run} keeps no checkpoint of that step, but of these: {kept}.")
+    if not checkpoints.is_whole(steps[step]):
+        raise UserError(f"--step {step}: {steps[step]} is damaged; choose another step.")
+    return steps[step], read_json(steps[step] / "state.json")
+
+
+def _results(run: Path, step: int, seconds: float) -> dict[str, Any]:
+    """What the metrics say of a run up to a step."""
+    records = [record for record in read_json_lines(run / "metrics.jsonl") if record["step"] <= step]
+    validations = [record["ce"] for record in records if record["kind"] == "validation"]
+    tokens = [record["tokens"] for record in records if record["kind"] == "train"]
+    return {
+        "tokens": tokens[-1] if tokens else 0,
+        "steps": step,
+        "seconds": seconds,
+        "validation_ce": validations[-1] if validations else None,
+        "unfinished": True,
+    }
+
+
+def _without_kind(path: Path) -> dict[str, Any]:
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    values.pop("kind", None)
+    return values
+
+
+@contextlib.contextmanager
+def _new_folder(target: Path) -> Iterator[Path]:
+    """A scratch folder that becomes ``target``; refuses to replace what is there."""
+    check_new_folder(target)
+    with contextlib.suppress(OSError):
+        target.rmdir()
+    with folder_aside(target) as scratch:
+        yield scratch
 
 
 def trunk(config: ModelConfig, heads: int) -> ModelConfig:
@@ -48,9 +209,13 @@ def model_card(run: RunConfig, record: dict[str, Any]) -> str:
         "parameters": f"{record['parameters']:,}",
         "distinct tokens": f"{record['distinct_tokens']:,}",
         "tokens seen": f"{record['tokens']:,} in {record['steps']:,} steps",
-        "validation cross-entropy": f"{record['validation_ce']:.4f} nats per token",
+        "validation cross-entropy": "not measured yet",
         "training time": f"{record['seconds']:.0f} s",
     }
+    if record["validation_ce"] is not None:
+        rows["validation cross-entropy"] = f"{record['validation_ce']:.4f} nats per token"
+    if record.get("unfinished"):
+        rows["state"] = "a checkpoint of a run under way"
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return (
         "---\nlibrary_name: transformers\npipeline_tag: text-generation\n"

@@ -46,3 +46,17 @@ class FurtherHeads(nn.Module):
             output = block(*values, **named)
             outputs.append(norm(output[0] if isinstance(output, tuple) else output))
         return torch.stack([hidden.flatten(0, 1) for hidden in outputs])
+
+
+def first_weights(model: PreTrainedModel, further: FurtherHeads | None) -> dict[str, list[str]]:
+    """For every parameter of the model's last block, by its name in the model, the names in a ``Student`` of the
+    further heads' parameters that begin as the same weight.
+    """
+    if further is None:
+        return {}
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    last = dict(blocks(model)[-1].named_parameters())
+    return {
+        names[id(parameter)]: [f"further.blocks.{number}.{inner}" for number in range(len(further.blocks))]
+        for inner, parameter in last.items()
+    }

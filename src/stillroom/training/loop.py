@@ -19,12 +19,14 @@ from transformers import PreTrainedModel
 from stillroom.config import ObjectiveConfig, TrainingConfig
 from stillroom.corpora import batch_indices
 from stillroom.files import disk_errors
+from stillroom.models import ModelPlan
 from stillroom.objectives import Progress, objective_at, require_terms
 from stillroom.training.budget import model_flops_per_token, num_steps
 from stillroom.training.checkpoint import Checkpoints, run_tensors
 from stillroom.training.distributed import ALONE, Ranks
 from stillroom.training.errors import DivergedError, Interrupted
 from stillroom.training.hardware import peak_flops, peak_memory_bytes
+from stillroom.training.heads import FurtherHeads
 from stillroom.training.metrics import MetricsLog, drop_after, last_validation
 from stillroom.training.optimizer import build_optimizers, clip_gradients, learning_rate_factor, set_learning_rate
 from stillroom.training.parallel import prepare, prepare_teacher
@@ -45,6 +47,8 @@ class TrainingResult:
     tokens: int
     seconds: float
     validation_ce: float
+    further: FurtherHeads | None = None
+    """The heads beyond the next token's, where the objective has any; sharded where there are ranks."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class Run:
 
 
 def train(
-    model: PreTrainedModel,
+    model: PreTrainedModel | ModelPlan,
     data: TrainingData,
     config: TrainingConfig,
     objective: ObjectiveConfig,
@@ -93,11 +97,14 @@ def train(
 ) -> TrainingResult:
     """Trains ``model`` in place, writing ``metrics.jsonl`` and ``checkpoints/`` under ``folder``.
 
-    Continues from the newest complete checkpoint there. Raises ``Interrupted`` after saving when ``stop()`` turns true
-    on any rank, and ``DivergedError``, also after saving, when the loss or the gradient is not finite.
+    A ``ModelPlan`` is made here, on every rank its part; its ``model`` is then the trained one. Continues from the
+    newest complete checkpoint there. Raises ``Interrupted`` after saving when ``stop()`` turns true on any rank, and
+    ``DivergedError``, also after saving, when the loss or the gradient is not finite.
     """
     student = prepare(model, config, objective, ranks)
-    flops = model_flops_per_token(model, data.train.sequence_length, backward=True, further_blocks=objective.heads - 1)
+    flops = model_flops_per_token(
+        student.model, data.train.sequence_length, backward=True, further_blocks=objective.heads - 1
+    )
     run = Run(
         student,
         build_optimizers(student, config),
@@ -122,7 +129,7 @@ def train(
             metrics.close()
     ranks.barrier()
     ce = last_validation(folder / "metrics.jsonl")
-    return TrainingResult(run.total, run.total * run.tokens_per_step, spent, ce)
+    return TrainingResult(run.total, run.total * run.tokens_per_step, spent, ce, student.further)
 
 
 def _context(

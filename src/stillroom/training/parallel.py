@@ -9,20 +9,25 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 from transformers import PreTrainedModel
 
 from stillroom.config import ObjectiveConfig, ParallelConfig, TrainingConfig
-from stillroom.models import use_short_attention
+from stillroom.models import ModelPlan, use_short_attention
 from stillroom.training.blocks import blocks
 from stillroom.training.distributed import Ranks
-from stillroom.training.heads import FurtherHeads
+from stillroom.training.heads import FurtherHeads, first_weights
+from stillroom.training.materialise import materialise
 from stillroom.training.step import Student
 from stillroom.training.teacher import LiveTeacher
 from stillroom.types import UserError
 
 
-def prepare(model: PreTrainedModel, config: TrainingConfig, objective: ObjectiveConfig, ranks: Ranks) -> Student:
-    """The student of a run on this rank's device."""
-    use_short_attention(model)
+def prepare(
+    source: PreTrainedModel | ModelPlan, config: TrainingConfig, objective: ObjectiveConfig, ranks: Ranks
+) -> Student:
+    """The student of a run on this rank's device: a model that is there, or one that is made in its sharded form."""
+    model = source.model if isinstance(source, ModelPlan) else source
     further = FurtherHeads(model, objective.heads - 1) if objective.heads > 1 else None
-    student = Student(model, further).to(ranks.device)
+    student = Student(model, further)
+    if model is source:
+        student.to(ranks.device)
     parallel = config.parallel
     if parallel.recompute:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -34,15 +39,21 @@ def prepare(model: PreTrainedModel, config: TrainingConfig, objective: Objective
         if parallel.tensor > 1:
             split_matrices(model, ranks)
         shard(student, inner, parallel, ranks)
+    if isinstance(source, ModelPlan):
+        materialise(student, source, ranks, first_weights(model, further))
+    use_short_attention(model)
     return student
 
 
 def prepare_teacher(teacher: LiveTeacher, config: TrainingConfig, ranks: Ranks) -> LiveTeacher:
     """A live teacher on this rank's device, sharded in its own precision where there are ranks."""
-    use_short_attention(teacher.model)
-    teacher.to(ranks.device)
+    if teacher.plan is None:
+        teacher.to(ranks.device)
     if ranks.mesh is not None:
         shard(teacher, list(blocks(teacher.model)), config.parallel, ranks)
+    if teacher.plan is not None:
+        materialise(teacher, teacher.plan, ranks)
+    use_short_attention(teacher.model)
     return teacher
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from stillroom.models import hidden_states, logit_softcap, precision, unembedding
+from stillroom.models import ModelPlan, hidden_states, logit_softcap, precision, unembedding
 from stillroom.objectives import TeacherLogits
 from stillroom.types import Batch
 
@@ -17,9 +17,11 @@ from stillroom.types import Batch
 class LiveTeacher(nn.Module):
     """A model whose distribution is computed for every batch; the head multiplies its logits out chunk by chunk."""
 
-    def __init__(self, model: PreTrainedModel, precision_name: str = "fp32") -> None:
+    def __init__(self, model: PreTrainedModel | ModelPlan, precision_name: str = "fp32") -> None:
         super().__init__()
-        self.model = model.eval().requires_grad_(False)
+        self.plan = model if isinstance(model, ModelPlan) else None
+        """Where the weights come from when ranks make the model in its sharded form; None for a model that is there."""
+        self.model = (model.model if isinstance(model, ModelPlan) else model).eval().requires_grad_(False)
         self.precision_name = precision_name
 
     def forward(self, batch: Batch, isolate: bool) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -1,0 +1,147 @@
+"""A model before it takes memory: its modules on the meta device, and its weights one after another.
+
+A rank that shards a model so holds its own part and one whole parameter at a time, never the whole model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from stillroom.config import ModelConfig
+from stillroom.types import UserError
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """What a model will be. ``allocate`` gives its modules memory and ``place`` puts a weight into it."""
+
+    model: PreTrainedModel
+    """On the meta device until ``allocate``."""
+    weights: Callable[[], Iterator[tuple[str, Tensor]]]
+    """Every parameter (and kept buffer) by its name in the model, whole, one at a time."""
+    on_every_rank: bool
+    """Whether ranks draw the weights each for itself from a seed; else the first reads them and sends them on."""
+
+
+def llama_config(config: ModelConfig, vocab_size: int) -> LlamaConfig:
+    """The transformers configuration of a model in the Llama layout."""
+    return LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        num_hidden_layers=config.num_layers,
+        num_attention_heads=config.num_heads,
+        num_key_value_heads=config.num_kv_heads or config.num_heads,
+        max_position_embeddings=config.max_positions,
+        rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
+        tie_word_embeddings=config.tie_embeddings,
+        use_cache=False,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=2,
+    )
+
+
+def plan_fresh(config: ModelConfig, vocab_size: int, seed: int) -> ModelPlan:
+    """A new model in fp32 whose weights depend on the configuration and the seed alone.
+
+    Matrices are normal with standard deviation 0.02; those that write into the residual stream are divided by
+    sqrt(2·layers) (GPT-2, section 2.3), so that its variance does not grow with depth. Norms are 1.
+    """
+    with _on_meta():
+        model = LlamaForCausalLM(llama_config(config, vocab_size))
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    residual_scale = (2 * config.num_layers) ** -0.5
+
+    def weights() -> Iterator[tuple[str, Tensor]]:
+        generator = torch.Generator().manual_seed(seed)
+        for name, shape in shapes.items():
+            if len(shape) < 2:
+                yield name, torch.ones(shape)
+                continue
+            scale = residual_scale if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0
+            yield name, torch.empty(shape).normal_(0.0, 0.02 * scale, generator=generator)
+
+    return ModelPlan(model.train(), weights, on_every_rank=True)
+
+
+def plan_pretrained(path: str | Path, read: Callable[[], PreTrainedModel]) -> ModelPlan:
+    """The model of a folder, hub id or GGUF file, in fp32 and in evaluation mode; ``read`` loads it whole."""
+    file = Path(path)
+    with contextlib.ExitStack() as stack:
+        try:
+            if file.suffix == ".gguf":
+                config = AutoConfig.from_pretrained(str(file.parent), gguf_file=file.name)
+                config.__dict__.pop("quantization_config", None)
+            else:
+                config = AutoConfig.from_pretrained(str(path))
+        except (OSError, ValueError, ImportError) as error:
+            reason = str(error).split("\n", 1)[0].rstrip(".")
+            raise UserError(f"{path}: no model could be loaded ({reason}); check the path or the network.") from error
+        stack.enter_context(_on_meta())
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+    def weights() -> Iterator[tuple[str, Tensor]]:
+        wanted = {name for name, _ in [*model.named_parameters(), *model.named_buffers()]}
+        for name, whole in read().state_dict().items():
+            if name in wanted:  # the second name of a tied weight is not
+                yield name, whole.float() if whole.is_floating_point() else whole
+
+    return ModelPlan(model.eval(), weights, on_every_rank=False)
+
+
+@contextlib.contextmanager
+def _on_meta() -> Iterator[None]:
+    """Modules made inside take no memory and draw nothing from the caller's random state."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        yield
+
+
+def allocate(model: PreTrainedModel, module: nn.Module, device: torch.device) -> None:
+    """Gives what is on the meta device in ``module`` memory on ``device``: parameters empty, buffers as the model's own
+    code computes them. ``module`` is ``model`` or holds it; parameters may be sharded, and tied ones stay tied.
+    """
+    made: dict[int, nn.Parameter] = {}
+    for part in module.modules():
+        for name, parameter in part._parameters.items():
+            if parameter is None or not parameter.is_meta:
+                continue
+            if id(parameter) not in made:
+                empty = torch.empty_like(parameter, device=device)
+                made[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
+            part._parameters[name] = made[id(parameter)]
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        for part in module.modules():
+            missing = {name: value for name, value in part._buffers.items() if value is not None and value.is_meta}
+            for name, value in missing.items():
+                part._buffers[name] = torch.zeros_like(value, device=device)
+            if missing:  # such as the frequencies of rotary positions, which no file holds
+                model._init_weights(part)
+
+
+@torch.no_grad()
+def place(target: Tensor, whole: Tensor) -> None:
+    """Copies a whole weight, or of it what belongs to this rank, into a parameter or buffer."""
+    if isinstance(target, DTensor):
+        local = distribute_tensor(whole.to(target.device), target.device_mesh, target.placements, src_data_rank=None)
+        target.to_local().copy_(local.to_local())
+    else:
+        target.copy_(whole)
+
+
+def realise(plan: ModelPlan, device: torch.device | None = None) -> PreTrainedModel:
+    """The model of a plan, whole and in this process."""
+    model = plan.model
+    allocate(model, model, device or torch.device("cpu"))
+    targets = dict([*model.named_parameters(), *model.named_buffers()])
+    for name, whole in plan.weights():
+        place(targets[name], whole)
+    return model
