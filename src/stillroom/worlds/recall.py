@@ -1,0 +1,206 @@
+"""The recall world: bigram text in which a few triggers always repeat the answer that they were given first.
+
+After trigger q the next token is its answer o, fresh in every sequence; after any other token it follows the bigram
+row. So a bigram learner can do everything but the second and later answers, and those need an induction head (Bietti
+et al. 2023, 2306.00802). Letters: B sequences, T positions, V characters, K triggers.
+
+Every draw is a hash of (seed, number of the sequence, place), so a sequence is the same in whatever batch, order or
+process it is asked for. Imports its text and options only; numpy, no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stillroom.worlds.recall_text import CharacterBigrams, library_bigrams
+
+_DRAWS = ("fixed", "per-sequence")
+_OUTPUTS = ("uniform", "row", "other")
+_START, _TRIGGERS, _ANSWERS = 1 << 40, 1 << 41, 1 << 42
+"""Places of the hash that no position of a sequence reaches."""
+
+
+@dataclass(frozen=True)
+class RecallOptions:
+    """Knobs of the recall world."""
+
+    characters: int = 65
+    """V: the most frequent characters of the Python library's source."""
+    triggers: int = 5
+    """K."""
+    draw: Literal["fixed", "per-sequence"] = "fixed"
+    """``fixed``: the K most frequent characters. ``per-sequence``: drawn from the unigram, none twice."""
+    skip: int = 0
+    """The most frequent characters that are no triggers when those are ``fixed``: 1 spares the space, a fifth of all
+    text, so that no answer is so frequent that it can be guessed without looking back."""
+    outputs: Literal["uniform", "row", "other"] = "uniform"
+    """Where a trigger's answer is drawn from, once per sequence: all characters alike, the trigger's own bigram row, or
+    all characters alike but the trigger itself."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.triggers < self.characters:
+            raise ValueError(f"triggers is {self.triggers}, expected 1 to {self.characters - 1} of the characters")
+        if not 0 <= self.skip <= self.characters - self.triggers:
+            raise ValueError(f"skip is {self.skip}, expected 0 to {self.characters - self.triggers}")
+        for name, choices in (("draw", _DRAWS), ("outputs", _OUTPUTS)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}")
+
+
+@dataclass(frozen=True)
+class RecallSample:
+    """B sequences and the truth about each."""
+
+    tokens_BT: NDArray[np.int64]
+    process_BT: NDArray[np.int32]
+    """What made the token: 0 the bigram row, n the n-th occurrence of the trigger before it."""
+    triggers_BK: NDArray[np.int64]
+    answers_BK: NDArray[np.int64]
+
+    @property
+    def asks_BT(self) -> NDArray[np.int32]:
+        """``process_BT`` one place earlier: n where the *next* token is the answer to the n-th occurrence, else 0."""
+        asks = np.zeros_like(self.process_BT)
+        asks[:, :-1] = self.process_BT[:, 1:]
+        return asks
+
+
+@dataclass(frozen=True)
+class _Alias:
+    """Walker's tables: one uniform number draws from any row with two look-ups, whatever V is."""
+
+    accept_RV: NDArray[np.float64]
+    other_RV: NDArray[np.int64]
+
+    def draw(self, row_B: NDArray[np.int64], uniform_B: NDArray[np.float64]) -> NDArray[np.int64]:
+        """A column of each row."""
+        width = self.accept_RV.shape[1]
+        place_B = uniform_B * width
+        column_B = place_B.astype(np.int64)
+        flat_B = row_B * width + column_B
+        keeps_B = place_B - column_B < self.accept_RV.ravel()[flat_B]
+        return np.where(keeps_B, column_B, self.other_RV.ravel()[flat_B])
+
+
+def _alias(rows_RV: NDArray[np.float64]) -> _Alias:
+    """Tables for rows that sum to 1 (Vose 1991)."""
+    width = rows_RV.shape[1]
+    accept_RV = np.ones_like(rows_RV)
+    other_RV = np.tile(np.arange(width), (len(rows_RV), 1))
+    for row, probabilities in enumerate(rows_RV):
+        left = probabilities * width
+        small = [int(column) for column in np.flatnonzero(left < 1)]
+        large = [int(column) for column in np.flatnonzero(left >= 1)]
+        while small and large:
+            low, high = small.pop(), large.pop()
+            accept_RV[row, low], other_RV[row, low] = left[low], high
+            left[high] -= 1 - left[low]
+            (small if left[high] < 1 else large).append(high)
+    return _Alias(accept_RV, other_RV)
+
+
+class RecallWorld:
+    """The recall world over given bigrams; by default those of the Python library's characters."""
+
+    def __init__(self, options: RecallOptions = RecallOptions(), bigrams: CharacterBigrams | None = None) -> None:
+        self.options = options
+        self.bigrams = library_bigrams(options.characters) if bigrams is None else bigrams
+        self.fixed_K = np.argsort(-self.bigrams.unigram_V, kind="stable")[options.skip :][: options.triggers]
+        self._rows = _alias(self.bigrams.rows_VV)
+        self._start = _alias(self.bigrams.unigram_V[None])
+
+    @property
+    def vocab_size(self) -> int:
+        """V."""
+        return len(self.bigrams.characters)
+
+    def identity(self) -> dict[str, Any]:
+        """What determines the sequences besides seed and numbers."""
+        rounded = [[round(float(value), 9) for value in row] for row in self.bigrams.rows_VV]
+        return {"options": vars(self.options), "rows": rounded}
+
+    def sample(self, numbers: Sequence[int] | NDArray[np.int64], length: int, seed: int) -> RecallSample:
+        """The sequences with these numbers, ``length`` tokens each.
+
+        The first token is drawn from the unigram. Sequences of one seed are independent of one another, and of those of
+        another seed.
+        """
+        numbers_B = np.asarray(numbers, dtype=np.uint64)
+        triggers_BK = self._triggers(numbers_B, seed)
+        answers_BK = self._answers(triggers_BK, numbers_B, seed)
+        slot_BV = np.full((len(numbers_B), self.vocab_size), -1, dtype=np.int64)
+        np.put_along_axis(slot_BV, triggers_BK, np.arange(triggers_BK.shape[1])[None], axis=1)
+        answer_BV = np.full((len(numbers_B), self.vocab_size), -1, dtype=np.int64)
+        np.put_along_axis(answer_BV, triggers_BK, answers_BK, axis=1)
+        tokens_TB = self._walk(answer_BV, numbers_B, length, seed)
+        tokens_BT = np.ascontiguousarray(tokens_TB.T)
+        asks_BT = occurrences(np.take_along_axis(slot_BV, tokens_BT, axis=1), self.options.triggers)
+        process_BT = np.zeros_like(asks_BT)
+        process_BT[:, 1:] = asks_BT[:, :-1]
+        return RecallSample(tokens_BT, process_BT, triggers_BK, answers_BK)
+
+    def _walk(
+        self, answer_BV: NDArray[np.int64], numbers_B: NDArray[np.uint64], length: int, seed: int
+    ) -> NDArray[np.int64]:
+        """Tokens (T, B), one place of all sequences at a time: the answer after a trigger, else the bigram row."""
+        tokens_TB = np.empty((length, len(numbers_B)), dtype=np.int64)
+        now_B = self._start.draw(np.zeros(len(numbers_B), dtype=np.int64), uniforms(seed, numbers_B, _START))
+        tokens_TB[0] = now_B
+        first_B = np.arange(len(numbers_B)) * self.vocab_size
+        flat = answer_BV.ravel()
+        for place in range(1, length):
+            answer_B = flat[first_B + now_B]
+            drawn_B = self._rows.draw(now_B, uniforms(seed, numbers_B, place))
+            now_B = np.where(answer_B >= 0, answer_B, drawn_B)
+            tokens_TB[place] = now_B
+        return tokens_TB
+
+    def _triggers(self, numbers_B: NDArray[np.uint64], seed: int) -> NDArray[np.int64]:
+        count = self.options.triggers
+        if self.options.draw == "fixed":
+            return np.broadcast_to(self.fixed_K, (len(numbers_B), count)).copy()
+        places = np.arange(self.vocab_size, dtype=np.uint64) + np.uint64(_TRIGGERS)
+        uniform_BV = np.maximum(uniforms(seed, numbers_B[:, None], places[None]), 1e-300)
+        # Exponential clocks: the first K to ring are K draws from the unigram without replacement.
+        clock_BV = -np.log(uniform_BV) / self.bigrams.unigram_V
+        return np.argsort(clock_BV, axis=1, kind="stable")[:, :count]
+
+    def _answers(self, triggers_BK: NDArray[np.int64], numbers_B: NDArray[np.uint64], seed: int) -> NDArray[np.int64]:
+        size = self.vocab_size
+        places = np.arange(triggers_BK.shape[1], dtype=np.uint64) + np.uint64(_ANSWERS)
+        uniform_BK = uniforms(seed, numbers_B[:, None], places[None])
+        if self.options.outputs == "row":
+            return self._rows.draw(triggers_BK.ravel(), uniform_BK.ravel()).reshape(triggers_BK.shape)
+        if self.options.outputs == "uniform":
+            return (uniform_BK * size).astype(np.int64)
+        answers_BK = (uniform_BK * (size - 1)).astype(np.int64)
+        return answers_BK + (answers_BK >= triggers_BK)  # the trigger itself is stepped over
+
+
+def occurrences(slot_BT: NDArray[np.int64], num_triggers: int) -> NDArray[np.int32]:
+    """N where a place holds the n-th occurrence of its trigger, 0 where ``slot_BT`` is negative."""
+    found = np.zeros(slot_BT.shape, dtype=np.int32)
+    for slot in range(num_triggers):
+        is_slot = slot_BT == slot
+        found += np.cumsum(is_slot, axis=1, dtype=np.int32) * is_slot
+    return found
+
+
+def uniforms(seed: int, numbers: NDArray[np.uint64], places: NDArray[np.uint64] | int) -> NDArray[np.float64]:
+    """Numbers in [0, 1) that depend on the seed, the sequence's number and the place alone (SplitMix64)."""
+    with np.errstate(over="ignore"):  # wraps at 64 bits, as a hash may
+        key = np.uint64((seed * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) & (2**64 - 1))
+        state = _mixed(numbers * np.uint64(0x9E3779B97F4A7C15) ^ key)
+        bits = _mixed(state + np.asarray(places, dtype=np.uint64) * np.uint64(0xBF58476D1CE4E5B9))
+    return (bits >> np.uint64(11)) * 2.0**-53
+
+
+def _mixed(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))
