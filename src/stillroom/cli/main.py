@@ -8,8 +8,9 @@ import typer
 
 from stillroom.cli.data import inspect, label
 from stillroom.cli.results import evaluate, report
-from stillroom.cli.runs import study, train
+from stillroom.cli.runs import export, study, train
 from stillroom.cli.sandbox import sandbox
+from stillroom.cli.teachers import teachers
 from stillroom.types import UserError
 
 _INTERRUPTED = 130  # typer turns Ctrl-C into this exit code
@@ -25,9 +26,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-for command in (study, train, label, evaluate, inspect, report):
+for command in (study, train, label, evaluate, export, inspect, report):
     app.command()(command)
 app.add_typer(sandbox)
+app.add_typer(teachers)
 
 
 @app.callback(invoke_without_command=True)

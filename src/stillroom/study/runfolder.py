@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import platform
 import shutil
 from pathlib import Path
@@ -19,6 +20,7 @@ from stillroom.files import read_json, write_json, write_text
 from stillroom.models import flops_per_token, precision_name
 from stillroom.study.artifacts import Artifact
 from stillroom.teachers import LabelStore
+from stillroom.training.distributed import own_device
 from stillroom.types import UserError
 
 _BINS = 40
@@ -73,6 +75,11 @@ def write_run_folder(
         "stages": stages,
         "total_seconds": round(seconds, 1),
         "notes": [],
+        "places": _places(
+            folder,
+            corpus,
+            {"teacher": teacher_model} | {name: artifact.path / "model" for name, artifact in models.items()},
+        ),
     }
     if labels is not None:
         opened = LabelStore.open(labels.path / "labels")
@@ -81,6 +88,16 @@ def write_run_folder(
         write_json(folder / "labels" / "profile.json", entropy_profile(opened, corpus, rules))
     write_json(folder / "environment.json", environment(config))
     write_json(folder / "study.json", study)
+
+
+def _places(folder: Path, corpus: Corpus, models: dict[str, Path]) -> dict[str, Any]:
+    """Where the corpus and the models' weights lie, from the run folder: what ``stillroom teachers`` goes by."""
+
+    def seen_from_here(path: Path) -> str:
+        return os.path.relpath(path, folder)
+
+    weights = {name: seen_from_here(path) for name, path in models.items() if path.exists()}
+    return {"corpus": seen_from_here(corpus.folder), "models": weights}
 
 
 def _copy(file: Path, folder: Path) -> None:
@@ -210,6 +227,6 @@ def environment(config: StudyConfig) -> dict[str, Any]:
         "python": platform.python_version(),
         "processor": torch.cpu.get_capabilities().get("cpu_name") or platform.machine(),
         "cores": torch.get_num_threads(),
-        "precision": precision_name(config.training.precision, "cpu"),
+        "precision": precision_name(config.training.precision, own_device()),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }

@@ -1,0 +1,112 @@
+"""``stillroom teachers``: choose a teacher before a student is trained, and make teachers of three kinds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+teachers = typer.Typer(
+    name="teachers",
+    help="Choose a teacher before a student is trained, and make one of another kind from a base model.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+
+@teachers.callback()
+def _teachers() -> None:
+    """Keeps every verb a command of its own."""
+
+
+@teachers.command()
+def rank(
+    candidates: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TEACHER...",
+            help="Models that may teach: a run folder (all its models), [bold]RUN:ARM[/], a Hugging Face model folder, "
+            "a hub id or a [bold].gguf[/] file.",
+        ),
+    ],
+    corpus: Annotated[
+        Path, typer.Option("--corpus", help="Run folder or built corpus that students will be trained on.")
+    ],
+    student: Annotated[
+        str | None,
+        typer.Option(
+            help="The supervised student that L_student is of, as [bold]RUN:ARM[/] or a model folder; proxies take its "
+            "shape. Default: the first hard-label arm of the corpus's run.",
+            show_default=False,
+        ),
+    ] = None,
+    proxy_tokens: Annotated[
+        int, typer.Option(help="Train a short student of this many tokens from every teacher, and one of hard labels.")
+    ] = 0,
+    proxy_seeds: Annotated[int, typer.Option(help="Proxy students per teacher, one seed each.")] = 1,
+    proxy_alpha: Annotated[float, typer.Option(help="Weight of the teacher's label for proxies.")] = 0.9,
+    sequences: Annotated[int, typer.Option(help="Held-out sequences that every candidate reads.")] = 256,
+    problems: Annotated[
+        int, typer.Option(help="Problems for pass@k, from the corpus's own problems source; 0 leaves them out.")
+    ] = 50,
+    samples: Annotated[int, typer.Option(help="Samples per problem.")] = 16,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature of pass@k.")] = 1.0,
+    label_tokens: Annotated[
+        int | None,
+        typer.Option(help="Tokens to be labelled, for the price. Default: the corpus's.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the ranking. Default: rankings/FINGERPRINT.", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of items, samples and proxies.")] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Find everything and print what it will take; write nothing.")
+    ] = False,
+) -> None:
+    """Compare candidate teachers for a corpus, before any student is trained, and say which to take and why.
+
+    Every candidate reads the same held-out text: loss, entropy, calibration, what it leaks where the next token is
+    nearly certain, whether its own copying (induction) is finished, pass@k, agreement with the others, and what labels
+    cost. Differences are paired per document; what cannot be told apart is called a tie. A teacher of another tokenizer
+    is refused. Stopped anywhere, the same command goes on.
+
+    Lower loss does not make the better teacher by itself: with --proxy-tokens short students decide instead.
+
+    [bold]Example[/]:  stillroom teachers rank runs/quickstart-1a2b3c4d --corpus runs/quickstart-1a2b3c4d
+    --proxy-tokens 200000
+    """
+    from rich.console import Console
+
+    from stillroom.config import parse
+    from stillroom.study.progress import StageDisplay
+    from stillroom.study.ranking import (
+        RankRequest,
+        RankSettings,
+        prepare,
+        print_rank_plan,
+        rank_teachers,
+        ranking_table,
+    )
+
+    values = {
+        "heldout_sequences": sequences, "problems": problems, "samples_per_problem": samples, "seed": seed,
+        "temperature": temperature, "label_tokens": label_tokens, "proxy_tokens": proxy_tokens,
+        "proxy_seeds": proxy_seeds, "proxy_alpha": proxy_alpha,
+    }  # fmt: skip
+    settings = parse(RankSettings, values, "teachers rank")
+    prepared = prepare(RankRequest(candidates, corpus, student, out, settings))
+    console = Console()
+    if dry_run:
+        print_rank_plan(prepared, console)
+        return
+    ranking = rank_teachers(prepared, StageDisplay())
+
+    from stillroom.report.teachers import build_teachers_page
+
+    page = build_teachers_page(prepared.out)
+    console.print(ranking_table(ranking))
+    for sentence in ranking["recommendation"]["sentences"]:
+        console.print(f"• {sentence}", highlight=False)
+    console.print(f"Page: [bold]{page}[/]", soft_wrap=True)
