@@ -117,7 +117,7 @@ def expected_divergence(num: int, truth_RK: Floats, teacher_RK: Floats, soft_R: 
     truth, teacher, soft = truth_RK[possible], teacher_RK[possible], soft_R[rows]
     scale = (1.0 - soft) / (num + 1)
     logs = mean_log(num, truth, scale, np.maximum(scale / truth_RK.shape[1] + soft * teacher, 1e-300))
-    return np.bincount(rows, truth * (np.log(truth) - logs), len(truth_RK))
+    return np.bincount(rows, truth * (np.log(truth) - logs), len(truth_RK)).astype(np.float64)
 
 
 def visit_nodes(num_samples: int, share: float) -> tuple[float, list[tuple[int, float]]]:
