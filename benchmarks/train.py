@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -101,6 +102,32 @@ def fraction(task: Task, repeats: int, compiled: bool) -> dict[str, Any]:
     return result
 
 
+def ranks(task: Task, repeats: int) -> dict[str, Any]:
+    """Tokens per second of two gloo ranks with one thread each over one process with two threads, in turn."""
+    one = [sys.executable]
+    two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    result: dict[str, Any] = {}
+    for layout in ({}, {"replicas": 1}):
+        times: dict[str, list[list[float]]] = {"one": [], "two": []}
+        for _ in range(repeats):
+            times["one"].append(_step_times(one, task, 2, {}))
+            times["two"].append(_step_times(two, task, 1, layout))
+        result["sharded" if layout else "as chosen"] = ratio(times["two"], times["one"]) | {
+            "reach": 0.85,
+            "step_seconds": {name: [statistics.median(part) for part in parts] for name, parts in times.items()},
+        }
+    return result
+
+
+def _step_times(launcher: list[str], task: Task, threads: int, layout: dict[str, Any]) -> list[float]:
+    """Seconds of every step of a run in processes of its own."""
+    command = [*launcher, __file__, "--measure", "step", "--size", task.size, "--batch", str(task.batch)]
+    command += ["--threads", str(threads), "--parallel", json.dumps(layout)]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.strip().splitlines()[-1])["seconds"]
+
+
 def checkpoints(task: Task, repeats: int) -> dict[str, Any]:
     """Time lost to a checkpoint every 50 steps, from the sums of 100 steps with and without."""
     plain, saving = [], []
@@ -113,7 +140,7 @@ def checkpoints(task: Task, repeats: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--measure", choices=[*RATIOS, "fraction", "checkpoints", "step"], required=True)
+    parser.add_argument("--measure", choices=[*RATIOS, "fraction", "ranks", "checkpoints", "step"], required=True)
     parser.add_argument("--size", choices=list(SIZES), default="1M")
     parser.add_argument("--batch", type=int, default=16, help="sequences of 128 tokens")
     parser.add_argument("--repeats", type=int, default=5)
@@ -122,19 +149,22 @@ def main() -> None:
     parser.add_argument(
         "--compiled", action="store_true", help="torch.compile every block too (minutes the first time)"
     )
+    parser.add_argument("--parallel", default="{}", help="for step: fields of training.parallel as JSON")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     task = Task(options.size, options.batch, clock=options.clock)
     if options.measure == "step":  # for torchrun: prints the seconds of a step
-        seconds = ours(task, steps=20)
+        seconds = ours(task, steps=30, parallel=json.loads(options.parallel))
         if os.environ.get("RANK", "0") == "0":
-            print(json.dumps({"best": min(seconds), "median": statistics.median(seconds)}))
+            print(json.dumps({"seconds": seconds}))
         return
     if options.measure in RATIOS:
         result = beside_peers(options.measure, task, options.repeats, options.compiled)
     elif options.measure == "fraction":
         result = fraction(task, options.repeats, options.compiled)
+    elif options.measure == "ranks":
+        result = ranks(task, options.repeats)
     else:
         result = checkpoints(task, options.repeats)
     record = {

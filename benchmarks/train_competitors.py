@@ -105,10 +105,11 @@ def ours(task: Task, labels: Any = None, steps: int = WARM + STEADY, **changes: 
     objective = ObjectiveConfig(alpha=0.0 if labels is None else 0.9)
     clock = CLOCKS[task.clock]
     times = [clock()]
+    model = task.model()
     with tempfile.TemporaryDirectory() as folder:
         train(
-            task.model(), data, config, objective, Path(folder), precision_name=task.precision,
-            progress=lambda done, total: times.append(clock()), ranks=join(parallel),
+            model, data, config, objective, Path(folder), precision_name=task.precision,
+            progress=lambda done, total: times.append(clock()), ranks=join(parallel, 16.0 * model.num_parameters()),
         )  # fmt: skip
     return list(np.diff(times)[WARM:-1])
 

@@ -203,11 +203,16 @@ class ObjectiveConfig(Strict):
         return self
 
 
+_HELD_WHOLE = 2 * 2**30
+"""Bytes of state up to which sharding a model costs more time in messages than its memory is worth."""
+
+
 class ParallelConfig(Strict):
     """How a run is spread over the processes that ``torchrun`` started; results do not depend on it."""
 
-    replicas: Positive = 1
-    """Groups of processes that hold the whole model each (hybrid sharding); inside one it is sharded."""
+    replicas: Positive | None = None
+    """Groups of processes that hold the whole model each (hybrid sharding); inside one it is sharded. None means as
+    many as there are processes where the model's state takes less than 2 GiB, else one."""
     tensor: Positive = 1
     """Processes that share every matrix (tensor parallel), where the model has a plan for it."""
     reshard: bool = True
@@ -219,6 +224,17 @@ class ParallelConfig(Strict):
     """Activation checkpointing: keep only the input of every block and compute the rest again (a third more FLOPs)."""
     compile: bool = False
     """``torch.compile`` every block."""
+
+    def num_replicas(self, size: int, state_bytes: float) -> int:
+        """``replicas`` of ``size`` processes, with None worked out.
+
+        Args:
+            size: How many processes there are.
+            state_bytes: Weights, gradients and moments of the model, and the weights of a live teacher.
+        """
+        if self.replicas is not None:
+            return self.replicas
+        return size if self.tensor == 1 and state_bytes < _HELD_WHOLE else 1
 
 
 class TrainingConfig(Strict):

@@ -50,7 +50,7 @@ def test_tensor_parallel_equals_one_process_within_tolerance(tmp_path: Path, ran
 @pytest.mark.parametrize("ranks", [2, 4])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("objective", list(engine.OBJECTIVES))
-@pytest.mark.parametrize("parallel", [{}, {"replicas": 2}, {"recompute": True}, {"reshard": False}], ids=str)
+@pytest.mark.parametrize("parallel", [{}, {"replicas": 2}, {"recompute": True}, {"reshard": False}, {"compile": True}], ids=str)
 def test_ranks_equal_one_process_within_tolerance(
     tmp_path: Path, ranks: int, precision: str, objective: str, parallel: dict[str, object]
 ) -> None:

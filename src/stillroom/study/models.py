@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedModel
 
 from stillroom.config import ModelConfig, RunConfig, to_yaml
 from stillroom.corpora import Corpus
@@ -33,6 +33,12 @@ def check_length(model: ModelConfig, corpus: Corpus, field: str) -> None:
     length = corpus.train.sequence_length
     if longest is not None and length > longest:
         raise UserError(f"corpus.sequence_length is {length} but {field} {model.path} covers {longest}; shorten it.")
+
+
+def _state_bytes(model: PreTrainedModel, labels: LabelSource | LiveTeacher | None) -> float:
+    """Bytes of weights, gradients and two moments in fp32, and of a live teacher's weights."""
+    held = 16.0 * model.num_parameters()
+    return held + 4.0 * labels.model.num_parameters() if isinstance(labels, LiveTeacher) else held
 
 
 def train_into(
@@ -60,7 +66,7 @@ def train_into(
         isolate=run.corpus.isolate_documents,
         label_temperature=labels.manifest.config.temperature if isinstance(labels, LabelStore) else 1.0,
     )
-    ranks = join(training.parallel)
+    ranks = join(training.parallel, _state_bytes(model, labels))
     start = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "distinct_tokens": len(data.train) * data.train.sequence_length,

@@ -65,7 +65,11 @@ def gpu_plan(
 ) -> GpuPlan | None:
     """The plan for ``gpus`` GPUs; None where the batch or the layout does not divide over so many."""
     layout = training.parallel
-    groups = layout.replicas * layout.tensor
+    state = _STATE_BYTES * num_parameters(model, vocab)
+    if live_teacher is not None:
+        state += 4 * num_parameters(live_teacher, vocab)
+    replicas = layout.num_replicas(gpus, state)
+    groups = replicas * layout.tensor
     data_ranks = gpus // layout.tensor
     if gpus % groups or training.batch_sequences % data_ranks:
         return None
@@ -77,9 +81,9 @@ def gpu_plan(
         rate += flops_per_token(live_teacher, vocab, length, backward=False)
     per_rank = training.batch_sequences // data_ranks
     micro = min(training.micro_batch_sequences or per_rank, per_rank)
-    memory = _memory(model, training, vocab, micro * length, gpus // layout.replicas)
+    memory = _memory(model, training, vocab, micro * length, gpus // replicas)
     if live_teacher is not None:
-        memory += 4.0 * num_parameters(live_teacher, vocab) / (gpus // layout.replicas)
+        memory += 4.0 * num_parameters(live_teacher, vocab) / (gpus // replicas)
     seconds = rate * training.batch_sequences * length / (gpus * GPU_FLOPS * UTILISATION)
     return GpuPlan(gpus, memory, seconds, steps)
 

@@ -5,7 +5,9 @@ and NCCL.
 from __future__ import annotations
 
 import atexit
+import math
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -52,8 +54,27 @@ class Ranks:
         if self.mesh is not None:
             values = values.clone()
             for name in ("replicate", "shard"):
-                dist.all_reduce(values, group=self.mesh[name].get_group())
+                if self.mesh[name].size() > 1:
+                    dist.all_reduce(values, group=self.mesh[name].get_group())
         return values
+
+    def sum_in_place(self, tensors: Iterable[Tensor]) -> None:
+        """Adds up tensors of one dtype over the groups that hold the whole model each, the same bits on every rank.
+
+        They travel in buckets, since a message costs more than the bytes of a small tensor.
+        """
+        assert self.mesh is not None
+        group = self.mesh["replicate"].get_group()
+        for bucket in _buckets(tensors):
+            flat = torch.cat([tensor.flatten() for tensor in bucket])
+            dist.all_reduce(flat, group=group)
+            torch._foreach_copy_(
+                bucket,
+                [
+                    part.view_as(tensor)
+                    for part, tensor in zip(flat.split([tensor.numel() for tensor in bucket]), bucket, strict=True)
+                ],
+            )
 
     def any(self, flag: bool) -> bool:
         """Whether any rank says so."""
@@ -71,6 +92,18 @@ class Ranks:
         """Waits for every rank."""
         if self.mesh is not None:
             self.any(False)
+
+
+def _buckets(tensors: Iterable[Tensor], size: int = 1 << 24) -> Iterator[list[Tensor]]:
+    """Neighbours together up to ``size`` elements."""
+    bucket: list[Tensor] = []
+    for tensor in tensors:
+        if bucket and sum(other.numel() for other in bucket) + tensor.numel() > size:
+            yield bucket
+            bucket = []
+        bucket.append(tensor)
+    if bucket:
+        yield bucket
 
 
 ALONE = Ranks()
@@ -93,17 +126,18 @@ def own_device() -> torch.device:
     return torch.device("cpu")
 
 
-def join(config: ParallelConfig) -> Ranks:
+def join(config: ParallelConfig, state_bytes: float = math.inf) -> Ranks:
     """The ranks of this run, connected; alone where ``torchrun`` did not start this process.
 
-    The connection is made once and kept until the process ends, so that several runs can follow one another.
+    ``state_bytes`` is what the run holds (see ``ParallelConfig.num_replicas``). The connection is made once and kept
+    until the process ends, so that several runs can follow one another.
     """
     device = own_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if "RANK" not in os.environ or "MASTER_ADDR" not in os.environ:
         return Ranks(device=device)
-    shape = mesh_shape(config, launched_size())
+    shape = mesh_shape(config, launched_size(), state_bytes)
     if not dist.is_initialized():
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
         atexit.register(dist.destroy_process_group)
@@ -111,12 +145,13 @@ def join(config: ParallelConfig) -> Ranks:
     return Ranks(dist.get_rank(), dist.get_world_size(), device, mesh)
 
 
-def mesh_shape(config: ParallelConfig, size: int) -> tuple[int, int, int]:
+def mesh_shape(config: ParallelConfig, size: int, state_bytes: float = math.inf) -> tuple[int, int, int]:
     """(replicas, shards, tensor) of ``size`` ranks; a ``UserError`` where they do not divide."""
-    divisor = config.replicas * config.tensor
+    replicas = config.num_replicas(size, state_bytes)
+    divisor = replicas * config.tensor
     if size % divisor:
         raise UserError(
-            f"training.parallel: replicas {config.replicas} times tensor {config.tensor} is {divisor}, which does not "
+            f"training.parallel: replicas {replicas} times tensor {config.tensor} is {divisor}, which does not "
             f"divide the {size} processes that were started; start a multiple of {divisor}."
         )
-    return config.replicas, size // divisor, config.tensor
+    return replicas, size // divisor, config.tensor

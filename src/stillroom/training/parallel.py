@@ -35,7 +35,7 @@ def prepare(
     if parallel.compile:
         for block in inner:
             block.compile()
-    if ranks.mesh is not None:
+    if is_sharded(parallel, ranks):
         if parallel.tensor > 1:
             split_matrices(model, ranks)
         shard(student, inner, parallel, ranks)
@@ -49,12 +49,22 @@ def prepare_teacher(teacher: LiveTeacher, config: TrainingConfig, ranks: Ranks) 
     """A live teacher on this rank's device, sharded in its own precision where there are ranks."""
     if teacher.plan is None:
         teacher.to(ranks.device)
-    if ranks.mesh is not None:
+    if is_sharded(config.parallel, ranks):
         shard(teacher, list(blocks(teacher.model)), config.parallel, ranks)
     if teacher.plan is not None:
         materialise(teacher, teacher.plan, ranks)
     use_short_attention(teacher.model)
     return teacher
+
+
+def is_sharded(parallel: ParallelConfig, ranks: Ranks) -> bool:
+    """Whether ranks hold parts of the model; else each holds it whole, and only gradients are sent.
+
+    Weights that are gathered in bfloat16 need the sharded form even where there is one shard.
+    """
+    if ranks.mesh is None:
+        return False
+    return ranks.mesh["shard"].size() * ranks.mesh["tensor"].size() > 1 or parallel.parameter_precision == "bf16"
 
 
 _STYLES = {"colwise": ColwiseParallel, "rowwise": RowwiseParallel}
@@ -79,7 +89,7 @@ def split_matrices(model: PreTrainedModel, ranks: Ranks) -> None:
 def shard(module: nn.Module, inner: list[nn.Module], parallel: ParallelConfig, ranks: Ranks) -> None:
     """Shards every inner block and then the rest (embedding, final norm, unembedding) over the mesh, in place."""
     assert ranks.mesh is not None
-    mesh = ranks.mesh["replicate", "shard"] if parallel.replicas > 1 else ranks.mesh["shard"]
+    mesh = ranks.mesh["replicate", "shard"] if ranks.mesh["replicate"].size() > 1 else ranks.mesh["shard"]
     dtype = torch.bfloat16 if parallel.parameter_precision == "bf16" else None
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32 if dtype else None)
     for block in inner:

@@ -149,6 +149,8 @@ def global_step(
             loss, terms = student(batch, objective, _labels(context, objective, batch), context, seed)
             (loss * scale.to(loss.dtype)).backward()
         sums.merge(terms)
+    if ranks.mesh is not None and not isinstance(student, FSDPModule):
+        ranks.sum_in_place([parameter.grad for parameter in student.parameters() if parameter.grad is not None])
     return sums
 
 
