@@ -321,6 +321,8 @@ class LabelsConfig(Strict):
     """Most ids kept per position (``top-k``, ``top-p``)."""
     p: Annotated[float, Field(gt=0.0, le=1.0)] = 0.95
     """Probability mass kept (``top-p``)."""
+    value_steps: Annotated[int, Field(ge=1, le=255)] = 199
+    """Levels per unit of the square root of a probability (``top-k``, ``top-p``): their error falls with its square."""
     temperature: PositiveFloat = 1.0
     """Temperature at which the teacher is read."""
     shard_sequences: Positive = 512
@@ -366,8 +368,9 @@ class EvaluationConfig(Strict):
     """What is measured, on how many items, from which seed."""
 
     suites: tuple[Literal["lm", "icl", "tts", "heads", "retrieval"], ...] = ("lm", "icl", "tts", "heads")
-    """``lm``: bits per byte. ``icl``: copying and counterfactual facts. ``tts``: pass@k and diversity. ``heads``:
-    induction and previous-token heads. ``retrieval``: needle in a haystack and context question answering."""
+    """``lm``: bits per byte. ``icl``: copying, recall, few-shot rules and counterfactual facts. ``tts``: pass@k and
+    diversity. ``heads``: induction and previous-token heads. ``retrieval``: needle in a haystack and context question
+    answering."""
     heldout_sequences: Positive = 256
     copying_sequences: Positive = 64
     """Sequences of random tokens, repeated."""
@@ -377,6 +380,20 @@ class EvaluationConfig(Strict):
     copying_vocabulary: Positive = 256
     """How many token ids, the most frequent ones of the held-out text, the random tokens are drawn from."""
     counterfactual_items: Positive = 200
+    recall_sequences: Positive = 64
+    """Random walks over real bigrams in which some tokens always have the same successor (``icl``)."""
+    recall_length: Annotated[int, Field(ge=16)] = 96
+    """Tokens of each."""
+    recall_triggers: Positive = 3
+    """Tokens of each sequence that always have the same successor."""
+    rule_items: Positive = 16
+    """Few-shot items per kind (words, numbers) and number of shots (``icl``)."""
+    rule_shots: tuple[Annotated[int, Field(ge=1, le=32)], ...] = (1, 2, 4)
+    """Examples before the question; those that the model's positions cannot hold are left out."""
+    contamination_ngram: Annotated[int, Field(ge=0)] = 13
+    """Tokens of the n-grams by which items are looked for in the training text; 0 looks for none."""
+    contamination_sequences: Positive = 50_000
+    """Most training sequences that are read for it, evenly spaced."""
     retrieval_items: Positive = 40
     """Needles per length and depth, and context questions per number of notes."""
     needle_lengths: tuple[Positive, ...] = (48, 80, 112)
@@ -402,12 +419,39 @@ class EvaluationConfig(Strict):
         return self
 
 
+class MixtureConfig(Strict):
+    """Further teachers beside the study's own, whose name among them is ``teacher``."""
+
+    rule: Literal["average", "position", "domain"] = "average"
+    """``average``: of their probabilities. ``position``: at every position the one with the lowest cross-entropy (it
+    looks at the next token to choose). ``domain``: each for the sources that ``domains`` gives it."""
+    teachers: dict[str, str] = Field(min_length=1)
+    """A model folder, hub id or GGUF file by name; all must have the corpus's tokenizer."""
+    weights: dict[str, PositiveFloat] = Field(default_factory=dict)
+    """By teacher's name, relative to the others (``average``); 1 where none is given."""
+    domains: dict[str, str] = Field(default_factory=dict)
+    """The name of the teacher for a source (``domain``); ``teacher`` where none is given."""
+
+    @model_validator(mode="after")
+    def _names_known(self) -> Self:
+        if "teacher" in self.teachers:
+            raise ValueError("teachers names one 'teacher', which is the study's own; call it otherwise")
+        known = ["teacher", *self.teachers]
+        for field, names in (("weights", self.weights), ("domains", self.domains.values())):
+            for name in names:
+                if name not in known:
+                    raise ValueError(f"{field} names teacher {name!r}, which is not one{nearest(name, known)}")
+        return self
+
+
 class TeacherConfig(Strict):
     """The teacher of a study: trained here, or a pretrained model named by ``model.path``."""
 
     model: ModelConfig = ModelConfig(hidden_size=256, intermediate_size=768, num_layers=4)
     training: TrainingConfig | None = TrainingConfig(epochs=2.0)
     """None where ``model.path`` names a model to be used as it is."""
+    mixture: MixtureConfig | None = None
+    """Further teachers whose labels are mixed with this one's."""
 
 
 class StudyConfig(Strict):
@@ -431,6 +475,10 @@ class StudyConfig(Strict):
                     f"corpus.sequence_length is {length} but {name}.max_positions is {model.max_positions}; "
                     "shorten the sequences or raise the positions"
                 )
+        for source in self.teacher.mixture.domains if self.teacher.mixture else ():
+            if source not in self.corpus.sources:
+                hint = nearest(source, list(self.corpus.sources))
+                raise ValueError(f"teacher.mixture.domains names source {source!r}, which is not one{hint}")
         needed = max(round(self.training.tokens * arm.data) for arm in self.arms.values())
         if self.teacher.training is not None:
             needed = max(needed, self.teacher.training.tokens)

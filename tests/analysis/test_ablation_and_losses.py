@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
-from stillroom.analysis import by_quantile, copying_ablation, largest_differences, token_losses, without_head
+from stillroom.analysis import (
+    by_quantile,
+    copyable,
+    copying_ablation,
+    entropies,
+    largest_differences,
+    split_losses,
+    token_losses,
+    without_head,
+)
 from stillroom.analysis import losses as losses_module
 from stillroom.config import ModelConfig
 from stillroom.corpora.corpus import make_batch
@@ -140,3 +149,34 @@ def test_largest_differences_are_found_in_order_and_do_not_overlap() -> None:
     assert passages[0].gains == (2.0,) * 4
     assert len(largest_differences(first, second, batch, Letters(), width=4, num=1)) == 1
     assert largest_differences(first, first, batch, Letters()) == []
+
+
+def test_only_the_heads_asked_for_are_taken_out(model) -> None:
+    tokens = repeated_tokens(range(3, 100), [0], num=5, period=6, repeats=3, seed=0)
+    whole, some = copying_ablation(model, tokens, period=6), copying_ablation(model, tokens, period=6, heads=[(1, 2)])
+    assert float(some.without[1, 2]) == pytest.approx(float(whole.without[1, 2]))
+    assert int(some.effect.isnan().sum()) == 7 and some.whole == whole.whole
+
+
+def test_copyable_is_what_followed_the_last_time_in_this_document() -> None:
+    tokens = torch.tensor([[0, 5, 6, 5, 6, 5, 7, 5, 7, 0, 5, 6]])
+    found = copyable(make_batch(tokens, bos=0))
+    #                 0  5  6  5  6  5  7  5  7  0  5  6
+    assert found.tolist() == [[bool(i) for i in (0, 0, 0, 1, 1, 0, 0, 1, 0, 0, 0, 0)]]
+
+
+def test_losses_are_split_by_kind_of_token(model) -> None:
+    batch = documents()
+    batch = make_batch(torch.cat([batch.tokens_BT, batch.tokens_BT[:, 1:8]], dim=1), bos=0)
+    losses = token_losses(model, batch)
+    entropy = entropies(model, batch)
+    with torch.no_grad():
+        logprobs = model.eval().lm_head(hidden_states(model, batch)).log_softmax(-1)
+    torch.testing.assert_close(entropy, -(logprobs.exp() * logprobs).sum(-1), atol=1e-5, rtol=1e-4)
+    parts = {part.name: part for part in split_losses(losses, losses + 1, batch, entropy_BT=entropy, num_bins=3)}
+    counted = batch.targets_BT != IGNORE_INDEX
+    assert parts["all"].num == int(counted.sum()) == parts["copyable"].num + parts["not copyable"].num
+    assert parts["copyable"].first == pytest.approx(float(losses[copyable(batch)].mean()), rel=1e-6)
+    assert all(part.second - part.first == pytest.approx(1.0, abs=1e-5) for part in parts.values())
+    bins = [part for name, part in parts.items() if name.startswith("teacher entropy")]
+    assert sum(part.num for part in bins) == int(counted.sum()) and len(bins) == 3

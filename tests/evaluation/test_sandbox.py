@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import struct
@@ -13,12 +14,34 @@ from pathlib import Path
 
 import pytest
 
-from stillroom.evaluation import sandbox
-from stillroom.evaluation.sandbox import Check, Limits, Outcome, is_right, parse_check, passes, passes_each, run_program
+from stillroom.evaluation import jail
+from stillroom.evaluation.jail import Isolation, why_not
+from stillroom.evaluation.sandbox import (
+    Check,
+    Limits,
+    Outcome,
+    close_jails,
+    is_right,
+    parse_check,
+    passes,
+    passes_each,
+    require_sandbox,
+    run_program,
+)
 from stillroom.evaluation.seccomp import single_process_filter
 from stillroom.types import UserError
 
-needs_bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+KINDS: tuple[Isolation, ...] = ("bubblewrap", "namespaces")
+needs_sandbox = pytest.mark.skipif(all(why_not(kind) for kind in KINDS), reason="this machine has no sandbox")
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Isolation:
+    if reason := why_not(request.param):
+        pytest.skip(f"{request.param}: {reason}")
+    return request.param
+
+
 QUICK = Limits(wall_seconds=1.5, cpu_seconds=1, memory_bytes=256 << 20, file_bytes=1 << 18)
 FIBONACCI = "def solve(n):\n    a, b = 0, 1\n    for _ in range(n):\n        a, b = b, a + b\n    return a\n"
 CHECK = parse_check("assert solve(20) == 6765")
@@ -44,7 +67,7 @@ def descendants() -> set[int]:
     return below
 
 
-@needs_bubblewrap
+@needs_sandbox
 def test_honest_programs_pass_and_wrong_ones_do_not() -> None:
     wrong = FIBONACCI.replace("0, 1", "1, 1")
     verdicts = passes_each([(FIBONACCI, [CHECK]), (wrong, [CHECK]), (FIBONACCI, [CHECK, Check("solve(1)", 2)])])
@@ -53,27 +76,28 @@ def test_honest_programs_pass_and_wrong_ones_do_not() -> None:
     assert passes("print('hello')\nprint('x' * 10 ** 6)\n" + FIBONACCI, [CHECK])
 
 
-@needs_bubblewrap
-def test_there_are_enough_hostile_programs_and_none_passes_or_gets_out() -> None:
+def test_there_are_enough_hostile_programs_and_none_passes_or_gets_out(kind: Isolation) -> None:
     assert len(HOSTILE) >= 60
     python = Path(sys.executable).resolve().parent.parent
     before = descendants()
     with ThreadPoolExecutor(4) as pool:
         started = time.monotonic()
-        outcomes = list(pool.map(lambda program: _attempt(program), HOSTILE.values()))
+        outcomes = list(pool.map(lambda program: _attempt(program, kind), HOSTILE.values()))
     assert [name for name, (passed, _) in zip(HOSTILE, outcomes, strict=True) if passed] == []
     late = [name for name, (_, outcome) in zip(HOSTILE, outcomes, strict=True) if outcome.seconds > 4]
     assert late == []
     assert time.monotonic() - started < 60
     assert not Path("/stillroom-was-here").exists() and not (python / "lib/evil.py").exists()
+    assert _attempt(FIBONACCI, kind)[0]  # what served them is as good as new
+    close_jails()
     deadline = time.monotonic() + 3
     while (left := descendants() - before) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert {pid for pid in left if _command_of(pid).startswith("bwrap")} == set()
+    assert [command for pid in left if (command := _command_of(pid))] == []  # one without a name has just ended
 
 
-def _attempt(program: str) -> tuple[bool, Outcome]:
-    outcome = run_program(program, [CHECK.expression], QUICK)
+def _attempt(program: str, kind: Isolation) -> tuple[bool, Outcome]:
+    outcome = run_program(program, [CHECK.expression], QUICK, isolation=kind)
     return is_right(outcome, [CHECK]), outcome
 
 
@@ -84,7 +108,6 @@ def _command_of(pid: int) -> str:
         return ""
 
 
-@needs_bubblewrap
 @pytest.mark.parametrize(
     ("program", "secret"),
     [
@@ -95,22 +118,21 @@ def _command_of(pid: int) -> str:
         ("symlink out", "FileNotFoundError"),
     ],
 )
-def test_what_is_hidden_is_not_there(program: str, secret: str) -> None:
+def test_what_is_hidden_is_not_there(kind: Isolation, program: str, secret: str) -> None:
     wrapped = (
         HOSTILE[program] + "\ndef tell():\n    try: return solve(1)\n    except Exception as e: return type(e).__name__"
     )
-    assert run_program(wrapped, ["tell()"], QUICK).values == (repr(secret),)
+    assert run_program(wrapped, ["tell()"], QUICK, isolation=kind).values == (repr(secret),)
 
 
-@needs_bubblewrap
-def test_limits_are_what_was_asked_for() -> None:
+def test_limits_are_what_was_asked_for(kind: Isolation) -> None:
     program = "import resource\ndef limit(name): return resource.getrlimit(getattr(resource, name))"
     names = ["RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_CORE"]
-    outcome = run_program(program, [f"limit({name!r})" for name in names], QUICK)
+    outcome = run_program(program, [f"limit({name!r})" for name in names], QUICK, isolation=kind)
     assert [eval(text) for text in outcome.values] == [(v, v) for v in (256 << 20, 1, 1 << 18, 0)]
 
 
-@needs_bubblewrap
+@needs_sandbox
 def test_outcomes_say_how_a_program_ended() -> None:
     assert run_program("x = 1", ["x", "y", "x + 1"], QUICK).values == ("1", "", "2")
     assert run_program("while True: pass", ["1"], Limits(wall_seconds=0.5)).status == "timeout"
@@ -119,7 +141,7 @@ def test_outcomes_say_how_a_program_ended() -> None:
     assert run_program("#" * 10**6, ["1"], QUICK).values == ("1",)  # longer than a pipe holds
 
 
-@needs_bubblewrap
+@needs_sandbox
 def test_threads_are_allowed() -> None:
     program = "import threading\nx = []\nt = threading.Thread(target=lambda: x.append(1))\nt.start()\nt.join()"
     assert run_program(program, ["x"], QUICK).values == ("[1]",)
@@ -158,22 +180,85 @@ def test_assertions_that_the_program_could_cheat_are_refused(assertion: str) -> 
         parse_check(assertion)
 
 
-def test_without_bubblewrap_nothing_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    sandbox.require_sandbox.cache_clear()
+LEAVES = """
+import os
+open('/tmp/left', 'w').write('here')
+os.environ['LEFT'] = 'here'
+import math, random
+math.pi = 3
+random.seed(7)
+def look():
+    return os.listdir('/tmp'), os.environ.get('LEFT'), math.pi > 3.1, os.getpid()
+"""
+
+
+def test_a_program_finds_nothing_of_the_one_before(kind: Isolation) -> None:
+    leave = LEAVES + "x = random.random()"
+    look = "\n".join(line for line in LEAVES.split("\n") if "def" in line or "return" in line or "import" in line)
+    first = run_program(leave, ["look()"], QUICK, isolation=kind)
+    second = run_program(look + "\nx = random.random()", ["look()", "x"], QUICK, isolation=kind)
+    third = run_program(look + "\nx = random.random()", ["look()", "x"], QUICK, isolation=kind)
+    assert first.values == ("(['left'], 'here', False, 1)",)
+    assert second.values[0] == "([], None, True, 1)"
+    assert second.values == third.values  # nor is chance another
+
+
+def test_a_program_has_no_capability_and_may_gain_none(kind: Isolation) -> None:
+    program = """
+import ctypes, struct
+libc = ctypes.CDLL(None, use_errno=True)
+data = ctypes.create_string_buffer(24)
+libc.capget(struct.pack('=Ii', 0x20080522, 0), data)
+held = sum(struct.unpack('=6I', data.raw))
+refused = [libc.unshare(0x10000000), libc.mount(b'x', b'/tmp', b'tmpfs', 0, None), libc.prctl(39, 0, 0, 0, 0)]
+"""
+    assert run_program(program, ["held", "refused"], QUICK, isolation=kind).values == ("0", "[-1, -1, 1]")
+
+
+def test_a_jail_that_dies_is_replaced(kind: Isolation) -> None:
+    close_jails()
+    assert _attempt(FIBONACCI, kind)[0]
+    served = jail._borrow(kind)
+    deadline = time.monotonic() + 5
+    while (left := [pid for pid in descendants() if _command_of(pid)]) and time.monotonic() < deadline:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, 9)
+        time.sleep(0.05)
+        served._process.poll()
+    jail._give_back(served)
+    assert run_program(FIBONACCI, [CHECK.expression], QUICK, isolation=kind).status == "died"
+    assert _attempt(FIBONACCI, kind)[0]
+
+
+@pytest.fixture
+def forgetful():
+    """The choice of the jail is made anew, before and after."""
+    require_sandbox.cache_clear()
+    yield
+    require_sandbox.cache_clear()
+
+
+def test_without_bubblewrap_user_namespaces_serve(forgetful, monkeypatch: pytest.MonkeyPatch) -> None:
+    if why_not("namespaces"):
+        pytest.skip("no user namespaces here")
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    with pytest.raises(UserError, match="bubblewrap"):
+    assert require_sandbox() == "namespaces"
+    assert passes(FIBONACCI, [CHECK])
+
+
+def test_without_any_jail_nothing_is_run(forgetful, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr(jail, "_command", lambda *_: [sys.executable, "-c", "import sys; sys.exit('not allowed')"])
+    with pytest.raises(UserError, match=r"bwrap is not installed; namespaces: not allowed\); install bubblewrap"):
         passes(FIBONACCI, [CHECK])
-    sandbox.require_sandbox.cache_clear()
 
 
-def test_on_an_unknown_processor_nothing_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_an_unknown_processor_nothing_is_run(forgetful, monkeypatch: pytest.MonkeyPatch) -> None:
     assert single_process_filter("pdp11") is None
-    sandbox.require_sandbox.cache_clear()
-    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/true")
-    monkeypatch.setattr(sandbox, "single_process_filter", lambda: None)
+    monkeypatch.setattr(jail, "single_process_filter", lambda: None)
     with pytest.raises(UserError, match="no system-call filter"):
         passes(FIBONACCI, [CHECK])
-    sandbox.require_sandbox.cache_clear()
 
 
 def verdict(code: bytes, architecture: int, call: int, argument: int = 0) -> int:

@@ -21,7 +21,7 @@ from stillroom.evaluation import (
     token_bytes,
 )
 from stillroom.evaluation.sampling import Sampling
-from stillroom.evaluation.scaling import _grade
+from stillroom.evaluation.scaling import _grade_all
 from stillroom.types import UserError
 from stillroom.worlds.base import Problem
 from stillroom.worlds.facts import counterfactuals
@@ -45,6 +45,7 @@ def test_summary_of_known_grades() -> None:
     part = summarise(items, [1, 2, 4, 8])
     assert {k: est["value"] for k, est in part["pass_at"].items()} == {"1": 0.375, "2": 0.5, "4": 0.5}
     assert part["unique_correct"]["value"] == 1.0
+    assert part["majority"]["value"] == pytest.approx((1.0 + 0.0) / 2)
     entropies = [-(0.5 * math.log(0.5) + 0.5 * math.log(0.25)), math.log(4)]
     assert part["answer_entropy_nats"]["value"] == pytest.approx(np.mean(entropies))
     assert part["by_family"] == {"x": {"1": 0.75, "2": 1.0, "4": 1.0}, "y": {"1": 0.0, "2": 0.0, "4": 0.0}}
@@ -52,7 +53,7 @@ def test_summary_of_known_grades() -> None:
 
 def test_a_completion_cut_off_by_the_limit_has_no_answer() -> None:
     problem = Problem("sum", "Q: 1 + 2\nA:", lambda text: text.strip() if text.strip() == "3" else None)
-    told = _grade(problem, (" 3", " 3", " 4"), (True, False, True))
+    (told,) = _grade_all([problem], [(" 3", " 3", " 4")], [(True, False, True)], map)
     assert told.answers == ("3", None, None)
 
 
@@ -97,6 +98,10 @@ CONFIG = EvaluationConfig(
     copying_period=6,
     copying_repeats=3,
     copying_vocabulary=50,
+    recall_sequences=4,
+    recall_length=40,
+    rule_items=2,
+    rule_shots=(1, 2),
     counterfactual_items=8,
     problems=6,
     samples_per_problem=8,
@@ -121,7 +126,7 @@ def test_whole_evaluation_has_the_form_of_a_run_folder(llama, tokenizer, items) 
         llama, tokenizer, CONFIG, **items, progress=lambda name, done, total: seen.update({name: (done, total)})
     )
     assert json.loads(json.dumps(parts, allow_nan=False)) == parts
-    assert set(parts) == {"lm", "copying", "counterfactual", "tts"}
+    assert set(parts) == {"lm", "copying", "recall", "induction", "counterfactual", "tts"}
     assert set(parts["lm"]) == {"bits_per_byte", "nats_per_token", "by_source"}
     assert set(parts["lm"]["by_source"]["facts"]) == {"bits_per_byte", "nats_per_token"}
     assert set(parts["lm"]["bits_per_byte"]) == ESTIMATE
@@ -131,6 +136,7 @@ def test_whole_evaluation_has_the_form_of_a_run_folder(llama, tokenizer, items) 
         "loss_first",
         "loss_repeat",
         "accuracy_repeat",
+        "order_repeat",
     }
     assert len(copying["loss_by_position"]) == 18 and (copying["period"], copying["repeats"]) == (6, 3)
     assert set(parts["counterfactual"]) == {
@@ -140,13 +146,17 @@ def test_whole_evaluation_has_the_form_of_a_run_folder(llama, tokenizer, items) 
         "log_odds",
         "memory_accuracy",
         "chance",
+        "per_item",
     }
     assert set(parts["tts"]) == {"num_problems", "num_samples", "temperatures"}
     assert set(parts["tts"]["temperatures"]) == {"0.6", "1"}
-    assert set(parts["tts"]["temperatures"]["1"]) == {"pass_at", "unique_correct", "answer_entropy_nats", "by_family"}
+    assert set(parts["tts"]["temperatures"]["1"]) == {
+        *("pass_at", "majority", "coverage_law", "unique_correct", "answer_entropy_nats", "by_family"),
+        *("distinct_2", "self_bleu", "vendi_score"),
+    }
     assert len(samples) == 12
     assert set(samples[0]) == {"family", "prompt", "temperature", "completions", "answers"}
-    assert {done == total for done, total in seen.values()} == {True} and len(seen) == 4
+    assert {done == total for done, total in seen.values()} == {True} and len(seen) == 6
 
 
 def test_evaluation_is_deterministic(llama, tokenizer, items) -> None:
@@ -157,7 +167,7 @@ def test_only_what_is_asked_for_and_given(llama, tokenizer, items) -> None:
     parts, samples = evaluate(
         llama, tokenizer, CONFIG.model_copy(update={"suites": ("icl", "tts")}), heldout=items["heldout"]
     )
-    assert (set(parts), samples) == ({"copying"}, [])
+    assert (set(parts), samples) == ({"copying", "recall", "induction"}, [])
 
 
 def test_copying_tokens_open_with_bos_and_stay_ordinary(tokenizer, heldout_sequences) -> None:

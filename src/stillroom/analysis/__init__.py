@@ -8,20 +8,50 @@ from stillroom.analysis.heads import (
     prefix_matching_scores,
     previous_token_scores,
 )
-from stillroom.analysis.losses import Bin, Passage, by_quantile, largest_differences, token_losses
+from stillroom.analysis.losses import (
+    Bin,
+    Passage,
+    Split,
+    by_quantile,
+    copyable,
+    entropies,
+    largest_differences,
+    split_losses,
+    token_losses,
+)
+from stillroom.analysis.pictures import (
+    attention_svg,
+    figure_html,
+    page_html,
+    scores_svg,
+    series_svg,
+    tokens_html,
+    visible,
+)
 
 __all__ = [
     "Ablation",
     "Bin",
     "HeadScores",
     "Passage",
+    "Split",
+    "attention_svg",
     "by_quantile",
+    "copyable",
     "copying_ablation",
     "copying_scores",
+    "entropies",
+    "figure_html",
     "head_scores",
     "largest_differences",
+    "page_html",
     "prefix_matching_scores",
     "previous_token_scores",
+    "scores_svg",
+    "series_svg",
+    "split_losses",
     "token_losses",
+    "tokens_html",
+    "visible",
     "without_head",
 ]

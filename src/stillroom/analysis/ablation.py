@@ -5,7 +5,8 @@ Letters: L layers, H query heads, B sequences, T positions, E width of a head.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ class Ablation:
 
     whole: float
     without: Tensor
+    """NaN for a head that was not taken out."""
 
     @property
     def effect(self) -> Tensor:
@@ -56,12 +58,14 @@ def copying_ablation(
     *,
     period: int,
     start: int = 1,
+    heads: Sequence[tuple[int, int]] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Ablation:
-    """Takes every head out in turn and measures the loss on tokens that have an earlier copy with its successor.
+    """Takes heads out in turn and measures the loss on tokens that have an earlier copy with its successor.
 
-    The tokens after the first ``start`` repeat every ``period``. An induction circuit shows as few heads with a large
-    effect: those that match the prefix, and the previous-token head that they read.
+    All heads, or the (layer, head) pairs of ``heads``. The tokens after the first ``start`` repeat every ``period``.
+    An induction circuit shows as few heads with a large effect: those that match the prefix, and the previous-token
+    head that they read.
     """
     num_layers, num_heads = len(_attentions(model)), model.config.num_attention_heads
     targets_BT = torch.full_like(tokens_BT, IGNORE_INDEX)
@@ -74,13 +78,14 @@ def copying_ablation(
     def loss() -> float:
         return float(token_losses(model, batch, isolate=False).double().sum() / num_counted)
 
-    whole, without = loss(), torch.zeros(num_layers, num_heads, dtype=torch.float64)
-    for layer in range(num_layers):
-        for head in range(num_heads):
-            with without_head(model, layer, head):
-                without[layer, head] = loss()
-            if progress:
-                progress(layer * num_heads + head + 1, num_layers * num_heads)
+    whole = loss()
+    without = torch.full((num_layers, num_heads), math.nan, dtype=torch.float64)
+    chosen = [(layer, head) for layer in range(num_layers) for head in range(num_heads)] if heads is None else heads
+    for done, (layer, head) in enumerate(chosen, 1):
+        with without_head(model, layer, head):
+            without[layer, head] = loss()
+        if progress:
+            progress(done, len(chosen))
     return Ablation(whole, without)
 
 

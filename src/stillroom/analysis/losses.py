@@ -68,6 +68,79 @@ def by_quantile(values_N: Tensor, key_N: Tensor, num_bins: int) -> list[Bin]:
     ]
 
 
+def copyable(batch: Batch) -> Tensor:
+    """Whether (B, T) a target is what followed the last earlier occurrence of the current token in its document.
+
+    Exactly those positions a model gets right that only looks back for the current token and copies what came after.
+    False where there is no target.
+    """
+    tokens_BT, document_BT, targets_BT = batch.tokens_BT, batch.document_BT, batch.targets_BT
+    result_BT = torch.zeros_like(tokens_BT, dtype=torch.bool)
+    rows = zip(tokens_BT.tolist(), document_BT.tolist(), targets_BT.tolist(), strict=True)
+    for row, (tokens, documents, targets) in enumerate(rows):
+        followed: dict[tuple[int, int], int] = {}
+        for place, key in enumerate(zip(documents, tokens, strict=True)):
+            target = targets[place]
+            result_BT[row, place] = target != IGNORE_INDEX and followed.get(key) == target
+            if target != IGNORE_INDEX:
+                followed[key] = target
+    return result_BT
+
+
+@dataclass(frozen=True)
+class Split:
+    """Mean losses in nats on a part of the tokens: of one model, of another, and how many tokens there are."""
+
+    name: str
+    num: int
+    first: float
+    second: float
+
+
+def split_losses(
+    first_BT: Tensor, second_BT: Tensor, batch: Batch, *, entropy_BT: Tensor | None = None, num_bins: int = 4
+) -> list[Split]:
+    """Where two models differ: on all targets, on copyable and other ones, and by bins of a teacher's entropy.
+
+    The losses are from ``token_losses``; ``entropy_BT`` is the teacher's entropy in nats at every position. Parts
+    without a token are left out.
+    """
+    counted_BT = batch.targets_BT != IGNORE_INDEX
+    copied_BT = copyable(batch)
+    parts = {"all": counted_BT, "copyable": copied_BT, "not copyable": counted_BT & ~copied_BT}
+    if entropy_BT is not None and int(counted_BT.sum()) >= num_bins:
+        places = counted_BT.flatten().nonzero()[:, 0]
+        order = places[entropy_BT.flatten()[places].argsort(stable=True)]
+        for part in order.tensor_split(num_bins):
+            low, high = (float(entropy_BT.flatten()[place]) for place in (part[0], part[-1]))
+            inside = torch.zeros(counted_BT.numel(), dtype=torch.bool)
+            inside[part] = True
+            parts[f"teacher entropy {low:.2f} to {high:.2f}"] = inside.view_as(counted_BT)
+    return [
+        Split(name, int(part.sum()), float(first_BT[part].double().mean()), float(second_BT[part].double().mean()))
+        for name, part in parts.items()
+        if bool(part.any())
+    ]
+
+
+def entropies(model: PreTrainedModel, batch: Batch, *, isolate: bool = True) -> Tensor:
+    """Entropy in nats of a model's next-token distribution at every position, (B, T), fp32."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            weight_VD, bias_V = unembedding(model)
+            hidden_ND = hidden_states(model, batch.to(model.device), isolate=isolate).flatten(0, 1)
+            rows = max(1, _LOGITS_AT_A_TIME // weight_VD.shape[0])
+            parts = []
+            for hidden_CD in hidden_ND.split(rows):
+                logprobs_CV = torch.nn.functional.linear(hidden_CD, weight_VD, bias_V).float().log_softmax(-1)
+                parts.append(-(logprobs_CV.exp() * logprobs_CV).sum(dim=-1).cpu())
+    finally:
+        model.train(was_training)
+    return torch.cat(parts).view(batch.tokens_BT.shape)
+
+
 @dataclass(frozen=True)
 class Passage:
     """A stretch of text and how much lower one model's loss is than another's on each of its tokens, in nats."""

@@ -12,14 +12,45 @@ def evaluate(
     models: Annotated[
         list[Path], typer.Argument(help="Model folders in the Hugging Face layout; several are shown side by side.")
     ],
-    corpus: Annotated[Path, typer.Option("--corpus", help="Folder of the built corpus whose held-out part is used.")],
+    corpus: Annotated[
+        Path | None,
+        typer.Option("--corpus", help="Folder of the built corpus whose held-out part is used.", show_default=False),
+    ] = None,
     suite: Annotated[
         str,
         typer.Option(
-            help="Comma-separated: [bold]lm[/] (bits per byte), [bold]icl[/] (copying, counterfactual facts), "
-            "[bold]tts[/] (pass@k, diversity), [bold]heads[/] (induction heads)."
+            help="Comma-separated: [bold]lm[/] (bits per byte), [bold]icl[/] (copying, recall, few-shot rules, "
+            "counterfactual facts), [bold]tts[/] (pass@k, diversity), [bold]heads[/] (induction heads), "
+            "[bold]retrieval[/] (needle in a haystack, context questions)."
         ),
     ] = "lm,icl,tts,heads",
+    benchmark: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="[bold]gsm8k[/], [bold]math500[/] or [bold]mbpp[/] =FILE (.jsonl, .json, .parquet) or =hub; or "
+            "[bold]word-problems[/] or [bold]programs[/], made here in the forms of GSM8K and MBPP. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    counterfactual: Annotated[
+        Path | None,
+        typer.Option(help="Records with context, question, answer and memory_answer.", show_default=False),
+    ] = None,
+    lm_eval: Annotated[
+        str, typer.Option(help="Comma-separated tasks of lm-evaluation-harness (extra lm-eval).", show_default=False)
+    ] = "",
+    lm_eval_data: Annotated[
+        Path | None,
+        typer.Option(help="Folder with the datasets of those tasks, laid out as on the hub.", show_default=False),
+    ] = None,
+    vllm: Annotated[
+        Path | None,
+        typer.Option(help="Python of an environment with vLLM: samples are drawn there.", show_default=False),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(help="First problems of each benchmark, items of each harness task.", show_default=False),
+    ] = None,
     out: Annotated[
         Path, typer.Option("--out", help="Folder for the evaluation.json and samples of every model.")
     ] = Path("evaluations"),
@@ -29,13 +60,21 @@ def evaluate(
 ) -> None:
     """Measure models: what they know, what they learn in context, and what more samples buy. Intervals are 95 %.
 
+    Several models are compared item by item with the first, at like temperature and like diversity (comparison.json).
+
     [bold]Example[/]:  stillroom evaluate A/model B/model --corpus CORPUS --suite icl,lm
     """
     from stillroom.study.evaluate import evaluate_models
+    from stillroom.study.external import External, parse_benchmarks
     from stillroom.study.progress import StageDisplay
 
     values = {"seed": seed, "problems": problems, "samples_per_problem": samples}
-    evaluate_models(models, corpus, suite.split(","), out, values, StageDisplay())
+    external = None
+    if benchmark or lm_eval or counterfactual is not None or vllm is not None:
+        tasks = tuple(task.strip() for task in lm_eval.split(",") if task.strip())
+        external = External(parse_benchmarks(benchmark or []), counterfactual, tasks, lm_eval_data, vllm, limit)
+    suites = [name.strip() for name in suite.split(",") if name.strip()]
+    evaluate_models(models, corpus, suites, out, values, StageDisplay(), external)
 
 
 def report(

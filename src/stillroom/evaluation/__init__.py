@@ -1,8 +1,18 @@
 """What a model can do: likelihood, in-context learning, and what more samples buy, each with its interval."""
 
+from stillroom.evaluation.benchmarks import Benchmark, load_benchmark, measure_benchmark
 from stillroom.evaluation.choices import Question, answer
+from stillroom.evaluation.compare import (
+    Sweep,
+    compare_items,
+    compare_sweeps,
+    difference_over_seeds,
+    entropy_matched,
+    mean_over_seeds,
+)
+from stillroom.evaluation.contamination import contamination
 from stillroom.evaluation.copying import frequent_tokens, measure_copying, repeated_tokens
-from stillroom.evaluation.counterfactual import measure_counterfactual
+from stillroom.evaluation.counterfactual import measure_counterfactual, read_counterfactuals
 from stillroom.evaluation.coverage import (
     CoverageLaw,
     at_level,
@@ -12,49 +22,73 @@ from stillroom.evaluation.coverage import (
     pass_at_k,
 )
 from stillroom.evaluation.diversity import distinct_n, ngram_similarity, self_bleu, vendi_score
+from stillroom.evaluation.induction import few_shot_items, measure_induction
 from stillroom.evaluation.lm import Heldout, measure_likelihood
+from stillroom.evaluation.recall import RecallTokens, measure_recall, recall_tokens
 from stillroom.evaluation.retrieval import context_questions, measure_context, measure_needle, needle_questions
+from stillroom.evaluation.rules import RuleItem, rule_items
 from stillroom.evaluation.sampling import Samples, Sampling, sample
 from stillroom.evaluation.scaling import Graded, compare_samples, measure_scaling, solve, summarise
 from stillroom.evaluation.scoring import Continuation, Scores, score_continuations
 from stillroom.evaluation.statistics import mean, paired_difference, ratio
-from stillroom.evaluation.suites import copying_tokens, evaluate
+from stillroom.evaluation.stops import StopTexts
+from stillroom.evaluation.suites import copying_tokens, evaluate, item_tokens
 from stillroom.evaluation.vocabulary import Vocabulary, token_bytes
 
 __all__ = [
+    "Benchmark",
     "Continuation",
     "CoverageLaw",
     "Graded",
     "Heldout",
     "Question",
+    "RecallTokens",
+    "RuleItem",
     "Samples",
     "Sampling",
     "Scores",
+    "StopTexts",
+    "Sweep",
     "Vocabulary",
     "answer",
     "at_level",
+    "compare_items",
     "compare_samples",
+    "compare_sweeps",
+    "contamination",
     "context_questions",
     "copying_tokens",
+    "difference_over_seeds",
     "distinct_n",
+    "entropy_matched",
     "entropy_nats",
     "evaluate",
+    "few_shot_items",
     "fit_coverage",
     "frequent_tokens",
+    "item_tokens",
+    "load_benchmark",
     "majority_correct",
     "mean",
+    "mean_over_seeds",
+    "measure_benchmark",
     "measure_context",
     "measure_copying",
     "measure_counterfactual",
+    "measure_induction",
     "measure_likelihood",
     "measure_needle",
+    "measure_recall",
     "measure_scaling",
     "needle_questions",
     "ngram_similarity",
     "paired_difference",
     "pass_at_k",
     "ratio",
+    "read_counterfactuals",
+    "recall_tokens",
     "repeated_tokens",
+    "rule_items",
     "sample",
     "score_continuations",
     "self_bleu",

@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from stillroom.evaluation.records import read_records
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Continuation, Progress, Scores, score_continuations
 from stillroom.evaluation.statistics import mean
 from stillroom.evaluation.vocabulary import Vocabulary, encode
@@ -67,9 +68,28 @@ def measure_counterfactual(
     }
     part: dict[str, Any] = {name: mean(values_I, seed=seed).as_dict() for name, values_I in measured.items()}
     part["chance"] = chance
+    part["per_item"] = {name: measured[name].astype(float).tolist() for name in ("follows_context", "log_odds")}
     return part, [
         _record(item, {name: values_I[i] for name, values_I in measured.items()}) for i, item in enumerate(items)
     ]
+
+
+def read_counterfactuals(source: str) -> list[Counterfactual]:
+    """Items from a local file of records with the fields ``context``, ``question``, ``answer`` and ``memory_answer``.
+
+    ``answer`` is what the context says. An answer may be a list of equivalent ones, of which the first is taken.
+    """
+    fields = ("context", "question", "answer", "memory_answer")
+    items = []
+    for record in read_records(source, "counterfactual", fields):
+        context, question, said, known = (_first(record[name]) for name in fields)
+        asked = f"Question: {question}\nAnswer:"
+        items.append(Counterfactual(f"{context}\n{asked}", asked, f" {said}", f" {known}"))
+    return items
+
+
+def _first(value: Any) -> str:
+    return str(value[0] if isinstance(value, list) and value else value).strip()
 
 
 def _scores(

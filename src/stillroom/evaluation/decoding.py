@@ -19,6 +19,9 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import DynamicCache, LlamaForCausalLM, PreTrainedModel
 
+_BLOCK = 16
+"""Tokens by which a row's own cache grows: a whole cache goes into a matrix product as it lies, a part of one is copied
+first, which costs more than the product."""
 _STATIC_ROTARY = {"default", "linear", "llama3", "yarn"}
 
 
@@ -107,8 +110,8 @@ class LlamaRows:
         device = prefix.lengths_P.device
         self._prompts_R = torch.arange(num_prompts, device=device).repeat_interleave(num_each)
         self._cos, self._sin = _rotary(model, longest + capacity)
-        self._new_keys = [key.new_empty(num_rows, heads, capacity, width) for key in prefix.keys]
-        self._new_values = [key.new_empty(num_rows, heads, capacity, width) for key in prefix.keys]
+        self._new_keys = [key.new_zeros(num_rows, heads, _BLOCK, width) for key in prefix.keys]
+        self._new_values = [key.new_zeros(num_rows, heads, _BLOCK, width) for key in prefix.keys]
         self._num_new = 0
         self._place()
 
@@ -132,14 +135,14 @@ class LlamaRows:
             self._keys = [key[used_P] for key in self._keys]
             self._values = [value[used_P] for value in self._values]
             self._lengths_P = self._lengths_P[used_P]
-        self._new_keys = [self._shrink(key, rows) for key in self._new_keys]
-        self._new_values = [self._shrink(value, rows) for value in self._new_values]
+        self._new_keys = [key[rows] for key in self._new_keys]
+        self._new_values = [value[rows] for value in self._new_values]
         self._place()
 
-    def _shrink(self, cache: Tensor, rows: Tensor) -> Tensor:
-        smaller = cache.new_empty(len(rows), *cache.shape[1:])
-        smaller[:, :, : self._num_new] = cache[rows, :, : self._num_new]
-        return smaller
+    def _grow(self) -> None:
+        """Makes room for another block of tokens."""
+        self._new_keys = [functional.pad(key, (0, 0, 0, _BLOCK)) for key in self._new_keys]
+        self._new_values = [functional.pad(value, (0, 0, 0, _BLOCK)) for value in self._new_values]
 
     def step(self, tokens_R: Tensor) -> Tensor:
         """Appends one token to every row; the logits (R, V), fp32, of what comes next."""
@@ -147,6 +150,8 @@ class LlamaRows:
         places_R = self._lengths_P[self._prompts_R] + self._num_new
         cos, sin = self._cos[places_R, None], self._sin[places_R, None]
         hidden_RD = model.model.embed_tokens(tokens_R)
+        if self._num_new == self._new_keys[0].shape[2]:
+            self._grow()
         self._num_new += 1
         for index, layer in enumerate(_layers(model)):
             query, key, value = _project(layer.self_attn, _norm(layer.input_layernorm, hidden_RD))
@@ -161,15 +166,15 @@ class LlamaRows:
         num_rows, num_heads, width = query.shape
         heads = self._keys[index].shape[1]
         longest = self._keys[index].shape[2]
-        own_keys = self._new_keys[index][:, :, : self._num_new]
-        own_values = self._new_values[index][:, :, : self._num_new]
+        keys, values = (cache[index].flatten(0, 1) for cache in (self._new_keys, self._new_values))  # (R·K, block, E)
         grouped = (query * scaling).view(num_rows, heads, num_heads // heads, width)  # (R, K, G, E)
         shared_scores = self._per_prompt(grouped, self._keys[index].transpose(-1, -2))
         shared_scores = shared_scores.masked_fill(self._padding_RS[:, None, None], float("-inf"))
-        scores = torch.cat([shared_scores, grouped @ own_keys.transpose(-1, -2)], dim=-1)
-        pattern = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
-        read = self._per_prompt(pattern[..., :longest], self._values[index]) + pattern[..., longest:] @ own_values
-        return read.reshape(num_rows, num_heads, width)
+        own_scores = torch.bmm(grouped.flatten(0, 1), keys.transpose(1, 2)).view(*grouped.shape[:3], -1)
+        own_scores[..., self._num_new :] = float("-inf")
+        pattern = torch.cat([shared_scores, own_scores], dim=-1).softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+        own = torch.bmm(pattern[..., longest:].flatten(0, 1), values).view_as(grouped)
+        return (self._per_prompt(pattern[..., :longest], self._values[index]) + own).reshape(query.shape)
 
     def _per_prompt(self, rows: Tensor, shared: Tensor) -> Tensor:
         """``rows`` (R, K, G, X) times the prompt's ``shared`` (P, K, X, Y): (R, K, G, Y), one product per prompt."""

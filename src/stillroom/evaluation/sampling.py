@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from transformers import PreTrainedModel
 
 from stillroom.evaluation.decoding import Prefix, encode_prompts
 from stillroom.evaluation.scoring import Progress, evaluating
+from stillroom.evaluation.stops import StopTexts
 
 ROWS_AT_A_TIME = 512
 """Samples drawn together: enough to fill the processor, few enough that what a layer writes stays in its cache."""
@@ -51,13 +53,35 @@ class Sampling:
 class Samples:
     """Completions of one prompt, in the order of their numbers.
 
-    ``tokens[i]`` ends with the token that stopped it, where one did before the limit. ``logprobs[i]`` is the
-    log-probability in nats of the whole completion under the distribution that it was drawn from.
+    ``tokens[i]`` ends with the token that stopped it, or that completed a stop text, where one did before the limit.
+    ``logprobs[i]`` is the log-probability in nats of the whole completion under the distribution that it was drawn
+    from.
     """
 
     tokens: tuple[tuple[int, ...], ...]
     stopped: tuple[bool, ...]
     logprobs: tuple[float, ...]
+
+
+class Sampler(Protocol):
+    """Draws what ``sample`` draws: it itself, or another process (``elsewhere``)."""
+
+    def __call__(
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[Sequence[int]],
+        *,
+        num_samples: int,
+        max_new_tokens: int,
+        settings: Sequence[Sampling],
+        stop: Collection[int],
+        seed: int,
+        stop_texts: StopTexts | None = None,
+        rows_at_a_time: int = ROWS_AT_A_TIME,
+        progress: Progress | None = None,
+    ) -> list[list[Samples]]:
+        """See ``sample``."""
+        ...
 
 
 def sample(
@@ -69,6 +93,7 @@ def sample(
     settings: Sequence[Sampling],
     stop: Collection[int],
     seed: int,
+    stop_texts: StopTexts | None = None,
     rows_at_a_time: int = ROWS_AT_A_TIME,
     progress: Progress | None = None,
 ) -> list[list[Samples]]:
@@ -87,6 +112,7 @@ def sample(
         settings: One pass of sampling for each.
         stop: Ids that end a sample.
         seed: Seed of the draws.
+        stop_texts: Texts that end a sample as well.
         rows_at_a_time: Most samples drawn together.
         progress: Called with (samples done, samples in all).
     """
@@ -98,7 +124,7 @@ def sample(
             prefix = encode_prompts(model, [prompts[i] for i in indices])
             uniform_PnC = _uniforms(seed, [prompts[i] for i in indices], num_samples, max_new_tokens)
             for which, setting in enumerate(settings):
-                drawn = _complete(prefix, setting, uniform_PnC.to(model.device), is_stop_V)
+                drawn = _complete(prefix, setting, uniform_PnC.to(model.device), is_stop_V, stop_texts)
                 results[which] |= zip(indices, drawn, strict=True)
                 if progress:
                     done = sum(len(row) for row in results)
@@ -159,7 +185,26 @@ def draw(probs_RV: Tensor, uniform_RU: Tensor) -> Tensor:
     return torch.searchsorted(cumulative_RV, threshold_RU.contiguous(), right=True)
 
 
-def _complete(prefix: Prefix, setting: Sampling, uniform_PnC: Tensor, is_stop_V: Tensor) -> list[Samples]:
+class _Ends:
+    """Which samples are over: at a stop id, or where a stop text is complete."""
+
+    def __init__(self, is_stop_V: Tensor, texts: StopTexts | None, num_rows: int) -> None:
+        self._is_stop_V = is_stop_V
+        self._watch = None if texts is None or not texts.texts else texts.watch(num_rows)
+        self.stopped_R = torch.zeros(num_rows, dtype=torch.bool, device=is_stop_V.device)
+
+    def after(self, place_R: Tensor, tokens_R: Tensor) -> Tensor:
+        """Whether each of the samples at these places, all live until now, is over with this token."""
+        over_R = self._is_stop_V[tokens_R]
+        if self._watch is not None:
+            over_R = over_R | torch.tensor(self._watch.ended(place_R.tolist(), tokens_R.tolist()), device=over_R.device)
+        self.stopped_R[place_R] = over_R
+        return over_R
+
+
+def _complete(
+    prefix: Prefix, setting: Sampling, uniform_PnC: Tensor, is_stop_V: Tensor, stop_texts: StopTexts | None
+) -> list[Samples]:
     """Samples of every prompt of a batch, for one setting."""
     num_prompts, num_samples, capacity = uniform_PnC.shape
     uniform_RC = uniform_PnC.flatten(0, 1)
@@ -169,9 +214,10 @@ def _complete(prefix: Prefix, setting: Sampling, uniform_PnC: Tensor, is_stop_V:
     tokens_R = first_Pn.flatten()
     logprob_R = first_PV.gather(1, first_Pn).flatten().double().log()
     written_RC[:, 0] = tokens_R
-    live_R = ~is_stop_V[tokens_R]
-    rows = prefix.rows(num_samples, capacity)
     place_R = torch.arange(len(tokens_R), device=tokens_R.device)  # of the engine's rows among all
+    ends = _Ends(is_stop_V, stop_texts, len(tokens_R))
+    live_R = ~ends.after(place_R, tokens_R)
+    rows = prefix.rows(num_samples, capacity)
     for step in range(1, capacity):
         num_live = int(live_R.sum())
         if not num_live:
@@ -182,19 +228,19 @@ def _complete(prefix: Prefix, setting: Sampling, uniform_PnC: Tensor, is_stop_V:
             place_R, tokens_R, live_R = place_R[kept], tokens_R[kept], live_R[kept]
         probs_RV = probabilities(rows.step(tokens_R), setting)
         tokens_R = draw(probs_RV, uniform_RC[place_R, step, None])[:, 0]
-        written_RC[place_R[live_R], step] = tokens_R[live_R]
+        live_place = place_R[live_R]
+        written_RC[live_place, step] = tokens_R[live_R]
         gained_R = probs_RV.gather(1, tokens_R[:, None])[:, 0].double().log()
-        logprob_R[place_R[live_R]] += gained_R[live_R]
-        live_R = live_R & ~is_stop_V[tokens_R]
-    return _collect(written_RC, logprob_R, is_stop_V, num_prompts, num_samples)
+        logprob_R[live_place] += gained_R[live_R]
+        live_R[live_R.clone()] = ~ends.after(live_place, tokens_R[live_R])
+    return _collect(written_RC, logprob_R, ends.stopped_R, num_prompts, num_samples)
 
 
 def _collect(
-    written_RC: Tensor, logprob_R: Tensor, is_stop_V: Tensor, num_prompts: int, num_samples: int
+    written_RC: Tensor, logprob_R: Tensor, stopped_R: Tensor, num_prompts: int, num_samples: int
 ) -> list[Samples]:
-    lengths_R = (written_RC >= 0).sum(dim=1)
-    stopped_R = is_stop_V[written_RC.gather(1, lengths_R[:, None] - 1)[:, 0]].tolist()
-    lengths: list[int] = lengths_R.tolist()
+    lengths: list[int] = (written_RC >= 0).sum(dim=1).tolist()
+    stopped: list[bool] = stopped_R.tolist()
     written: NDArray[np.int64] = written_RC.cpu().numpy()
     logprobs: list[float] = logprob_R.tolist()
     collected = []
@@ -202,8 +248,8 @@ def _collect(
         own = range(prompt * num_samples, (prompt + 1) * num_samples)
         collected.append(
             Samples(
-                tuple(tuple(int(i) for i in written[row, : lengths[row]]) for row in own),
-                tuple(stopped_R[row] for row in own),
+                tuple(tuple(written[row, : lengths[row]].tolist()) for row in own),
+                tuple(stopped[row] for row in own),
                 tuple(logprobs[row] for row in own),
             )
         )

@@ -9,13 +9,18 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stillroom.config import EvaluationConfig
+from stillroom.evaluation.choices import Question
 from stillroom.evaluation.copying import frequent_tokens, measure_copying, repeated_tokens
 from stillroom.evaluation.counterfactual import measure_counterfactual
+from stillroom.evaluation.induction import few_shot_items, measure_induction
 from stillroom.evaluation.lm import Heldout, measure_likelihood
+from stillroom.evaluation.recall import measure_recall, recall_tokens
 from stillroom.evaluation.retrieval import context_questions, measure_context, measure_needle, needle_questions
+from stillroom.evaluation.rules import RuleItem
+from stillroom.evaluation.sampling import Sampler, sample
 from stillroom.evaluation.scaling import measure_scaling
 from stillroom.evaluation.scoring import Progress
-from stillroom.evaluation.vocabulary import Vocabulary
+from stillroom.evaluation.vocabulary import Vocabulary, encode
 from stillroom.types import Sequences
 from stillroom.worlds.base import Counterfactual, Problem
 
@@ -45,13 +50,14 @@ def evaluate(
     problems: Sequence[Problem] = (),
     counterfactuals: Sequence[Counterfactual] = (),
     counterfactual_chance: float | None = None,
+    sampler: Sampler = sample,
     progress: SuiteProgress | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Every part that ``config.suites`` asks for and that items were given for, and the samples of ``tts``.
 
-    The parts are ``lm``, ``copying``, ``counterfactual``, ``tts``, ``needle`` and ``context``, in the form that
-    ``evaluation.json`` has; ``heads`` is the analysis' own. Deterministic per seed and independent of the batch size;
-    the model is left as it was.
+    The parts are ``lm``, ``copying``, ``recall``, ``induction``, ``counterfactual``, ``tts``, ``needle`` and
+    ``context``, in the form that ``evaluation.json`` has; ``heads`` is the analysis' own. Deterministic per seed and
+    independent of the batch size; the model is left as it was.
     """
     parts: dict[str, Any] = {}
     samples: list[dict[str, Any]] = []
@@ -77,6 +83,7 @@ def evaluate(
             temperatures=config.temperatures,
             ks=config.ks,
             seed=config.seed,
+            sampler=sampler,
             progress=_named(progress, "samples"),
         )
     return parts, samples
@@ -91,6 +98,16 @@ def _in_context(
     chance: float | None,
     progress: SuiteProgress | None,
 ) -> dict[str, Any]:
+    vocabulary = Vocabulary.of(tokenizer)
+    recalled = recall_tokens(
+        frequent_tokens(heldout.sequences, vocabulary.special, config.copying_vocabulary),
+        vocabulary.start,
+        heldout.sequences,
+        num=config.recall_sequences,
+        length=config.recall_length,
+        triggers=config.recall_triggers,
+        seed=config.seed,
+    )
     parts: dict[str, Any] = {
         "copying": measure_copying(
             model,
@@ -99,7 +116,11 @@ def _in_context(
             repeats=config.copying_repeats,
             seed=config.seed,
             progress=_named(progress, "copying"),
-        )
+        ),
+        "recall": measure_recall(model, recalled, seed=config.seed, progress=_named(progress, "recall")),
+        "induction": measure_induction(
+            model, tokenizer, _few_shot(config), seed=config.seed, progress=_named(progress, "rules")
+        ),
     }
     if counterfactuals:
         parts["counterfactual"], _ = measure_counterfactual(
@@ -128,15 +149,51 @@ def _retrieval(
         num_each=config.retrieval_items,
         seed=config.seed,
     )
-    questions = [
-        question
-        for notes in config.context_notes
-        for question in context_questions(tokenizer, num=config.retrieval_items, notes=notes, seed=config.seed)
-    ]
+    questions = _context_questions(tokenizer, config)
     return {
         "needle": measure_needle(model, needles, seed=config.seed, progress=_named(progress, "needles")),
         "context": measure_context(model, questions, seed=config.seed, progress=_named(progress, "context questions")),
     }
+
+
+def _few_shot(config: EvaluationConfig) -> list[RuleItem]:
+    return few_shot_items(num=config.rule_items, shots=config.rule_shots, seed=config.seed)
+
+
+def _context_questions(tokenizer: PreTrainedTokenizerBase, config: EvaluationConfig) -> list[Question]:
+    return [
+        question
+        for notes in config.context_notes
+        for question in context_questions(tokenizer, num=config.retrieval_items, notes=notes, seed=config.seed)
+    ]
+
+
+def item_tokens(
+    tokenizer: PreTrainedTokenizerBase,
+    config: EvaluationConfig,
+    *,
+    heldout: Heldout,
+    problems: Sequence[Problem] = (),
+    counterfactuals: Sequence[Counterfactual] = (),
+) -> dict[str, list[list[int]]]:
+    """Token ids of every item of the suites that ``config`` asks for, by kind of item, for the contamination check.
+
+    Where an item has a right answer it is part of the text, after its prompt; problems have many and none is.
+    """
+    items: dict[str, list[list[int]]] = {}
+    if "lm" in config.suites:
+        rows = range(min(config.heldout_sequences, len(heldout.sequences)))
+        items["heldout"] = heldout.sequences.batch(rows).tokens_BT.tolist()
+    if "icl" in config.suites:
+        items["induction"] = encode(tokenizer, [f"{item.prompt} {item.answer}" for item in _few_shot(config)])
+        chosen = counterfactuals[: config.counterfactual_items]
+        items["counterfactual"] = encode(tokenizer, [item.prompt + item.context_answer for item in chosen])
+    if "retrieval" in config.suites:
+        questions = _context_questions(tokenizer, config)
+        items["context"] = [[*question.context, *question.choices[question.right]] for question in questions]
+    if "tts" in config.suites:
+        items["problems"] = encode(tokenizer, [problem.prompt for problem in problems[: config.problems]])
+    return items
 
 
 def _named(progress: SuiteProgress | None, part: str) -> Progress | None:

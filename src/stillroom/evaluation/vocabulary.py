@@ -56,18 +56,30 @@ class Vocabulary:
         return tuple(sorted({*newlines, *([] if self.eos is None else [self.eos])}))
 
     @property
+    def document_ends(self) -> tuple[int, ...]:
+        """The id that ends a document, where there is one."""
+        return () if self.eos is None else (self.eos,)
+
+    @property
     def start(self) -> list[int]:
         """The ids that open a document: the bos token where there is one."""
         return [] if self.bos is None else [self.bos]
 
     def line(self, ids: Iterable[int]) -> str:
         """The text of the ids up to the first newline or end of document."""
+        return self._bytes(ids).split(b"\n", 1)[0].decode("utf-8", errors="replace")
+
+    def text(self, ids: Iterable[int]) -> str:
+        """The text of the ids up to the end of document."""
+        return self._bytes(ids).decode("utf-8", errors="replace")
+
+    def _bytes(self, ids: Iterable[int]) -> bytes:
         kept = []
         for i in ids:
             if i == self.eos:
                 break
             kept.append(self.pieces[i])
-        return b"".join(kept).split(b"\n", 1)[0].decode("utf-8", errors="replace")
+        return b"".join(kept)
 
 
 def token_bytes(tokenizer: Any) -> NDArray[np.int64]:

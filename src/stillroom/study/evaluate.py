@@ -14,12 +14,17 @@ from transformers import PreTrainedModel
 
 from stillroom.analysis import head_scores
 from stillroom.config import EvaluationConfig, SourceConfig, parse
-from stillroom.corpora import Corpus, open_corpus
-from stillroom.evaluation import Heldout, copying_tokens, evaluate, token_bytes
+from stillroom.corpora import Corpus, load_tokenizer, open_corpus
+from stillroom.evaluation import Heldout, contamination, copying_tokens, evaluate, item_tokens, sample, token_bytes
+from stillroom.evaluation.sampling import Sampler
 from stillroom.files import fingerprint, read_json, write_json, write_text
 from stillroom.models import load_model
+from stillroom.study.compare import write_comparison
+from stillroom.study.external import External, evaluate_external
 from stillroom.study.labels import teacher_folder, teacher_hash
 from stillroom.study.progress import StageDisplay
+from stillroom.types import UserError
+from stillroom.worlds.base import Counterfactual, Problem
 from stillroom.worlds.facts import chance, counterfactuals
 from stillroom.worlds.problems import problems
 
@@ -28,22 +33,48 @@ Sources = dict[str, SourceConfig]
 
 
 def evaluate_into(
-    folder: Path, model_folder: Path, config: EvaluationConfig, sources: Sources, corpus: Corpus, progress: Progress
+    folder: Path,
+    model_folder: Path,
+    config: EvaluationConfig,
+    sources: Sources,
+    corpus: Corpus | None,
+    progress: Progress,
+    external: External | None = None,
 ) -> None:
-    """Writes ``evaluation.json`` and ``samples.jsonl`` into ``folder``; finished suites there are kept."""
+    """Writes ``evaluation.json`` and ``samples.jsonl`` into ``folder``; finished suites there are kept.
+
+    Without a corpus only what is ``external`` is measured, with the model's own tokenizer.
+    """
     model = load_model(model_folder)
     parts: dict[str, Any] = {}
-    for suite in config.suites:
-        cached = folder / f"suite-{suite}.json"
-        if not cached.exists():
-            part, samples = _suite(suite, model, config, sources, corpus, progress)
-            if samples:
-                write_text(folder / "samples.jsonl", "".join(_line(sample) for sample in samples))
-            write_json(cached, part)
-        parts |= read_json(cached)
+    if corpus is not None:
+        for suite in config.suites:
+            cached = folder / f"suite-{suite}.json"
+            if not cached.exists():
+                sampler = sample if external is None else external.sampler(model_folder)
+                part, samples = _suite(suite, model, config, sources, corpus, progress, sampler)
+                if samples:
+                    write_text(folder / "samples.jsonl", "".join(_line(sample) for sample in samples))
+                write_json(cached, part)
+            parts |= read_json(cached)
+        parts |= _cached_contamination(folder, config, sources, corpus, progress)
+    if external is not None:
+        tokenizer = load_tokenizer(model_folder) if corpus is None else corpus.tokenizer
+        parts |= evaluate_external(folder, model_folder, model, tokenizer, config, external, progress)
     write_json(folder / "evaluation.json", parts)
     if not (folder / "samples.jsonl").exists():
         write_text(folder / "samples.jsonl", "")
+
+
+def _cached_contamination(
+    folder: Path, config: EvaluationConfig, sources: Sources, corpus: Corpus, progress: Progress
+) -> dict[str, Any]:
+    if not config.contamination_ngram:
+        return {}
+    cached = folder / "suite-contamination.json"
+    if not cached.exists():
+        write_json(cached, {"contamination": _contamination(config, sources, corpus, progress)})
+    return read_json(cached)
 
 
 def _line(record: dict[str, Any]) -> str:
@@ -57,36 +88,65 @@ def _suite(
     sources: Sources,
     corpus: Corpus,
     progress: Progress,
+    sampler: Sampler,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    config, tokenizer = config.model_copy(update={"suites": (suite,)}), corpus.tokenizer
-    heldout = Heldout(
+    config = config.model_copy(update={"suites": (suite,)})
+    if suite == "heads":
+        tokens_BT = copying_tokens(corpus.tokenizer, config, corpus.heldout)
+        scores = head_scores(model, tokens_BT, period=config.copying_period, progress=progress)
+        return {"heads": scores.as_dict()}, []
+    return evaluate(
+        model,
+        corpus.tokenizer,
+        config,
+        heldout=_heldout(corpus),
+        problems=_problems(config, sources),
+        counterfactuals=_counterfactuals(config, sources),
+        counterfactual_chance=chance(_options(sources, "facts")),
+        sampler=sampler,
+        progress=lambda part, done, total: progress(done, total),
+    )
+
+
+def _contamination(config: EvaluationConfig, sources: Sources, corpus: Corpus, progress: Progress) -> dict[str, Any]:
+    """How much of the items of the suites asked for the training text holds."""
+    items = item_tokens(
+        corpus.tokenizer,
+        config,
+        heldout=_heldout(corpus),
+        problems=_problems(config, sources),
+        counterfactuals=_counterfactuals(config, sources),
+    )
+    return contamination(
+        items,
+        corpus.train,
+        n=config.contamination_ngram,
+        max_sequences=config.contamination_sequences,
+        progress=progress,
+    )
+
+
+def _heldout(corpus: Corpus) -> Heldout:
+    return Heldout(
         sequences=corpus.heldout,
-        byte_lengths_V=token_bytes(tokenizer),
+        byte_lengths_V=token_bytes(corpus.tokenizer),
         source_names=corpus.source_names,
         source_codes=corpus.heldout.source,
         documents=corpus.heldout.source.astype(np.int64) << 32 | corpus.heldout.document,
         isolate=corpus.isolate,
     )
-    if suite == "heads":
-        tokens_BT = copying_tokens(tokenizer, config, corpus.heldout)
-        scores = head_scores(model, tokens_BT, period=config.copying_period, progress=progress)
-        return {"heads": scores.as_dict()}, []
-    return evaluate(
-        model,
-        tokenizer,
-        config,
-        heldout=heldout,
-        problems=problems(config.problems, config.seed, options=_options(sources, "problems"))
-        if suite == "tts"
-        else (),
-        counterfactuals=(
-            counterfactuals(config.counterfactual_items, config.seed, options=_options(sources, "facts"))
-            if suite == "icl" and any(source.kind == "facts" for source in sources.values())
-            else ()
-        ),
-        counterfactual_chance=chance(_options(sources, "facts")),
-        progress=lambda part, done, total: progress(done, total),
-    )
+
+
+def _problems(config: EvaluationConfig, sources: Sources) -> list[Problem]:
+    if "tts" not in config.suites:
+        return []
+    return problems(config.problems, config.seed, options=_options(sources, "problems"))
+
+
+def _counterfactuals(config: EvaluationConfig, sources: Sources) -> list[Counterfactual]:
+    if "icl" not in config.suites or all(source.kind != "facts" for source in sources.values()):
+        return []
+    return counterfactuals(config.counterfactual_items, config.seed, options=_options(sources, "facts"))
 
 
 def _options(sources: Sources, kind: str) -> dict[str, Any]:
@@ -95,24 +155,69 @@ def _options(sources: Sources, kind: str) -> dict[str, Any]:
 
 
 def evaluate_models(
-    models: list[Path], corpus_folder: Path, suites: list[str], out: Path, values: dict[str, Any], display: StageDisplay
+    models: list[Path],
+    corpus_folder: Path | None,
+    suites: list[str],
+    out: Path,
+    values: dict[str, Any],
+    display: StageDisplay,
+    external: External | None = None,
 ) -> None:
-    """Evaluates model folders side by side into ``out/<name>`` and prints one table."""
+    """Evaluates model folders side by side into ``out/<name>``, compares them, and prints one table."""
     config = parse(EvaluationConfig, {"suites": suites, **values}, "evaluate")
-    corpus = open_corpus(corpus_folder)
-    sources = {name: parse(SourceConfig, value, name) for name, value in corpus.manifest["source_configs"].items()}
-    results: dict[str, dict[str, Any]] = {}
+    corpus, sources = _opened(corpus_folder, external)
+    folders: dict[str, Path] = {}
     for given in models:
         model = Path(teacher_folder(str(given)))
         name = model.parent.name if model.name == "model" else model.name
-        key = fingerprint([teacher_hash(str(model)), corpus.identity, config.canonical()], 8)
+        owner = [teacher_hash(str(model)), None if corpus is None else corpus.identity, config.canonical()]
+        key = fingerprint(owner if external is None else [*owner, external.identity()], 8)
         folder = out / f"{name}-{key}"
         folder.mkdir(parents=True, exist_ok=True)
         with display.stage(f"evaluate {name}", "items") as update:
-            evaluate_into(folder, model, config, sources, corpus, update)
-        results[folder.name if name in results else name] = read_json(folder / "evaluation.json")
+            evaluate_into(folder, model, config, sources, corpus, update, external)
+        folders[folder.name if name in folders else name] = folder
         display.console.print(f"{folder / 'evaluation.json'}", soft_wrap=True, style="dim")
-    Console().print(estimates_table(results))
+    results = {name: read_json(folder / "evaluation.json") for name, folder in folders.items()}
+    console = Console()
+    console.print(estimates_table(results))
+    if len(folders) > 1:
+        comparison = write_comparison(out / "comparison.json", folders, config.ks, seed=config.seed)
+        console.print(comparison_table(comparison))
+        display.console.print(f"{out / 'comparison.json'}", soft_wrap=True, style="dim")
+
+
+def _opened(folder: Path | None, external: External | None) -> tuple[Corpus | None, Sources]:
+    """The corpus, and the sources that it was made of."""
+    if folder is None:
+        if external is None:
+            raise UserError("evaluate: --corpus is missing; give the folder of a built corpus, or --lm-eval TASKS.")
+        return None, {}
+    corpus = open_corpus(folder)
+    return corpus, {name: parse(SourceConfig, value, name) for name, value in corpus.manifest["source_configs"].items()}
+
+
+def comparison_table(comparison: dict[str, Any]) -> Table:
+    """Every paired difference from the baseline, a row each, a column per model, with p-values."""
+    table = Table(title=f"Difference from {comparison['baseline']}, paired by item", title_justify="left")
+    table.add_column("measure")
+    columns = {name: dict(_differences(part)) for name, part in comparison["against"].items()}
+    for name in columns:
+        table.add_column(name, justify="right")
+    for measure in dict.fromkeys(measure for column in columns.values() for measure in column):
+        table.add_row(measure, *(column.get(measure, "") for column in columns.values()))
+    return table
+
+
+def _differences(part: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    if not isinstance(part, dict):
+        return
+    if {"value", "low", "high"} <= part.keys():
+        test = f" p={part['p_value']:.3f}" if "p_value" in part else ""
+        yield prefix, f"{part['value']:+.3f} [{part['low']:+.3f}, {part['high']:+.3f}]{test}"
+        return
+    for name, inner in part.items():
+        yield from _differences(inner, f"{prefix} {name.replace('_', ' ')}".strip())
 
 
 def estimates_table(results: dict[str, dict[str, Any]]) -> Table:

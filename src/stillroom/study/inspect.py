@@ -1,22 +1,25 @@
-"""Shows what a folder holds: a label store, a corpus or a model."""
+"""Shows what a folder holds: a label store, a corpus, a model or the checkpoints of a run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from stillroom.analysis import head_scores
 from stillroom.corpora import load_tokenizer, open_corpus
-from stillroom.models import load_model
+from stillroom.study.modelview import ModelRequest, checkpoint_folders, show_checkpoints, show_model
 from stillroom.teachers import LabelStore, inspect_store, render
 from stillroom.types import UserError
 
 
-def inspect_path(path: Path, *, verify: bool, tokenizer: Path | None = None) -> None:
-    """Prints what ``path`` is and holds; with ``verify`` checks every byte of a label store."""
+def inspect_path(
+    path: Path, *, verify: bool, tokenizer: Path | None = None, request: ModelRequest | None = None
+) -> None:
+    """Prints what ``path`` is and holds; with ``verify`` checks every byte of a label store.
+
+    ``request`` says what more is asked of a model.
+    """
     console = Console()
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; expected a label store, a corpus or a model folder.")
@@ -25,11 +28,15 @@ def inspect_path(path: Path, *, verify: bool, tokenizer: Path | None = None) -> 
     elif (path / "manifest.json").is_file():
         _store(path, console, verify, tokenizer)
     elif (path / "config.json").is_file():
-        _model(path, console)
+        show_model(path, console, request or ModelRequest())
+    elif checkpoint_folders(path) or (path / "checkpoints").is_dir():
+        show_checkpoints(path, console, request or ModelRequest())
+    elif (path / "model" / "config.json").is_file():
+        show_model(path / "model", console, request or ModelRequest())
     else:
         raise UserError(
-            f"{path}: holds none of manifest.json (label store), corpus.json (corpus) and config.json (model); "
-            "give one of those folders."
+            f"{path}: holds none of manifest.json (label store), corpus.json (corpus), config.json (model) and "
+            "checkpoints; give one of those folders."
         )
 
 
@@ -54,28 +61,3 @@ def _store(path: Path, console: Console, verify: bool, tokenizer: Path | None) -
     if verify:
         shards = sum(1 for _ in store.verify())
         console.print(f"[green]✓[/] every byte of {shards} shards is as it was written")
-
-
-def _model(path: Path, console: Console) -> None:
-    model = load_model(path)
-    period, repeats = 25, 4
-    generator = torch.Generator().manual_seed(0)
-    once = torch.randint(3, model.config.vocab_size, (16, period), generator=generator)
-    tokens = torch.cat([torch.zeros(16, 1, dtype=torch.long), once.repeat(1, repeats)], dim=1)
-    scores = head_scores(model, tokens, period=period).as_dict()
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    table = Table(title=f"{path}: {parameters / 1e6:.2f} M parameters", title_justify="left")
-    for heading in ("layer", "head", "previous token", "prefix matching", "copying"):
-        table.add_column(heading, justify="right")
-    for layer in range(scores["num_layers"]):
-        for head in range(scores["num_heads"]):
-            copying = scores["copying"]
-            table.add_row(
-                str(layer),
-                str(head),
-                f"{scores['previous_token'][layer][head]:.2f}",
-                f"{scores['prefix_matching'][layer][head]:.2f}",
-                "" if copying is None else f"{copying[layer][head]:.2f}",
-            )
-    console.print(table)
-    console.print("An induction head is high in prefix matching and in copying (Olsson et al. 2022).", style="dim")

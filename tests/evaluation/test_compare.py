@@ -1,0 +1,128 @@
+"""Differences between models at like temperature, like diversity, and over seeds, on numbers that are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stillroom.evaluation import (
+    Sweep,
+    compare_items,
+    compare_sweeps,
+    difference_over_seeds,
+    entropy_matched,
+    mean_over_seeds,
+)
+from stillroom.types import UserError
+
+
+def record(prompt: int, temperature: float, right: int, wrong_kinds: int, num: int = 8) -> dict:
+    answers = ["a"] * right + [None] * (num - right)
+    wrong = [f"w{i % wrong_kinds}" for i in range(num - right)]
+    return {
+        "prompt": str(prompt),
+        "temperature": temperature,
+        "answers": answers,
+        "completions": ["a"] * right + wrong,
+        "family": "f",
+    }
+
+
+def sweep(rights: dict[float, list[int]], kinds: dict[float, int]) -> Sweep:
+    return Sweep.of([record(p, t, r, kinds[t]) for t, row in rights.items() for p, r in enumerate(row)])
+
+
+COLD_HOT = {0.5: 1, 1.0: 4}
+
+
+def test_a_sweep_holds_every_problem_at_every_temperature() -> None:
+    one = sweep({0.5: [8, 4], 1.0: [4, 0]}, COLD_HOT)
+    assert one.temperatures == (0.5, 1.0) and one.prompts == ("0", "1")
+    assert one.passed(1).tolist() == [[1.0, 0.5], [0.5, 0.0]]
+    front = one.frontier((1, 2, 16))
+    assert [point["pass_at_1"] for point in front] == [0.75, 0.25]
+    assert set(front[0]) == {"temperature", "answer_entropy_nats", "pass_at_1", "pass_at_2"}
+    assert front[0]["answer_entropy_nats"] == pytest.approx(np.log(2) / 2)
+    with pytest.raises(UserError, match="every temperature"):
+        Sweep.of([record(0, 0.5, 1, 1), record(1, 1.0, 1, 1)])
+
+
+def test_the_better_model_is_better_at_every_temperature_problem_by_problem() -> None:
+    low, high = [0, 1, 2, 3, 4, 5] * 5, [1, 2, 3, 4, 5, 6] * 5
+    better = sweep({0.5: high, 1.0: high}, COLD_HOT)
+    worse = sweep({0.5: low, 1.0: low}, COLD_HOT)
+    part = compare_sweeps(better, worse, [1, 2, 64])
+    cell = part["temperature_matched"]["1"]["1"]
+    assert cell["value"] == cell["low"] == pytest.approx(1 / 8) and cell["p_value"] < 0.01
+    assert set(part["temperature_matched"]["0.5"]) == {"1", "2"}
+    assert compare_sweeps(worse, worse, [1])["temperature_matched"]["1"]["1"]["value"] == 0.0
+    with pytest.raises(UserError, match="same problems"):
+        compare_sweeps(better, sweep({0.5: [1], 1.0: [1]}, COLD_HOT), [1])
+
+
+def test_a_hotter_model_is_no_better_at_equal_entropy() -> None:
+    """Two sweeps of one curve, at other temperatures: pass@k differs at each temperature, not at each entropy."""
+    rng = np.random.default_rng(0)
+    curve = {heat: rng.binomial(8, 0.2 + 0.1 * place, 40).tolist() for place, heat in enumerate((1, 2, 3, 4))}
+    kinds = {1: 1, 2: 2, 3: 4, 4: 8}
+    whole = [record(p, float(heat), r, kinds[heat]) for heat, row in curve.items() for p, r in enumerate(row)]
+    cool = Sweep.of([one for one in whole if one["temperature"] <= 3])
+    hot = Sweep.of([one | {"temperature": one["temperature"] - 1} for one in whole if one["temperature"] >= 2])
+    part = compare_sweeps(hot, cool, [1])
+    assert all(row["1"]["value"] > 0.05 for row in part["temperature_matched"].values())
+    matched = part["entropy_matched"]["1"]
+    assert matched["value"] == pytest.approx(0.0, abs=1e-9)
+    assert matched["low"] <= 0 <= matched["high"] and matched["num"] == 40
+    assert hot.entropy_TP.mean(1).min() < matched["entropy_nats"] < cool.entropy_TP.mean(1).max()
+
+
+def test_sweeps_without_a_common_entropy_are_not_compared() -> None:
+    cold = sweep({0.5: [8, 8], 0.6: [8, 8]}, {0.5: 1, 0.6: 1})
+    hot = sweep({0.5: [0, 0], 0.6: [1, 1]}, {0.5: 8, 0.6: 8})
+    assert entropy_matched(cold, hot, 1) is None
+
+
+def test_seeds_widen_the_interval_where_they_differ() -> None:
+    rng = np.random.default_rng(1)
+    problems = rng.random(60)
+    alike = np.tile(problems, (6, 1))
+    spread = alike + np.linspace(-0.5, 0.5, 6)[:, None]
+    narrow, wide = mean_over_seeds(alike), mean_over_seeds(spread)
+    assert narrow.value == pytest.approx(wide.value) and (narrow.num, wide.num) == (6, 6)
+    assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
+    assert mean_over_seeds(spread) == wide
+    with pytest.raises(ValueError, match="seeds, problems"):
+        mean_over_seeds([1.0, 2.0])
+
+
+def test_the_interval_over_seeds_and_problems_covers_the_truth() -> None:
+    """Effects of seeds and problems of known size: about 95 % of the intervals hold the true mean, 0."""
+    rng, inside = np.random.default_rng(2), 0
+    for trial in range(150):
+        values = rng.normal(0, 0.5, (10, 1)) + rng.normal(0, 0.5, (1, 40)) + rng.normal(0, 0.5, (10, 40))
+        estimate = mean_over_seeds(values, seed=trial, resamples=400)
+        inside += estimate.low <= 0 <= estimate.high
+    assert 0.84 <= inside / 150 <= 1.0
+
+
+def test_problems_are_paired_between_arms_and_seeds_are_not() -> None:
+    rng = np.random.default_rng(3)
+    problems = rng.normal(0, 3, 50)
+    first, second = np.tile(problems + 0.2, (4, 1)), np.tile(problems, (3, 1))
+    difference = difference_over_seeds(first, second)
+    assert difference.low == pytest.approx(0.2) and difference.high == pytest.approx(0.2) and difference.num == 3
+    noisy = difference_over_seeds(first + rng.normal(0, 1, (4, 1)), second)
+    assert noisy.high - noisy.low > 0.3
+    with pytest.raises(ValueError, match="same problems"):
+        difference_over_seeds(first, second[:, :10])
+
+
+def test_items_are_compared_where_both_evaluations_hold_them() -> None:
+    one = {
+        "copying": {"per_item": {"loss_repeat": [1.0, 2.0, 3.0]}},
+        "counterfactual": {"per_item": {"log_odds": [1.0]}},
+    }
+    two = {"copying": {"per_item": {"loss_repeat": [0.5, 1.5, 2.5]}}, "lm": {}}
+    part = compare_items(one, two)
+    assert set(part) == {"copying"} and part["copying"]["loss_repeat"]["value"] == 0.5
+    assert 0 < part["copying"]["loss_repeat"]["p_value"] <= 1
