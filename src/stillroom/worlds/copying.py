@@ -29,7 +29,9 @@ class CopyingOptions:
     pieces: int = 100
     """Pieces of a whole document of repeated segments, about; a segment is said at least twice."""
     letters_share: float = 0.3
-    """Part of the repeated segments that are letters and digits only: few different tokens, so learnt first."""
+    """Part of the repeated segments that are characters of ``alphabet`` only: few different tokens, so learnt first."""
+    alphabet: str = LETTERS_AND_DIGITS
+    """Characters of those segments. A tokenizer that splits digits writes a spaced digit as two tokens, a letter as one."""
     lookup_share: float = 0.2
     """Part of the documents that are tables to look up; the others are repeated segments."""
 
@@ -38,6 +40,8 @@ class CopyingOptions:
             raise ValueError(
                 f"shortest is {self.shortest} and longest {self.longest}, expected 1 <= shortest <= longest"
             )
+        if len(set(self.alphabet)) < 2 or any(letter.isspace() for letter in self.alphabet):
+            raise ValueError(f"alphabet is {self.alphabet!r}, expected two or more different characters, none a space")
         if self.pieces < 2:
             raise ValueError(f"pieces is {self.pieces}, expected 2 or more")
         for name in ("letters_share", "lookup_share"):
@@ -63,7 +67,7 @@ class CopyingWorld:
     def _segment(self, random: Random) -> str:
         length = random.randint(self.options.shortest, self.options.longest)
         if random.random() < self.options.letters_share:
-            segment = "".join(f" {letter}" for letter in random.choices(LETTERS_AND_DIGITS, k=length))
+            segment = "".join(f" {letter}" for letter in random.choices(self.options.alphabet, k=length))
         else:
             segment = "".join(_spaced(random, piece) for piece in _pieces(random, length))
         return segment * max(2, self.options.pieces // length)
