@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from stillroom.config import ArmConfig, ModelConfig, ObjectiveConfig, RunConfig, StudyConfig, TeacherConfig
 from stillroom.corpora import Corpus, build_corpus, corpus_identity, open_corpus
 from stillroom.files import fingerprint
@@ -16,10 +18,11 @@ from stillroom.study.budgets import with_budgets
 from stillroom.study.evaluate import evaluate_into
 from stillroom.study.interrupts import Stopper
 from stillroom.study.labels import check_vocabulary, teacher_hash
+from stillroom.study.mixtures import live_mixture, mixture_key, mixture_scores
 from stillroom.study.models import train_into
 from stillroom.study.progress import StageDisplay
 from stillroom.study.runfolder import check_folder, claim_folder, write_run_folder
-from stillroom.teachers import LabelStore, label
+from stillroom.teachers import LabelStore, LiveMixture, MixtureScores, label
 from stillroom.training import Interrupted, LiveTeacher
 from stillroom.training.distributed import launched_size, own_device
 from stillroom.types import UserError
@@ -84,14 +87,17 @@ class Stages:
             "model": run.model.canonical(),
             "training": run.training.identity() | {"precision": self.precision},
             "objective": run.objective.canonical(),
-            "labels": labels.key if labels is not None else live[1] if live is not None else None,
+            "labels": labels.key if labels is not None else self._live_key(live, corpus),
             "code": code_hash(*_TRAINING_ROOMS),
         }
 
         def make(work: Path, update: Any) -> None:
-            source: LabelStore | LiveTeacher | None = None
+            source: LabelStore | LiveTeacher | LiveMixture | None = None
+            mixture = self.config.teacher.mixture
             if labels is not None:
                 source = LabelStore.open(labels.path / "labels")
+            elif live is not None and mixture is not None:
+                source = live_mixture(mixture, live[0], corpus, self.config.labels, self.precision)
             elif live is not None:
                 load = plan_pretrained_model if launched_size() > 1 else load_model
                 source = LiveTeacher(load(live[0]), self.precision)
@@ -107,6 +113,17 @@ class Stages:
                 )
 
         return self._build(title, "tokens", "model", identity, make, together=True)
+
+    def _teaching_key(self, key: str, corpus: Corpus) -> str:
+        """The hash of what gives the labels: the teacher's own, or that of the mixture that it is part of."""
+        mixture = self.config.teacher.mixture
+        return key if mixture is None else mixture_key(mixture, key, corpus)
+
+    def _live_key(self, live: tuple[Path, str] | None, corpus: Corpus) -> Any:
+        if live is None:
+            return None
+        key = self._teaching_key(live[1], corpus)
+        return key if self.config.teacher.mixture is None else [key, self.config.labels.canonical()]
 
     def teacher(self, corpus: Corpus) -> tuple[Path, str]:
         """The teacher's model folder and the hash of what determines it."""
@@ -129,7 +146,7 @@ class Stages:
         tokens = max(round(self.config.training.tokens * arm.data) for arm in distilled)
         sequences = corpus.train.first(tokens)
         owner = {
-            "teacher": key,
+            "teacher": self._teaching_key(key, corpus),
             "tokenizer": corpus.manifest["tokenizer_hash"],
             "vocab_size": corpus.vocab_size,
             "corpus": corpus.identity,
@@ -144,10 +161,8 @@ class Stages:
         }
 
         def make(work: Path, update: Any) -> None:
-            teacher_model = load_model(folder).to(own_device())  # type: ignore[arg-type]
-            use_short_attention(teacher_model)
             label(
-                teacher_model,
+                self._scores(folder, corpus),
                 sequences,
                 self.config.labels,
                 work / "labels",
@@ -158,6 +173,15 @@ class Stages:
             )
 
         return self._build("labels", "tokens", "labels", identity, make)
+
+    def _scores(self, teacher: Path, corpus: Corpus) -> PreTrainedModel | MixtureScores:
+        """What is labelled with: the teacher, or the mixture that it is part of."""
+        mixture = self.config.teacher.mixture
+        if mixture is not None:
+            return mixture_scores(mixture, teacher, corpus, self.precision)
+        model = load_model(teacher).to(own_device())  # type: ignore[arg-type]
+        use_short_attention(model)
+        return model
 
     def evaluated(self, title: str, model: Path, key: str, corpus: Corpus) -> Artifact:
         """The evaluation of a model folder, built or found."""

@@ -8,20 +8,24 @@ from stillroom.teachers.labelling import label, label_part
 from stillroom.teachers.layout import Damaged
 from stillroom.teachers.live import ExactScores, LabelSource, LiveTeacher, WorldTeacher, shard_teacher
 from stillroom.teachers.manifest import Manifest
+from stillroom.teachers.mixture import Domains, LiveMixture, MixtureScores
 from stillroom.teachers.parquet import export_parquet, import_distillkit, import_parquet
 from stillroom.teachers.pricing import Price, price
 from stillroom.teachers.store import LabelStore, keys_of
 
 __all__ = [
     "Damaged",
+    "Domains",
     "ExactScores",
     "Inspection",
     "LabelCollator",
     "LabelDataset",
     "LabelSource",
     "LabelStore",
+    "LiveMixture",
     "LiveTeacher",
     "Manifest",
+    "MixtureScores",
     "ModelScores",
     "Price",
     "Scores",

@@ -47,7 +47,7 @@ class ExactScores:
             yield chunk_nV.float().clone()  # whoever reads a chunk may overwrite it
 
 
-class _Answering:
+class Answering:
     """Reads labels off scores, for the same sequence always the same ones, and the ones that a store would hold."""
 
     def __init__(self, scores: Scores, config: LabelsConfig):
@@ -62,7 +62,7 @@ class _Answering:
         return padded(rows, scale).tensors(len(batch.tokens_BT)).to(batch.tokens_BT.device)
 
 
-class LiveTeacher(_Answering):
+class LiveTeacher(Answering):
     """A causal language model that labels batches as they come.
 
     The model may be on the batch's device, on another, or sharded (``shard_teacher``). It is put into evaluation mode
@@ -88,7 +88,7 @@ class LiveTeacher(_Answering):
         return super().labels(batch)
 
 
-class WorldTeacher(_Answering):
+class WorldTeacher(Answering):
     """The exact teacher of a process whose next-token distribution is known."""
 
     def __init__(self, log_probs: Callable[[Batch], Tensor], config: LabelsConfig):

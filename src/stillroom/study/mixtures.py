@@ -1,0 +1,55 @@
+"""A study's teacher mixed with others: one more source of scores, labelled and asked live like a single teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stillroom.config import LabelsConfig, MixtureConfig
+from stillroom.corpora import Corpus
+from stillroom.corpora.corpus import make_batch
+from stillroom.files import fingerprint
+from stillroom.models import load_model, use_short_attention
+from stillroom.study.labels import check_vocabulary, teacher_folder, teacher_hash
+from stillroom.teachers import Domains, LiveMixture, MixtureScores, ModelScores
+from stillroom.training.distributed import own_device
+from stillroom.types import UserError
+
+OWN = "teacher"
+"""The name of the study's own teacher among the mixed ones."""
+
+
+def mixture_key(config: MixtureConfig, own_key: str, corpus: Corpus) -> str:
+    """A hash of what determines the mixture's labels; refuses a teacher of another tokenizer."""
+    folders = {name: teacher_folder(path) for name, path in config.teachers.items()}
+    for path in folders.values():
+        check_vocabulary(path, corpus)
+    hashes = {name: teacher_hash(path) for name, path in folders.items()}
+    return fingerprint([own_key, hashes, config.rule, dict(config.weights), dict(config.domains)])
+
+
+def mixture_scores(config: MixtureConfig, own: Path, corpus: Corpus, precision: str) -> MixtureScores:
+    """The scores of all the teachers as one; each model is loaded once and stays in memory."""
+    names = [OWN, *config.teachers]
+    members = []
+    for path in (str(own), *config.teachers.values()):
+        model = load_model(teacher_folder(path)).to(own_device())  # pyright: ignore[reportArgumentType]
+        use_short_attention(model)
+        members.append(ModelScores(model, corpus.vocab_size, corpus.isolate, precision))
+    domains = None
+    if config.rule == "domain":
+        number_of_source = [names.index(config.domains.get(source, OWN)) for source in corpus.source_names]
+        domains = Domains.of(corpus.train, [number_of_source[code] for code in corpus.train.source])
+    weights = tuple(config.weights.get(name, 1.0) for name in names)
+    return MixtureScores(tuple(members), config.rule, weights, domains)
+
+
+def live_mixture(config: MixtureConfig, own: Path, corpus: Corpus, labels: LabelsConfig, precision: str) -> LiveMixture:
+    """The mixture asked at every step, for the labels that a store of it would hold."""
+    if labels.temperature != 1.0:
+        raise UserError(
+            f"labels.temperature: is {labels.temperature:g}, but a mixture that is asked live is read at 1; set it to 1 "
+            "or store the labels."
+        )
+    scores = mixture_scores(config, own, corpus, precision)
+    bos, eos = corpus.manifest["bos"], corpus.manifest["eos"]
+    return LiveMixture(scores, labels, lambda tokens_BT: make_batch(tokens_BT, bos, eos))
