@@ -18,12 +18,13 @@ from stillroom.config import (
     TrainingConfig,
 )
 
+Option = int | float | str | bool
+
 TOKENS = 900_000
 FAMILIES = "pair_sum between multiple pick progression chain_sum gcd"  # those that such a student begins to solve
-COPYING: dict[str, int | float | str | bool] = {
-    "letters_share": 1.0,
-    "lookup_share": 0.0,
-}  # few different tokens: looking back pays soonest
+LETTERS = "abcdefghijklmnopqrstuvwxyz"  # no digits, which are two tokens after a space
+FACTS: dict[str, Option] = {"entities": 48, "skew": 1.0, "override_share": 0.3}
+COPYING: dict[str, Option] = {"letters_share": 1.0, "lookup_share": 0.0, "alphabet": LETTERS}  # few different tokens
 
 
 def quickstart() -> StudyConfig:
@@ -36,7 +37,7 @@ def quickstart() -> StudyConfig:
         corpus=CorpusConfig(
             sources={
                 "python": SourceConfig(kind="python-library", share=0.2),
-                "facts": SourceConfig(kind="facts", share=0.35, options={"entities": 32}),
+                "facts": SourceConfig(kind="facts", share=0.35, options=FACTS),
                 "problems": SourceConfig(kind="problems", share=0.2, options={"families": FAMILIES}),
                 "copying": SourceConfig(kind="copying", share=0.25, options=COPYING),
             },
@@ -52,7 +53,7 @@ def quickstart() -> StudyConfig:
         student=ModelConfig(hidden_size=128, intermediate_size=384, num_layers=3, num_heads=4, rope_theta=100.0),
         training=training,
         arms=_arms(),
-        evaluation=EvaluationConfig(max_new_tokens=32, copying_period=16, copying_vocabulary=64),
+        evaluation=EvaluationConfig(max_new_tokens=32, copying_period=16, copying_alphabet=LETTERS),
     )
 
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stillroom.config import EvaluationConfig
 from stillroom.evaluation.choices import Question
-from stillroom.evaluation.copying import frequent_tokens, measure_copying, repeated_tokens
+from stillroom.evaluation.copying import frequent_tokens, measure_copying, repeated_tokens, spaced_characters
 from stillroom.evaluation.counterfactual import measure_counterfactual
 from stillroom.evaluation.induction import few_shot_items, measure_induction
 from stillroom.evaluation.lm import Heldout, measure_likelihood
@@ -31,8 +31,12 @@ SuiteProgress = Callable[[str, int, int], None]
 def copying_tokens(tokenizer: PreTrainedTokenizerBase, config: EvaluationConfig, heldout: Sequences) -> Tensor:
     """The repeated random tokens (B, T) that ``config`` asks for; the ``heads`` suite reads the same ones."""
     vocabulary = Vocabulary.of(tokenizer)
+    if config.copying_alphabet is None:
+        drawn = frequent_tokens(heldout, vocabulary.special, config.copying_vocabulary)
+    else:
+        drawn = spaced_characters(tokenizer, config.copying_alphabet)
     return repeated_tokens(
-        frequent_tokens(heldout, vocabulary.special, config.copying_vocabulary),
+        drawn,
         vocabulary.start,
         num=config.copying_sequences,
         period=config.copying_period,
