@@ -197,7 +197,7 @@ def uniforms(seed: int, numbers: NDArray[np.uint64], places: NDArray[np.uint64] 
         key = np.uint64((seed * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) & (2**64 - 1))
         state = _mixed(numbers * np.uint64(0x9E3779B97F4A7C15) ^ key)
         bits = _mixed(state + np.asarray(places, dtype=np.uint64) * np.uint64(0xBF58476D1CE4E5B9))
-    return (bits >> np.uint64(11)) * 2.0**-53
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _mixed(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -1,0 +1,128 @@
+"""What the cells of a recall study amount to: crossings, means over seeds and paired differences, with intervals.
+
+Pure functions of plain numbers; no torch. S seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from stillroom.types import Estimate
+
+# 97.5 % points of Student's t for 1, 2, ... degrees of freedom (Abramowitz and Stegun, table 26.10).
+_T975 = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
+    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
+    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
+)
+HALF = 0.5
+
+
+def student_t(values: Sequence[float]) -> Estimate | None:
+    """Mean with the 95 % interval of Student's t; without width (NaN ends) for one value, None for none."""
+    num = len(values)
+    if num == 0:
+        return None
+    mean = math.fsum(values) / num
+    if num == 1:
+        return Estimate(mean, math.nan, math.nan, 1)
+    variance = math.fsum((value - mean) ** 2 for value in values) / (num - 1)
+    half = _T975[min(num - 1, len(_T975)) - 1] * math.sqrt(variance / num)
+    return Estimate(mean, mean - half, mean + half, num)
+
+
+def crossing(tokens: Sequence[float], values: Sequence[float | None], level: float = HALF) -> float | None:
+    """Tokens at which a curve first reaches ``level`` from below; None where it never does.
+
+    Interpolated between probes, linearly in the value and in the logarithm of tokens.
+    """
+    before: tuple[float, float] | None = None
+    for token, value in zip(tokens, values, strict=True):
+        if value is None:
+            continue
+        if value >= level:
+            if before is None:
+                return float(token)
+            share = (level - before[1]) / (value - before[1])
+            return float(before[0] * (token / before[0]) ** share)
+        before = float(token), value
+    return None
+
+
+def steepest(tokens: Sequence[float], values: Sequence[float | None]) -> dict[str, float] | None:
+    """The phase transition: the two neighbouring probes between which a curve rises most per doubling of tokens.
+
+    Returns ``low`` and ``high`` (tokens) and ``rise`` (of the value, between them); None without two values.
+    """
+    pairs = [(float(token), value) for token, value in zip(tokens, values, strict=True) if value is not None]
+    steps = [
+        ((after - value) / math.log2(later / token), token, later, after - value)
+        for (token, value), (later, after) in pairwise(pairs)
+    ]
+    if not steps:
+        return None
+    _, low, high, rise = max(steps)
+    return {"low": low, "high": high, "rise": rise}
+
+
+def best_head(scores: Sequence[Sequence[float]]) -> tuple[int, int]:
+    """Layer and head of the largest score."""
+    return max(
+        ((layer, head) for layer, row in enumerate(scores) for head in range(len(row))),
+        key=lambda place: scores[place[0]][place[1]],
+    )
+
+
+def cell_crossings(probes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """When copy accuracy, and the best head of each kind at the end, cross one half; and where copying rises most."""
+    tokens = [float(probe["tokens"]) for probe in probes]
+    accuracy = [probe["copy_accuracy"] for probe in probes]
+    found: dict[str, Any] = {
+        "copy_accuracy": crossing(tokens, accuracy),
+        "copy_accuracy_80": crossing(tokens, accuracy, 0.8),
+        "transition": steepest(tokens, accuracy),
+        "heads": {},
+    }
+    for kind in ("previous_token", "prefix_matching"):
+        layers = range(len(probes[-1][kind]))
+        heads = range(len(probes[-1][kind][0]))
+        found["heads"][kind] = [
+            [crossing(tokens, [probe[kind][layer][head] for probe in probes]) for head in heads] for layer in layers
+        ]
+        layer, head = best_head(probes[-1][kind])
+        found[kind] = crossing(tokens, [max(map(max, probe[kind])) for probe in probes])
+        found[f"best_{kind}"] = {"layer": layer, "head": head, "score": probes[-1][kind][layer][head]}
+    return found
+
+
+def over_seeds(values: Mapping[int, float | None]) -> dict[str, Any] | None:
+    """Mean with its interval as plain numbers, and how many seeds have the value; None where none has."""
+    found = [value for value in values.values() if value is not None]
+    estimate = student_t(found)
+    return None if estimate is None else _plain(estimate) | {"of": len(values)}
+
+
+def tokens_over_seeds(values: Mapping[int, float | None]) -> dict[str, Any] | None:
+    """Geometric mean of token counts with its interval (taken on logarithms); None where no seed has one."""
+    estimate = student_t([math.log(value) for value in values.values() if value])
+    if estimate is None:
+        return None
+    ends = (math.exp(estimate.value), math.exp(estimate.low), math.exp(estimate.high))
+    return _plain(Estimate(*ends, estimate.num)) | {"of": len(values)}
+
+
+def paired(first: Mapping[int, float | None], second: Mapping[int, float | None]) -> dict[str, Any] | None:
+    """Mean of ``first - second`` over the seeds that both have, with its interval; None where they share none."""
+    differences = [
+        value - other for seed, value in first.items() if value is not None and (other := second.get(seed)) is not None
+    ]
+    estimate = student_t(differences)
+    return None if estimate is None else _plain(estimate)
+
+
+def _plain(estimate: Estimate) -> dict[str, Any]:
+    """Numbers for JSON, which has no NaN."""
+    return {name: value if math.isfinite(value) else None for name, value in estimate.as_dict().items()}
