@@ -116,6 +116,7 @@ def test_reading_attention_changes_nothing_and_sums_to_one():
 def test_an_exported_model_loads_with_the_same_logits(tmp_path):
     model = build_model(SMALL, 50, seed=0).eval()
     export_model(model, tmp_path)
+    assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == 0o644
     assert (tmp_path / "model.safetensors").is_file() and not list(tmp_path.glob("*.bin"))
     tokens = batch_of(torch.zeros(2, 12, dtype=torch.int32)).tokens_BT
     for again in (load_model(tmp_path), AutoModelForCausalLM.from_pretrained(tmp_path)):

@@ -92,6 +92,8 @@ def export_model(model: PreTrainedModel, folder: Path, weights: dict[str, Tensor
     """
     with _no_bars():
         model.save_pretrained(folder, state_dict=weights)
+    for path in folder.glob("*.safetensors"):
+        path.chmod(0o644)  # the library leaves them readable by their owner alone
 
 
 @contextlib.contextmanager
