@@ -19,7 +19,7 @@ from stillroom.config import LabelsConfig
 from stillroom.teachers import LabelStore, inspect_store, keys_of, price, render
 from stillroom.teachers import manifest as manifests
 from stillroom.teachers.indexing import write_index
-from stillroom.teachers.layout import ShardCounts, ShardTable, key_halves, pack_shard, read_table, record_keys
+from stillroom.teachers.layout import SCHEMA, ShardCounts, ShardTable, key_halves, pack_shard, read_table, record_keys
 from stillroom.types import UserError
 
 
@@ -108,7 +108,7 @@ def many_shards(folder: Path, count: int, template: Path) -> None:
     shutil.copy(template / "codebook.bin", folder / "codebook.bin")
     labels = LabelsConfig(shard_sequences=1).canonical()
     manifest = manifests.Manifest(
-        schema=1, identity=IDENTITY, labels=labels, num_sequences=count, sequence_length=4, isolate_documents=True,
+        schema=SCHEMA, identity=IDENTITY, labels=labels, num_sequences=count, sequence_length=4, isolate_documents=True,
         precision="fp32", forward_sequences=1, num_records=count, num_tokens=4 * count, num_entries=0, num_bytes=0,
         teacher_entropy_nats=0.0, teacher_ce_nats=0.0,
     )  # fmt: skip

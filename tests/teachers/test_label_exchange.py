@@ -16,6 +16,7 @@ import yaml
 from tiny_labels import IDENTITY, LENGTH, VOCAB, TinySequences, make, tiny_teacher
 from torch.utils.data import DataLoader
 
+from stillroom.config import LabelsConfig
 from stillroom.teachers import (
     LabelCollator,
     LabelDataset,
@@ -127,12 +128,12 @@ def foreign_rows(count: int = 6, width: int = 12) -> tuple[np.ndarray, np.ndarra
     return tokens, ids, logprobs.astype(np.float32)
 
 
-def check_import(folder: Path, tokens: np.ndarray, ids: np.ndarray, logprobs: np.ndarray, tolerance: float) -> None:
+def check_import(folder: Path, tokens: np.ndarray, ids: np.ndarray, logprobs: np.ndarray) -> None:
     labels = LabelStore.open(folder).lookup(torch.from_numpy(tokens))
     dense = np.zeros((*tokens.shape, VOCAB))
     np.put_along_axis(dense, labels.ids.numpy(), labels.weights.numpy(), 2)
     found = np.take_along_axis(dense, ids, 2)
-    assert (np.abs(np.log(found) - logprobs)[:, :-1] < tolerance).all()
+    assert (np.abs(np.sqrt(found) - np.exp(logprobs / 2))[:, :-1] < 1.0 / LabelsConfig().value_steps).all()
     gold = tokens[:, 1:, None] == ids[:, :-1]
     listed = gold.any(-1)
     assert np.allclose(labels.gold_logprob.numpy()[:, :-1][listed], logprobs[:, :-1][gold], atol=0.05)
@@ -153,7 +154,7 @@ def test_import_of_a_kd_sidecar_by_its_documented_layout(tmp_path):
     stream = np.pad(tokens.reshape(-1), (0, 5))
     arguments = {"identity": IDENTITY, "sequence_length": LENGTH}
     import_kd(tmp_path / "train-000.bin.kd", stream, tmp_path / "labels", **arguments)
-    check_import(tmp_path / "labels", tokens, ids, logprobs, 0.13)
+    check_import(tmp_path / "labels", tokens, ids, logprobs)
     with pytest.raises(UserError, match="give the shard it belongs to"):
         import_kd(tmp_path / "train-000.bin.kd", stream[:-1], tmp_path / "other", **arguments)
 
@@ -194,7 +195,7 @@ def test_import_of_distillkit_rows_by_their_documented_layout(tmp_path, delta):
     manifest = import_distillkit(tmp_path / "in", tmp_path / "labels", identity=IDENTITY, sequence_length=LENGTH)
     assert manifest.fidelity["imported_from"] == "in"
     wanted = np.broadcast_to(logprobs - max(0.0, np.log(np.exp(logprobs).sum())), ids.shape)
-    check_import(tmp_path / "labels", tokens, ids, wanted, 0.13)
+    check_import(tmp_path / "labels", tokens, ids, wanted)
 
 
 def test_sequences_that_are_too_short_are_counted(tmp_path):

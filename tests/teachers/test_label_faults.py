@@ -19,6 +19,7 @@ from tiny_labels import TinySequences, contents, make
 
 from stillroom.files import write_bytes
 from stillroom.teachers import Damaged, LabelStore
+from stillroom.teachers.layout import SCHEMA, checksum
 from stillroom.types import SoftLabels, UserError
 
 
@@ -119,14 +120,26 @@ def test_a_damaged_shard_is_made_anew_by_the_same_command(teacher, corpus, made,
     assert contents(folder) == contents(made)
 
 
-def test_a_newer_schema_asks_for_an_upgrade(small, tmp_path):
-    made, _, _ = small
+@pytest.mark.parametrize(
+    ("schema", "sentence"),
+    [(SCHEMA + 1, f"schema {SCHEMA + 1}.*reads {SCHEMA}; upgrade"), (1, f"schema 1.*reads {SCHEMA}; run the label")],
+)
+@pytest.mark.parametrize("file", ["manifest.json", "index.bin", "shards/00000000.bin"])
+def test_another_schema_is_refused_in_one_sentence(small, tmp_path, file, schema, sentence):
+    made, corpus, _ = small
     folder = tmp_path / "labels"
     shutil.copytree(made, folder)
-    text = (folder / "manifest.json").read_text().replace('"schema": 1', '"schema": 2')
-    (folder / "manifest.json").write_text(text)
-    with pytest.raises(UserError, match=r"schema 2.*reads up to 1.*upgrade stillroom"):
-        LabelStore.open(folder)
+    path = folder / file
+    if file.endswith("json"):
+        path.write_text(path.read_text().replace(f'"schema": {SCHEMA}', f'"schema": {schema}'))
+    else:  # of another version on purpose, not by damage: the checksum holds
+        data = bytearray(path.read_bytes())
+        data[8:12] = schema.to_bytes(4, "little")
+        covered = data[:64] + data[-8 - 2 * 20 : -8] if file.startswith("shards") else data[:-8]
+        path.write_bytes(data[:-8] + checksum(bytes(covered)))
+    with pytest.raises(UserError, match=sentence) as refused:
+        everything(folder, corpus)
+    assert str(refused.value).count(". ") == 0
 
 
 def test_an_identity_that_is_not_expected_is_refused(made):

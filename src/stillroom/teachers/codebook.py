@@ -14,10 +14,10 @@ import zstandard
 
 from stillroom.config import LabelsConfig
 from stillroom.teachers import side
-from stillroom.teachers.codec import Codec, gold_counts, places
-from stillroom.teachers.idsets import SetCoder, ranked
+from stillroom.teachers.codec import Codec, places
+from stillroom.teachers.idsets import SetCoder
+from stillroom.teachers.kinds import Rankings, alone
 from stillroom.teachers.largest import LargestEntries
-from stillroom.teachers.layout import Damaged
 from stillroom.teachers.rows import NO_GOLD, Rows, join
 from stillroom.teachers.sampled import SampledEntries
 from stillroom.teachers.streams import PairCoder, SymbolCoder
@@ -33,19 +33,23 @@ def fit(config: LabelsConfig, vocab_size: int, sample: Sample) -> Codec:
     if config.codec == "sampled":
         entries = SampledEntries.train(rows, vocab_size, config.num_samples)
     else:
-        entries = LargestEntries.train(rows, vocab_size)
-    ordered = [entries.encode(piece)[0] for _, piece in sample]
-    place_N = np.concatenate([places(tokens_T, piece) for (tokens_T, _), piece in zip(sample, ordered, strict=True)])
+        entries = LargestEntries.train(rows, vocab_size, config.value_steps)
+    encoded = [entries.encode(piece) for _, piece in sample]
+    place = [places(tokens_T, ordered) for (tokens_T, _), (ordered, _, _) in zip(sample, encoded, strict=True)]
+    contexts = [context for _, _, context in encoded]
     has_gold_N = rows.gold_rank_N != NO_GOLD
-    count_N = gold_counts(entries, place_N, join(ordered))
+    gold_N = np.concatenate([one.gold_context(where) for one, where in zip(contexts, place, strict=True)])
+    stored_N = np.concatenate([one.stored_place(where) for one, where in zip(contexts, place, strict=True)])
+    entropy_N = np.concatenate([one.entropy_context_N for one in contexts])
     tokens = np.concatenate([tokens_T for tokens_T, _ in sample])
+    ones = np.ones(len(tokens), np.int64)
     codec = Codec(
         length=len(sample[0][0]),
         entries=entries,
-        entropy_guess=side.typical(np.minimum(rows.num_N, 255), side.level(rows.entropy_N) >> 1),
-        gold_guess=side.typical(count_N[has_gold_N], side.level(-rows.gold_logprob_N[has_gold_N]) >> 1),
-        ranks=PairCoder.train(side.rank_class(rows.gold_rank_N)[0], place_N),
-        missed=SetCoder.train(ranked(rows.ids_E, vocab_size), tokens, np.ones(len(tokens), np.int64), (256,)),
+        entropy_guess=side.typical(entropy_N, side.level(rows.entropy_N) >> 1),
+        gold_guess=side.typical(gold_N[has_gold_N], side.level(-rows.gold_logprob_N[has_gold_N]) >> 1),
+        ranks=PairCoder.train(side.rank_class(rows.gold_rank_N)[0], stored_N),
+        missed=SetCoder.train(alone(entries.rankings), tokens, ones, 0 * ones, (256,)),
         coders={},
     )
     columns = [codec.columns(tokens_T, piece).symbols for tokens_T, piece in sample]
@@ -58,14 +62,17 @@ def to_bytes(codec: Codec) -> bytes:
     parts["gold_guess"] = codec.gold_guess.tobytes()
     parts["pairs.ranks"] = codec.ranks.to_bytes()
     parts |= _groups("missed", codec.missed)
-    parts["vocabulary"] = _vocabulary(codec.missed.ids_by_rank)
     entries = codec.entries
+    parts["rankings"] = entries.rankings.to_bytes()
     if isinstance(entries, SampledEntries):
         parts["samples"] = struct.pack("<I", entries.num_samples)
         parts["more_guess"] = entries.more_guess.tobytes()
         for name, coder in (("top", entries.top), ("others", entries.others), ("singles", entries.singles)):
             parts |= _groups(name, coder)
     else:
+        parts["value_steps"] = struct.pack("<I", entries.steps)
+        parts["values"] = entries.values.astype("<f4").tobytes()
+        parts["bands"] = entries.edges.astype("<u2").tobytes()
         parts |= _groups("ids", entries.ids)
     parts |= {f"dictionary.{name}": coder.dictionary for name, coder in codec.coders.items()}
     body = b"".join(_PART.pack(len(name), len(part)) + name.encode() + part for name, part in parts.items())
@@ -75,31 +82,46 @@ def to_bytes(codec: Codec) -> bytes:
 def from_bytes(data: bytes) -> Codec:
     """The codec of a codebook."""
     parts = _parts(zstandard.decompress(data))
-    ids_by_rank = _ids_by_rank(parts["vocabulary"])
+    rankings = Rankings.from_bytes(parts["rankings"])
 
-    def sets(name: str) -> SetCoder:
-        classes = [part for part in parts if part.rpartition(".")[0] == f"groups.{name}"]
-        return SetCoder(ids_by_rank, tuple(np.frombuffer(parts[part], np.uint8) for part in classes))
+    def sets(name: str, rankings: Rankings = rankings) -> SetCoder:
+        return SetCoder(rankings, _group_bits(parts, name, rankings.num_kinds))
 
     if "samples" in parts:
         (num_samples,) = struct.unpack("<I", parts["samples"])
         more_guess = np.frombuffer(parts["more_guess"], np.uint8)
         entries = SampledEntries(num_samples, more_guess, sets("top"), sets("others"), sets("singles"))
     else:
-        entries = LargestEntries(sets("ids"))
+        (steps,) = struct.unpack("<I", parts["value_steps"])
+        values, edges = np.frombuffer(parts["values"], "<f4"), np.frombuffer(parts["bands"], "<u2")
+        entries = LargestEntries(sets("ids"), steps, edges.astype(np.uint16), values.astype(np.float32))
     return Codec(
         length=struct.unpack("<I", parts["length"])[0],
         entries=entries,
         entropy_guess=np.frombuffer(parts["entropy_guess"], np.uint8),
         gold_guess=np.frombuffer(parts["gold_guess"], np.uint8),
         ranks=PairCoder.from_bytes(parts["pairs.ranks"]),
-        missed=sets("missed"),
+        missed=sets("missed", alone(rankings)),
         coders=_coders(parts),
     )
 
 
 def _groups(name: str, coder: SetCoder) -> dict[str, bytes]:
-    return {f"groups.{name}.{number}": bits.tobytes() for number, bits in enumerate(coder.bits)}
+    """By class: length of each kind's groups (u16), then bits of all of them, one kind after another."""
+    return {
+        f"groups.{name}.{number}": np.array([len(of[number]) for of in coder.bits], "<u2").tobytes()
+        + b"".join(of[number].tobytes() for of in coder.bits)
+        for number in range(len(coder.bits[0]))
+    }
+
+
+def _group_bits(parts: Mapping[str, bytes], name: str, num_kinds: int) -> tuple[tuple[np.ndarray, ...], ...]:
+    by_class = []
+    for part in parts:
+        if part.rpartition(".")[0] == f"groups.{name}":
+            ends = np.cumsum(np.frombuffer(parts[part], "<u2", num_kinds), dtype=np.int64)
+            by_class.append(np.split(np.frombuffer(parts[part], np.uint8, offset=2 * num_kinds), ends[:-1]))
+    return tuple(tuple(of_kind) for of_kind in zip(*by_class, strict=True))
 
 
 def _coders(parts: Mapping[str, bytes]) -> dict[str, SymbolCoder]:
@@ -116,21 +138,3 @@ def _parts(body: bytes) -> dict[str, bytes]:
         parts[body[start + _PART.size : name_end].decode()] = body[name_end : name_end + size]
         start = name_end + size
     return parts
-
-
-def _vocabulary(ids_by_rank: np.ndarray) -> bytes:
-    """Size of the vocabulary (u32), then the ids (u32) up to where the rest follow in ascending order."""
-    falls = np.flatnonzero(np.diff(ids_by_rank) < 0)
-    kept = int(falls[-1]) + 1 if len(falls) else 0
-    return struct.pack("<I", len(ids_by_rank)) + ids_by_rank[:kept].astype("<u4").tobytes()
-
-
-def _ids_by_rank(part: bytes) -> np.ndarray:
-    (size,) = struct.unpack_from("<I", part)
-    head = np.frombuffer(part, "<u4", offset=4).astype(np.int32)
-    is_rest = np.ones(size, bool)
-    is_rest[head] = False
-    ids = np.concatenate((head, np.flatnonzero(is_rest).astype(np.int32)))
-    if len(ids) != size:
-        raise Damaged("the codebook ranks a token twice; label into a new folder.")
-    return ids

@@ -32,9 +32,9 @@ Entries = SampledEntries | LargestEntries
 class Codec:
     """The codec of one store.
 
-    ``entropy_guess`` by number of entries and ``gold_guess`` by how often the next token was drawn are what a reader
-    expects of a position before it reads the two columns. ``ranks`` pairs the gold rank with the place of the next
-    token among the entries (0 = not among them); tokens that are not there are kept by ``missed``, one to a set.
+    ``entropy_guess`` and ``gold_guess``, by contexts that the entries give, are what a reader expects of a position
+    before it reads the two columns. ``ranks`` pairs the gold rank with the place of the next token among the entries
+    (0 = not among them); tokens that are not there are kept by ``missed``, one to a set.
     """
 
     length: int
@@ -57,17 +57,18 @@ class Codec:
 
     def columns(self, tokens_T: np.ndarray, rows: Rows) -> Columns:
         """One record as columns."""
-        ordered, columns = self.entries.encode(rows)
+        ordered, columns, context = self.entries.encode(rows)
         place_T = places(tokens_T, ordered)
-        count_T = gold_counts(self.entries, place_T, ordered)
         has_gold_T = rows.gold_rank_N != NO_GOLD
-        entropy, entropy_bits = side.to_symbols(rows.entropy_N, self.entropy_guess[_capped(rows.num_N)])
-        gold, gold_bits = side.to_symbols(-rows.gold_logprob_N, self.gold_guess[count_T])
+        entropy, entropy_bits = side.to_symbols(rows.entropy_N, self.entropy_guess[context.entropy_context_N])
+        gold, gold_bits = side.to_symbols(-rows.gold_logprob_N, self.gold_guess[context.gold_context(place_T)])
         gold, gold_bits = np.where(has_gold_T, gold, 0).astype(np.uint8), gold_bits * has_gold_T
         class_T, rank_bits = side.rank_class(rows.gold_rank_N)
-        rank, rank_rest = self.ranks.encode(class_T, place_T)
+        rank, rank_rest = self.ranks.encode(class_T, context.stored_place(place_T))
         unseen = np.concatenate((tokens_T[:1], tokens_T[1:][place_T[:-1] == 0]))
-        missed, missed_places = self.missed.encode(unseen, np.ones(len(unseen), np.int64))
+        missed, missed_places = self.missed.encode(
+            unseen, np.ones(len(unseen), np.int64), np.zeros(len(unseen), np.int64)
+        )
         columns.symbols.update(zip(SIDE_SYMBOLS, (entropy, gold, rank, missed), strict=True))
         packed = (
             np.packbits(entropy_bits).tobytes(),
@@ -104,7 +105,7 @@ class Codec:
         ones = np.ones(len(steps), np.int64)
         taken_RT = np.take_along_axis(ids_RTK[:, :-1], np.maximum(follows_RT, 1)[:, :, None] - 1, 2)[:, :, 0]
         tokens_RT = np.concatenate((np.zeros((len(record), 1), np.int32), taken_RT), 1, dtype=np.int32)
-        tokens_RT[is_missed_RT] = self.missed.decode(steps, ones, missed_R, record.plain("missed_places"))
+        tokens_RT[is_missed_RT] = self.missed.decode(steps, ones, None, missed_R, record.plain("missed_places"))
         return tokens_RT
 
     def _decode(self, payloads: Sequence[memoryview]) -> tuple[Padded, np.ndarray, list[Record]]:
@@ -130,26 +131,20 @@ class Codec:
 
     def _fill(self, record: Record, sizes: Any, out: Padded) -> np.ndarray:
         """Writes the labels of a few records; returns the places of the next tokens."""
-        tail_N = self.entries.fill(record, sizes, out.ids_NK, out.weights_NK)
+        context = self.entries.fill(record, sizes, out.ids_NK, out.weights_NK)
         if out.tail_N is not None:
-            out.tail_N[:] = tail_N
-        class_N, place_N = self.ranks.decode(record.symbols("rank"), record.joined("rank_rest"))
+            out.tail_N[:] = context.tail_N
+        class_N, stored_N = self.ranks.decode(record.symbols("rank"), record.joined("rank_rest"))
         out.gold_rank_N[:] = side.rank_of_class(class_N, len(record), record.plain("rank_bits"))
-        if int(place_N.min()) < 0 or (place_N > out.num_N).any():
+        if int(stored_N.min()) < 0 or (stored_N > out.num_N).any():
             raise Damaged("a next token is said to stand where no id stands; label this shard again.")
-        count_N = np.zeros(len(place_N), np.intp)
-        if isinstance(self.entries, SampledEntries):
-            weight_N = out.weights_NK[np.arange(len(place_N)), np.maximum(place_N, 1) - 1]
-            count_N = np.where(place_N > 0, np.rint(weight_N * self.entries.num_samples), 0).astype(np.intp)
-        gold_N = side.from_symbols(record.symbols("gold"), record.bits("gold_bits"), self.gold_guess[count_N])
+        place_N = context.place(stored_N)
+        guess_N = self.gold_guess[context.gold_context(place_N)]
+        gold_N = side.from_symbols(record.symbols("gold"), record.bits("gold_bits"), guess_N)
         out.gold_logprob_N[:] = np.where(out.gold_rank_N == NO_GOLD, 0.0, -gold_N)
-        guess_N = self.entropy_guess[_capped(out.num_N)]
+        guess_N = self.entropy_guess[context.entropy_context_N]
         out.entropy_N[:] = side.from_symbols(record.symbols("entropy"), record.bits("entropy_bits"), guess_N)
         return place_N
-
-
-def _capped(num_N: np.ndarray) -> np.ndarray:
-    return np.minimum(num_N, 255).astype(np.intp)
 
 
 def places(tokens_T: np.ndarray, ordered: Rows) -> np.ndarray:
@@ -161,12 +156,3 @@ def places(tokens_T: np.ndarray, ordered: Rows) -> np.ndarray:
     place_T = np.zeros(len(tokens_T), np.int64)
     place_T[position_E[hits]] = hits - starts_T[position_E[hits]] + 1
     return place_T
-
-
-def gold_counts(entries: Entries, place_N: np.ndarray, ordered: Rows) -> np.ndarray:
-    """How often each position's next token was drawn; 0 for codecs that draw none."""
-    if not isinstance(entries, SampledEntries):
-        return np.zeros(len(place_N), np.intp)
-    starts_N = np.cumsum(ordered.num_N, dtype=np.int64) - ordered.num_N
-    count_N = ordered.values_E[starts_N + np.maximum(place_N, 1) - 1]
-    return np.where(place_N > 0, count_N, 0).astype(np.intp)

@@ -1,11 +1,11 @@
 """Sets of token ids, one per position, in few bits: the order of a set is not kept, so it need not be paid for.
 
-The vocabulary is ranked by how often the teacher names a token. Ranks are cut into groups of about equal mass, each a
-power of two long. A set is sorted; each member becomes the step from the previous member's group (the first: its
-group), a byte for the entropy coder, and its place within the group, plain bits. For members drawn from the ranking's
-own distribution the steps are geometric whatever the group. Large sets get more groups, so that their steps are
-distributed like those of small sets and one code fits all.
-Letters: V vocabulary, N positions, E members, R records, C classes of set sizes. Imports numpy only.
+Each kind of position ranks the vocabulary by how often the teacher names a token there (``kinds``). Ranks are cut into
+groups of about equal mass, each a power of two long. A set is sorted; each member becomes the step from the previous
+member's group (the first: its group), a byte for the entropy coder, and its place within the group, plain bits. For
+members drawn from the ranking's own distribution the steps are geometric whatever the group. Large sets get more
+groups, so that their steps are distributed like those of small sets and one code fits all.
+Letters: V vocabulary, C kinds, S classes of set sizes, N positions, E members, R records. Imports numpy only.
 """
 
 from __future__ import annotations
@@ -17,31 +17,19 @@ from typing import Self
 
 import numpy as np
 
+from stillroom.teachers.kinds import Rankings
 from stillroom.teachers.layout import Damaged
 
 MAX_GROUPS = 256
-UNSEEN = 0.3
-"""Mass given to every token beside its count, so that tokens the sample lacks are cut into groups as well."""
+KIND_SHARE = 0.1
+"""Share of a sample's counts that its kind's ranking is given beside them when groups are cut, and a least number."""
+KIND_ENTRIES = 100.0
 
 
-RARE = 2
-"""A token that occurs less often than this in the sample is ranked by its id."""
-
-
-def ranked(ids_E: np.ndarray, vocab_size: int) -> np.ndarray:
-    """Token ids (V,) from the commonest; ties, and tokens that hardly occur, in the order of their ids.
-
-    The ids of a byte-level BPE are in the order of merging, hence roughly in that of frequency: for rare tokens they
-    are the better ranking, and one that the codebook need not write down.
-    """
-    counts = np.bincount(ids_E, minlength=vocab_size)
-    return np.argsort(-np.where(counts < RARE, 0, counts), kind="stable").astype(np.int32)
-
-
-def group_bits(counts_V: np.ndarray, num_groups: int) -> np.ndarray:
-    """Bits of the places within each group (at most ``num_groups``, uint8), for tokens counted in rank order."""
-    size = len(counts_V)
-    mass = np.concatenate(([0.0], np.cumsum(counts_V + UNSEEN)))
+def group_bits(mass_V: np.ndarray, num_groups: int) -> np.ndarray:
+    """Bits of the places within each group (at most ``num_groups``, uint8), for masses above 0 in rank order."""
+    size = len(mass_V)
+    mass = np.concatenate(([0.0], np.cumsum(mass_V)))
     bits: list[int] = []
     start = 0
     while start < size:
@@ -59,91 +47,113 @@ def group_bits(counts_V: np.ndarray, num_groups: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Tables:
-    """Bits, first rank (C·256,) by class and group; id by rank, padded with -1 to whole groups; rank by id.
+    """Bits, first place in ``ids`` (C·S·256,) by kind, class and group; ids by kind and rank, padded with -1.
 
-    All int64: numpy gathers and sums that kind without converting, which is what decoding spends its time on.
+    All but the ids int64: numpy gathers and sums that kind without converting, which is what decoding spends its time
+    on.
     """
 
     bits: np.ndarray
     first: np.ndarray
     ids: np.ndarray
-    rank: np.ndarray
 
 
 @dataclass(frozen=True)
 class SetCoder:
-    """Sets of ids to steps and bits, and back; class c of sizes holds the sets of 2^c to 2^(c+1) - 1 members."""
+    """Sets of ids to steps and bits, and back.
 
-    ids_by_rank: np.ndarray  # int32 (V,)
-    bits: tuple[np.ndarray, ...]  # of every class, uint8, one per group
+    Class s of sizes holds the sets of 2^s to 2^(s+1) - 1 members, the last class all larger ones as well.
+    """
+
+    rankings: Rankings
+    bits: tuple[tuple[np.ndarray, ...], ...]  # of every kind and class, uint8, one per group
 
     @classmethod
-    def train(cls, ids_by_rank: np.ndarray, ids_E: np.ndarray, sizes_N: np.ndarray, num_groups: Sequence[int]) -> Self:
-        """Groups of about equal mass for a sample of sets; ``num_groups`` by class, the last for all above as well."""
+    def train(
+        cls, rankings: Rankings, ids_E: np.ndarray, sizes_N: np.ndarray, kind_N: np.ndarray, num_groups: Sequence[int]
+    ) -> Self:
+        """Groups of about equal mass for a sample of sets; ``num_groups`` by class."""
         class_E = np.repeat(_class_of(sizes_N, len(num_groups)), sizes_N)
-        size = len(ids_by_rank)
-        counts = [
-            np.bincount(ids_E[class_E == number], minlength=size)[ids_by_rank] for number in range(len(num_groups))
-        ]
-        return cls(ids_by_rank, tuple(group_bits(*pair) for pair in zip(counts, num_groups, strict=True)))
+        kind_E = np.repeat(kind_N, sizes_N)
+        size = len(rankings.level_V)
+        bits = []
+        for kind, (order, mass_V) in enumerate(zip(rankings.ids_by_rank_CV, rankings.mass_CV, strict=True)):
+            of_kind = []
+            for number, groups in enumerate(num_groups):
+                counts_V = np.bincount(ids_E[(kind_E == kind) & (class_E == number)], minlength=size)
+                expected_V = (KIND_SHARE * counts_V.sum() + KIND_ENTRIES) * mass_V
+                of_kind.append(group_bits((counts_V + expected_V)[order], groups))
+            bits.append(tuple(of_kind))
+        return cls(rankings, tuple(bits))
 
     @cached_property
     def _tables(self) -> _Tables:
-        bits = np.zeros((len(self.bits), MAX_GROUPS), np.int64)
-        sizes = [1 << of_class.astype(np.int64) for of_class in self.bits]
-        past_end = max(int(size.sum()) for size in sizes)
-        first = np.full(bits.shape, past_end, np.int64)  # a group that does not exist leads past the vocabulary
-        for number, (of_class, size) in enumerate(zip(self.bits, sizes, strict=True)):
-            bits[number, : len(of_class)] = of_class
-            first[number, : len(of_class)] = np.cumsum(size) - size
-        ids = np.full(past_end + 1, -1, np.int64)
-        ids[: len(self.ids_by_rank)] = self.ids_by_rank
-        rank = np.empty(len(self.ids_by_rank), np.int64)
-        rank[self.ids_by_rank] = np.arange(len(rank))
-        return _Tables(bits.reshape(-1), first.reshape(-1), ids, rank)
-
-    def rank(self, ids: np.ndarray) -> np.ndarray:
-        """Ranks of ids."""
-        return self._tables.rank[ids]
+        num_kinds, num_classes = len(self.bits), len(self.bits[0])
+        stride = 1 + max(int((1 << of.astype(np.int64)).sum()) for of_kind in self.bits for of in of_kind)
+        bits = np.zeros((num_kinds, num_classes, MAX_GROUPS), np.int64)
+        first = np.empty(bits.shape, np.int64)
+        ids = np.full((num_kinds, stride), -1, np.int32)
+        ids[:, : len(self.rankings.level_V)] = self.rankings.ids_by_rank_CV
+        for kind, of_kind in enumerate(self.bits):
+            first[kind] = (kind + 1) * stride - 1  # a group that does not exist leads past the vocabulary
+            for number, of_class in enumerate(of_kind):
+                sizes = 1 << of_class.astype(np.int64)
+                bits[kind, number, : len(of_class)] = of_class
+                first[kind, number, : len(of_class)] = kind * stride + np.cumsum(sizes) - sizes
+        return _Tables(bits.reshape(-1), first.reshape(-1), ids.reshape(-1))
 
     @cached_property
     def _group_of_rank(self) -> np.ndarray:
-        """Group (C, V) of every rank, uint8."""
-        size = len(self.ids_by_rank)
-        groups = [np.repeat(np.arange(len(bits)), 1 << bits.astype(np.int64))[:size] for bits in self.bits]
-        return np.stack(groups).astype(np.uint8)
+        """Group (C, S, V) of every rank, uint8."""
+        size = len(self.rankings.level_V)
+        groups = [
+            [np.repeat(np.arange(len(of)), 1 << of.astype(np.int64))[:size] for of in of_kind] for of_kind in self.bits
+        ]
+        return np.array(groups, np.uint8)
 
-    def _base(self, sizes_N: np.ndarray) -> np.ndarray:
-        """Where the tables of each set's class begin, int64."""
-        return _class_of(sizes_N, len(self.bits)) << 8
+    def _base(self, sizes_N: np.ndarray, kind_N: np.ndarray | None) -> np.ndarray:
+        """Where the tables of each set's kind and class begin, int64."""
+        num_classes = len(self.bits[0])
+        class_N = _class_of(sizes_N, num_classes)
+        if kind_N is not None:
+            class_N += num_classes * kind_N
+        return class_N << 8
 
-    def encode(self, ids_E: np.ndarray, sizes_N: np.ndarray) -> tuple[np.ndarray, bytes]:
-        """Steps (E,) uint8 and the packed places within groups. Each set of ``ids_E`` is sorted by rank already."""
+    def encode(self, ids_E: np.ndarray, sizes_N: np.ndarray, kind_N: np.ndarray) -> tuple[np.ndarray, bytes]:
+        """Steps (E,) uint8 and the packed places within groups. Each set is sorted by its kind's ranks already."""
         tables = self._tables
-        rank_E = tables.rank[ids_E]
-        base_E = np.repeat(self._base(sizes_N), sizes_N)
-        group_E = self._group_of_rank[base_E >> 8, rank_E]
+        kind_E = np.repeat(kind_N, sizes_N)
+        rank_E = self.rankings.rank_CV[kind_E, ids_E]
+        base_E = np.repeat(self._base(sizes_N, kind_N), sizes_N)
+        group_E = self._group_of_rank.reshape(-1, len(self.rankings.level_V))[base_E >> 8, rank_E]
         step_E = np.diff(group_E, prepend=np.uint8(0))
         starts = np.cumsum(sizes_N, dtype=np.int64) - sizes_N
         starts = starts[sizes_N > 0]
         step_E[starts] = group_E[starts]
         index_E = base_E + group_E
-        return step_E, pack_bits(rank_E - tables.first[index_E], tables.bits[index_E])
+        stride = len(tables.ids) // len(self.bits)
+        return step_E, pack_bits(rank_E - tables.first[index_E] + kind_E * stride, tables.bits[index_E])
 
     def decode(
-        self, step_E: np.ndarray, sizes_N: np.ndarray, record_R: np.ndarray, packed: Sequence[bytes | memoryview]
+        self,
+        step_E: np.ndarray,
+        sizes_N: np.ndarray,
+        kind_N: np.ndarray | None,
+        record_R: np.ndarray,
+        packed: Sequence[bytes | memoryview],
     ) -> np.ndarray:
-        """Ids (E,), int64, of the sets of R records, one after another.
+        """Ids (E,), int32, of the sets of R records, one after another.
 
-        Arguments: ``sizes_N`` members of every set, ``record_R`` members of every record, ``packed`` one piece of
-        packed places per record.
+        Arguments: ``sizes_N`` members of every set, ``kind_N`` its kind (None: all of kind 0), ``record_R`` members of
+        every record, ``packed`` one piece of packed places per record.
         """
         tables = self._tables
-        running = np.cumsum(step_E.astype(np.int64))
+        running = np.cumsum(step_E, dtype=np.int64)
         before = np.concatenate((np.zeros(1, np.int64), running))[np.cumsum(sizes_N) - sizes_N]
-        index = running - np.repeat(before - self._base(sizes_N), sizes_N)
-        place = unpack_bits(np.take(tables.bits, index, mode="clip"), record_R, packed)
-        found = np.take(tables.ids, np.take(tables.first, index, mode="clip") + place, mode="clip")
+        running -= np.repeat(before - self._base(sizes_N, kind_N), sizes_N)
+        place = unpack_bits(np.take(tables.bits, running, mode="clip"), record_R, packed)
+        place += np.take(tables.first, running, mode="clip")
+        found = np.take(tables.ids, place, mode="clip")
         if len(found) and int(found.min()) < 0:
             raise Damaged("a set of ids leaves the vocabulary; label this shard again.")
         return found

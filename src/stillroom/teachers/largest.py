@@ -1,86 +1,203 @@
 """The largest probabilities as columns (top-k and top-p): a set of ids, a level for each, and the mass outside.
 
-Probabilities are kept as ratios to the smallest one of the position, in steps of 1/8 nat, and are scaled on reading so
-that they and the tail sum to 1; so the common part of all errors of a position drops out. Letters: N positions,
-E entries, K places, R records. Imports numpy only.
+Probabilities are kept as levels that are even in the square root, where equal steps cost equal divergence (KL of an
+error d in sqrt(p) is 2·d² nats whatever p), in several columns by how much mass is outside, as this says which levels
+to expect. On reading they are scaled so that they and the tail sum to 1; so the common part of all errors of a position
+drops out. Letters: N positions, E entries, K places, R records. Imports numpy only.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stillroom.teachers import side
-from stillroom.teachers.idsets import SetCoder, ranked
+from stillroom.teachers.idsets import SetCoder
+from stillroom.teachers.kinds import Rankings
+from stillroom.teachers.layout import Damaged
 from stillroom.teachers.record import Columns, Record
 from stillroom.teachers.rows import Rows
 
-SYMBOLS = ("sizes", "sizes_high", "ratios", "tail", "ids")
+BANDS = 8
+"""Columns of levels: bands of the tail's mass, of about equally many positions each."""
+LEVEL_COLUMNS = tuple(f"levels_{band}" for band in range(BANDS))
+SYMBOLS = ("sizes", "sizes_high", "kinds", "tail", *LEVEL_COLUMNS, "ids")
 PLAIN = ("tail_bits", "ids_places")
 GROUPS = (32, 32, 64, 128, 256)
 """Groups for sets of 1, 2-3, 4-7, 8-15 and more members."""
-STEPS_PER_NAT = 8
+MAX_KINDS = 64
+FOLDED_STEPS = 15
+"""Most steps at which two levels share a symbol."""
+ROUNDING = 0.4
+"""What is added before a level is cut off: less than a half, as low levels are commoner and so cheaper."""
+_LEAST = 1e-9
+"""Probability that no level stands for less than."""
 
 
 @dataclass(frozen=True)
 class LargestEntries:
-    """Columns of the largest probabilities."""
+    """Columns of the largest probabilities.
+
+    ``steps``: levels per unit of sqrt(p). ``edges``: tail levels at which a new band begins. ``values``: the mean
+    probability of the sample's entries of each level.
+    """
 
     ids: SetCoder
+    steps: int
+    edges: np.ndarray  # uint16 (BANDS - 1,)
+    values: np.ndarray  # float32 (256,)
+
+    @property
+    def rankings(self) -> Rankings:
+        """The rankings of the vocabulary."""
+        return self.ids.rankings
 
     @classmethod
-    def train(cls, rows: Rows, vocab_size: int) -> LargestEntries:
+    def train(cls, rows: Rows, vocab_size: int, steps: int) -> LargestEntries:
         """Tables fitted to a sample."""
-        return cls(SetCoder.train(ranked(rows.ids_E, vocab_size), rows.ids_E, rows.num_N.astype(np.int64), GROUPS))
-
-    def encode(self, rows: Rows) -> tuple[Rows, Columns]:
-        """The rows with their entries in the order of the record, and their columns."""
-        assert rows.tail_N is not None
-        order = np.lexsort((self.ids.rank(rows.ids_E), rows.position_E))
-        ordered = Rows(
-            num_N=rows.num_N,
-            ids_E=rows.ids_E[order],
-            values_E=rows.values_E[order],
-            entropy_N=rows.entropy_N,
-            gold_logprob_N=rows.gold_logprob_N,
-            gold_rank_N=rows.gold_rank_N,
-            tail_N=rows.tail_N,
+        rankings = Rankings.train(rows.ids_E, rows.num_N, vocab_size, MAX_KINDS)
+        num_N, kind_N = rows.num_N.astype(np.int64), rankings.choose(rows.ids_E, rows.num_N)
+        level_E = _levels(rows.values_E, steps)
+        totals = np.bincount(level_E, weights=rows.values_E, minlength=256)
+        counts = np.bincount(level_E, minlength=256)
+        middle = ((np.arange(256) + 0.5 - ROUNDING) / steps) ** 2
+        values = np.where(counts > 0, totals / np.maximum(counts, 1), middle)
+        return cls(
+            ids=SetCoder.train(rankings, rows.ids_E, num_N, kind_N, GROUPS if num_N.min() < 16 else GROUPS[-1:]),
+            steps=steps,
+            edges=np.quantile(_tail_level(rows), np.arange(1, BANDS) / BANDS).astype(np.uint16),
+            values=np.maximum(values, _LEAST).astype(np.float32),
         )
-        nats_E = -np.log(np.maximum(ordered.values_E.astype(np.float64), 1e-30))
-        starts_N = np.cumsum(rows.num_N, dtype=np.int64) - rows.num_N
-        smallest_E = np.repeat(np.maximum.reduceat(nats_E, starts_N), rows.num_N)
-        ratios = np.round((smallest_E - nats_E) * STEPS_PER_NAT).clip(0, 255).astype(np.uint8)
-        tail, tail_bits = side.to_symbols(-np.log(np.maximum(rows.tail_N.astype(np.float64), 1e-19)), np.uint8(0))
-        ids, places = self.ids.encode(ordered.ids_E, rows.num_N.astype(np.int64))
+
+    def encode(self, rows: Rows) -> tuple[Rows, Columns, Ordered]:
+        """The rows with their entries in the order of the record, their columns, and what is known beside them."""
+        assert rows.tail_N is not None
+        kind_N, num_N, position_E = (
+            self.rankings.choose(rows.ids_E, rows.num_N),
+            rows.num_N.astype(np.int64),
+            rows.position_E,
+        )
+        order = np.lexsort((self.rankings.rank_CV[kind_N[position_E], rows.ids_E], position_E))
+        ordered = replace(rows, ids_E=rows.ids_E[order], values_E=rows.values_E[order])
+        tail_level_N = _tail_level(rows)
+        tail, tail_bits = (tail_level_N >> 1).astype(np.uint8), (tail_level_N & 1).astype(np.uint8)
+        band_N = self._bands(tail_level_N)
+        level_E, band_E = _levels(ordered.values_E, self.steps), band_N[position_E]
+        ids, places = self.ids.encode(ordered.ids_E, num_N, kind_N)
         sizes = rows.num_N - 1
-        symbols = {
-            "sizes": (sizes & 255).astype(np.uint8),
-            "sizes_high": (sizes >> 8).astype(np.uint8),
-            "ratios": ratios,
-            "tail": tail,
-            "ids": ids,
-        }
-        return ordered, Columns(symbols, {"tail_bits": np.packbits(tail_bits).tobytes(), "ids_places": places})
+        symbols = {"sizes": (sizes & 255).astype(np.uint8), "sizes_high": (sizes >> 8).astype(np.uint8)}
+        symbols |= {"kinds": kind_N.astype(np.uint8), "tail": tail, "ids": ids}
+        symbols |= {name: _folded(level_E[band_E == band], self.steps) for band, name in enumerate(LEVEL_COLUMNS)}
+        used_NK = np.arange(int(num_N.max())) < num_N[:, None]
+        level_NK = np.zeros(used_NK.shape, np.uint8)
+        level_NK[used_NK] = level_E
+        columns = Columns(symbols, {"tail_bits": np.packbits(tail_bits).tobytes(), "ids_places": places})
+        return ordered, columns, Ordered(level_NK, used_NK, band_N, rows.tail_N)
 
     def sizes(self, record: Record) -> tuple[np.ndarray]:
         """Ids of every position (N,), int64."""
         low_N, high_N = record.symbols("sizes"), record.symbols("sizes_high")
         return (1 + low_N.astype(np.int64) + (high_N.astype(np.int64) << 8),)
 
-    def fill(self, record: Record, sizes: tuple[np.ndarray], ids_NK: np.ndarray, weights_NK: np.ndarray) -> np.ndarray:
-        """Writes ids and probabilities into arrays of zeros; returns the tails (N,), float32."""
+    def fill(self, record: Record, sizes: tuple[np.ndarray], ids_NK: np.ndarray, weights_NK: np.ndarray) -> Ordered:
+        """Writes ids and probabilities into arrays of zeros."""
         (num_N,) = sizes
         sizes_R = record.per_record(num_N)
-        ratio_E = record.symbols("ratios", sizes_R)
-        tail_N = np.exp(-side.from_symbols(record.symbols("tail"), record.bits("tail_bits"), np.uint8(0)))
+        tail_level_N = record.symbols("tail").astype(np.int64) << 1 | record.bits("tail_bits")
+        tail_N = np.exp(-side.LEVELS[tail_level_N])
+        band_N = self._bands(tail_level_N)
         used_NK = np.arange(ids_NK.shape[1]) < num_N[:, None]
-        steps = record.symbols("ids", sizes_R)
-        ids_NK[used_NK] = self.ids.decode(steps, num_N, sizes_R, record.plain("ids_places"))
-        weights_NK[used_NK] = RATIOS[ratio_E]
+        level_NK = self._read_levels(record, num_N, band_N, used_NK)
+        kind_N = self._kinds(record)
+        ids_NK[used_NK] = self.ids.decode(
+            record.symbols("ids", sizes_R), num_N, kind_N, sizes_R, record.plain("ids_places")
+        )
+        np.multiply(np.take(self.values, level_NK), used_NK, out=weights_NK)
         weights_NK *= ((1.0 - tail_N) / weights_NK.sum(1))[:, None]
-        return tail_N
+        return Ordered(level_NK, used_NK, band_N, tail_N)
+
+    def _read_levels(self, record: Record, num_N: np.ndarray, band_N: np.ndarray, used_NK: np.ndarray) -> np.ndarray:
+        """Levels (N, K), 0 in places that are not used."""
+        level_NK = np.zeros(used_NK.shape, np.uint8)
+        for band, name in enumerate(LEVEL_COLUMNS):
+            rows = np.flatnonzero(band_N == band)
+            used = used_NK[rows]
+            here = np.zeros(used.shape, np.uint8)
+            here[used] = self._column(record, name, record.per_record(num_N * (band_N == band)))
+            level_NK[rows] = here
+        return level_NK
+
+    def _column(self, record: Record, name: str, sizes_R: np.ndarray) -> np.ndarray:
+        """One column's levels: the inverse of ``_folded`` for every record."""
+        if self.steps > FOLDED_STEPS:
+            return record.symbols(name, sizes_R)
+        pairs = record.symbols(name, (sizes_R + 1) // 2)
+        levels = np.stack([pairs & 15, pairs >> 4], 1).reshape(-1)
+        odd_R = sizes_R % 2
+        return np.delete(levels, np.cumsum(sizes_R + odd_R)[odd_R > 0] - 1)
+
+    def _bands(self, tail_level_N: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.edges.astype(np.int64), tail_level_N, side="right")
+
+    def _kinds(self, record: Record) -> np.ndarray:
+        kind_N = record.symbols("kinds").astype(np.int64)
+        if int(kind_N.max()) >= self.rankings.num_kinds:
+            raise Damaged("a position is of a kind that the codebook lacks; label this shard again.")
+        return kind_N
 
 
-RATIOS = np.exp((np.arange(256) - 255) / STEPS_PER_NAT).astype(np.float32)
-"""Probability of each level, up to a factor that is the same for all entries of a position."""
+@dataclass(frozen=True)
+class Ordered:
+    """What the levels of some positions say of their other columns."""
+
+    level_NK: np.ndarray
+    used_NK: np.ndarray
+    band_N: np.ndarray
+    tail_N: np.ndarray
+
+    @property
+    def entropy_context_N(self) -> np.ndarray:
+        """Band of the tail and eighth of the highest level: what the guess of the entropy goes by."""
+        return self.band_N * 32 + (self.level_NK.max(1) >> 3)
+
+    def _key_NK(self) -> np.ndarray:
+        """A number for every entry that sorts by falling level, then by place; its lower bits are the place."""
+        kind, shift = (np.uint16, 8) if self.level_NK.shape[1] <= 256 else (np.uint32, 16)
+        key_NK = (255 - self.level_NK).astype(kind) << kind(shift)
+        key_NK[~self.used_NK] = 255 << shift
+        return key_NK | np.arange(self.level_NK.shape[1], dtype=kind)
+
+    def stored_place(self, place_N: np.ndarray) -> np.ndarray:
+        """What is kept of the next token's place among the entries: its place by falling level, close to its rank."""
+        key_NK = self._key_NK()
+        own_N1 = np.take_along_axis(key_NK, np.maximum(place_N, 1)[:, None] - 1, 1)
+        return np.where(place_N > 0, (key_NK <= own_N1).sum(1), 0)
+
+    def place(self, stored_N: np.ndarray) -> np.ndarray:
+        """The inverse of ``stored_place``."""
+        key_NK = np.sort(self._key_NK(), 1)
+        own_N = np.take_along_axis(key_NK, np.maximum(stored_N, 1)[:, None].astype(np.intp) - 1, 1)[:, 0]
+        return np.where(stored_N > 0, (own_N & (255 if key_NK.itemsize == 2 else 65535)).astype(np.int32) + 1, 0)
+
+    def gold_context(self, place_N: np.ndarray) -> np.ndarray:
+        """1 + level of each next token, 0 where it is not among the entries: what its guess goes by."""
+        level_N = self.level_NK[np.arange(len(place_N)), np.maximum(place_N, 1) - 1]
+        return np.where(place_N > 0, np.minimum(level_N.astype(np.intp) + 1, 255), 0)
+
+
+def _folded(level_E: np.ndarray, steps: int) -> np.ndarray:
+    """Symbols of a column of levels: two levels in one where both fit, as no symbol takes less than a bit."""
+    if steps > FOLDED_STEPS:
+        return level_E
+    padded_E = np.append(level_E, np.zeros(len(level_E) % 2, np.uint8))
+    return padded_E[0::2] | padded_E[1::2] << 4
+
+
+def _levels(probability_E: np.ndarray, steps: int) -> np.ndarray:
+    return (np.sqrt(probability_E.astype(np.float64)) * steps + ROUNDING).clip(0, 255).astype(np.uint8)
+
+
+def _tail_level(rows: Rows) -> np.ndarray:
+    assert rows.tail_N is not None
+    return side.level(-np.log(np.maximum(rows.tail_N.astype(np.float64), 1e-19)))

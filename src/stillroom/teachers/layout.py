@@ -16,8 +16,8 @@ import xxhash
 
 from stillroom.types import UserError
 
-SCHEMA = 1
-"""Version of the format; a reader refuses a store of a later one."""
+SCHEMA = 2
+"""Version of the format; a reader refuses a store of any other one."""
 SHARD_MAGIC = b"STILLSHD"
 INDEX_MAGIC = b"STILLIDX"
 CHECK_BYTES = 8
@@ -149,10 +149,13 @@ def damaged(name: str, what: str) -> Damaged:
 
 
 def check_schema(schema: int, name: str) -> None:
-    """Refuses a file of a later version of the format."""
+    """Refuses a file of another version of the format."""
     if schema > SCHEMA:
+        raise UserError(f"{name}: has schema {schema}, this version reads {SCHEMA}; upgrade stillroom to read it.")
+    if schema < SCHEMA:
         raise UserError(
-            f"{name}: has schema {schema}, this version reads up to {SCHEMA}; upgrade stillroom to read it."
+            f"{name}: has schema {schema}, this version reads {SCHEMA}; run the label command into a new folder, or "
+            "read it with stillroom before labels took fewer bytes."
         )
 
 

@@ -7,20 +7,22 @@ Letters: N positions, E entries, K places, R records. Imports numpy only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stillroom.teachers.idsets import SetCoder, ranked
+from stillroom.teachers.idsets import SetCoder
+from stillroom.teachers.kinds import Rankings
 from stillroom.teachers.layout import Damaged
 from stillroom.teachers.record import Columns, Record
-from stillroom.teachers.rows import Rows
+from stillroom.teachers.rows import Rows, padded
 from stillroom.teachers.side import typical
 
-SYMBOLS = ("drawn_once", "drawn_more", "counts", "top", "others", "singles")
+SYMBOLS = ("drawn_once", "drawn_more", "kinds", "counts", "top", "others", "singles")
 PLAIN = ("top_places", "others_places", "singles_places")
 GROUPS = (32, 32, 48, 96, 160, 256)
 """Groups for sets of 1, 2-3, 4-7, 8-15, 16-31 and more members."""
+MAX_KINDS = 16
 
 
 @dataclass(frozen=True)
@@ -33,36 +35,48 @@ class SampledEntries:
     others: SetCoder
     singles: SetCoder
 
+    @property
+    def rankings(self) -> Rankings:
+        """The rankings of the vocabulary that all three lists are coded by."""
+        return self.top.rankings
+
     @classmethod
     def train(cls, rows: Rows, vocab_size: int, num_samples: int) -> SampledEntries:
         """Tables fitted to a sample."""
-        ids_by_rank = ranked(rows.ids_E, vocab_size)
-        ordered, num_single_N, num_more_N = _in_order(rows, ids_by_rank)
-        is_single_E, is_top_E = _kinds(ordered, num_single_N, num_more_N)
-        has_top_N = (num_more_N > 0).astype(np.int64)
+        rankings = Rankings.train(rows.ids_E, rows.num_N, vocab_size, MAX_KINDS)
+        lists = _in_order(rows, rankings)
+
+        def coder(members_E: np.ndarray, sizes_N: np.ndarray, groups: tuple[int, ...]) -> SetCoder:
+            return SetCoder.train(rankings, lists.rows.ids_E[members_E], sizes_N, lists.kind_N, groups)
+
         return cls(
             num_samples=num_samples,
-            more_guess=typical(num_single_N, num_more_N),
-            top=SetCoder.train(ids_by_rank, ordered.ids_E[is_top_E], has_top_N, (256,)),
-            others=SetCoder.train(ids_by_rank, ordered.ids_E[~is_single_E & ~is_top_E], num_more_N - has_top_N, GROUPS),
-            singles=SetCoder.train(ids_by_rank, ordered.ids_E[is_single_E], num_single_N, GROUPS),
+            more_guess=typical(lists.num_single_N, lists.num_more_N),
+            top=coder(lists.is_top_E, lists.has_top_N, (256,)),
+            others=coder(lists.is_other_E, lists.num_more_N - lists.has_top_N, GROUPS),
+            singles=coder(lists.is_single_E, lists.num_single_N, GROUPS),
         )
 
-    def encode(self, rows: Rows) -> tuple[Rows, Columns]:
-        """The rows with their entries in the order of the record, and their columns."""
-        ordered, num_single_N, num_more_N = _in_order(rows, self.top.ids_by_rank)
-        is_single_E, is_top_E = _kinds(ordered, num_single_N, num_more_N)
-        is_other_E = ~is_single_E & ~is_top_E
-        once = num_single_N.astype(np.uint8)
-        more = (num_more_N - self.more_guess[num_single_N]).astype(np.uint8)
-        has_top_N = (num_more_N > 0).astype(np.int64)
-        top, top_places = self.top.encode(ordered.ids_E[is_top_E], has_top_N)
-        others, others_places = self.others.encode(ordered.ids_E[is_other_E], num_more_N - has_top_N)
-        singles, singles_places = self.singles.encode(ordered.ids_E[is_single_E], num_single_N)
-        counts = (ordered.values_E[is_other_E] - 2).astype(np.uint8)
-        symbols: dict[str, np.ndarray] = dict(zip(SYMBOLS, (once, more, counts, top, others, singles), strict=True))
+    def encode(self, rows: Rows) -> tuple[Rows, Columns, Drawn]:
+        """The rows with their entries in the order of the record, their columns, and what is known beside them."""
+        lists = _in_order(rows, self.rankings)
+        ids_E, kind_N, other_N = lists.rows.ids_E, lists.kind_N, lists.num_more_N - lists.has_top_N
+        top, top_places = self.top.encode(ids_E[lists.is_top_E], lists.has_top_N, kind_N)
+        others, others_places = self.others.encode(ids_E[lists.is_other_E], other_N, kind_N)
+        singles, singles_places = self.singles.encode(ids_E[lists.is_single_E], lists.num_single_N, kind_N)
+        symbols = (
+            lists.num_single_N.astype(np.uint8),
+            (lists.num_more_N - self.more_guess[lists.num_single_N]).astype(np.uint8),
+            kind_N.astype(np.uint8),
+            (lists.rows.values_E[lists.is_other_E] - 2).astype(np.uint8),
+            top,
+            others,
+            singles,
+        )
         plain: dict[str, bytes] = dict(zip(PLAIN, (top_places, others_places, singles_places), strict=True))
-        return ordered, Columns(symbols, plain)
+        weights_NK = padded(lists.rows, 1.0 / self.num_samples).weights_NK
+        drawn = Drawn(rows.num_N.astype(np.int64), weights_NK, self.num_samples)
+        return lists.rows, Columns(dict(zip(SYMBOLS, symbols, strict=True)), plain), drawn
 
     def sizes(self, record: Record) -> tuple[np.ndarray, np.ndarray]:
         """Ids of every position (N,), and those among them that were drawn more than once, uint8."""
@@ -75,10 +89,11 @@ class SampledEntries:
 
     def fill(
         self, record: Record, sizes: tuple[np.ndarray, np.ndarray], ids_NK: np.ndarray, weights_NK: np.ndarray
-    ) -> None:
+    ) -> Drawn:
         """Writes ids and weights into arrays of zeros; there is no tail."""
         num_N, more_N = sizes
         once_N = num_N - more_N
+        kind_N = self._kinds(record)
         place_K = np.arange(ids_NK.shape[1], dtype=np.uint8)
         is_more_NK = place_K < more_N[:, None]
         is_single_NK = (place_K < num_N[:, None]) ^ is_more_NK
@@ -87,10 +102,10 @@ class SampledEntries:
         is_other_NK[:, 0] = False
         one = np.float32(1.0 / self.num_samples)
         np.multiply(is_single_NK, one, out=weights_NK)
-        ids_NK[is_single_NK], _ = self._set(record, "singles", self.singles, once_N.astype(np.int64))
+        ids_NK[is_single_NK], _ = _set(record, "singles", self.singles, once_N.astype(np.int64), kind_N)
         other_N = more_N.astype(np.int64) - has_top_N
-        ids_NK[is_other_NK], other_R = self._set(record, "others", self.others, other_N)
-        ids_NK[has_top_N, 0], _ = self._set(record, "top", self.top, has_top_N.astype(np.int64))
+        ids_NK[is_other_NK], other_R = _set(record, "others", self.others, other_N, kind_N)
+        ids_NK[has_top_N, 0], _ = _set(record, "top", self.top, has_top_N.astype(np.int64), kind_N)
         counts_E = record.symbols("counts", other_R).astype(np.int64) + 2
         weights_NK[is_other_NK] = counts_E * one
         running = np.concatenate((np.zeros(1, np.int64), np.cumsum(counts_E)))
@@ -99,41 +114,84 @@ class SampledEntries:
         if (rest_N[has_top_N] < 2).any():
             raise Damaged("the counts of a position do not add up; label this shard again.")
         weights_NK[has_top_N, 0] = rest_N[has_top_N] * one
+        return Drawn(num_N, weights_NK, self.num_samples)
 
-    @staticmethod
-    def _set(record: Record, name: str, coder: SetCoder, sizes_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Ids (E,) of one list of every position, and how many each record has (R,)."""
-        sizes_R = record.per_record(sizes_N)
-        steps = record.symbols(name, sizes_R)
-        return coder.decode(steps, sizes_N, sizes_R, record.plain(f"{name}_places")), sizes_R
+    def _kinds(self, record: Record) -> np.ndarray | None:
+        if self.rankings.num_kinds == 1:
+            return None
+        kind_N = record.symbols("kinds").astype(np.int64)
+        if int(kind_N.max()) >= self.rankings.num_kinds:
+            raise Damaged("a position is of a kind that the codebook lacks; label this shard again.")
+        return kind_N
 
 
-def _in_order(rows: Rows, ids_by_rank: np.ndarray) -> tuple[Rows, np.ndarray, np.ndarray]:
-    """Rows as top, others by rank, singles by rank; ids drawn once and ids drawn more often per position (int64)."""
-    rank = np.empty(len(ids_by_rank), np.int64)
-    rank[ids_by_rank] = np.arange(len(rank))
+@dataclass(frozen=True)
+class Drawn:
+    """What the drawn ids of some positions say of their other columns."""
+
+    num_N: np.ndarray
+    weights_NK: np.ndarray
+    num_samples: int
+    tail_N: None = None
+
+    @property
+    def entropy_context_N(self) -> np.ndarray:
+        """Number of ids: what the guess of the entropy goes by."""
+        return np.minimum(self.num_N, 255).astype(np.intp)
+
+    def stored_place(self, place_N: np.ndarray) -> np.ndarray:
+        """What is kept of the next token's place among the entries: the place itself."""
+        return place_N
+
+    def place(self, stored_N: np.ndarray) -> np.ndarray:
+        """The inverse of ``stored_place``."""
+        return stored_N
+
+    def gold_context(self, place_N: np.ndarray) -> np.ndarray:
+        """How often each next token was drawn: what the guess of its log-probability goes by."""
+        weight_N = self.weights_NK[np.arange(len(place_N)), np.maximum(place_N, 1) - 1]
+        return np.where(place_N > 0, np.rint(weight_N * self.num_samples), 0).astype(np.intp)
+
+
+@dataclass(frozen=True)
+class _Lists:
+    """Rows as top, others by rank, singles by rank; which list each entry is in; sizes and kinds of the positions."""
+
+    rows: Rows
+    is_top_E: np.ndarray
+    is_single_E: np.ndarray
+    num_single_N: np.ndarray  # int64
+    num_more_N: np.ndarray  # int64, the top included
+    kind_N: np.ndarray  # int64
+
+    @property
+    def is_other_E(self) -> np.ndarray:
+        return ~self.is_single_E & ~self.is_top_E
+
+    @property
+    def has_top_N(self) -> np.ndarray:
+        return (self.num_more_N > 0).astype(np.int64)
+
+
+def _set(
+    record: Record, name: str, coder: SetCoder, sizes_N: np.ndarray, kind_N: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ids (E,) of one list of every position, and how many each record has (R,)."""
+    sizes_R = record.per_record(sizes_N)
+    steps = record.symbols(name, sizes_R)
+    return coder.decode(steps, sizes_N, kind_N, sizes_R, record.plain(f"{name}_places")), sizes_R
+
+
+def _in_order(rows: Rows, rankings: Rankings) -> _Lists:
+    kind_N = rankings.choose(rows.ids_E, rows.num_N)
     position_E, count_E = rows.position_E, rows.values_E.astype(np.int64)
+    rank_E = rankings.rank_CV[kind_N[position_E], rows.ids_E]
     num_single_N = np.bincount(position_E[count_E == 1], minlength=len(rows))
     num_more_N = rows.num_N - num_single_N
-    by_count = np.lexsort((rank[rows.ids_E], -count_E, position_E))
+    by_count = np.lexsort((rank_E, -count_E, position_E))
     is_top_E = np.zeros(len(count_E), bool)
     starts_N = np.cumsum(rows.num_N, dtype=np.int64) - rows.num_N
     is_top_E[by_count[starts_N[num_more_N > 0]]] = True
-    order = np.lexsort((rank[rows.ids_E], count_E == 1, ~is_top_E, position_E))
-    ordered = Rows(
-        num_N=rows.num_N,
-        ids_E=rows.ids_E[order],
-        values_E=rows.values_E[order],
-        entropy_N=rows.entropy_N,
-        gold_logprob_N=rows.gold_logprob_N,
-        gold_rank_N=rows.gold_rank_N,
-    )
-    return ordered, num_single_N, num_more_N
-
-
-def _kinds(ordered: Rows, num_single_N: np.ndarray, num_more_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each entry was drawn once, and whether it is its position's top."""
-    is_top_E = np.zeros(len(ordered.ids_E), bool)
-    starts_N = np.cumsum(ordered.num_N, dtype=np.int64) - ordered.num_N
-    is_top_E[starts_N[num_more_N > 0]] = True
-    return ordered.values_E == 1, is_top_E
+    order = np.lexsort((rank_E, count_E == 1, ~is_top_E, position_E))
+    ordered = replace(rows, ids_E=rows.ids_E[order], values_E=rows.values_E[order])
+    return _Lists(ordered, is_top_E[order], ordered.values_E == 1, num_single_N, num_more_N, kind_N)

@@ -18,7 +18,7 @@ import zstandard
 
 from stillroom.teachers.layout import Damaged
 
-DICTIONARY_BYTES = 1024
+DICTIONARY_BYTES = 400
 ESCAPE = 255
 """Symbol of a pair that is not among the 255 commonest."""
 _COUNT = struct.Struct("<H")
@@ -33,13 +33,18 @@ class SymbolCoder:
 
     @classmethod
     def train(cls, samples: Sequence[np.ndarray]) -> SymbolCoder:
-        """A coder whose tables fit some columns; without tables where there are too few symbols to fit to."""
+        """A coder with tables that fit some columns, or without any where that takes fewer bytes.
+
+        A column that is long enough brings tables of its own, which fit better than those of the whole sample.
+        """
         pieces: list[Any] = [sample.tobytes() for sample in samples if len(sample) >= 8]
+        plain = cls()
         try:
-            trained = zstandard.train_dictionary(DICTIONARY_BYTES, pieces, k=64, d=8, steps=1)
+            trained = cls(zstandard.train_dictionary(DICTIONARY_BYTES, pieces, k=64, d=8, steps=1).as_bytes())
         except zstandard.ZstdError:
-            return cls()
-        return cls(trained.as_bytes())
+            return plain
+        plain_size, trained_size = (sum(len(coder.encode(one)) for one in samples) for coder in (plain, trained))
+        return trained if trained_size < plain_size else plain
 
     @cached_property
     def _dictionary(self) -> zstandard.ZstdCompressionDict | None:
