@@ -42,13 +42,12 @@ def training(steps: int, batch: int, rate: float, warmup_steps: int = 50) -> Tra
     )
 
 
-def _model(width: int, layers: int, heads: int, length: int, kv_heads: int | None = None) -> ModelConfig:
+def _model(width: int, layers: int, heads: int, length: int) -> ModelConfig:
     return ModelConfig(
         hidden_size=width,
         intermediate_size=3 * width,
         num_layers=layers,
         num_heads=heads,
-        num_kv_heads=kv_heads,
         max_positions=length,
     )
 
@@ -93,7 +92,8 @@ def sandbox_120m() -> RecallConfig:
     world = RecallWorldConfig(characters=90, triggers=10, draw="per-sequence", outputs="other", sequence_length=512)
     budget = training(20_000, 512, 6e-4, 1000).model_copy(update={"micro_batch_sequences": 32})
     probes = RecallProbeConfig(pattern_sequences=4, per_doubling=2)
-    return _study("recall-120m", world, _model(768, 13, 12, 512), budget, probes)
+    model = _model(768, 16, 12, 512).model_copy(update={"intermediate_size": 2240})
+    return _study("recall-120m", world, model, budget, probes)
 
 
 PRESETS: dict[str, Callable[[], RecallConfig]] = {
