@@ -2,7 +2,7 @@
 
     python benchmarks/evaluate.py sampling     tokens/s over `generate` of transformers with num_return_sequences
     python benchmarks/evaluate.py likelihood   tokens/s over lm-evaluation-harness's HFLM (needs the extra lm-eval)
-    python benchmarks/evaluate.py sandbox      judged programs per second with two workers (needs bubblewrap)
+    python benchmarks/evaluate.py sandbox      judged programs per second with two workers, in each kind of jail
 
 Every line says what was measured; compare ratios, since small machines are noisy.
 """
@@ -14,6 +14,8 @@ import copy
 import random
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import torch
 from transformers import PreTrainedModel
@@ -21,7 +23,8 @@ from transformers import PreTrainedModel
 from stillroom.config import ModelConfig
 from stillroom.corpora.tokenizer import train_tokenizer
 from stillroom.evaluation import Continuation, Sampling, sample, score_continuations
-from stillroom.evaluation.sandbox import parse_check, passes_each
+from stillroom.evaluation.jail import run_program, why_not
+from stillroom.evaluation.sandbox import is_right, parse_check
 from stillroom.models import build_model
 
 FIVE_MILLION = ModelConfig(hidden_size=256, intermediate_size=768, num_layers=5, num_heads=8)
@@ -41,14 +44,18 @@ def seconds(call: Callable[[], object], repeats: int, clock: Callable[[], float]
     return best
 
 
-def sampling(num_prompts: int, num_samples: int, new_tokens: int, repeats: int, clock: Callable[[], float]) -> None:
+def sampling(
+    num_prompts: int, num_samples: int, new_tokens: int, repeats: int, precisions: list[str], clock: Callable[[], float]
+) -> None:
     full = build_model(FIVE_MILLION, VOCABULARY, seed=0).eval()
     prompts = torch.randint(3, VOCABULARY, (num_prompts, 32), generator=torch.Generator().manual_seed(0))
     total = num_prompts * num_samples * new_tokens
     print(
         f"{num_prompts} prompts x {num_samples} samples x {new_tokens} new tokens, {full.num_parameters():,} parameters"
     )
-    for name, model in (("fp32", full), ("bf16", copy.deepcopy(full).bfloat16())):
+    kinds = {"fp32": lambda: full, "bf16": lambda: copy.deepcopy(full).bfloat16()}
+    for name in precisions:
+        model = kinds[name]()
         ours = seconds(lambda model=model: _sample(model, prompts, num_samples, new_tokens), repeats, clock)
         theirs = seconds(lambda model=model: _generate(model, prompts, num_samples, new_tokens), 1, clock)
         print(f"{name}: ours {total / ours:,.0f} tokens/s, generate {total / theirs:,.0f}, ratio {theirs / ours:.2f}")
@@ -113,9 +120,18 @@ def likelihood(num_items: int, repeats: int, clock: Callable[[], float]) -> None
 def sandbox(num_programs: int) -> None:
     program = "def solve(n):\n    return sum(i * i for i in range(n))\n"
     checks = [parse_check("assert solve(10) == 285"), parse_check("assert solve(0) == 0")]
-    start = time.perf_counter()
-    verdicts = passes_each([(program, checks)] * num_programs, workers=2)
-    print(f"{num_programs / (time.perf_counter() - start):.0f} programs/s with 2 workers, all right: {all(verdicts)}")
+    asked = [check.expression for check in checks]
+    for kind in ("bubblewrap", "namespaces"):
+        if reason := why_not(kind):
+            print(f"{kind}: not here ({reason})")
+            continue
+        for name in ("cold", "warm"):  # the first programs wait for their jails to start
+            start = time.perf_counter()
+            run = partial(run_program, expressions=asked, isolation=kind)
+            with ThreadPoolExecutor(2) as pool:
+                verdicts = [is_right(outcome, checks) for outcome in pool.map(run, [program] * num_programs)]
+            rate = num_programs / (time.perf_counter() - start)
+            print(f"{kind}, {name}: {rate:.0f} programs/s with 2 workers, all right: {all(verdicts)}")
 
 
 def main() -> None:
@@ -126,12 +142,15 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--items", type=int, default=800)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--precisions", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"])
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="processor seconds on a busy machine")
     arguments = parser.parse_args()
     clock = CLOCKS[arguments.clock]
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     if arguments.measure == "sampling":
-        sampling(arguments.prompts, arguments.samples, arguments.new_tokens, arguments.repeats, clock)
+        sampling(
+            arguments.prompts, arguments.samples, arguments.new_tokens, arguments.repeats, arguments.precisions, clock
+        )
     elif arguments.measure == "likelihood":
         likelihood(arguments.items, arguments.repeats, clock)
     else:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from stillroom.evaluation import decoding
 from stillroom.evaluation.decoding import CachePrefix, LlamaPrefix, encode_prompts
 
 PROMPTS = [[0, 5, 6, 7], [0, 9], [0, 11, 12, 13, 14, 15, 16]]
@@ -107,3 +108,9 @@ def test_positions_that_change_with_length_use_the_models_own_forward(make_llama
 def test_an_empty_prompt_is_refused(llama) -> None:
     with pytest.raises(ValueError, match="at least one token"):
         encode_prompts(llama, [[0], []])
+
+
+@pytest.mark.parametrize("block", [1, 2, 3])
+def test_a_rows_cache_may_grow_at_any_step(make_llama, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "_BLOCK", block)
+    follow(make_llama().eval(), LlamaPrefix, 2e-4)

@@ -49,7 +49,7 @@ def _main():
     os.dup2(2, 1)  # what the library prints must not run into the answers
     request = json.load(sys.stdin)
     with contextlib.redirect_stdout(sys.stderr):
-        from vllm import LLM, SamplingParams
+        from vllm import LLM, SamplingParams  # pyright: ignore[reportMissingImports]
 
         engine = LLM(model=request["model"], enable_prefix_caching=True, seed=request["seed"])
         prompts = [{"prompt_token_ids": prompt} for prompt in request["prompts"]]

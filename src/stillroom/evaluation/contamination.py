@@ -76,8 +76,10 @@ def _found(
         tokens_BT = training.batch(part).tokens_BT.numpy().astype(np.uint64)
         for size, hashes in sought.items():
             if size <= tokens_BT.shape[1]:
-                there = np.unique(_hashes(tokens_BT, size))
-                seen[size] |= np.isin(hashes, there, assume_unique=True)
+                there = _hashes(tokens_BT, size).ravel()
+                places_N = np.searchsorted(hashes, there)
+                places_N[places_N == len(hashes)] = 0
+                seen[size][places_N[hashes[places_N] == there]] = True
         if progress:
             progress(start + len(part), len(places))
     return {size: hashes[seen[size]] for size, hashes in sought.items()}

@@ -15,13 +15,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import DynamicCache, LlamaForCausalLM, PreTrainedModel
 
 _BLOCK = 16
 """Tokens by which a row's own cache grows: a whole cache goes into a matrix product as it lies, a part of one is copied
 first, which costs more than the product."""
+_FUSED_UP_TO = 1 << 21
+"""Numbers in the matrices of a layer that are laid together for one product; larger ones gain nothing from it and would
+be held twice."""
 _STATIC_ROTARY = {"default", "linear", "llama3", "yarn"}
 
 
@@ -66,6 +69,7 @@ class LlamaPrefix:
     """Prompts through a model in the Llama layout: keys and values (P, K, S, E) of every layer, padded on the right."""
 
     model: LlamaForCausalLM
+    blocks: tuple[_Block, ...]
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
     lengths_P: Tensor
@@ -79,8 +83,10 @@ class LlamaPrefix:
         cos, sin = _rotary(model, longest)
         hidden = model.model.embed_tokens(tokens_PS)
         keys, values = [], []
-        for layer in _layers(model):
-            query, key, value = _project(layer.self_attn, _norm(layer.input_layernorm, hidden))
+        blocks = tuple(_Block.of(layer) for layer in model.model.layers)
+        for block in blocks:
+            layer = block.layer
+            query, key, value = block.project(_norm(layer.input_layernorm, hidden))
             query, key, value = (part.transpose(1, 2) for part in (query, key, value))  # (P, heads, S, E)
             query, key = _rotate(query, cos, sin), _rotate(key, cos, sin)
             keys.append(key)
@@ -88,9 +94,9 @@ class LlamaPrefix:
             seen = functional.scaled_dot_product_attention(
                 query, key, value, is_causal=True, enable_gqa=True, scale=layer.self_attn.scaling
             )
-            hidden = _finish(layer, hidden, seen.transpose(1, 2).reshape(num_prompts, longest, -1))
+            hidden = block.finish(hidden, seen.transpose(1, 2).reshape(num_prompts, longest, -1))
         last_PD = hidden[torch.arange(num_prompts, device=hidden.device), lengths_P - 1]
-        return cls(model, tuple(keys), tuple(values), lengths_P, _logits(model, last_PD))
+        return cls(model, blocks, tuple(keys), tuple(values), lengths_P, _logits(model, last_PD))
 
     def rows(self, num_each: int, capacity: int) -> LlamaRows:
         """Fresh continuations of every prompt."""
@@ -102,7 +108,7 @@ class LlamaRows:
 
     def __init__(self, prefix: LlamaPrefix, num_each: int, capacity: int) -> None:
         model = prefix.model
-        self._model = model
+        self._model, self._blocks = model, prefix.blocks
         self._keys, self._values = list(prefix.keys), list(prefix.values)
         self._lengths_P = prefix.lengths_P
         num_prompts, heads, longest, width = prefix.keys[0].shape
@@ -126,7 +132,7 @@ class LlamaRows:
         self._is_full = len(self._prompts_R) == num_prompts * self._num_slots
         longest = self._keys[0].shape[2]
         beyond_PS = torch.arange(longest, device=counts_P.device) >= self._lengths_P[:, None]
-        self._padding_RS = beyond_PS[self._prompts_R]
+        self._padding_RS = beyond_PS[self._prompts_R] if bool(beyond_PS.any()) else None
 
     def keep(self, rows: Tensor) -> None:
         """Drops every row but these, and the prompts that have none left."""
@@ -153,12 +159,12 @@ class LlamaRows:
         if self._num_new == self._new_keys[0].shape[2]:
             self._grow()
         self._num_new += 1
-        for index, layer in enumerate(_layers(model)):
-            query, key, value = _project(layer.self_attn, _norm(layer.input_layernorm, hidden_RD))
+        for index, block in enumerate(self._blocks):
+            query, key, value = block.project(_norm(block.layer.input_layernorm, hidden_RD))
             self._new_keys[index][:, :, self._num_new - 1] = _rotate(key, cos, sin)
             self._new_values[index][:, :, self._num_new - 1] = value
-            seen = self._attend(index, _rotate(query, cos, sin), layer.self_attn.scaling)
-            hidden_RD = _finish(layer, hidden_RD, seen.flatten(1))
+            seen = self._attend(index, _rotate(query, cos, sin), block.layer.self_attn.scaling)
+            hidden_RD = block.finish(hidden_RD, seen.flatten(1))
         return _logits(model, hidden_RD)
 
     def _attend(self, index: int, query: Tensor, scaling: float) -> Tensor:
@@ -169,11 +175,13 @@ class LlamaRows:
         keys, values = (cache[index].flatten(0, 1) for cache in (self._new_keys, self._new_values))  # (R·K, block, E)
         grouped = (query * scaling).view(num_rows, heads, num_heads // heads, width)  # (R, K, G, E)
         shared_scores = self._per_prompt(grouped, self._keys[index].transpose(-1, -2))
-        shared_scores = shared_scores.masked_fill(self._padding_RS[:, None, None], float("-inf"))
+        if self._padding_RS is not None:
+            shared_scores = shared_scores.masked_fill(self._padding_RS[:, None, None], float("-inf"))
         own_scores = torch.bmm(grouped.flatten(0, 1), keys.transpose(1, 2)).view(*grouped.shape[:3], -1)
-        own_scores[..., self._num_new :] = float("-inf")
+        own_scores = own_scores[..., : self._num_new]
         pattern = torch.cat([shared_scores, own_scores], dim=-1).softmax(dim=-1, dtype=torch.float32).to(query.dtype)
-        own = torch.bmm(pattern[..., longest:].flatten(0, 1), values).view_as(grouped)
+        room = keys.shape[1] - self._num_new
+        own = torch.bmm(functional.pad(pattern[..., longest:], (0, room)).flatten(0, 1), values).view_as(grouped)
         return (self._per_prompt(pattern[..., :longest], self._values[index]) + own).reshape(query.shape)
 
     def _per_prompt(self, rows: Tensor, shared: Tensor) -> Tensor:
@@ -191,24 +199,58 @@ class LlamaRows:
         return product if self._is_full else product[self._slots_R]
 
 
-def _layers(model: LlamaForCausalLM) -> list[Any]:
-    return list(model.model.layers)
+@dataclass(frozen=True)
+class _Block:
+    """A layer, and its matrices of one input laid together (weight, bias) where that is worth it."""
+
+    layer: Any
+    attention: tuple[Tensor, Tensor | None] | None
+    """Query, key and value."""
+    feed: tuple[Tensor, Tensor | None] | None
+    """Gate and up."""
+
+    @classmethod
+    def of(cls, layer: Any) -> _Block:
+        attention, mlp = layer.self_attn, layer.mlp
+        return cls(
+            layer,
+            _together(attention.q_proj, attention.k_proj, attention.v_proj),
+            _together(mlp.gate_proj, mlp.up_proj),
+        )
+
+    def project(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query (..., H, E), key and value (..., K, E)."""
+        attention = self.layer.self_attn
+        modules = (attention.q_proj, attention.k_proj, attention.v_proj)
+        if self.attention is None:
+            parts = [module(hidden) for module in modules]
+        else:
+            parts = functional.linear(hidden, *self.attention).split([m.out_features for m in modules], dim=-1)
+        query, key, value = (part.unflatten(-1, (-1, attention.head_dim)) for part in parts)
+        return query, key, value
+
+    def finish(self, hidden: Tensor, seen: Tensor) -> Tensor:
+        """The residual stream after the attention's output and the feed-forward layer."""
+        mlp = self.layer.mlp
+        hidden = hidden + self.layer.self_attn.o_proj(seen)
+        normal = _norm(self.layer.post_attention_layernorm, hidden)
+        if self.feed is None:
+            return hidden + mlp(normal)
+        gate, up = functional.linear(normal, *self.feed).chunk(2, dim=-1)
+        return hidden + mlp.down_proj(mlp.act_fn(gate) * up)
 
 
-def _project(attention: Any, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Query (..., H, E), key and value (..., K, E)."""
-    shape = (*hidden.shape[:-1], -1, attention.head_dim)
-    return (
-        attention.q_proj(hidden).view(shape),
-        attention.k_proj(hidden).view(shape),
-        attention.v_proj(hidden).view(shape),
+def _together(*modules: Any) -> tuple[Tensor, Tensor | None] | None:
+    """One weight and bias for plain linear layers of one input; None where one is more than that, or they are large."""
+    plain = all(
+        type(module) is nn.Linear and not module._forward_hooks and not module._forward_pre_hooks for module in modules
     )
-
-
-def _finish(layer: Any, hidden: Tensor, seen: Tensor) -> Tensor:
-    """The residual stream after the attention's output and the feed-forward layer."""
-    hidden = hidden + layer.self_attn.o_proj(seen)
-    return hidden + layer.mlp(_norm(layer.post_attention_layernorm, hidden))
+    if not plain or sum(module.weight.numel() for module in modules) > _FUSED_UP_TO:
+        return None
+    biases = [module.bias for module in modules]
+    if any((bias is None) != (biases[0] is None) for bias in biases):
+        return None
+    return torch.cat([module.weight for module in modules]), None if biases[0] is None else torch.cat(biases)
 
 
 def _norm(norm: Any, hidden: Tensor) -> Tensor:

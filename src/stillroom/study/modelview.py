@@ -177,7 +177,7 @@ def _draw_attention(
         tokenizer = load_tokenizer(path)
         ids = tokenizer(request.text, add_special_tokens=False)["input_ids"]
         shown_T = torch.cat([tokens_BT[0, :start], torch.tensor(ids, dtype=torch.int64)])
-        words = [tokenizer.decode([i]) for i in shown_T.tolist()]
+        words = [str(tokenizer.decode([i])) for i in shown_T.tolist()]
     patterns = attention_patterns(model, shown_T[None].to(model.device))[:, 0].float().cpu()
     page.heading("Attention" + (" over the text" if words else " over random tokens that repeat"))
     for name, score in _named(scores)[:2]:
