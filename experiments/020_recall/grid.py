@@ -18,8 +18,8 @@ TEACHERS = {
     "leak-0.05": RecallTeacherConfig(kind="leaking", leak=0.05),
     "leak-0.1": RecallTeacherConfig(kind="leaking", leak=0.1),
     "leak-0.2": RecallTeacherConfig(kind="leaking", leak=0.2),
-    "early": RecallTeacherConfig(kind="trained", until=0.55),
-    "middle": RecallTeacherConfig(kind="trained", until=0.75),
+    "early": RecallTeacherConfig(kind="trained", until=0.65),
+    "middle": RecallTeacherConfig(kind="trained", until=0.85),
     "late": RecallTeacherConfig(kind="trained"),
 }
 ALL = tuple(TEACHERS)

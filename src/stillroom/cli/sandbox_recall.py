@@ -13,10 +13,10 @@ def recall(
         str,
         typer.Option(
             "--preset",
-            help="Size of model and world: [bold]0.1m[/] (a minute), [bold]0.4m[/], [bold]5m[/], and for a GPU "
+            help="Size of model and world: [bold]0.1m[/] (a minute or two on two cores), [bold]0.4m[/] (several), [bold]5m[/] (hours), and for a GPU "
             "[bold]25m[/] and [bold]sandbox-120m[/].",
         ),
-    ] = "0.4m",
+    ] = "0.1m",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds per arm; intervals need at least two.")] = 1,
     assignments: Annotated[
         list[str] | None,

@@ -62,16 +62,16 @@ def _study(
 
 
 def tiny() -> RecallConfig:
-    """0.1M parameters: 33 characters, 3 triggers, sequences of 64; SPT copies in half a minute on one core."""
+    """0.1M parameters: 33 characters, 3 triggers, sequences of 64. The default."""
     world = RecallWorldConfig(characters=33, triggers=3, sequence_length=64)
     model = _model(64, 2, 4, 64).model_copy(update={"tie_embeddings": False})
-    return _study("recall-tiny", world, model, training(250, 64, 6e-3), RecallProbeConfig())
+    return _study("recall", world, model, training(250, 64, 6e-3), RecallProbeConfig())
 
 
 def small() -> RecallConfig:
-    """0.4M parameters: 65 characters, 5 triggers, sequences of 128. The default."""
+    """0.4M parameters: 65 characters, 5 triggers, sequences of 128."""
     world = RecallWorldConfig()
-    return _study("recall", world, _model(128, 2, 4, 128), training(300, 64, 3e-3), RecallProbeConfig())
+    return _study("recall-small", world, _model(128, 2, 4, 128), training(300, 64, 3e-3), RecallProbeConfig())
 
 
 def medium() -> RecallConfig:
