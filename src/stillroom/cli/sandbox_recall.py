@@ -13,7 +13,8 @@ def recall(
         str,
         typer.Option(
             "--preset",
-            help="Size of model and world: [bold]0.1m[/] (a minute or two on two cores), [bold]0.4m[/] (several), [bold]5m[/] (hours), and for a GPU "
+            help="Size of model and world: [bold]0.1m[/] (a minute or two on two cores), [bold]0.4m[/] (several), "
+            "[bold]5m[/] (hours), and for a GPU "
             "[bold]25m[/] and [bold]sandbox-120m[/].",
         ),
     ] = "0.1m",

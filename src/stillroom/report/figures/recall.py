@@ -14,7 +14,21 @@ from markupsafe import Markup
 
 from stillroom.report.figures.base import Figure, Panel, Table
 from stillroom.report.figures.scales import Scale, tight
-from stillroom.report.figures.svg import SMALL, WIDE, Frame, band, drawing, join, line, marker, path, squares, tag, text
+from stillroom.report.figures.svg import (
+    SMALL,
+    WIDE,
+    Frame,
+    Point,
+    band,
+    drawing,
+    join,
+    line,
+    marker,
+    path,
+    squares,
+    tag,
+    text,
+)
 from stillroom.report.numbers import MISSING, fixed, si
 
 HEIGHT = 300.0
@@ -171,23 +185,24 @@ def attention_maps(arms: Sequence[Arm], symbols: Sequence[str], triggers: Sequen
     if not pictured:
         return Figure("fig-attention", title, absent="No picture of attention was kept in this run.")
     first, panels = pictured[0], []
+    asked = None if triggers is None else {place for place, symbol in enumerate(symbols) if symbol in triggers}
     for picture in first.seeds[0]["attention"][:-1]:
-        panels.append(Panel(f"{first.label} after {si(picture['tokens_seen'])} tokens", _maps(picture, symbols)))
+        panels.append(Panel(f"{first.label} after {si(picture['tokens_seen'])} tokens", _maps(picture, asked)))
     for arm in pictured:
         picture = arm.seeds[0]["attention"][-1]
-        panels.append(Panel(f"{arm.label} at the end, {si(picture['tokens_seen'])} tokens", _maps(picture, symbols)))
+        panels.append(Panel(f"{arm.label} at the end, {si(picture['tokens_seen'])} tokens", _maps(picture, asked)))
     said = "".join(_visible(symbols[int(token)]) for token in first.seeds[0]["attention"][0]["tokens"])
     named = f" Triggers: {' '.join(_visible(symbol) for symbol in triggers)}." if triggers else ""
     caption = (
         f"The first {len(said)} tokens of one held-out sequence, “{said}”.{named} Every square is a head, layers from "
         "top to bottom, heads from left to right; in it rows are the tokens that look and columns those looked at. "
-        "Outlined are the places that an induction head looks at: what followed an earlier copy of the token. A "
+        "Outlined are the places that an induction head looks at from a later trigger: what followed it before. A "
         "previous-token head is a line just below the diagonal."
     )
     return Figure("fig-attention", title, caption, tuple(panels), most_columns=2)
 
 
-def _maps(picture: Values, symbols: Sequence[str]) -> Markup:
+def _maps(picture: Values, asked: set[int] | None) -> Markup:
     patterns, tokens = picture["patterns"], picture["tokens"]
     num_layers, num_heads = len(patterns), len(patterns[0])
     gap, left = 8.0, 20.0
@@ -200,14 +215,17 @@ def _maps(picture: Values, symbols: Sequence[str]) -> Markup:
             x = left + head * (side + gap)
             if layer == 0:
                 parts.append(text(x + side / 2, 12, str(head), "middle", "tick"))
-            parts.append(_map(patterns[layer][head], tokens, x, y, step))
+            parts.append(_map(patterns[layer][head], tokens, asked, (x, y), step))
     height = 18.0 + num_layers * (side + gap)
     words = f"{num_layers} layers of {num_heads} heads over {len(tokens)} tokens."
     return drawing(WIDE, height, "Attention patterns", words, *parts)
 
 
-def _map(pattern: Sequence[Sequence[float]], tokens: Sequence[int], left: float, top: float, step: float) -> Markup:
-    size = len(tokens)
+def _map(
+    pattern: Sequence[Sequence[float]], tokens: Sequence[int], asked: set[int] | None, corner: Point, step: float
+) -> Markup:
+    """One head's attention; outlined where it should look after a token of ``asked`` (None = any) that came before."""
+    (left, top), size = corner, len(tokens)
     parts = [squares([(left, top)], size * step, "cell")]
     for shade in range(1, SHADES + 1):
         places = [
@@ -222,7 +240,7 @@ def _map(pattern: Sequence[Sequence[float]], tokens: Sequence[int], left: float,
         (left + (key + 1) * step, top + query * step)
         for query in range(size)
         for key in range(query)
-        if tokens[key] == tokens[query]
+        if tokens[key] == tokens[query] and (asked is None or tokens[query] in asked)
     ]
     parts.append(squares(wanted, step, "wanted"))
     return join(parts)
