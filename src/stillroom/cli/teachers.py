@@ -110,3 +110,95 @@ def rank(
     for sentence in ranking["recommendation"]["sentences"]:
         console.print(f"• {sentence}", highlight=False)
     console.print(f"Page: [bold]{page}[/]", soft_wrap=True)
+
+
+Base = Annotated[
+    str, typer.Argument(metavar="BASE", help="The model to begin with: RUN:ARM, a model folder or hub id.")
+]
+Tuned = Annotated[Path, typer.Option("--out", help="Folder of the tuned model; the same command goes on.")]
+Families = Annotated[
+    str, typer.Option(help="Families of the problems world, with spaces between. Default: all.", show_default=False)
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what it will take; write nothing.")]
+
+
+@teachers.command()
+def supervise(
+    base: Base,
+    out: Tuned,
+    families: Families = "",
+    problems: Annotated[int, typer.Option(help="Worked problems to train on.")] = 4096,
+    epochs: Annotated[float, typer.Option(help="Passes over them.")] = 2.0,
+    batch_sequences: Annotated[int, typer.Option(help="Sequences per step.")] = 16,
+    sequence_length: Annotated[int, typer.Option(help="Tokens per sequence; problems are packed whole.")] = 128,
+    learning_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 3e-4,
+    seed: Annotated[int, typer.Option(help="Seed of problems and order.")] = 0,
+    dry_run: DryRun = False,
+) -> None:
+    """Make an instruction-tuned teacher: a base model trained on the answers of worked problems.
+
+    Held-out problems are never among them. The result is a Hugging Face folder ([bold]model/[/]) with the base's
+    tokenizer, so students of the same corpus can learn from it.
+
+    [bold]Example[/]:  stillroom teachers supervise runs/quickstart-1a2b3c4d:teacher --out teachers/supervised
+    """
+    from rich.console import Console
+
+    from stillroom.config import parse
+    from stillroom.study.progress import StageDisplay
+    from stillroom.study.ranking.request import find_one
+    from stillroom.study.tuning import SupervisedConfig, print_supervised_plan, supervise
+
+    values = {
+        "families": families, "problems": problems, "epochs": epochs, "batch_sequences": batch_sequences,
+        "sequence_length": sequence_length, "learning_rate": learning_rate, "seed": seed,
+    }  # fmt: skip
+    config = parse(SupervisedConfig, values, "teachers supervise")
+    if dry_run:
+        print_supervised_plan(find_one(base), config, out, Console())
+        return
+    folder = supervise(find_one(base), config, out, StageDisplay())
+    Console().print(f"Model: [bold]{folder}[/]", soft_wrap=True)
+
+
+@teachers.command()
+def reinforce(
+    base: Base,
+    out: Tuned,
+    families: Families = "",
+    problems: Annotated[int, typer.Option(help="Different problems to draw prompts from.")] = 512,
+    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 100,
+    prompts: Annotated[int, typer.Option(help="Prompts per step.")] = 8,
+    samples: Annotated[int, typer.Option(help="Samples per prompt, compared with one another.")] = 8,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 24,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 1.0,
+    learning_rate: Annotated[float, typer.Option(help="Learning rate.")] = 1e-5,
+    kl_weight: Annotated[float, typer.Option(help="Weight of the divergence from the base.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of problems and samples.")] = 0,
+    dry_run: DryRun = False,
+) -> None:
+    """Make a teacher by reinforcement with verifiable rewards (GRPO through TRL, extra [bold]rl[/]).
+
+    A sample earns 1 where it ends and its answer is right, else 0. Begin with a model that solves some problems: where
+    all samples of a prompt earn the same, nothing is learnt from it.
+
+    [bold]Example[/]:  stillroom teachers reinforce teachers/supervised/model --out teachers/reinforced
+    """
+    from rich.console import Console
+
+    from stillroom.config import parse
+    from stillroom.study.progress import StageDisplay
+    from stillroom.study.ranking.request import find_one
+    from stillroom.study.reinforce import ReinforcedConfig, print_reinforced_plan, reinforce
+
+    values = {
+        "families": families, "problems": problems, "steps": steps, "prompts_per_step": prompts,
+        "samples_per_prompt": samples, "max_new_tokens": max_new_tokens, "temperature": temperature,
+        "learning_rate": learning_rate, "kl_weight": kl_weight, "seed": seed,
+    }  # fmt: skip
+    config = parse(ReinforcedConfig, values, "teachers reinforce")
+    if dry_run:
+        print_reinforced_plan(find_one(base), config, out, Console())
+        return
+    folder = reinforce(find_one(base), config, out, StageDisplay())
+    Console().print(f"Model: [bold]{folder}[/]", soft_wrap=True)

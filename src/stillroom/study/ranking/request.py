@@ -126,6 +126,14 @@ def find_models(given: str) -> dict[str, str]:
     return {folder_name: path}
 
 
+def find_one(given: str) -> str:
+    """The path of the one model that an argument names."""
+    named = find_models(given)
+    if len(named) != 1:
+        raise UserError(f"{given}: stands for {len(named)} models; name one as RUN:ARM, one of {', '.join(named)}.")
+    return next(iter(named.values()))
+
+
 def candidates(given: list[str], corpus: Corpus) -> list[Candidate]:
     """Every model that the arguments name, each once, all of the corpus's tokenizer.
 

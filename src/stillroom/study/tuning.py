@@ -1,0 +1,225 @@
+"""A base model tuned on worked problems: the answers alone are trained on, as a model of instructions is made.
+
+Letters: B sequences, T positions. ``study/reinforce.py`` makes the third kind of teacher from the same problems.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from transformers import PreTrainedTokenizerBase
+
+from stillroom.config import ObjectiveConfig, Positive, PositiveFloat, Strict, TrainingConfig
+from stillroom.corpora import load_tokenizer
+from stillroom.evaluation import Vocabulary
+from stillroom.files import read_json, write_json
+from stillroom.models import export_model, load_model, precision_name
+from stillroom.study.artifacts import code_hash
+from stillroom.study.interrupts import Stopper
+from stillroom.study.labels import teacher_folder, teacher_hash
+from stillroom.study.progress import StageDisplay
+from stillroom.training import Interrupted, TrainingData, train
+from stillroom.training.distributed import own_device
+from stillroom.types import IGNORE_INDEX, Batch, UserError
+from stillroom.worlds.base import Split
+from stillroom.worlds.registry import make_world
+
+_ANSWER = "\nA:"
+"""What a prompt of the problems world ends in."""
+
+
+class SupervisedConfig(Strict):
+    """How a base model is tuned on worked problems."""
+
+    families: str = ""
+    """Names of the problems world's families, with spaces between; empty means all."""
+    problems: Positive = 4096
+    """Worked problems to train on, from the training split."""
+    heldout_problems: Positive = 256
+    sequence_length: Positive = 128
+    epochs: PositiveFloat = 2.0
+    batch_sequences: Positive = 16
+    learning_rate: PositiveFloat = 3e-4
+    seed: int = 0
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of the problems world."""
+        return {"families": self.families} if self.families.strip() else {}
+
+
+@dataclass(frozen=True)
+class WorkedProblems:
+    """Prompts and answers packed whole into sequences; only answers and the end of a document are targets.
+
+    Prompt and answer are encoded apart, exactly as a prompt is when answers to it are sampled. What is left of a
+    sequence is filled with the closing token, a document of its own without targets.
+    """
+
+    tokens_ST: np.ndarray
+    targets_ST: np.ndarray
+    document_ST: np.ndarray
+
+    @property
+    def sequence_length(self) -> int:
+        """T, in tokens."""
+        return self.tokens_ST.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.tokens_ST)
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The sequences with these numbers, in this order."""
+        rows = list(indices)
+        return Batch(
+            torch.from_numpy(self.tokens_ST[rows]),
+            torch.from_numpy(self.targets_ST[rows]),
+            torch.from_numpy(self.document_ST[rows]),
+        )
+
+
+def worked_problems(
+    tokenizer: PreTrainedTokenizerBase, *, num: int, length: int, seed: int, split: Split, options: dict[str, Any]
+) -> WorkedProblems:
+    """``num`` worked problems of the problems world, in packed sequences of ``length`` tokens."""
+    vocabulary = Vocabulary.of(tokenizer)
+    if vocabulary.eos is None:
+        raise UserError("teachers supervise: the base's tokenizer has no eos token, which ends an answer; use another.")
+    texts = list(itertools.islice(make_world("problems", options).documents(seed, split), num))
+    parts = [text.partition(_ANSWER) for text in texts]
+    prompts = _encoded(tokenizer, [question + mark for question, mark, _ in parts])
+    answers = _encoded(tokenizer, [answer for *_, answer in parts])
+    documents = (
+        ([*vocabulary.start, *prompt], [*answer, vocabulary.eos])
+        for prompt, answer in zip(prompts, answers, strict=True)
+    )
+    rows = list(_packed(documents, length, vocabulary.eos))
+    if not rows:
+        raise UserError(f"teachers supervise: no problem fits into sequence_length {length}; raise it.")
+    return WorkedProblems(*(np.stack(column) for column in zip(*rows, strict=True)))
+
+
+def _encoded(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    return tokenizer(texts, add_special_tokens=False)["input_ids"]  # pyright: ignore[reportReturnType]
+
+
+def _packed(
+    documents: Iterator[tuple[list[int], list[int]]], length: int, filler: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Rows of tokens, targets and document numbers, each (T,); a document longer than a row is left out."""
+    tokens: list[int] = []
+    targets: list[int] = []
+    numbers: list[int] = []
+    count = 0
+
+    def row() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        spare = length - len(tokens)
+        return (
+            np.array(tokens + [filler] * spare, dtype=np.int64),
+            np.array(targets + [IGNORE_INDEX] * spare, dtype=np.int64),
+            np.array(numbers + [count] * spare, dtype=np.int32),
+        )
+
+    for prompt, answer in documents:
+        size = len(prompt) + len(answer)
+        if size > length:
+            continue
+        if len(tokens) + size > length:
+            yield row()
+            tokens, targets, numbers, count = [], [], [], 0
+        tokens += prompt + answer
+        targets += [IGNORE_INDEX] * (len(prompt) - 1) + answer + [IGNORE_INDEX]
+        numbers += [count] * size
+        count += 1
+    if tokens:
+        yield row()
+
+
+def open_base(base: str, config: Strict, kind: str, out: Path) -> tuple[str, dict[str, Any]]:
+    """The base's model folder, and what determines the tuned model; refuses an ``out`` that holds another one."""
+    path = teacher_folder(base)
+    identity = {"kind": kind, "base": teacher_hash(path), "config": config.canonical()}
+    found = out / "tuning.json"
+    if found.exists() and {key: read_json(found).get(key) for key in identity} != identity:
+        raise UserError(
+            f"{out}: holds a model that was tuned otherwise (its tuning.json differs); choose another --out, nothing "
+            "there was touched."
+        )
+    if out.exists() and not found.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: exists and is no tuned model; choose another --out, nothing there was touched.")
+    return path, identity
+
+
+def supervise(base: str, config: SupervisedConfig, out: Path, display: StageDisplay) -> Path:
+    """Tunes ``base`` into ``out/model`` (Hugging Face layout) and returns that folder; continues after a stop."""
+    path, identity = open_base(base, config, "supervised", out)
+    if (out / "result.json").exists():
+        display.reused("supervised tuning")
+        return out / "model"
+    data, tokenizer = _data(path, config)
+    model = load_model(path).train()
+    write_json(out / "tuning.json", identity | {"path": path, "code": code_hash("training", "objectives", "worlds")})
+    precision = precision_name("auto", own_device())
+    with Stopper() as stopper, display.stage("supervised tuning") as update, stopper.cooperative():
+        try:
+            result = train(
+                model, data, _training(config), ObjectiveConfig(), out,
+                precision_name=precision, progress=update, stop=stopper.asked,
+            )  # fmt: skip
+        except Interrupted:
+            stopper.leave()
+    save_tuned(model, tokenizer, out)
+    record = {"steps": result.steps, "tokens": result.tokens, "answer_ce": result.validation_ce}
+    write_json(out / "result.json", record | {"seconds": round(result.seconds, 2)})
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    return out / "model"
+
+
+def _data(path: str, config: SupervisedConfig) -> tuple[TrainingData, PreTrainedTokenizerBase]:
+    tokenizer = load_tokenizer(path)
+    splits: tuple[tuple[Split, int], ...] = (("train", config.problems), ("heldout", config.heldout_problems))
+    parts = [
+        worked_problems(
+            tokenizer, num=num, length=config.sequence_length, seed=config.seed, split=split, options=config.options
+        )
+        for split, num in splits
+    ]
+    return TrainingData(parts[0], parts[1]), tokenizer
+
+
+def _training(config: SupervisedConfig) -> TrainingConfig:
+    return TrainingConfig(
+        epochs=config.epochs,
+        batch_sequences=config.batch_sequences,
+        learning_rate=config.learning_rate,
+        validate_every=0,
+        seed=config.seed,
+    )
+
+
+def save_tuned(model: Any, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
+    """Writes ``out/model``: weights, configuration and the base's tokenizer."""
+    export_model(model, out / "model")
+    tokenizer.save_pretrained(out / "model")
+
+
+def print_supervised_plan(base: str, config: SupervisedConfig, out: Path, console: Console) -> None:
+    """Prints what supervised tuning will take; writes nothing."""
+    path, _ = open_base(base, config, "supervised", out)
+    data, _ = _data(path, config)
+    parameters = sum(parameter.numel() for parameter in load_model(path).parameters())
+    tokens = len(data.train) * data.train.sequence_length * config.epochs
+    console.print(
+        f"{config.problems:,} worked problems in {len(data.train):,} sequences of {config.sequence_length} tokens, "
+        f"{config.epochs:g} passes: {tokens:,.0f} tokens, about {6.0 * parameters * tokens:.2e} FLOPs with "
+        f"{parameters / 1e6:.2f} M parameters. Nothing was written.",
+        highlight=False,
+    )
