@@ -116,3 +116,18 @@ def test_models_are_compared_with_the_first_and_arms_over_their_seeds(tmp_path: 
     shutil.rmtree(folders["dpt-s1"])
     del folders["dpt-s1"]
     assert set(compare_folders(folders, [1])["over_seeds"]) == {"spt"}
+
+
+def test_the_command_line_asks_for_it(models, tmp_path: Path, capsys) -> None:
+    from stillroom.cli.main import run
+
+    arguments = ["evaluate", str(models[0]), "--samples", "16", "--out", str(tmp_path / "out")]
+    for more, code in ((["--benchmark", "word-problems", "--limit", "1"], 0), (["--benchmark", "gsm8k"], 2), ([], 2)):
+        with pytest.raises(SystemExit) as ended:
+            run([*arguments, *more])
+        assert ended.value.code == code
+    assert (
+        "expected gsm8k=FILE" in (said := " ".join(capsys.readouterr().err.split())) and "--corpus is missing" in said
+    )
+    (file,) = (tmp_path / "out").glob("*/evaluation.json")
+    assert json.loads(file.read_text())["benchmarks"]["word-problems"]["num_problems"] == 1

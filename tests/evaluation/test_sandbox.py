@@ -231,6 +231,22 @@ def test_a_jail_that_dies_is_replaced(kind: Isolation) -> None:
     assert _attempt(FIBONACCI, kind)[0]
 
 
+def test_an_interrupted_judge_does_not_leave_an_answer_for_the_next(
+    kind: Isolation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close_jails()
+    receive = jail.Jail._receive
+
+    def interrupted(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jail.Jail, "_receive", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_program("x = 'of the first'", ["x"], QUICK, isolation=kind)
+    monkeypatch.setattr(jail.Jail, "_receive", receive)
+    assert run_program("x = 'of the next'", ["x"], QUICK, isolation=kind).values == ("'of the next'",)
+
+
 @pytest.fixture
 def forgetful():
     """The choice of the jail is made anew, before and after."""

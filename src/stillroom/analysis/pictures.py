@@ -33,7 +33,8 @@ def attention_svg(pattern_TT: Tensor, tokens: Sequence[str] = (), *, title: str 
     """
     length = pattern_TT.shape[0]
     left = _MARGIN if tokens else 2
-    parts = [f'<rect x="{left}" y="0" width="{length * _CELL}" height="{length * _CELL}" fill="#f6f6f6"/>']
+    side = length * _CELL
+    parts = [f'<rect x="{left}" y="0" width="{side}" height="{side}" fill="#ffffff" stroke="#dddddd"/>']
     for row, weights in enumerate(pattern_TT.tolist()):
         for column, weight in enumerate(weights[: row + 1]):
             if weight >= 0.01:

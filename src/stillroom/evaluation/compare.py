@@ -183,6 +183,7 @@ PER_ITEM = (
     ("counterfactual", "log_odds"),
     ("copying", "icl_score"),
     ("copying", "loss_repeat"),
+    ("copying", "order_repeat"),
     ("induction", "accuracy"),
 )
 """Parts of an evaluation that keep a number for every item, and the measures that they keep it of."""

@@ -149,14 +149,19 @@ def _summary(
     repeated = slice(period - unscored + 1, None)
     late_B = loss_BN[:, -period:].mean(axis=1) if repeats > 2 else loss_BN[:, repeated].mean(axis=1)
     early_B, repeat_B = loss_BN[:, early].mean(axis=1), loss_BN[:, repeated].mean(axis=1)
+    order_B = order_BN[:, repeated].mean(axis=1)
     return {
         "icl_score": mean(late_B - early_B, seed=seed).as_dict(),
         "loss_first": mean(early_B, seed=seed).as_dict(),
         "loss_repeat": mean(repeat_B, seed=seed).as_dict(),
         "accuracy_repeat": mean(hit_BN[:, repeated].mean(axis=1), seed=seed).as_dict(),
-        "order_repeat": mean(order_BN[:, repeated].mean(axis=1), seed=seed).as_dict(),
+        "order_repeat": mean(order_B, seed=seed).as_dict(),
         "loss_by_position": [float(nats) for nats in loss_BN.mean(axis=0)],
         "period": period,
         "repeats": repeats,
-        "per_item": {"icl_score": (late_B - early_B).tolist(), "loss_repeat": repeat_B.tolist()},
+        "per_item": {
+            "icl_score": (late_B - early_B).tolist(),
+            "loss_repeat": repeat_B.tolist(),
+            "order_repeat": order_B.tolist(),
+        },
     }

@@ -74,7 +74,11 @@ def run_program(
     request = json.dumps({"limits": asdict(limits), "program": program, "expressions": list(expressions)}).encode()
     jail = _borrow(kind)
     start = time.monotonic()
-    answer = jail.ask(request, start + limits.wall_seconds + _GRACE_SECONDS)
+    try:
+        answer = jail.ask(request, start + limits.wall_seconds + _GRACE_SECONDS)
+    except BaseException:  # interrupted with an answer under way: whoever came next would read it
+        jail.close()
+        raise
     if answer is None:
         jail.close()
         return Outcome("died", (), time.monotonic() - start)
