@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from stillroom.cli.sandbox_bigram import bigram
+from stillroom.cli.sandbox_recall import recall
+
 sandbox = typer.Typer(
     name="sandbox",
     help="Small worlds whose truth is known exactly: what soft labels buy, what an imperfect teacher costs, and the "
@@ -16,3 +19,7 @@ sandbox = typer.Typer(
 @sandbox.callback()
 def _sandbox() -> None:
     """Keeps the name of a world a command of its own, however many there are."""
+
+
+sandbox.command()(bigram)
+sandbox.command()(recall)

@@ -34,6 +34,8 @@ from stillroom.worlds.bigram_rows import Floats
 
 Measured = dict[str, Any]
 CLASSES = ("high", "low")
+_COLLECTIONS = 20
+"""Repetitions per seed of the count until every row was visited, which varies much and costs nothing."""
 _GROWTH = 1.15
 """Ratio of successive sample sizes in the search for the size that is enough."""
 
@@ -65,7 +67,8 @@ def seed_cell(world: BigramWorld, sweep: BigramSweep, seed: int) -> Measured:
 def class_rows(world: BigramWorld, target: Target, sweep: BigramSweep) -> dict[str, Rows]:
     """What theory needs to know of each class that has rows."""
     parts = {"high": np.flatnonzero(world.high_K), "low": np.flatnonzero(~world.high_K)}
-    whole = Rows(world.matrix_KK, target.teacher_KK, target.soft_share_K, world.visits_K(sweep.visits))
+    share_K = world.visits_K(sweep.visits)
+    whole = Rows(world.matrix_KK, target.teacher_KK, target.soft_share_K, share_K, target.efficiency_K)
     return {name: whole.take(rows) for name, rows in parts.items() if len(rows)}
 
 
@@ -125,7 +128,7 @@ def ratio_cell(sweep: BigramSweep, support: int) -> Measured:
     for seed in range(sweep.seeds):
         random = np.random.default_rng([0x4A7, support, seed])
         hard.append(_samples_to_reach(world, sweep.ratio_tolerances, 0.2 * min(needed), random))
-        soft.append(_samples_to_visit(sweep.states, random))
+        soft += [_samples_to_visit(sweep.states, random) for _ in range(_COLLECTIONS)]
     return {"standard": hard, "distilled": soft, "standard_theory": needed, "distilled_theory": collected}
 
 

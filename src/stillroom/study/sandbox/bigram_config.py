@@ -71,8 +71,8 @@ class BigramSweep(Strict):
     gradient_samples: Annotated[int, Field(ge=0)] = 100_000
     """Samples of the softmax table that learns by gradient; 0 leaves it out."""
     gradient_seeds: Positive = 3
-    transformer_tokens: Annotated[int, Field(ge=0)] = 0
-    """Training tokens of a two-layer transformer for each drawn arm; 0 leaves it out."""
+    transformer_tokens: Annotated[int, Field(ge=0)] = 200_000
+    """Training tokens of a one-layer transformer for each of a few arms; 0 leaves it out."""
     transformer_seeds: Positive = 1
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from stillroom.worlds.bigram import BigramWorld
 Cell = dict[str, Any]
 MEASURABLE = 1e-3
 """Below this a relative deviation says nothing."""
+ROUNDING = 1e-6
+"""Part of theory's value that an interval may miss it by: without sampling error an interval has no width."""
 
 
 def summarise(
@@ -30,6 +33,7 @@ def summarise(
 ) -> Cell:
     """Everything that the report shows, as plain numbers."""
     drawn = {arm.name for arm in sweep.drawn_arms()}
+    points = _ratio(sweep, ratios)
     arms = [arm_record(arm) | {"drawn": arm.name in drawn} | _arm(arm.name, seeds) for arm in sweep.arms()]
     for arm in arms:
         arm["uniform_floor"] = _uniform_floor(arm, world, sweep)
@@ -39,11 +43,11 @@ def summarise(
         "seeds": sweep.seeds,
         "arms": arms,
         "theory": theory,
-        "ratio": _ratio(sweep, ratios),
+        "ratio": points,
         "pass": _passes(world, sweep, seeds),
         "gradient": _gradient(gradient),
         "transformer": _transformer(transformer),
-        "deviation": _deviations(arms, theory, sweep, ratios),
+        "deviation": _deviations(arms, theory, sweep, points),
     }
 
 
@@ -156,37 +160,49 @@ def _dynamics(runs: list[Cell]) -> Cell:
     }
 
 
-def _deviations(arms: list[Cell], theory: Cell, sweep: BigramSweep, ratios: list[Cell]) -> Cell:
-    """How far measurements lie from theory, as parts of what theory says: the median and the largest."""
+def _deviations(arms: list[Cell], theory: Cell, sweep: BigramSweep, points: list[Cell]) -> Cell:
+    """How far measurements lie from theory (see ``_compared``), figure by figure."""
     at = [theory["samples"].index(size) for size in sweep.samples]
     found: Cell = {}
     for metric in ("tv", "kl"):
-        pairs = [
-            (point["value"], theory["arms"][arm["name"]][metric][kind][place])
+        found[metric] = _compared(
+            (point, theory["arms"][arm["name"]][metric][kind][place])
             for arm in arms
             if arm["drawn"]
             for kind, curve in arm[metric].items()
             for place, point in zip(at, curve, strict=True)
-        ]
-        found[metric] = _relative(pairs)
-    last = [(arm["tv"][kind][-1]["value"], arm["predicted"][kind]) for arm in arms for kind in arm["predicted"]]
-    found["all_arms"] = _relative(last)
+        )
+    found["all_arms"] = _compared(
+        (arm["tv"][kind][-1], arm["predicted"][kind]) for arm in arms for kind in arm["floor"]
+    )
     leaks = [arm for arm in arms if arm["uniform_floor"] is not None]
-    found["floor"] = _relative([(arm["tv"]["low"][-1]["value"], arm["uniform_floor"]) for arm in leaks])
-    points = _ratio(sweep, ratios)
-    found["ratio"] = _relative([(point["ratio"]["value"], point["theory"]) for point in points])
+    found["floor"] = _compared((arm["tv"]["low"][-1], arm["uniform_floor"]) for arm in leaks)
+    found["ratio"] = _compared((point["ratio"], point["theory"]) for point in points)
     expected = [point["expected"] for point in points]
-    found["ratio_slope"] = {
+    slopes = {
         "measured": log_slope(expected, [point["ratio"]["value"] for point in points]),
         "theory": log_slope(expected, [point["theory"] for point in points]),
     }
-    found["ratio_slope"] = {name: None if math.isnan(value) else value for name, value in found["ratio_slope"].items()}
+    found["ratio_slope"] = {name: None if math.isnan(value) else value for name, value in slopes.items()}
     return found
 
 
-def _relative(pairs: list[tuple[float, float]]) -> Cell | None:
-    """Median and largest |measured / theory - 1| where theory is large enough to divide by; None where it never is."""
-    parts = [abs(measured / expected - 1.0) for measured, expected in pairs if expected >= MEASURABLE]
-    if not parts:
+def _compared(pairs: Iterable[tuple[Cell, float]]) -> Cell | None:
+    """Median and largest |measured / theory - 1|, and the share of 95 % intervals that hold theory's value.
+
+    Points where theory is too small to divide by are left out; None where that leaves none.
+    """
+    kept = [(point, expected) for point, expected in pairs if expected >= MEASURABLE]
+    if not kept:
         return None
-    return {"median": float(np.median(parts)), "largest": float(np.max(parts)), "num": len(parts)}
+    parts = [abs(point["value"] / expected - 1.0) for point, expected in kept]
+    held = [
+        point["low"] - ROUNDING * expected <= expected <= point["high"] + ROUNDING * expected
+        for point, expected in kept
+    ]
+    return {
+        "median": float(np.median(parts)),
+        "largest": float(np.max(parts)),
+        "covered": float(np.mean(held)),
+        "num": len(parts),
+    }

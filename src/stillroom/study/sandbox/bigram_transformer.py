@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]
 LENGTH = 64
 """T: the world forgets all but the current token, so that longer sequences would only cost."""
 BATCH = 32
-MODEL = ModelConfig(hidden_size=64, intermediate_size=192, num_layers=2, num_heads=4, max_positions=LENGTH)
+MODEL = ModelConfig(hidden_size=64, intermediate_size=192, num_layers=1, num_heads=4, max_positions=LENGTH)
 _CHECKPOINTS = 12
 _HELDOUT_TOKENS = 8192
 
@@ -57,7 +57,7 @@ def transformer_cell(
     """
     steps = max(1, sweep.transformer_tokens // (LENGTH * BATCH))
     config = TrainingConfig(
-        tokens=steps * LENGTH * BATCH, batch_sequences=BATCH, learning_rate=3e-3, weight_decay=0.0, beta2=0.99,
+        tokens=steps * LENGTH * BATCH, batch_sequences=BATCH, learning_rate=1e-2, weight_decay=0.0, beta2=0.99,
         validate_every=0, seed=seed,
     )  # fmt: skip
     data = TrainingData(

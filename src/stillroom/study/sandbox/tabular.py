@@ -95,6 +95,18 @@ class Target:
         total_K = 1.0 - self.alpha * self.routed_K
         return np.where(total_K > 0, soft_K / np.maximum(total_K, 1e-300), 0.0)
 
+    @property
+    def efficiency_K(self) -> Floats:
+        """How many evenly weighted samples one hard label of each row is worth: (E w)²/E w², at most 1.
+
+        Where some of a row's hard labels weigh 1 (routed) and the others 1 - α, the heavy ones carry the row.
+        """
+        if self.hard_weight == "keep" or self.alpha == 0:
+            return np.ones_like(self.routed_K)
+        light, routed_K = 1.0 - self.alpha, self.routed_K
+        square_K = routed_K + (1.0 - routed_K) * light**2
+        return np.where(square_K > 0, (routed_K + (1.0 - routed_K) * light) ** 2 / np.maximum(square_K, 1e-300), 1.0)
+
     def optimum(self, truth_KK: Floats) -> Floats:
         """q* = (1-a)π + a·s, what unlimited data leads to."""
         soft_K1 = self.soft_share_K[:, None]

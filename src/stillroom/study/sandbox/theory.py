@@ -142,16 +142,21 @@ def visit_nodes(num_samples: int, share: float) -> tuple[float, list[tuple[int, 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows of one class: the truth, the teacher, the teacher's part of the target, and each row's share of samples."""
+    """Rows of one class: the truth, the teacher, the teacher's part of the target, and each row's share of samples.
+
+    ``efficiency_R`` is how many even samples an actual one is worth (see ``Target.efficiency_K``).
+    """
 
     truth_RK: Floats
     teacher_RK: Floats
     soft_R: Floats
     share_R: Floats
+    efficiency_R: Floats
 
     def take(self, rows: NDArray[np.int64]) -> Rows:
         """Some of the rows."""
-        return Rows(self.truth_RK[rows], self.teacher_RK[rows], self.soft_R[rows], self.share_R[rows])
+        values = (self.truth_RK, self.teacher_RK, self.soft_R, self.share_R, self.efficiency_R)
+        return Rows(*(value[rows] for value in values))
 
 
 Expectation = Callable[[int, Floats, Floats, Floats], Floats]
@@ -175,10 +180,12 @@ def _over_visits(num_samples: int, rows: Rows, untouched_R: Floats, expectation:
     for share, places in _bands(rows.share_R):
         never, nodes = visit_nodes(num_samples, share)
         total += never * untouched_R[places].sum()
-        part = rows.take(places)
-        for visits, weight in nodes:
-            total += weight * expectation(visits, part.truth_RK, part.teacher_RK, part.soft_R).sum()
-    return total / len(rows.truth_RK)
+        for efficiency in np.unique(rows.efficiency_R[places]):
+            part = rows.take(places[rows.efficiency_R[places] == efficiency])
+            for visits, weight in nodes:
+                worth = max(1, round(visits * float(efficiency)))
+                total += weight * expectation(worth, part.truth_RK, part.teacher_RK, part.soft_R).sum()
+    return float(total / len(rows.truth_RK))
 
 
 def _bands(share_R: Floats) -> list[tuple[float, NDArray[np.int64]]]:
@@ -201,7 +208,7 @@ def samples_for(tolerance: float, truth_RK: Floats, share_R: Floats) -> float:
 
     Bisection on a logarithmic scale to 0.5 %; about K·(p-1)/(2π·ε²) where rows are even over p tokens.
     """
-    rows = Rows(truth_RK, truth_RK, np.zeros(len(truth_RK)), share_R)
+    rows = Rows(truth_RK, truth_RK, np.zeros(len(truth_RK)), share_R, np.ones(len(truth_RK)))
     low, high = 1.0, 2.0
     while variation_curve([round(high)], rows)[0] > tolerance:
         low, high = high, high * 4

@@ -1,0 +1,76 @@
+"""What the page of a bigram sandbox reads: ``sandbox.json`` of a run folder, checked, and a style for every arm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stillroom.files import read_json
+from stillroom.report.view import MARKERS
+from stillroom.types import Estimate, UserError
+
+CLASSES = {"high": "high-entropy rows", "low": "low-entropy rows"}
+_PARTS = ("world", "samples", "seeds", "arms", "theory", "ratio", "pass", "deviation", "stages", "total_seconds")
+
+
+@dataclass(frozen=True)
+class Style:
+    """How an arm looks in every figure."""
+
+    name: str
+    colour: str
+    marker: str
+
+
+@dataclass(frozen=True)
+class BigramRun:
+    """A finished sweep."""
+
+    data: dict[str, Any]
+    environment: dict[str, Any]
+    config: str
+
+    @property
+    def samples(self) -> list[int]:
+        """Sizes of the training sample."""
+        return self.data["samples"]
+
+    @property
+    def arms(self) -> list[dict[str, Any]]:
+        """Every arm with its estimates."""
+        return self.data["arms"]
+
+    @property
+    def drawn(self) -> list[dict[str, Any]]:
+        """The arms that the curves show."""
+        return [arm for arm in self.arms if arm["drawn"]]
+
+    @property
+    def styles(self) -> dict[str, Style]:
+        """A colour and a marker for each drawn arm, in their order."""
+        names = [arm["name"] for arm in self.drawn]
+        return {name: Style(name, f"s{place % 7}", MARKERS[place % 7]) for place, name in enumerate(names)}
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes that have rows."""
+        return [name for name in CLASSES if self.data["world"]["rows"][name]]
+
+
+def load_bigram_run(folder: Path) -> BigramRun:
+    """The sweep of a run folder; a ``UserError`` names the file that is missing or is of something else."""
+    file = folder / "sandbox.json"
+    data = read_json(file)
+    if not isinstance(data, dict) or data.get("kind") != "sandbox-bigram":
+        raise UserError(f"{file}: is not of a bigram sandbox; run stillroom sandbox bigram to make one.")
+    missing = [name for name in _PARTS if name not in data]
+    if missing:
+        raise UserError(f"{file}: has no {missing[0]}; delete it and run stillroom sandbox bigram again.")
+    config = (folder / "config.yaml").read_text(encoding="utf-8") if (folder / "config.yaml").exists() else ""
+    return BigramRun(data, read_json(folder / "environment.json"), config)
+
+
+def estimate(record: dict[str, Any]) -> Estimate:
+    """A mean over seeds with its interval."""
+    return Estimate(record["value"], record["low"], record["high"], record["num"])
