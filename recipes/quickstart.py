@@ -53,7 +53,7 @@ def quickstart() -> StudyConfig:
         student=ModelConfig(hidden_size=128, intermediate_size=384, num_layers=3, num_heads=4, rope_theta=100.0),
         training=training,
         arms=_arms(),
-        evaluation=EvaluationConfig(max_new_tokens=32, copying_period=16, copying_alphabet=LETTERS),
+        evaluation=EvaluationConfig(max_new_tokens=32, copying_period=16, copying_vocabulary=32),
     )
 
 

@@ -379,9 +379,6 @@ class EvaluationConfig(Strict):
     copying_repeats: Annotated[int, Field(ge=2)] = 4
     copying_vocabulary: Positive = 256
     """How many token ids, the most frequent ones of the held-out text, the random tokens are drawn from."""
-    copying_alphabet: Annotated[str, Field(min_length=2)] | None = None
-    """Draw the random tokens from these characters instead, each after a space; the tokenizer must have one token for
-    each. For models too small to copy what their copying text never held."""
     counterfactual_items: Positive = 200
     recall_sequences: Positive = 64
     """Random walks over real bigrams in which some tokens always have the same successor (``icl``)."""

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillroom.evaluation import frequent_tokens, measure_copying, measure_counterfactual, repeated_tokens
-from stillroom.evaluation.copying import spaced_characters
 from stillroom.evaluation.counterfactual import continuations
 from stillroom.evaluation.vocabulary import encode
 from stillroom.types import UserError
@@ -49,14 +48,6 @@ def test_frequent_tokens_are_the_most_frequent_and_never_special(heldout_sequenc
     assert frequent_tokens(heldout_sequences, frozenset({0, 1, 2}), 10**6) == frequent_tokens(
         heldout_sequences, frozenset({0, 1, 2}), int((counts > 0).sum())
     )
-
-
-def test_alphabet_is_one_token_a_letter_and_says_which_is_not(tokenizer) -> None:
-    single = [letter for letter in "abcdefghijklmnop" if len(encode(tokenizer, [f" {letter}"])[0]) == 1]
-    ids = spaced_characters(tokenizer, "".join(single) + single[0])
-    assert [tokenizer.decode([i]) for i in ids] == [f" {letter}" for letter in single]
-    with pytest.raises(UserError, match="copying_alphabet: this tokenizer writes ' 7' as 2 tokens"):
-        spaced_characters(tokenizer, "a7")
 
 
 def induction(ids: list[int]) -> int | None:

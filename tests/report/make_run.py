@@ -87,6 +87,7 @@ def make_run(folder: Path, name: str = "made-up", seed: int = 0, sketches: tuple
     )
     write(folder / "study.json", study(name, seed, sketches))
     write(folder / "labels" / "profile.json", profile())
+    write(folder / "comparison.json", comparison([one for one in sketches if one.role == "student"]))
     for sketch in sketches:
         home = folder / "models" / sketch.name
         home.mkdir(parents=True)
@@ -220,6 +221,21 @@ def evaluation(sketch: Sketch, rng: random.Random) -> dict:
         },
         "heads": heads(sketch, rng),
     }
+
+
+def comparison(students: list[Sketch]) -> dict:
+    first, *others = students
+
+    def against(other: Sketch) -> dict:
+        more = other.skill - first.skill
+        passed = {str(k): estimate(more * k**0.5, 0.02, 100) | {"p_value": 0.004} for k in KS}
+        icl = estimate(-4.2 * (other.induction - first.induction), 0.2, 64) | {"p_value": 0.25}
+        return {
+            "items": {"copying": {"icl_score": icl}},
+            "samples": {"temperature_matched": {"1": passed}, "entropy_matched": {"1": passed["1"], "16": None}},
+        }
+
+    return {"baseline": first.name, "against": {other.name: against(other) for other in others}, "frontier": {}}
 
 
 def draws(sketch: Sketch, heat: float) -> dict:

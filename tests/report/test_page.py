@@ -17,7 +17,10 @@ from make_run import SKETCHES, Sketch, make_run, write
 from stillroom.report import build_report, compare_report
 from stillroom.types import UserError
 
-FIGURES = [f"fig-{name}" for name in ("learning", "passk", "frontier", "unique", "icl", "copying", "heads", "entropy")]
+FIGURES = [
+    f"fig-{name}"
+    for name in ("learning", "passk", "frontier", "unique", "icl", "copying", "paired", "heads", "entropy")
+]
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
 
@@ -69,7 +72,7 @@ def test_page_holds_every_part_once(run: Path) -> None:
     assert {"summary", "table", "samples", "run"} <= set(reader.ids)
     assert len(reader.ids) == len(set(reader.ids))
     assert all(drawing["role"] == "img" and drawing["aria-label"] for drawing in reader.drawings)
-    assert len(reader.drawings) == 2 + 2 + 1 + 2 + 4 + 1 + 5 + 4
+    assert len(reader.drawings) == 2 + 2 + 1 + 2 + 4 + 1 + 3 + 5 + 4
 
 
 def test_page_is_written_into_the_run_folder_and_leaves_nothing_else(run: Path) -> None:
@@ -132,7 +135,7 @@ def test_no_suite_at_all(run: Path) -> None:
         write(run / "models" / sketch.name / "evaluation.json", {})
     page = page_of(run)
     assert "No student was evaluated" in page
-    assert page.count('class="absent"') == len(FIGURES) - 2 + 1  # learning and entropy stay; samples go
+    assert page.count('class="absent"') == len(FIGURES) - 3 + 1  # learning, entropy and comparison stay; samples go
 
 
 def test_model_without_a_suite_is_named(run: Path) -> None:
@@ -300,3 +303,14 @@ def test_many_models_keep_apart_by_dashes(tmp_path: Path) -> None:
 def test_report_imports_without_torch() -> None:
     code = "import sys, stillroom.report; sys.exit(any(name in sys.modules for name in ('torch', 'transformers')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_differences_are_drawn_against_the_baseline_with_their_p_values(run: Path) -> None:
+    section = page_of(run).split('<section id="fig-paired"')[1].split("</section>")[0]
+    baseline = next(sketch for sketch in SKETCHES if sketch.role == "student")
+    assert f"minus {baseline.label}" in section and "p = 0.004" in section and "p = 0.250" in section
+    titles = re.findall(r"<h3[^>]*>([^<]*)</h3>|aria-label=\"([^\"]*)\"", section)
+    assert {"ICL score", "pass@1 at temperature 1", "pass@16 at temperature 1"} <= {a or b for a, b in titles}
+    assert "equal answer entropy" not in "".join(a or b for a, b in titles)  # the two sweeps had none in common
+    (run / "comparison.json").unlink()
+    assert "compared item by item within one run" in page_of(run)

@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Progress, evaluating, run_plain, score_tokens
 from stillroom.evaluation.statistics import mean
-from stillroom.evaluation.vocabulary import encode
 from stillroom.models import unembedding
 from stillroom.types import Sequences, UserError
 
@@ -32,19 +31,6 @@ def frequent_tokens(sequences: Sequences, special: frozenset[int], num: int, *, 
     ordinary = ~np.isin(ids, list(special))
     order = np.lexsort((ids[ordinary], -counts[ordinary]))
     return [int(i) for i in ids[ordinary][order][:num]]
-
-
-def spaced_characters(tokenizer: PreTrainedTokenizerBase, alphabet: str) -> list[int]:
-    """The id of each different character after a space. Raises ``UserError`` where that takes more than one token."""
-    letters = list(dict.fromkeys(alphabet))
-    encoded = encode(tokenizer, [f" {letter}" for letter in letters])
-    for letter, ids in zip(letters, encoded, strict=True):
-        if len(ids) != 1:
-            raise UserError(
-                f"copying_alphabet: this tokenizer writes {f' {letter}'!r} as {len(ids)} tokens, expected one; leave "
-                f"{letter!r} out, or use copying_vocabulary."
-            )
-    return [ids[0] for ids in encoded]
 
 
 def repeated_tokens(

@@ -10,11 +10,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stillroom.config import EvaluationConfig
 from stillroom.evaluation.choices import Question
-from stillroom.evaluation.copying import frequent_tokens, measure_copying, repeated_tokens, spaced_characters
+from stillroom.evaluation.copying import frequent_tokens, measure_copying, repeated_tokens
 from stillroom.evaluation.counterfactual import measure_counterfactual
 from stillroom.evaluation.induction import few_shot_items, measure_induction
 from stillroom.evaluation.lm import Heldout, measure_likelihood
-from stillroom.evaluation.recall import measure_recall, recall_tokens
+from stillroom.evaluation.recall import RecallTokens, measure_recall, recall_tokens
 from stillroom.evaluation.retrieval import context_questions, measure_context, measure_needle, needle_questions
 from stillroom.evaluation.rules import RuleItem
 from stillroom.evaluation.sampling import Sampler, sample
@@ -31,16 +31,26 @@ SuiteProgress = Callable[[str, int, int], None]
 def copying_tokens(tokenizer: PreTrainedTokenizerBase, config: EvaluationConfig, heldout: Sequences) -> Tensor:
     """The repeated random tokens (B, T) that ``config`` asks for; the ``heads`` suite reads the same ones."""
     vocabulary = Vocabulary.of(tokenizer)
-    if config.copying_alphabet is None:
-        drawn = frequent_tokens(heldout, vocabulary.special, config.copying_vocabulary)
-    else:
-        drawn = spaced_characters(tokenizer, config.copying_alphabet)
     return repeated_tokens(
-        drawn,
+        frequent_tokens(heldout, vocabulary.special, config.copying_vocabulary),
         vocabulary.start,
         num=config.copying_sequences,
         period=config.copying_period,
         repeats=config.copying_repeats,
+        seed=config.seed,
+    )
+
+
+def recall_items(tokenizer: PreTrainedTokenizerBase, config: EvaluationConfig, heldout: Sequences) -> RecallTokens:
+    """The recall sequences that ``config`` asks for, over the held-out text's bigrams."""
+    vocabulary = Vocabulary.of(tokenizer)
+    return recall_tokens(
+        frequent_tokens(heldout, vocabulary.special, config.copying_vocabulary),
+        vocabulary.start,
+        heldout,
+        num=config.recall_sequences,
+        length=config.recall_length,
+        triggers=config.recall_triggers,
         seed=config.seed,
     )
 
@@ -102,16 +112,6 @@ def _in_context(
     chance: float | None,
     progress: SuiteProgress | None,
 ) -> dict[str, Any]:
-    vocabulary = Vocabulary.of(tokenizer)
-    recalled = recall_tokens(
-        frequent_tokens(heldout.sequences, vocabulary.special, config.copying_vocabulary),
-        vocabulary.start,
-        heldout.sequences,
-        num=config.recall_sequences,
-        length=config.recall_length,
-        triggers=config.recall_triggers,
-        seed=config.seed,
-    )
     parts: dict[str, Any] = {
         "copying": measure_copying(
             model,
@@ -121,7 +121,12 @@ def _in_context(
             seed=config.seed,
             progress=_named(progress, "copying"),
         ),
-        "recall": measure_recall(model, recalled, seed=config.seed, progress=_named(progress, "recall")),
+        "recall": measure_recall(
+            model,
+            recall_items(tokenizer, config, heldout.sequences),
+            seed=config.seed,
+            progress=_named(progress, "recall"),
+        ),
         "induction": measure_induction(
             model, tokenizer, _few_shot(config), seed=config.seed, progress=_named(progress, "rules")
         ),

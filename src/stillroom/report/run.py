@@ -10,19 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
 from stillroom.files import read_json, read_json_lines
+from stillroom.report.comparison import Comparison
+from stillroom.report.record import Record
 from stillroom.types import Estimate, UserError
 
 Numbers = tuple[float, ...]
-R = TypeVar("R", bound="Record")
-
-
-class Record(BaseModel):
-    """A frozen part of a JSON file; keys that the report does not show are passed over."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
+R = TypeVar("R", bound=Record)
 
 
 class Likelihood(Record):
@@ -238,6 +234,7 @@ class Run:
     config_yaml: str
     environment: dict[str, Any] = field(default_factory=dict)
     profile: Profile | None = None
+    comparison: Comparison | None = None
 
 
 def load_run(folder: Path) -> Run:
@@ -253,6 +250,7 @@ def load_run(folder: Path) -> Run:
     study = _record(Study, folder / "study.json")
     if not study.models:
         raise UserError(f"{folder / 'study.json'}: lists no models; run the study again.")
+    comparison_path = folder / "comparison.json"
     profile_path = folder / "labels" / "profile.json"
     expects_profile = study.labels is not None or profile_path.exists()
     return Run(
@@ -262,6 +260,7 @@ def load_run(folder: Path) -> Run:
         config_yaml=_text(folder / "config.yaml"),
         environment=_mapping(folder / "environment.json"),
         profile=_record(Profile, profile_path) if expects_profile else None,
+        comparison=_record(Comparison, comparison_path) if comparison_path.exists() else None,
     )
 
 

@@ -19,6 +19,7 @@ from stillroom.corpora import Corpus
 from stillroom.files import read_json, write_json, write_text
 from stillroom.models import flops_per_token, precision_name
 from stillroom.study.artifacts import Artifact
+from stillroom.study.compare import write_comparison
 from stillroom.teachers import LabelStore
 from stillroom.training.distributed import own_device
 from stillroom.types import UserError
@@ -56,7 +57,7 @@ def write_run_folder(
     stages: list[dict[str, Any]],
     seconds: float,
 ) -> None:
-    """Copies metrics, evaluations and samples of every model, and writes ``study.json`` and ``environment.json``."""
+    """Copies metrics, evaluations and samples of every model; writes study, comparison and environment."""
     records = [_teacher_record(config, corpus, teacher_model)]
     sources = {"teacher": teacher_model.parent} | {name: artifact.path for name, artifact in models.items()}
     for name, artifact in models.items():
@@ -86,6 +87,9 @@ def write_run_folder(
         study["labels"] = _labels_record(opened)
         rules = [arm.routing for arm in config.arms.values() if arm.routing is not None]
         write_json(folder / "labels" / "profile.json", entropy_profile(opened, corpus, rules))
+    arms = {name: folder / "models" / name for name in config.arms if name in evaluations}
+    if len(arms) > 1:
+        write_comparison(folder / "comparison.json", arms, config.evaluation.ks, seed=config.evaluation.seed)
     write_json(folder / "environment.json", environment(config))
     write_json(folder / "study.json", study)
 

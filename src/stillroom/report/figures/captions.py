@@ -32,6 +32,12 @@ IN_CONTEXT = (
     "the context’s answer. Log-odds: how much likelier that answer is than the learnt one, above zero for the "
     "context and below for memory. Bars end at the mean, whiskers are 95 % intervals ({counts})."
 )
+PAIRED = (
+    "Each model minus {baseline} on the very same items or problems, which is what an interval of a difference needs: "
+    "where a whisker (95 %, over items) leaves zero, the two models differ on such items. It says nothing of other "
+    "training runs. Equal answer entropy: pass@k where both models’ samples are equally diverse, read between "
+    "temperatures."
+)
 COPYING = (
     "Mean loss at each position of random tokens that repeat every {period} tokens ({count} sequences; vertical "
     "lines mark where a repeat begins; no interval). Nothing can be predicted before the first line; after it, "
