@@ -23,6 +23,9 @@ _DRAWS = ("fixed", "per-sequence")
 _OUTPUTS = ("uniform", "row", "other")
 _START, _TRIGGERS, _ANSWERS = 1 << 40, 1 << 41, 1 << 42
 """Places of the hash that no position of a sequence reaches."""
+_32, _LOW = np.uint64(32), np.uint64(2**32 - 1)
+_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
@@ -72,26 +75,37 @@ class RecallSample:
 
 @dataclass(frozen=True)
 class _Alias:
-    """Walker's tables: one uniform number draws from any row with two look-ups, whatever V is."""
+    """Walker's tables: one 64-bit hash draws from any row with a single look-up, whatever V is.
 
-    accept_RV: NDArray[np.float64]
-    other_RV: NDArray[np.int64]
+    The upper half of hash · V (in 32.32 fixed point) is a column and the lower half decides between it and the other
+    outcome of its place, so a probability is right to 2^-32.
+    """
 
-    def draw(self, row_B: NDArray[np.int64], uniform_B: NDArray[np.float64]) -> NDArray[np.int64]:
-        """A column of each row."""
-        width = self.accept_RV.shape[1]
-        place_B = uniform_B * width
-        column_B = place_B.astype(np.int64)
-        flat_B = row_B * width + column_B
-        keeps_B = place_B - column_B < self.accept_RV.ravel()[flat_B]
-        return np.where(keeps_B, column_B, self.other_RV.ravel()[flat_B])
+    packed: NDArray[np.uint64]
+    """For row · V + column: the threshold in the upper 32 bits, the other outcome in the lower ones."""
+    width: int
+
+    def draw(self, row_B: NDArray[np.uint64], hash_B: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """A column of each row. Overwrites ``hash_B``."""
+        size = np.uint64(self.width)
+        np.right_shift(hash_B, _32, out=hash_B)
+        np.multiply(hash_B, size, out=hash_B)
+        column_B = hash_B >> _32
+        place_B = row_B * size
+        place_B += column_B
+        drawn_B = self.packed.take(place_B.view(np.int64), mode="clip")
+        hash_B &= _LOW
+        keeps_B = hash_B < (drawn_B >> _32)
+        drawn_B &= _LOW
+        np.copyto(drawn_B, column_B, where=keeps_B)
+        return drawn_B
 
 
 def _alias(rows_RV: NDArray[np.float64]) -> _Alias:
     """Tables for rows that sum to 1 (Vose 1991)."""
     width = rows_RV.shape[1]
     accept_RV = np.ones_like(rows_RV)
-    other_RV = np.tile(np.arange(width), (len(rows_RV), 1))
+    other_RV = np.tile(np.arange(width, dtype=np.uint64), (len(rows_RV), 1))
     for row, probabilities in enumerate(rows_RV):
         left = probabilities * width
         small = [int(column) for column in np.flatnonzero(left < 1)]
@@ -101,7 +115,8 @@ def _alias(rows_RV: NDArray[np.float64]) -> _Alias:
             accept_RV[row, low], other_RV[row, low] = left[low], high
             left[high] -= 1 - left[low]
             (small if left[high] < 1 else large).append(high)
-    return _Alias(accept_RV, other_RV)
+    threshold_RV = np.minimum(np.round(accept_RV * 2.0**32), 2.0**32 - 1).astype(np.uint64)
+    return _Alias(((threshold_RV << _32) | other_RV).ravel(), width)
 
 
 class RecallWorld:
@@ -133,30 +148,31 @@ class RecallWorld:
         numbers_B = np.asarray(numbers, dtype=np.uint64)
         triggers_BK = self._triggers(numbers_B, seed)
         answers_BK = self._answers(triggers_BK, numbers_B, seed)
-        slot_BV = np.full((len(numbers_B), self.vocab_size), -1, dtype=np.int64)
-        np.put_along_axis(slot_BV, triggers_BK, np.arange(triggers_BK.shape[1])[None], axis=1)
-        answer_BV = np.full((len(numbers_B), self.vocab_size), -1, dtype=np.int64)
-        np.put_along_axis(answer_BV, triggers_BK, answers_BK, axis=1)
-        tokens_TB = self._walk(answer_BV, numbers_B, length, seed)
-        tokens_BT = np.ascontiguousarray(tokens_TB.T)
-        asks_BT = occurrences(np.take_along_axis(slot_BV, tokens_BT, axis=1), self.options.triggers)
-        process_BT = np.zeros_like(asks_BT)
-        process_BT[:, 1:] = asks_BT[:, :-1]
-        return RecallSample(tokens_BT, process_BT, triggers_BK, answers_BK)
+        tokens_TB = self._walk(triggers_BK, answers_BK, _states(seed, numbers_B), length)
+        asks_TB = occurrences(tokens_TB, triggers_BK)
+        process_BT = np.zeros((len(numbers_B), length), dtype=np.int32)
+        process_BT[:, 1:] = asks_TB[:-1].T
+        return RecallSample(tokens_TB.T.astype(np.int64, order="C"), process_BT, triggers_BK, answers_BK)
 
     def _walk(
-        self, answer_BV: NDArray[np.int64], numbers_B: NDArray[np.uint64], length: int, seed: int
-    ) -> NDArray[np.int64]:
+        self,
+        triggers_BK: NDArray[np.int64],
+        answers_BK: NDArray[np.int64],
+        state_B: NDArray[np.uint64],
+        length: int,
+    ) -> NDArray[np.uint16]:
         """Tokens (T, B), one place of all sequences at a time: the answer after a trigger, else the bigram row."""
-        tokens_TB = np.empty((length, len(numbers_B)), dtype=np.int64)
-        now_B = self._start.draw(np.zeros(len(numbers_B), dtype=np.int64), uniforms(seed, numbers_B, _START))
+        none = self.vocab_size
+        answer_BV = np.full((len(state_B), self.vocab_size), none, dtype=np.uint64)
+        np.put_along_axis(answer_BV, triggers_BK, answers_BK.astype(np.uint64), axis=1)
+        answers, first_B = answer_BV.ravel(), np.arange(len(state_B), dtype=np.int64) * self.vocab_size
+        tokens_TB = np.empty((length, len(state_B)), dtype=np.uint16)
+        now_B = self._start.draw(np.zeros_like(state_B), _hashes(state_B, _START))
         tokens_TB[0] = now_B
-        first_B = np.arange(len(numbers_B)) * self.vocab_size
-        flat = answer_BV.ravel()
         for place in range(1, length):
-            answer_B = flat[first_B + now_B]
-            drawn_B = self._rows.draw(now_B, uniforms(seed, numbers_B, place))
-            now_B = np.where(answer_B >= 0, answer_B, drawn_B)
+            answer_B = answers.take(first_B + now_B.view(np.int64), mode="clip")
+            now_B = self._rows.draw(now_B, _hashes(state_B, place))
+            np.copyto(now_B, answer_B, where=answer_B != none)
             tokens_TB[place] = now_B
         return tokens_TB
 
@@ -173,34 +189,48 @@ class RecallWorld:
     def _answers(self, triggers_BK: NDArray[np.int64], numbers_B: NDArray[np.uint64], seed: int) -> NDArray[np.int64]:
         size = self.vocab_size
         places = np.arange(triggers_BK.shape[1], dtype=np.uint64) + np.uint64(_ANSWERS)
-        uniform_BK = uniforms(seed, numbers_B[:, None], places[None])
         if self.options.outputs == "row":
-            return self._rows.draw(triggers_BK.ravel(), uniform_BK.ravel()).reshape(triggers_BK.shape)
+            hash_BK = _mixed(_states(seed, numbers_B)[:, None] + places[None] * _STEP)
+            rows = triggers_BK.astype(np.uint64).ravel()
+            return self._rows.draw(rows, hash_BK.ravel()).astype(np.int64).reshape(triggers_BK.shape)
+        uniform_BK = uniforms(seed, numbers_B[:, None], places[None])
         if self.options.outputs == "uniform":
             return (uniform_BK * size).astype(np.int64)
         answers_BK = (uniform_BK * (size - 1)).astype(np.int64)
         return answers_BK + (answers_BK >= triggers_BK)  # the trigger itself is stepped over
 
 
-def occurrences(slot_BT: NDArray[np.int64], num_triggers: int) -> NDArray[np.int32]:
-    """N where a place holds the n-th occurrence of its trigger, 0 where ``slot_BT`` is negative."""
-    found = np.zeros(slot_BT.shape, dtype=np.int32)
-    for slot in range(num_triggers):
-        is_slot = slot_BT == slot
-        found += np.cumsum(is_slot, axis=1, dtype=np.int32) * is_slot
-    return found
+def occurrences(tokens_TB: NDArray[np.uint16], triggers_BK: NDArray[np.int64]) -> NDArray[np.int32]:
+    """The n of a place that holds the n-th occurrence of one of its sequence's triggers, else 0 (T, B)."""
+    found_TB = np.zeros(tokens_TB.shape, dtype=np.int32)
+    for trigger_B in triggers_BK.T.astype(np.uint16):
+        is_trigger_TB = tokens_TB == trigger_B
+        found_TB += np.cumsum(is_trigger_TB, axis=0, dtype=np.int32) * is_trigger_TB
+    return found_TB
 
 
 def uniforms(seed: int, numbers: NDArray[np.uint64], places: NDArray[np.uint64] | int) -> NDArray[np.float64]:
     """Numbers in [0, 1) that depend on the seed, the sequence's number and the place alone (SplitMix64)."""
-    with np.errstate(over="ignore"):  # wraps at 64 bits, as a hash may
-        key = np.uint64((seed * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) & (2**64 - 1))
-        state = _mixed(numbers * np.uint64(0x9E3779B97F4A7C15) ^ key)
-        bits = _mixed(state + np.asarray(places, dtype=np.uint64) * np.uint64(0xBF58476D1CE4E5B9))
+    bits = _mixed(_states(seed, numbers) + np.asarray(places, dtype=np.uint64) * _STEP)
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+def _states(seed: int, numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """What every draw of a sequence starts from."""
+    key = np.uint64((seed * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) & (2**64 - 1))
+    return _mixed(numbers * np.uint64(0x9E3779B97F4A7C15) ^ key)
+
+
+def _hashes(state_B: NDArray[np.uint64], place: int) -> NDArray[np.uint64]:
+    """64 random bits of every sequence at one place."""
+    return _mixed(state_B + np.uint64((place * int(_STEP)) & (2**64 - 1)))
+
+
 def _mixed(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return bits ^ (bits >> np.uint64(31))
+    """SplitMix64's finaliser (Steele et al. 2014); wraps at 64 bits, as a hash may."""
+    bits = bits ^ (bits >> np.uint64(30))
+    bits *= _FIRST
+    bits ^= bits >> np.uint64(27)
+    bits *= _SECOND
+    bits ^= bits >> np.uint64(31)
+    return bits

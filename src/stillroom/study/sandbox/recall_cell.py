@@ -25,7 +25,7 @@ from stillroom.models import build_model, export_model, load_model, precision_na
 from stillroom.study.sandbox.recall_config import RecallConfig, RecallTeacherConfig
 from stillroom.study.sandbox.recall_data import RecallLabels, RecallSequences, known_teacher, make_recall_world
 from stillroom.study.sandbox.recall_probes import RecallTruth, attention_picture, head_measures, measure, recall_truth
-from stillroom.training import LabelSource, LiveTeacher, TrainingData, train
+from stillroom.training import LabelSource, LiveTeacher, TrainingData, join, train
 from stillroom.training.metrics import drop_after
 from stillroom.worlds.recall import RecallWorld
 
@@ -150,19 +150,27 @@ def train_cell(
     stream = RecallSequences(world, config.steps * training.batch_sequences, length, seed)
     truth = recall_truth(world, config.probes.sequences, length, HELDOUT_SEED)
     model = build_model(config.model, world.vocab_size, seed)
-    precision = precision_name(training.precision, "cpu")
-    trained = {name: one for name, one in config.teachers.items() if one.kind == "trained"}
+    ranks = join(training.parallel)
+    precision = precision_name(training.precision, ranks.device)
     probing = _Probing(
         config, model, truth, folder, precision,
-        snapshots={name: one.until for name, one in trained.items()} if cell.arm is None else {},
+        snapshots=_snapshots(config) if cell.arm is None else {},
         update=update, due=frozenset(probe_steps(config.steps, config.probes.per_doubling)),
     )  # fmt: skip
     labels = _labels(config, cell, stream, teacher_folder, precision)
     heldout = RecallSequences(world, config.probes.sequences, length, HELDOUT_SEED)
     objective = ObjectiveConfig() if cell.arm is None else config.arms[cell.arm].objective
     data = TrainingData(stream, heldout, labels, isolate=False)
-    train(model, data, training, objective, folder, precision_name=precision, progress=probing, stop=stop)
+    train(
+        model, data, training, objective, folder,
+        precision_name=precision, progress=probing, stop=stop, ranks=ranks,
+    )  # fmt: skip
     _finish(folder, config, cell, model, world, time.monotonic() - begin)
+
+
+def _snapshots(config: RecallConfig) -> dict[str, float]:
+    """The trained teachers and the copy accuracy at which each is taken."""
+    return {name: one.until for name, one in config.teachers.items() if one.kind == "trained"}
 
 
 def _labels(

@@ -98,11 +98,12 @@ def prefix_matching_in(patterns_LBHTT: Tensor, tokens_BT: Tensor, queries_BT: Te
 
 @torch.no_grad()
 def next_token_probabilities(model: PreTrainedModel, batch: Batch, precision_name: str) -> Tensor:
-    """What the model says of every position that has a next token, (B, T - 1, V), float32."""
+    """What the model says of every position that has a next token, (B, T - 1, V), float32, on the processor."""
+    batch = batch.to(model.device)
     with precision(precision_name, batch.tokens_BT.device):
         hidden_BTD = hidden_states(model, batch, isolate=False)[:, :-1]
         weight_VD, _ = unembedding(model)
-        return torch.softmax((hidden_BTD @ weight_VD.T).float(), dim=-1)
+        return torch.softmax((hidden_BTD @ weight_VD.T).float(), dim=-1).cpu()
 
 
 def measure(model: PreTrainedModel, truth: RecallTruth, precision_name: str) -> dict[str, float | None]:
@@ -182,7 +183,7 @@ def head_measures(model: PreTrainedModel, truth: RecallTruth, num: int) -> dict[
     queries_BT[:, :-1] = truth.is_scored_BT[:num]
     was_training = model.training
     model.eval()
-    patterns_LBHTT = attention_patterns(model, tokens_BT)
+    patterns_LBHTT = attention_patterns(model, tokens_BT.to(model.device)).cpu()
     model.train(was_training)
     matching = prefix_matching_in(patterns_LBHTT, tokens_BT, queries_BT)
     return {
@@ -195,7 +196,7 @@ def attention_picture(model: PreTrainedModel, truth: RecallTruth, length: int) -
     """The first ``length`` tokens of the first held-out sequence and every head's attention over them, (L, H, T, T)."""
     was_training = model.training
     model.eval()
-    patterns = attention_patterns(model, truth.batch.tokens_BT[:1, :length])[:, 0]
+    patterns = attention_patterns(model, truth.batch.tokens_BT[:1, :length].to(model.device))[:, 0]
     model.train(was_training)
     return {"tokens": truth.batch.tokens_BT[0, :length].tolist(), "patterns": _rounded(patterns, 3)}
 

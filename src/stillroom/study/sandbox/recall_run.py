@@ -34,6 +34,7 @@ from stillroom.study.sandbox.recall_data import make_recall_world
 from stillroom.study.sandbox.recall_probes import HIGH_NATS, LOW_NATS, recall_truth
 from stillroom.study.sandbox.recall_results import cell_crossings, over_seeds, tokens_over_seeds
 from stillroom.training import Interrupted
+from stillroom.training.distributed import own_device
 from stillroom.types import UserError
 
 METHOD = 1
@@ -85,7 +86,7 @@ class Cells:
     @property
     def precision(self) -> str:
         """What ``auto`` stands for on this machine."""
-        return precision_name(self.config.training.precision, "cpu")
+        return precision_name(self.config.training.precision, own_device())
 
     def folder(self, cell: Cell) -> Path:
         """Where a cell is or will be."""
