@@ -7,50 +7,60 @@ from typing import Annotated
 
 import typer
 
+Models = Annotated[
+    list[Path], typer.Argument(help="Model folders in the Hugging Face layout; several are shown side by side.")
+]
+CorpusFolder = Annotated[
+    Path | None,
+    typer.Option("--corpus", help="Folder of the built corpus whose held-out part is used.", show_default=False),
+]
+Suites = Annotated[
+    str,
+    typer.Option(
+        help="Comma-separated: [bold]lm[/] (bits per byte), [bold]icl[/] (copying, recall, few-shot rules, "
+        "counterfactual facts), [bold]tts[/] (pass@k, diversity), [bold]heads[/] (induction heads), "
+        "[bold]retrieval[/] (needle in a haystack, context questions)."
+    ),
+]
+Benchmarks = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="[bold]gsm8k[/], [bold]math500[/] or [bold]mbpp[/] =FILE (.jsonl, .json, .parquet) or =hub; or "
+        "[bold]word-problems[/] or [bold]programs[/], made here in the forms of GSM8K and MBPP. May be repeated.",
+        show_default=False,
+    ),
+]
+Facts = Annotated[
+    Path | None,
+    typer.Option(help="Records with context, question, answer and memory_answer.", show_default=False),
+]
+Tasks = Annotated[
+    str, typer.Option(help="Comma-separated tasks of lm-evaluation-harness (extra lm-eval).", show_default=False)
+]
+TaskData = Annotated[
+    Path | None,
+    typer.Option(help="Folder with the datasets of those tasks, laid out as on the hub.", show_default=False),
+]
+Vllm = Annotated[
+    Path | None,
+    typer.Option(help="Python of an environment with vLLM: samples are drawn there.", show_default=False),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(help="First problems of each benchmark, items of each harness task.", show_default=False),
+]
+
 
 def evaluate(
-    models: Annotated[
-        list[Path], typer.Argument(help="Model folders in the Hugging Face layout; several are shown side by side.")
-    ],
-    corpus: Annotated[
-        Path | None,
-        typer.Option("--corpus", help="Folder of the built corpus whose held-out part is used.", show_default=False),
-    ] = None,
-    suite: Annotated[
-        str,
-        typer.Option(
-            help="Comma-separated: [bold]lm[/] (bits per byte), [bold]icl[/] (copying, recall, few-shot rules, "
-            "counterfactual facts), [bold]tts[/] (pass@k, diversity), [bold]heads[/] (induction heads), "
-            "[bold]retrieval[/] (needle in a haystack, context questions)."
-        ),
-    ] = "lm,icl,tts,heads",
-    benchmark: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="[bold]gsm8k[/], [bold]math500[/] or [bold]mbpp[/] =FILE (.jsonl, .json, .parquet) or =hub; or "
-            "[bold]word-problems[/] or [bold]programs[/], made here in the forms of GSM8K and MBPP. May be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    counterfactual: Annotated[
-        Path | None,
-        typer.Option(help="Records with context, question, answer and memory_answer.", show_default=False),
-    ] = None,
-    lm_eval: Annotated[
-        str, typer.Option(help="Comma-separated tasks of lm-evaluation-harness (extra lm-eval).", show_default=False)
-    ] = "",
-    lm_eval_data: Annotated[
-        Path | None,
-        typer.Option(help="Folder with the datasets of those tasks, laid out as on the hub.", show_default=False),
-    ] = None,
-    vllm: Annotated[
-        Path | None,
-        typer.Option(help="Python of an environment with vLLM: samples are drawn there.", show_default=False),
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(help="First problems of each benchmark, items of each harness task.", show_default=False),
-    ] = None,
+    models: Models,
+    corpus: CorpusFolder = None,
+    suite: Suites = "lm,icl,tts,heads",
+    benchmark: Benchmarks = None,
+    counterfactual: Facts = None,
+    lm_eval: Tasks = "",
+    lm_eval_data: TaskData = None,
+    vllm: Vllm = None,
+    limit: Limit = None,
     out: Annotated[
         Path, typer.Option("--out", help="Folder for the evaluation.json and samples of every model.")
     ] = Path("evaluations"),
