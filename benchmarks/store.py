@@ -43,6 +43,11 @@ from stillroom.types import Batch, SoftLabels
 
 RESULTS = Path(__file__).parent / "results" / "store.json"
 CODECS = {"sampled": LabelsConfig(), "top-k": LabelsConfig(codec="top-k", k=50)}
+"""What the teacher is read by."""
+STORES = {**CODECS, "top-k, coarse": LabelsConfig(codec="top-k", k=50, value_steps=5)}
+"""What is stored of it; the coarse levels are those of a divergence that DistillKit's budget codec has as well."""
+RIVALS = {"recommended": "top-k", "budget": "top-k, coarse"}
+"""DistillKit's codecs, and the store that each is set against."""
 FORWARD_SEQUENCES = 4
 
 
@@ -164,13 +169,13 @@ class Kept:
 def store_of(captured: Captured, name: str, folder: Path, vocab_size: int) -> LabelStore:
     """A store of the captured rows."""
     length = captured.tokens_BT.shape[1]
-    config = CODECS[name].model_copy(update={"shard_sequences": 64})
+    config = STORES[name].model_copy(update={"shard_sequences": 64})
     identity = {"teacher": "smollm2", "tokenizer": "smollm2", "vocab_size": vocab_size, "corpus": "python"}
     plan = Plan(
         schema=SCHEMA, identity=identity, labels=config.canonical(), num_sequences=len(captured.tokens_BT),
         sequence_length=length, isolate_documents=True, precision="bf16", forward_sequences=max(1, 4096 // length),
     )  # fmt: skip
-    write_store(Kept(captured.tokens_BT, captured.rows[name].split(length)), plan, folder)
+    write_store(Kept(captured.tokens_BT, captured.rows[name.partition(",")[0]].split(length)), plan, folder)
     return LabelStore.open(folder)
 
 
@@ -207,7 +212,9 @@ def bytes_of(store: LabelStore) -> dict[str, Any]:
     }
 
 
-def against_distillkit(captured: Captured, store: LabelStore, checkout: Path, vocab_size: int) -> dict[str, Any]:
+def against_distillkit(
+    captured: Captured, stores: dict[str, LabelStore], checkout: Path, vocab_size: int
+) -> dict[str, Any]:
     """Bytes and KL(teacher‖decoded) over the 50 kept ids, of DistillKit's two documented codecs and of ours."""
     sys.path.insert(0, str(checkout))
     from distillkit.compression import DistributionQuantizationConfig, LogprobCompressor  # type: ignore[import-not-found]
@@ -233,15 +240,14 @@ def against_distillkit(captured: Captured, store: LabelStore, checkout: Path, vo
         dense = _on(ids, again_ids, again.float(), vocab_size)
         size = sum(value.shape[-1] * value.element_size() for value in packed.values())
         found[name] = {"bytes_per_token": size, "kl_nats": _kl(logp, dense.exp(), outside)}
-    labels = store.lookup(torch.from_numpy(captured.tokens_BT[: count // captured.tokens_BT.shape[1]]))
-    flat = labels.flatten()
-    ours = _on(ids[: len(flat.ids)], flat.ids, flat.weights, vocab_size)
-    found["stillroom top-k"] = {
-        "bytes_per_token": store.manifest.bytes_per_token,
-        "kl_nats": _kl(logp[: len(ours)], ours, outside[: len(ours)]),
-    }
-    for name in documented:
-        found[f"ratio to {name}"] = store.manifest.bytes_per_token / found[name]["bytes_per_token"]
+    for rival, name in RIVALS.items():
+        labels = stores[name].lookup(torch.from_numpy(captured.tokens_BT[: count // captured.tokens_BT.shape[1]]))
+        flat, sizes = labels.flatten(), bytes_of(stores[name])
+        ours = _on(ids[: len(flat.ids)], flat.ids, flat.weights, vocab_size)
+        per_token, large = sizes["bytes_per_token"], sizes["bytes_per_token_in_a_large_store"]
+        found[name] = {"bytes_per_token": per_token, "kl_nats": _kl(logp[: len(ours)], ours, outside[: len(ours)])}
+        found[f"ratio to {rival}"] = per_token / found[rival]["bytes_per_token"]
+        found[f"ratio to {rival}, without the codebook"] = large / found[rival]["bytes_per_token"]
     return found
 
 
@@ -351,14 +357,14 @@ def main() -> None:
             arguments.rows.write_bytes(pickle.dumps(capture_all(scores, text)))
     captured = pickle.loads(arguments.rows.read_bytes())
     with tempfile.TemporaryDirectory() as scratch:
-        stores = {name: store_of(captured, name, Path(scratch) / name, len(tokenizer)) for name in CODECS}
+        stores = {name: store_of(captured, name, Path(scratch) / name, len(tokenizer)) for name in STORES}
         note({"sequence_length": captured.tokens_BT.shape[1]})
         note({"bytes": {name: bytes_of(store) for name, store in stores.items()}})
         if "decoding" in arguments.parts:
             speeds = {name: decoding(store, captured.tokens_BT) for name, store in stores.items()}
             note({"decode_tokens_per_second": speeds})
         if arguments.distillkit:
-            note({"distillkit": against_distillkit(captured, stores["top-k"], arguments.distillkit, len(tokenizer))})
+            note({"distillkit": against_distillkit(captured, stores, arguments.distillkit, len(tokenizer))})
         if "training" in arguments.parts:
             note({"training": training(Path(scratch) / "training")})
 

@@ -49,13 +49,89 @@ def test_another_process_opens_the_store_itself(corpus, made, remote, tmp_path):
         assert len(sent) < 1000 and torch.equal(pickle.loads(sent).lookup(tokens).ids, store.lookup(tokens).ids)
 
 
-def test_reading_ahead_fills_the_cache(corpus, remote, tmp_path):
+class Counted:
+    """Counts the bytes that a filesystem is asked for, and may do without ranges."""
+
+    def __init__(self, monkeypatch, has_ranges: bool = True):
+        self.read: list[tuple[str, int]] = []
+        kind = type(fsspec.filesystem("memory"))
+        real = kind.cat_file
+
+        def cat_file(system, path, start=None, end=None, **options):
+            data = real(system, path, start, end, **options) if has_ranges else real(system, path)
+            self.read.append((path.rpartition("/")[2], len(data)))
+            return data
+
+        monkeypatch.setattr(kind, "cat_file", cat_file)
+
+    def shard_bytes(self) -> int:
+        return sum(size for name, size in self.read if name.startswith("0"))
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr("stillroom.teachers.access.BLOCK_BYTES", 512)
+
+
+def test_a_record_is_read_by_range_and_then_from_the_cache(corpus, made, remote, tmp_path, monkeypatch, small_blocks):
+    counted = Counted(monkeypatch)
     store = LabelStore.open(remote, cache=tmp_path)
-    store.lookup(corpus.batch([0]).tokens_BT)
+    tokens = corpus.batch([9]).tokens_BT
+    wanted = LabelStore.open(made).lookup(tokens)
+    assert torch.equal(store.lookup(tokens).ids, wanted.ids)
+    fetched = counted.shard_bytes()
+    size = (made / "shards/00000001.bin").stat().st_size
+    assert 0 < fetched <= 3 * 512 < size
+    assert torch.equal(store.lookup(tokens).ids, wanted.ids)
+    assert torch.equal(LabelStore.open(remote, cache=tmp_path).lookup(tokens).ids, wanted.ids)
+    assert counted.shard_bytes() == fetched
+
+
+def test_many_records_are_fetched_in_one_request(corpus, made, remote, tmp_path, monkeypatch, small_blocks):
+    system = fsspec.filesystem("memory")
+    real, asked = type(system).cat_ranges, []
+
+    def cat_ranges(self, paths, *spans, **options):
+        asked.append(len(paths))
+        return real(self, paths, *spans, **options)
+
+    monkeypatch.setattr(type(system), "cat_ranges", cat_ranges)
+    tokens = corpus.batch([1, 20, 10]).tokens_BT
+    found = LabelStore.open(remote, cache=tmp_path).lookup(tokens)
+    assert torch.equal(found.weights, LabelStore.open(made).lookup(tokens).weights)
+    assert len(asked) == 1 and asked[0] >= 3
+
+
+def test_a_filesystem_without_ranges_gives_whole_shards(corpus, made, remote, tmp_path, monkeypatch, small_blocks):
+    counted = Counted(monkeypatch, has_ranges=False)
+    store = LabelStore.open(remote, cache=tmp_path)
+    tokens = corpus.batch(range(len(corpus))).tokens_BT
+    assert torch.equal(store.lookup(tokens).ids, LabelStore.open(made).lookup(tokens).ids)
+    fetched = counted.shard_bytes()
+    store.lookup(tokens)
+    assert counted.shard_bytes() == fetched and len(list(tmp_path.rglob("0000000?.bin"))) == 3
+
+
+def test_reading_in_order_reads_ahead(corpus, made, remote, tmp_path, small_blocks):
+    store = LabelStore.open(remote, cache=tmp_path)
+    for number in range(6):  # one after another, as they lie in the shard
+        store.lookup(corpus.batch([number]).tokens_BT)
+    blocks = int(store.index.columns["offset"][store.index.find(record_keys(corpus.batch([5]).tokens_BT.numpy()))[0]])
     deadline = time.monotonic() + 10
-    while len(list(tmp_path.rglob("*.bin"))) < 5 and time.monotonic() < deadline:  # three shards, index and codebook
+    wanted = blocks // 512 + 2  # the block after the one that was read last
+    while not (here := list(tmp_path.rglob(f"00000000.bin/{wanted:06d}"))) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert len(list(tmp_path.rglob("0*.bin"))) == 3
+    assert here
+
+
+def test_every_record_of_a_remote_store_is_whole_whatever_the_blocks(corpus, made, remote, tmp_path, monkeypatch):
+    tokens = corpus.batch(range(len(corpus))).tokens_BT
+    wanted = LabelStore.open(made).lookup(tokens)
+    for size in (97, 1 << 20):
+        monkeypatch.setattr("stillroom.teachers.access.BLOCK_BYTES", size)
+        store = LabelStore.open(remote, cache=tmp_path / str(size))
+        assert torch.equal(store.lookup(tokens).weights, wanted.weights)
+        assert list(store.verify())[-1] == store.manifest.num_shards
 
 
 def test_a_cache_that_vanishes_is_filled_again(corpus, remote, tmp_path):

@@ -14,7 +14,8 @@ def label(
     teacher: Annotated[
         str,
         typer.Argument(
-            help="The teacher: a model folder, hub id, [bold].gguf[/] file or run folder; with --import, its name."
+            help="The teacher: a model folder, hub id, [bold].gguf[/] file, run folder, or [bold]world:NAME[/] of a "
+            "process that knows its own distribution; with --import, its name."
         ),
     ] = "",
     corpus: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from stillroom.config import LabelsConfig, parse
 from stillroom.corpora import Corpus, load_tokenizer, open_corpus, tokenizer_hash
 from stillroom.files import file_hash, fingerprint
 from stillroom.models import hidden_states, load_model, precision, unembedding
+from stillroom.study.labelprogress import label_stage
 from stillroom.study.progress import StageDisplay
 from stillroom.teachers import (
+    ExactScores,
     LabelStore,
     Manifest,
     export_parquet,
@@ -26,7 +29,11 @@ from stillroom.teachers import (
     label_part,
     price,
 )
-from stillroom.types import UserError
+from stillroom.types import Batch, UserError
+from stillroom.worlds.exact import make_exact_world
+
+WORLD_PREFIX = "world:"
+"""Begins the name of a teacher that is a process which knows its own distribution."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +53,49 @@ def label_corpus(request: LabelRequest, display: StageDisplay) -> None:
     config = parse(LabelsConfig, request.labels, "label")
     corpus = open_corpus(request.corpus)
     sequences = corpus.train if request.tokens is None else corpus.train.first(request.tokens)
-    teacher = teacher_folder(request.teacher)
-    check_vocabulary(teacher, corpus)
     if request.dry_run:
-        _print_price(teacher, sequences.num_tokens, config, corpus, display)
+        _print_price(request.teacher, sequences.num_tokens, config, corpus, display)
         return
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    with display.stage("labels") as update:
+    teacher, name = _teacher(request.teacher, corpus)
+    with label_stage(display, request.out, rank, world_size) as update:
         manifest = label_part(
-            load_model(teacher), sequences, config, request.out,
-            identity=_identity(teacher_hash(teacher), corpus), rank=rank, world_size=world_size,
-            isolate=corpus.isolate, progress=update,
+            teacher, sequences, config, request.out, identity=_identity(name, corpus), rank=rank,
+            world_size=world_size, isolate=corpus.isolate, progress=update,
         )  # fmt: skip
     _say(manifest, request.out, display)
+
+
+def _teacher(teacher: str, corpus: Corpus) -> tuple[Any, str]:
+    """A model or the scores of an exact world, and the hash that names it in a store."""
+    if teacher.startswith(WORLD_PREFIX):
+        return exact_scores(teacher, corpus.vocab_size), fingerprint(teacher)
+    folder = teacher_folder(teacher)
+    check_vocabulary(folder, corpus)
+    return load_model(folder), teacher_hash(folder)
+
+
+def exact_scores(teacher: str, vocab_size: int) -> ExactScores:
+    """Scores of ``world:NAME`` or ``world:NAME:{"option": value}``: a process that knows its own distribution."""
+    name, _, text = teacher.removeprefix(WORLD_PREFIX).partition(":")
+    try:
+        options = json.loads(text) if text else {}
+    except ValueError:
+        options = None
+    if not isinstance(options, dict):
+        raise UserError(f'teacher {teacher}: {text!r} is no JSON object; expected world:NAME:{{"option": value}}.')
+    world = make_exact_world(name, options)
+
+    def log_probs(batch: Batch) -> torch.Tensor:
+        rows_BTV = world.exact_probabilities(batch.tokens_BT.numpy())
+        if rows_BTV.shape != (*batch.tokens_BT.shape, vocab_size):
+            raise UserError(
+                f"teacher {teacher}: gives probabilities of {rows_BTV.shape[-1]} tokens, the corpus has {vocab_size}; "
+                "give the options that the corpus was made with."
+            )
+        return torch.from_numpy(np.log(np.maximum(rows_BTV, 1e-30)))
+
+    return ExactScores(log_probs)
 
 
 def import_labels(source: Path, teacher: str, corpus_folder: Path, out: Path, tokens: Path | None) -> Manifest:
@@ -129,8 +166,9 @@ def check_vocabulary(teacher: str, corpus: Corpus) -> None:
 
 def _print_price(teacher: str, tokens: int, config: LabelsConfig, corpus: Corpus, display: StageDisplay) -> None:
     """2 FLOPs per parameter and token, and the time that this takes at the speed of one batch measured now."""
-    model = load_model(teacher)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    model, _ = _teacher(teacher, corpus)
+    is_exact = isinstance(model, ExactScores)
+    parameters = 0 if is_exact else sum(parameter.numel() for parameter in model.parameters())
     speed = _measured_speed(model, corpus)
     asked = price(tokens, 2.0 * parameters, config, corpus.vocab_size, tokens_per_second=speed)
     for sentence in asked.sentences():
@@ -141,13 +179,16 @@ def _print_price(teacher: str, tokens: int, config: LabelsConfig, corpus: Corpus
 
 
 def _measured_speed(model: Any, corpus: Corpus) -> float:
-    """Tokens per second of the bare forward pass on a few sequences."""
+    """Tokens per second of the bare forward pass (an exact world: of its distributions) on a few sequences."""
     count = min(len(corpus.train), max(1, 1024 // corpus.train.sequence_length))
     batch = corpus.train.batch(range(count))
     begin = 0.0
     with torch.no_grad(), precision("auto", "cpu"):
         for _ in range(2):  # the first pass warms up
             begin = time.perf_counter()
+            if isinstance(model, ExactScores):
+                list(model.chunks(batch))
+                continue
             weight, _ = unembedding(model)
             torch.matmul(hidden_states(model, batch, corpus.isolate), weight.T)
     return batch.num_positions / (time.perf_counter() - begin)

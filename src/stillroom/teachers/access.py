@@ -10,7 +10,7 @@ import os
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import fsspec
 import numpy as np
@@ -21,8 +21,12 @@ from stillroom.types import UserError
 
 OPEN_SHARDS = 128
 """Shards that stay mapped at one time."""
+BLOCK_BYTES = 1 << 18
+"""Bytes of a shard that are fetched from a remote store and cached together: the records around the one wanted."""
 READ_AHEAD = 2
-"""Shards fetched after one that is read, from a remote store."""
+"""Blocks fetched after one that was read, where the one before it was read as well."""
+Span = tuple[str, int, int]
+"""A part of a file: name, first byte, number of bytes."""
 
 
 class Place(Protocol):
@@ -34,8 +38,12 @@ class Place(Protocol):
         """A local path of a file of the store; raises ``UserError`` where the store has none."""
         ...
 
-    def ahead(self, files: list[str]) -> None:
-        """Hears which files are likely to be asked for next."""
+    def gather(self, spans: list[Span]) -> None:
+        """Hears which parts will be asked for next, so that they can be fetched at one time."""
+        ...
+
+    def span(self, file: str, start: int, length: int) -> bytes | None:
+        """A part of a file (shorter where the file ends), or None where the file is best read by its path."""
         ...
 
 
@@ -49,15 +57,20 @@ class LocalFolder:
         """See ``Place``."""
         return _present(self.folder / file, self.name)
 
-    def ahead(self, files: list[str]) -> None:
+    def gather(self, spans: list[Span]) -> None:
         """Nothing to be done: the operating system reads ahead."""
+
+    def span(self, file: str, start: int, length: int) -> bytes | None:
+        """None: the file is memory-mapped."""
+        return None
 
 
 class RemoteFolder:
-    """A store behind an fsspec URL, whose files are copied to a local cache as they are read.
+    """A store behind an fsspec URL. Parts of its files are copied to a local cache as they are read.
 
-    A cached file is named by the URL and by the store's manifest, so that a store that was made anew is fetched anew;
-    a cache that vanishes is filled again.
+    Shards are fetched in blocks by range; a filesystem that gives no ranges gives the whole file, and is asked for
+    whole files from then on. The cache's folder is named by the URL and by the store's manifest, so that a store that
+    was made anew is fetched anew; a cache that vanishes is filled again.
     """
 
     def __init__(self, url: str, cache: Path | None = None):
@@ -67,34 +80,103 @@ class RemoteFolder:
         mark = hashlib.sha256(self.name.encode() + manifest).hexdigest()[:16]
         self._cache = (cache or default_cache()) / mark
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="label-store-read-ahead")
-        self._running: dict[str, Future[Any]] = {}
+        self._running: dict[tuple[str, int], Future[bytes | None]] = {}
+        self._last: dict[str, int] = {}  # block that was read last, by file
+        self._has_ranges = True
 
     def path(self, file: str) -> Path:
         """See ``Place``."""
         target = self._cache / file
-        if (running := self._running.pop(file, None)) is not None:
-            running.result()
         if not target.is_file():
             write_bytes(target, self._fetch(file))
         return target
 
-    def ahead(self, files: list[str]) -> None:
-        """Begins to fetch files that are not cached yet."""
-        for file in files:
-            if file not in self._running and not (self._cache / file).is_file():
-                self._running[file] = self._pool.submit(self._fetch_quietly, file)
+    def gather(self, spans: list[Span]) -> None:
+        """See ``Place``: fetches all blocks that are not cached in one request (many filesystems make it parallel)."""
+        missing = {
+            (file, number)
+            for file, start, length in spans
+            for number in _blocks(start, length)
+            if not self._is_cached(file, number) and (file, number) not in self._running
+        }
+        if len(missing) < 2 or not self._has_ranges:
+            return
+        wanted = sorted(missing)
+        paths = [f"{self._root}/{file}" for file, _ in wanted]
+        starts = [number * BLOCK_BYTES for _, number in wanted]
+        ends = [start + BLOCK_BYTES for start in starts]
+        found = self._system.cat_ranges(paths, starts, ends, on_error="return")
+        for (file, number), data in zip(wanted, found, strict=True):
+            if isinstance(data, bytes) and 0 < len(data) <= BLOCK_BYTES:  # whatever else will be asked for on its own
+                write_bytes(self._block_path(file, number), data)
 
-    def _fetch_quietly(self, file: str) -> None:
+    def span(self, file: str, start: int, length: int) -> bytes | None:
+        """See ``Place``."""
+        pieces = []
+        for number in _blocks(start, length):
+            data = None if (self._cache / file).is_file() else self._block(file, number)
+            if data is None:
+                return None
+            pieces.append(data)
+        self._ahead(file, number)
+        begin = start % BLOCK_BYTES
+        return b"".join(pieces)[begin : begin + length]
+
+    def _block_path(self, file: str, number: int) -> Path:
+        return self._cache / "blocks" / file / f"{number:06d}"
+
+    def _is_cached(self, file: str, number: int) -> bool:
+        return (self._cache / file).is_file() or self._block_path(file, number).is_file()
+
+    def _block(self, file: str, number: int) -> bytes | None:
+        """A block from the cache, from what is being fetched, or from afar; None where there are only whole files."""
+        if (running := self._running.pop((file, number), None)) is not None and (data := running.result()) is not None:
+            return data
         try:
-            write_bytes(self._cache / file, self._fetch(file))
+            return self._block_path(file, number).read_bytes()
+        except OSError:
+            return self._fetch_block(file, number)
+
+    def _fetch_block(self, file: str, number: int) -> bytes | None:
+        start = number * BLOCK_BYTES
+        if not self._has_ranges:
+            return None
+        try:
+            data = self._system.cat_file(f"{self._root}/{file}", start=start, end=start + BLOCK_BYTES)
+        except FileNotFoundError as error:
+            raise _absent(self.name, file) from error
+        except (NotImplementedError, ValueError, TypeError):
+            data = None
+        if data is None or len(data) > BLOCK_BYTES:  # no ranges, or they are not heeded
+            self._has_ranges = False
+            return None
+        write_bytes(self._block_path(file, number), data)
+        return data
+
+    def _ahead(self, file: str, number: int) -> None:
+        """Begins to fetch the next blocks where the file is being read from one to the next."""
+        is_in_order = number - self._last.get(file, -1) == 1
+        self._last[file] = number
+        for following in range(number + 1, number + 1 + READ_AHEAD) if is_in_order else ():
+            if (file, following) not in self._running and not self._is_cached(file, following):
+                self._running[file, following] = self._pool.submit(self._fetch_quietly, file, following)
+
+    def _fetch_quietly(self, file: str, number: int) -> bytes | None:
+        try:
+            return self._fetch_block(file, number)
         except (OSError, UserError):
-            return  # whoever needs the file will ask again and be told why it is not there
+            return None  # whoever needs the block will ask again and be told why it is not there
 
     def _fetch(self, file: str) -> bytes:
         try:
             return self._system.cat_file(f"{self._root}/{file}")
         except FileNotFoundError as error:
             raise _absent(self.name, file) from error
+
+
+def _blocks(start: int, length: int) -> range:
+    """Numbers of the blocks that a part of a file lies in."""
+    return range(start // BLOCK_BYTES, max(start, start + length - 1) // BLOCK_BYTES + 1)
 
 
 def default_cache() -> Path:
@@ -114,27 +196,40 @@ def place_of(url: str | Path, cache: Path | None = None) -> Place:
 
 
 class MappedShards:
-    """The shards of a store, memory-mapped as they are needed, the least recently used let go."""
+    """The shards of a store: memory-mapped as they are needed, the least recently used let go, or read by range."""
 
     def __init__(self, place: Place, num_shards: int):
         self._place, self._num_shards = place, num_shards
         self._mapped: OrderedDict[int, np.ndarray] = OrderedDict()
 
-    def __getitem__(self, shard: int) -> np.ndarray:
-        """The bytes of a shard."""
+    def gather(self, spans: list[tuple[int, int, int]]) -> None:
+        """Hears which records (shard, first byte, length) will be asked for next."""
+        self._place.gather([(self._name(shard), start, length) for shard, start, length in spans])
+
+    def record(self, shard: int, start: int, length: int) -> memoryview:
+        """The bytes of a record; shorter where the shard ends."""
         if shard not in self._mapped:
-            if shard >= self._num_shards:
-                raise damaged(f"{self._place.name}/index.bin", f"it names shard {shard} of {self._num_shards}")
-            path = self._place.path(shard_name(shard))
-            following = range(shard + 1, min(shard + 1 + READ_AHEAD, self._num_shards))
-            self._place.ahead([shard_name(number) for number in following])
+            data = self._place.span(self._name(shard), start, length)
+            if data is not None:
+                return memoryview(data)
+        return self[shard][start : start + length].data
+
+    def __getitem__(self, shard: int) -> np.ndarray:
+        """The bytes of a whole shard."""
+        if shard not in self._mapped:
+            path = self._place.path(self._name(shard))
             if path.stat().st_size == 0:
                 raise damaged(str(path), "it is empty")
-            self._mapped[shard] = np.memmap(path, np.uint8, mode="r")
+            self._mapped[shard] = np.memmap(path, np.uint8, mode="r").view(np.ndarray)
             if len(self._mapped) > OPEN_SHARDS:
                 self._mapped.popitem(last=False)
         self._mapped.move_to_end(shard)
         return self._mapped[shard]
+
+    def _name(self, shard: int) -> str:
+        if shard >= self._num_shards:
+            raise damaged(f"{self._place.name}/index.bin", f"it names shard {shard} of {self._num_shards}")
+        return shard_name(shard)
 
 
 def _present(path: Path, name: str) -> Path:

@@ -21,6 +21,8 @@ from stillroom.teachers.kinds import Rankings
 from stillroom.teachers.layout import Damaged
 
 MAX_GROUPS = 256
+_BITS = 6
+"""Bits of a table's entry that hold a number of bits."""
 KIND_SHARE = 0.1
 """Share of a sample's counts that its kind's ranking is given beside them when groups are cut, and a least number."""
 KIND_ENTRIES = 100.0
@@ -43,19 +45,6 @@ def group_bits(mass_V: np.ndarray, num_groups: int) -> np.ndarray:
         bits.append(width)
         start += 1 << width
     return np.array(bits, np.uint8)
-
-
-@dataclass(frozen=True)
-class _Tables:
-    """Bits, first place in ``ids`` (C·S·256,) by kind, class and group; ids by kind and rank, padded with -1.
-
-    All but the ids int64: numpy gathers and sums that kind without converting, which is what decoding spends its time
-    on.
-    """
-
-    bits: np.ndarray
-    first: np.ndarray
-    ids: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -87,20 +76,18 @@ class SetCoder:
         return cls(rankings, tuple(bits))
 
     @cached_property
-    def _tables(self) -> _Tables:
-        num_kinds, num_classes = len(self.bits), len(self.bits[0])
-        stride = 1 + max(int((1 << of.astype(np.int64)).sum()) for of_kind in self.bits for of in of_kind)
-        bits = np.zeros((num_kinds, num_classes, MAX_GROUPS), np.int64)
-        first = np.empty(bits.shape, np.int64)
-        ids = np.full((num_kinds, stride), -1, np.int32)
-        ids[:, : len(self.rankings.level_V)] = self.rankings.ids_by_rank_CV
+    def _decoder(self) -> SetDecoder:
+        return SetDecoder((self,))
+
+    @cached_property
+    def _first_rank(self) -> np.ndarray:
+        """First rank of every group, int64 (C·S·256,)."""
+        first = np.zeros((len(self.bits), len(self.bits[0]), MAX_GROUPS), np.int64)
         for kind, of_kind in enumerate(self.bits):
-            first[kind] = (kind + 1) * stride - 1  # a group that does not exist leads past the vocabulary
             for number, of_class in enumerate(of_kind):
                 sizes = 1 << of_class.astype(np.int64)
-                bits[kind, number, : len(of_class)] = of_class
-                first[kind, number, : len(of_class)] = kind * stride + np.cumsum(sizes) - sizes
-        return _Tables(bits.reshape(-1), first.reshape(-1), ids.reshape(-1))
+                first[kind, number, : len(of_class)] = np.cumsum(sizes) - sizes
+        return first.reshape(-1)
 
     @cached_property
     def _group_of_rank(self) -> np.ndarray:
@@ -111,7 +98,7 @@ class SetCoder:
         ]
         return np.array(groups, np.uint8)
 
-    def _base(self, sizes_N: np.ndarray, kind_N: np.ndarray | None) -> np.ndarray:
+    def base(self, sizes_N: np.ndarray, kind_N: np.ndarray | None) -> np.ndarray:
         """Where the tables of each set's kind and class begin, int64."""
         num_classes = len(self.bits[0])
         class_N = _class_of(sizes_N, num_classes)
@@ -121,18 +108,24 @@ class SetCoder:
 
     def encode(self, ids_E: np.ndarray, sizes_N: np.ndarray, kind_N: np.ndarray) -> tuple[np.ndarray, bytes]:
         """Steps (E,) uint8 and the packed places within groups. Each set is sorted by its kind's ranks already."""
-        tables = self._tables
         kind_E = np.repeat(kind_N, sizes_N)
         rank_E = self.rankings.rank_CV[kind_E, ids_E]
-        base_E = np.repeat(self._base(sizes_N, kind_N), sizes_N)
+        base_E = np.repeat(self.base(sizes_N, kind_N), sizes_N)
         group_E = self._group_of_rank.reshape(-1, len(self.rankings.level_V))[base_E >> 8, rank_E]
         step_E = np.diff(group_E, prepend=np.uint8(0))
         starts = np.cumsum(sizes_N, dtype=np.int64) - sizes_N
         starts = starts[sizes_N > 0]
         step_E[starts] = group_E[starts]
-        index_E = base_E + group_E
-        stride = len(tables.ids) // len(self.bits)
-        return step_E, pack_bits(rank_E - tables.first[index_E] + kind_E * stride, tables.bits[index_E])
+        place_E = rank_E - self._first_rank[base_E + group_E]
+        return step_E, pack_bits(place_E, self._bits_of_group[base_E + group_E])
+
+    @cached_property
+    def _bits_of_group(self) -> np.ndarray:
+        bits = np.zeros((len(self.bits), len(self.bits[0]), MAX_GROUPS), np.int64)
+        for kind, of_kind in enumerate(self.bits):
+            for number, of_class in enumerate(of_kind):
+                bits[kind, number, : len(of_class)] = of_class
+        return bits.reshape(-1)
 
     def decode(
         self,
@@ -147,16 +140,73 @@ class SetCoder:
         Arguments: ``sizes_N`` members of every set, ``kind_N`` its kind (None: all of kind 0), ``record_R`` members of
         every record, ``packed`` one piece of packed places per record.
         """
-        tables = self._tables
-        running = np.cumsum(step_E, dtype=np.int64)
-        before = np.concatenate((np.zeros(1, np.int64), running))[np.cumsum(sizes_N) - sizes_N]
-        running -= np.repeat(before - self._base(sizes_N, kind_N), sizes_N)
-        place = unpack_bits(np.take(tables.bits, running, mode="clip"), record_R, packed)
-        place += np.take(tables.first, running, mode="clip")
-        found = np.take(tables.ids, place, mode="clip")
+        return self._decoder.decode([step_E], [sizes_N], kind_N, record_R, packed)
+
+
+class SetDecoder:
+    """Decodes several lists of sets of the same positions at once, each list by a coder of its own.
+
+    One table over all lists says of every group of ranks where it begins among the ids and how many bits a place in it
+    has: one look-up per member. All int64, as numpy gathers and sums that kind without converting.
+    """
+
+    def __init__(self, coders: Sequence[SetCoder]):
+        self._coders = coders
+        rankings = coders[0].rankings
+        groups = [of for coder in coders for of_kind in coder.bits for of in of_kind]
+        stride = 1 + max(int((1 << of.astype(np.int64)).sum()) for of in groups)
+        self._ids = np.full((rankings.num_kinds, stride), -1, np.int32)
+        self._ids[:, : len(rankings.level_V)] = rankings.ids_by_rank_CV
+        tables = [self._table(coder, stride) for coder in coders]
+        self._starts = np.cumsum([0, *(len(table) for table in tables)]).tolist()
+        self._table_of_groups = np.concatenate(tables)
+        self._ids = self._ids.reshape(-1)
+
+    @staticmethod
+    def _table(coder: SetCoder, stride: int) -> np.ndarray:
+        """First place in the ids and bits (the lower ``_BITS``) by kind, class and group."""
+        table = np.empty((len(coder.bits), len(coder.bits[0]), MAX_GROUPS), np.int64)
+        for kind, of_kind in enumerate(coder.bits):
+            table[kind] = (kind + 1) * stride - 1 << _BITS  # no such group: leads past the vocabulary
+            for number, of_class in enumerate(of_kind):
+                sizes = 1 << of_class.astype(np.int64)
+                first = kind * stride + np.cumsum(sizes) - sizes
+                table[kind, number, : len(of_class)] = first << _BITS | of_class
+        return table.reshape(-1)
+
+    def decode(
+        self,
+        steps: Sequence[np.ndarray],
+        sizes: Sequence[np.ndarray],
+        kind_N: np.ndarray | None,
+        record_R: np.ndarray,
+        packed: Sequence[bytes | memoryview],
+    ) -> np.ndarray:
+        """Ids (E,), int32, of the sets of the first list, then of the second and so on.
+
+        Arguments: steps (uint8) and set sizes (N,) of every list; ``record_R`` members of every record of the first
+        list, then of the second and so on, and ``packed`` their packed places in the same order.
+        """
+        bases = [
+            coder.base(sizes_N, kind_N) + start
+            for coder, sizes_N, start in zip(self._coders, sizes, self._starts, strict=False)
+        ]
+        size_M, base_M = (sizes[0], bases[0]) if len(sizes) == 1 else (np.concatenate(sizes), np.concatenate(bases))
+        step_E = steps[0] if len(steps) == 1 else np.concatenate(steps)
+        index = np.cumsum(step_E, dtype=np.int64)
+        before = np.concatenate((np.zeros(1, np.int64), index))[np.cumsum(size_M) - size_M]
+        index += np.repeat(base_M - before, size_M)
+        group = np.take(self._table_of_groups, index, mode="clip")
+        place = unpack_bits(group & ((1 << _BITS) - 1), record_R, packed)
+        group >>= _BITS
+        place += group
+        found = np.take(self._ids, place, mode="clip")
         if len(found) and int(found.min()) < 0:
             raise Damaged("a set of ids leaves the vocabulary; label this shard again.")
         return found
+
+
+_MASKS = (np.uint64(1) << np.arange(1 << 5, dtype=np.uint64)) - np.uint64(1)
 
 
 def _class_of(sizes_N: np.ndarray, num_classes: int) -> np.ndarray:
@@ -188,10 +238,13 @@ def unpack_bits(bits_E: np.ndarray, record_R: np.ndarray, packed: Sequence[bytes
         raise Damaged("packed places of ids have another length than they should; label this shard again.")
     shift_R = 8 * (np.cumsum(sizes_R) - sizes_R) - used_R[0]
     start_E = running - bits_E
-    start_E += np.repeat(shift_R, record_R)
+    for begin, end, shift in zip((ends_R - record_R).tolist(), ends_R.tolist(), shift_R.tolist(), strict=True):
+        start_E[begin:end] += shift
     data = b"".join(packed)
     words = np.frombuffer(data + bytes(-len(data) % 4 + 8), "<u4")
     pairs = words[:-1] | words[1:].astype(np.uint64) << np.uint64(32)
-    value_E = (np.take(pairs, start_E >> 5, mode="clip") >> (start_E & 31).view(np.uint64)).view(np.int64)
-    value_E &= (1 << bits_E) - 1
-    return value_E
+    value_E = np.take(pairs, start_E >> 5, mode="clip")
+    start_E &= 31
+    value_E >>= start_E.view(np.uint64)
+    value_E &= _MASKS.take(bits_E, mode="clip")
+    return value_E.view(np.int64)

@@ -8,10 +8,11 @@ Letters: N positions, E entries, K places, R records. Imports numpy only.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from stillroom.teachers.idsets import SetCoder
+from stillroom.teachers.idsets import SetCoder, SetDecoder
 from stillroom.teachers.kinds import Rankings
 from stillroom.teachers.layout import Damaged
 from stillroom.teachers.record import Columns, Record
@@ -20,6 +21,8 @@ from stillroom.teachers.side import typical
 
 SYMBOLS = ("drawn_once", "drawn_more", "kinds", "counts", "top", "others", "singles")
 PLAIN = ("top_places", "others_places", "singles_places")
+LISTS = ("singles", "others", "top")
+"""The order in which lists are decoded; that of the entries is the reverse."""
 GROUPS = (32, 32, 48, 96, 160, 256)
 """Groups for sets of 1, 2-3, 4-7, 8-15, 16-31 and more members."""
 MAX_KINDS = 16
@@ -92,29 +95,42 @@ class SampledEntries:
     ) -> Drawn:
         """Writes ids and weights into arrays of zeros; there is no tail."""
         num_N, more_N = sizes
-        once_N = num_N - more_N
-        kind_N = self._kinds(record)
-        place_K = np.arange(ids_NK.shape[1], dtype=np.uint8)
-        is_more_NK = place_K < more_N[:, None]
-        is_single_NK = (place_K < num_N[:, None]) ^ is_more_NK
-        has_top_N = is_more_NK[:, 0].copy()
-        is_other_NK = is_more_NK
-        is_other_NK[:, 0] = False
-        one = np.float32(1.0 / self.num_samples)
-        np.multiply(is_single_NK, one, out=weights_NK)
-        ids_NK[is_single_NK], _ = _set(record, "singles", self.singles, once_N.astype(np.int64), kind_N)
-        other_N = more_N.astype(np.int64) - has_top_N
-        ids_NK[is_other_NK], other_R = _set(record, "others", self.others, other_N, kind_N)
-        ids_NK[has_top_N, 0], _ = _set(record, "top", self.top, has_top_N.astype(np.int64), kind_N)
-        counts_E = record.symbols("counts", other_R).astype(np.int64) + 2
-        weights_NK[is_other_NK] = counts_E * one
-        running = np.concatenate((np.zeros(1, np.int64), np.cumsum(counts_E)))
+        once_N, more_N = (num_N - more_N).astype(np.int64), more_N.astype(np.int64)
+        top_N = (more_N > 0).astype(np.int64)
+        lists = [once_N, more_N - top_N, top_N]
+        per_list = [record.per_record(sizes_N) for sizes_N in lists]
+        steps = [record.symbols(name, size_R) for name, size_R in zip(LISTS, per_list, strict=True)]
+        packed = [piece for name in LISTS for piece in record.plain(f"{name}_places")]
+        size_M = np.concatenate(lists)
+        # numbers of the entries' places in the flat arrays: singles come after all others, and these after the top
+        start_N = np.arange(len(num_N)) * ids_NK.shape[1]
+        first_M = np.concatenate((start_N + more_N, start_N + 1, start_N))
+        place_E = np.arange(int(size_M.sum()))
+        place_E += np.repeat(first_M - (np.cumsum(size_M) - size_M), size_M)
+        ids_NK.reshape(-1)[place_E] = self._decoder.decode(
+            steps, lists, self._kinds(record), np.concatenate(per_list), packed
+        )
+        counts_E = self._counts(record, lists, per_list[1])
+        weights_NK.reshape(-1)[place_E] = counts_E * np.float32(1.0 / self.num_samples)
+        return Drawn(num_N, weights_NK, self.num_samples)
+
+    @cached_property
+    def _decoder(self) -> SetDecoder:
+        return SetDecoder((self.singles, self.others, self.top))
+
+    def _counts(self, record: Record, lists: list[np.ndarray], other_R: np.ndarray) -> np.ndarray:
+        """How often each entry was drawn (E,), float32, list by list."""
+        once_N, other_N, top_N = lists
+        other_E = record.symbols("counts", other_R).astype(np.int64) + 2
+        running = np.concatenate((np.zeros(1, np.int64), np.cumsum(other_E)))
         ends_N = np.cumsum(other_N)
         rest_N = self.num_samples - once_N - (running[ends_N] - running[ends_N - other_N])
-        if (rest_N[has_top_N] < 2).any():
+        rest = rest_N[top_N > 0]
+        if (rest < 2).any():
             raise Damaged("the counts of a position do not add up; label this shard again.")
-        weights_NK[has_top_N, 0] = rest_N[has_top_N] * one
-        return Drawn(num_N, weights_NK, self.num_samples)
+        counts_E = np.ones(int(once_N.sum()) + len(other_E) + len(rest), np.float32)
+        counts_E[len(counts_E) - len(rest) - len(other_E) :] = np.concatenate((other_E, rest))
+        return counts_E
 
     def _kinds(self, record: Record) -> np.ndarray | None:
         if self.rankings.num_kinds == 1:
@@ -149,7 +165,8 @@ class Drawn:
 
     def gold_context(self, place_N: np.ndarray) -> np.ndarray:
         """How often each next token was drawn: what the guess of its log-probability goes by."""
-        weight_N = self.weights_NK[np.arange(len(place_N)), np.maximum(place_N, 1) - 1]
+        first_N = np.arange(len(place_N)) * self.weights_NK.shape[1]
+        weight_N = self.weights_NK.reshape(-1)[first_N + (np.maximum(place_N, 1) - 1)]
         return np.where(place_N > 0, np.rint(weight_N * self.num_samples), 0).astype(np.intp)
 
 
@@ -171,15 +188,6 @@ class _Lists:
     @property
     def has_top_N(self) -> np.ndarray:
         return (self.num_more_N > 0).astype(np.int64)
-
-
-def _set(
-    record: Record, name: str, coder: SetCoder, sizes_N: np.ndarray, kind_N: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ids (E,) of one list of every position, and how many each record has (R,)."""
-    sizes_R = record.per_record(sizes_N)
-    steps = record.symbols(name, sizes_R)
-    return coder.decode(steps, sizes_N, kind_N, sizes_R, record.plain(f"{name}_places")), sizes_R
 
 
 def _in_order(rows: Rows, rankings: Rankings) -> _Lists:

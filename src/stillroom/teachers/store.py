@@ -83,8 +83,7 @@ class LabelStore:
         if (rows_B < 0).any():
             absent = int(np.argmax(rows_B < 0))
             self._refuse(tokens[absent], keys_B[absent].tobytes())
-        payloads = [self._payload(row, key.tobytes()) for row, key in zip(rows_B.tolist(), keys_B, strict=True)]
-        return self.codec.decode(payloads).tensors(len(tokens))
+        return self.codec.decode(self._payloads(rows_B, keys_B)).tensors(len(tokens))
 
     def labels(self, batch: Batch) -> SoftLabels:
         """``lookup`` of a batch's tokens, on its device."""
@@ -97,8 +96,8 @@ class LabelStore:
 
     def payloads(self, rows: range | list[int]) -> list[memoryview]:
         """The encoded records at some rows of the index, their checksums checked."""
-        keys_R = self.index.keys(np.asarray(rows, np.int64))
-        return [self._payload(row, key.tobytes()) for row, key in zip(rows, keys_R, strict=True)]
+        rows_R = np.asarray(rows, np.int64)
+        return self._payloads(rows_R, self.index.keys(rows_R))
 
     def verify(self) -> Iterator[int]:
         """Checks every byte, shard by shard, and yields the number of shards done.
@@ -123,14 +122,20 @@ class LabelStore:
                 raise damaged(str(self.index.path), f"it lacks records of shard {shard}")
             yield shard + 1
 
-    def _payload(self, row: int, key: bytes) -> memoryview:
-        columns = self.index.columns
-        shard = int(columns["shard"][row])
-        start, length = int(columns["offset"][row]), int(columns["length"][row])
-        data = self._shards[shard]
-        if start + length > len(data):
+    def _payloads(self, rows_R: np.ndarray, keys_R: np.ndarray) -> list[memoryview]:
+        shards, starts, lengths = (self.index.columns[name][rows_R].tolist() for name in ("shard", "offset", "length"))
+        spans = list(zip(shards, starts, lengths, strict=True))
+        self._shards.gather(spans)
+        return [
+            self._payload(shard, start, length, key.tobytes())
+            for (shard, start, length), key in zip(spans, keys_R, strict=True)
+        ]
+
+    def _payload(self, shard: int, start: int, length: int, key: bytes) -> memoryview:
+        record = self._shards.record(shard, start, length)
+        if len(record) < length:
             raise damaged(f"{self.place.name}/{shard_name(shard)}", "it is shorter than the index says")
-        return open_record(data[start : start + length].data, key, f"{self.place.name}/{shard_name(shard)}")
+        return open_record(record, key, f"{self.place.name}/{shard_name(shard)}")
 
     def _check_length(self, tokens_BT: np.ndarray) -> None:
         length = self.manifest.sequence_length
