@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from ranked import SHAPE, save, trained, uniform
 from stillroom.config import StudyConfig
 from stillroom.corpora import Corpus, train_tokenizer
 from stillroom.models import build_model, hidden_states, load_model
+from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
 from stillroom.study.ranking import RankRequest, RankSettings, prepare, rank_teachers, ranking_table
 from stillroom.study.ranking.advice import recommend
@@ -143,6 +145,34 @@ def test_proxy_students_decide_where_they_are_asked_for(folders, tiny_corpus, tm
     assert long["side"] == "below" and long["value"] < 1
     assert "8,192 tokens" in found["recommendation"]["sentences"][-1]
     ranking_table(found)
+
+
+def test_a_stopped_proxy_goes_on_and_ends_where_an_unstopped_one_does(folders, tiny_corpus, tmp_path, monkeypatch):
+    settings = SETTINGS.model_copy(update={"problems": 0, "proxy_tokens": 16_384})
+    whole = prepare(
+        RankRequest([str(folders["long"])], tiny_corpus.folder, str(folders["short"]), tmp_path / "a", settings)
+    )
+    expected = rank_teachers(whole, StageDisplay())["proxies"]["ce"]
+    calls = []
+
+    def asked(stopper: Stopper) -> bool:
+        calls.append(1)
+        return len(calls) == 3
+
+    again = replace(whole, out=tmp_path / "b")
+    monkeypatch.setattr(Stopper, "asked", asked)
+    with pytest.raises(KeyboardInterrupt):
+        rank_teachers(again, StageDisplay())
+    assert not (tmp_path / "b" / "ranking.json").exists()
+    assert list((tmp_path / "b").rglob("checkpoints"))
+    assert rank_teachers(again, StageDisplay())["proxies"]["ce"] == expected
+
+
+def test_a_proxy_that_cannot_be_trained_is_refused_at_once(folders, tiny_corpus, tmp_path):
+    settings = SETTINGS.model_copy(update={"proxy_tokens": 10**9})
+    with pytest.raises(UserError, match="training tokens"):
+        prepare(request([folders["long"]], tiny_corpus, tmp_path / "out", settings))
+    assert not (tmp_path / "out").exists()
 
 
 def test_ties_are_called_ties():

@@ -121,7 +121,8 @@ def _warnings(chosen: list[str], teachers: dict[str, Ranking]) -> list[str]:
         if capacity is not None and capacity["side"] == "above":
             sentences.append(
                 f"The loss of {name} is {capacity['value']:.2f} times that of the supervised student, above "
-                f"{capacity['break']}: it has little to teach a student of this size on this much text."
+                f"{capacity['break']}, where the distillation scaling law breaks: expect little of it, and let a proxy "
+                "student tell (--proxy-tokens)."
             )
         over = teacher["overconfidence_nats"]
         if over["low"] > 0.05:

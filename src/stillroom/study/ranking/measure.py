@@ -20,6 +20,7 @@ from stillroom.corpora import Corpus
 from stillroom.evaluation import Sampling, copying_tokens, measure_copying, pass_at_k, solve, summarise
 from stillroom.files import read_json, write_json
 from stillroom.models import load_model, precision_name
+from stillroom.study.interrupts import Stopper
 from stillroom.study.models import train_into
 from stillroom.study.progress import StageDisplay
 from stillroom.study.ranking.positions import HeldOut, Positions, read_positions
@@ -32,7 +33,6 @@ from stillroom.worlds.problems import problems
 KS = (1, 2, 4, 8, 16)
 FINISHED, BEGUN = 0.9, 0.3
 """Accuracy on repeated random tokens from which a model's copying counts as finished, and as begun."""
-Stop = Callable[[], bool]
 
 
 class Loaded:
@@ -57,7 +57,7 @@ class Bench:
     settings: RankSettings
     student: Student
     display: StageDisplay
-    stop: Stop
+    stopper: Stopper
 
     @property
     def corpus(self) -> Corpus:
@@ -135,10 +135,10 @@ class Bench:
             objective=ObjectiveConfig(alpha=alpha),
         )
         source = LiveTeacher(load_model(teacher), precision) if teacher else None
-        with self.display.stage(title) as update:
+        with self.display.stage(title) as update, self.stopper.cooperative():
             train_into(
                 work, run=run, corpus=self.corpus, labels=source,
-                precision_name=precision, progress=update, stop=self.stop,
+                precision_name=precision, progress=update, stop=self.stopper.asked,
             )  # fmt: skip
 
 

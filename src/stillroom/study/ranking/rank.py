@@ -25,7 +25,15 @@ from stillroom.study.ranking.compare import (
 )
 from stillroom.study.ranking.measure import Bench, Loaded, pass_per_problem
 from stillroom.study.ranking.positions import HeldOut, Positions
-from stillroom.study.ranking.request import Candidate, RankSettings, Student, candidates, find_corpus, find_student
+from stillroom.study.ranking.request import (
+    Candidate,
+    RankSettings,
+    Student,
+    candidates,
+    check_proxies,
+    find_corpus,
+    find_student,
+)
 from stillroom.training import Interrupted
 
 _CODE = ("analysis", "evaluation", "models", "worlds", "study/ranking")
@@ -59,6 +67,7 @@ def prepare(request: RankRequest) -> Prepared:
     settings = request.settings
     teachers = candidates(request.teachers, corpus)
     student = find_student(request.student, request.corpus, corpus, settings)
+    check_proxies(student, corpus, settings)
     heldout = HeldOut(corpus, min(settings.heldout_sequences, len(corpus.heldout)))
     name = fingerprint([corpus.identity, [teacher.key for teacher in teachers], settings.canonical()], 8)
     return Prepared(teachers, student, heldout, settings, request.out or Path("rankings") / name)
@@ -71,9 +80,9 @@ def rank_teachers(prepared: Prepared, display: StageDisplay) -> dict[str, Any]:
     from its checkpoint.
     """
     with Stopper() as stopper:
-        bench = Bench(prepared.heldout, prepared.settings, prepared.student, display, stopper.asked)
+        bench = Bench(prepared.heldout, prepared.settings, prepared.student, display, stopper)
         try:
-            ranking = _ranking(prepared, bench, stopper)
+            ranking = _ranking(prepared, bench)
         except Interrupted:
             stopper.leave()
     ranking["recommendation"] = recommend(ranking)
@@ -81,7 +90,7 @@ def rank_teachers(prepared: Prepared, display: StageDisplay) -> dict[str, Any]:
     return ranking
 
 
-def _ranking(prepared: Prepared, bench: Bench, stopper: Stopper) -> dict[str, Any]:
+def _ranking(prepared: Prepared, bench: Bench) -> dict[str, Any]:
     panel: dict[str, Positions] = {}
     parts: dict[str, dict[str, Any]] = {}
     for teacher in prepared.teachers:
@@ -92,8 +101,7 @@ def _ranking(prepared: Prepared, bench: Bench, stopper: Stopper) -> dict[str, An
             "problems": bench.problems(teacher, model, folder),
             "cost": bench.cost(teacher, panel[teacher.name]),
         }
-    with stopper.cooperative():
-        proxies = _proxies(prepared, bench)
+    proxies = _proxies(prepared, bench)
     student_nats = _student_nats(prepared, bench, proxies)
     shared_N = shared_low_entropy(panel, prepared.heldout, prepared.settings.low_entropy_share)
     records = []

@@ -8,16 +8,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from stillroom.config import (
     ArmConfig,
     CorpusConfig,
+    Fraction,
     ModelConfig,
     Positive,
+    PositiveFloat,
     Share,
     Strict,
     StudyConfig,
@@ -31,6 +34,8 @@ from stillroom.study.labels import check_vocabulary, teacher_folder, teacher_has
 from stillroom.study.recipes import resolve_recipe
 from stillroom.types import UserError
 
+Count = Annotated[int, Field(ge=0)]
+
 
 class RankSettings(Strict):
     """How much is measured of every candidate."""
@@ -41,18 +46,18 @@ class RankSettings(Strict):
     copying_sequences: Positive = 64
     copying_period: Positive = 25
     copying_repeats: Positive = 4
-    problems: int = 50
+    problems: Count = 50
     """Problems for pass@k; 0 leaves them out. They come from the corpus's own problems source."""
     samples_per_problem: Positive = 16
-    temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
     """Sampling temperature of pass@k."""
     max_new_tokens: Positive = 24
     label_tokens: Positive | None = None
     """Tokens to be labelled, for the price; None means the corpus's training tokens."""
-    proxy_tokens: int = 0
+    proxy_tokens: Count = 0
     """Training tokens of a proxy student per teacher; 0 trains none."""
     proxy_seeds: Positive = 1
-    proxy_alpha: float = 0.9
+    proxy_alpha: Fraction = 0.9
     seed: int = 0
 
 
@@ -214,6 +219,23 @@ def find_student(given: str | None, corpus_path: Path, corpus: Corpus, settings:
     if study is None and settings.proxy_tokens:
         model = layout_of(path)
     return Student(model, _proxy_training(training, settings), describe(f"student {name}", path, corpus))
+
+
+def check_proxies(student: Student, corpus: Corpus, settings: RankSettings) -> None:
+    """Refuses proxy students that the corpus cannot feed or whose positions do not cover its sequences."""
+    if not settings.proxy_tokens:
+        return
+    if settings.proxy_tokens > corpus.train.num_tokens:
+        raise UserError(
+            f"--proxy-tokens {settings.proxy_tokens}: the corpus holds {corpus.train.num_tokens} training tokens; ask "
+            "for at most as many."
+        )
+    length = corpus.train.sequence_length
+    if student.model.max_positions < length:
+        raise UserError(
+            f"--student: covers {student.model.max_positions} positions, but the corpus's sequences have {length} "
+            "tokens; name a student that was made for this corpus."
+        )
 
 
 def _supervised_arm(run: Path) -> str | None:
