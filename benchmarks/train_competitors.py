@@ -7,9 +7,12 @@ Letters: V vocabulary, T positions, B sequences.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +97,20 @@ class FixedLabels:
         )
 
 
+@contextlib.contextmanager
+def run_folder() -> Iterator[str]:
+    """A folder for a run; ranks that torchrun started share one."""
+    if "MASTER_PORT" not in os.environ:
+        with tempfile.TemporaryDirectory() as folder:
+            yield folder
+        return
+    shared = Path(tempfile.gettempdir()) / f"stillroom-train-{os.environ['MASTER_PORT']}"
+    yield str(shared)
+    if os.environ["RANK"] == "0":
+        time.sleep(1.0)  # the others still read it
+        shutil.rmtree(shared, ignore_errors=True)
+
+
 def ours(task: Task, labels: Any = None, steps: int = WARM + STEADY, **changes: Any) -> list[float]:
     """Seconds per step of ``stillroom.training.train`` without its first steps and its last (which validates)."""
     parallel = ParallelConfig(**changes.pop("parallel", {}))
@@ -106,7 +123,7 @@ def ours(task: Task, labels: Any = None, steps: int = WARM + STEADY, **changes: 
     clock = CLOCKS[task.clock]
     times = [clock()]
     model = task.model()
-    with tempfile.TemporaryDirectory() as folder:
+    with run_folder() as folder:
         train(
             model, data, config, objective, Path(folder), precision_name=task.precision,
             progress=lambda done, total: times.append(clock()), ranks=join(parallel, 16.0 * model.num_parameters()),

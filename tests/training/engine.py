@@ -36,6 +36,7 @@ OBJECTIVES = {
     "routed": ObjectiveConfig(alpha=0.9, routing=RoutingConfig(rule="low-entropy", share=0.25)),
     "random": ObjectiveConfig(alpha=0.9, routing=RoutingConfig(rule="random", share=0.25)),
     "heads": ObjectiveConfig(heads=3),
+    "distilled heads": ObjectiveConfig(heads=2, alpha=0.5),
     "reverse": ObjectiveConfig(alpha=0.5, divergence="reverse-kl"),
 }
 

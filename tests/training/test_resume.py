@@ -18,7 +18,7 @@ from stillroom.training import Interrupted
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("objective", ["hard", "distilled", "routed", "random", "heads"])
+@pytest.mark.parametrize("objective", ["hard", "distilled", "routed", "random", "heads", "distilled heads"])
 def test_twelve_steps_equal_six_and_six(tmp_path: Path, objective: str, precision: str) -> None:
     whole = engine.run(tmp_path / "whole", objective=objective, precision=precision)[1]
     with pytest.raises(Interrupted):
@@ -30,12 +30,23 @@ def test_twelve_steps_equal_six_and_six(tmp_path: Path, objective: str, precisio
         assert engine.run(tmp_path / "parts", objective=objective, precision=precision)[1] == whole
 
 
-@pytest.mark.parametrize("objective", ["distilled", "reverse"])
-def test_a_live_teacher_resumes_bit_for_bit_and_stays_as_it_is(tmp_path: Path, objective: str) -> None:
-    whole = engine.run(tmp_path / "whole", objective=objective, live=True)[1]
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("objective", ["distilled", "routed", "random", "reverse", "distilled heads"])
+def test_a_live_teacher_resumes_bit_for_bit(tmp_path: Path, objective: str, precision: str) -> None:
+    options = {"objective": objective, "live": True, "precision": precision}
+    whole = engine.run(tmp_path / "whole", **options)[1]
     with pytest.raises(Interrupted):
-        engine.run(tmp_path / "parts", objective=objective, live=True, stop_at=6)
-    assert engine.run(tmp_path / "parts", objective=objective, live=True)[1] == whole
+        engine.run(tmp_path / "parts", stop_at=6, **options)
+    assert engine.run(tmp_path / "parts", **options)[1] == whole
+
+
+@pytest.mark.parametrize("objective", ["hard", "distilled"])
+def test_recomputation_changes_no_bit_and_resumes(tmp_path: Path, objective: str) -> None:
+    options = {"objective": objective, "live": objective == "distilled"}
+    whole = engine.run(tmp_path / "whole", **options)[1]
+    with pytest.raises(Interrupted):
+        engine.run(tmp_path / "parts", stop_at=6, parallel={"recompute": True}, **options)
+    assert engine.run(tmp_path / "parts", parallel={"recompute": True}, **options)[1] == whole
 
 
 @pytest.mark.slow

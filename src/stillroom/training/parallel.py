@@ -24,13 +24,13 @@ def prepare(
 ) -> Student:
     """The student of a run on this rank's device: a model that is there, or one that is made in its sharded form."""
     model = source.model if isinstance(source, ModelPlan) else source
+    parallel = config.parallel
+    if parallel.recompute:
+        recompute_blocks(model)
     further = FurtherHeads(model, objective.heads - 1) if objective.heads > 1 else None
     student = Student(model, further)
     if model is source:
         student.to(ranks.device)
-    parallel = config.parallel
-    if parallel.recompute:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     inner = [*blocks(model), *(further.blocks if further is not None else ())]
     if parallel.compile:
         for block in inner:
@@ -43,6 +43,12 @@ def prepare(
         materialise(student, source, ranks, first_weights(model, further))
     use_short_attention(model)
     return student
+
+
+def recompute_blocks(model: PreTrainedModel) -> None:
+    """Activation checkpointing of every block; blocks that are copied from one afterwards do it too."""
+    enable = getattr(model, "activation_checkpointing_enable", None)  # younger than the oldest release we support
+    (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def prepare_teacher(teacher: LiveTeacher, config: TrainingConfig, ranks: Ranks) -> LiveTeacher:

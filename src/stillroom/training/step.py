@@ -180,5 +180,8 @@ def validate(student: Student, sequences: Sequences, context: StepContext, batch
         if mine:
             total += terms["ce"]
     student.train(was_training)
+    for part in student.modules():
+        if isinstance(part, FSDPModule):  # without a backward pass, what was gathered would pass for the parameters
+            part.reshard()
     nats, weight = ranks.sum(total).tolist()
     return nats / max(weight, 1.0)
