@@ -23,7 +23,7 @@ Option = int | float | str | bool
 TOKENS = 900_000
 FAMILIES = "pair_sum between multiple pick progression chain_sum gcd"  # those that such a student begins to solve
 LETTERS = "abcdefghijklmnopqrstuvwxyz"  # no digits, which are two tokens after a space
-FACTS: dict[str, Option] = {"entities": 48, "skew": 1.0, "override_share": 0.3}
+FACTS: dict[str, Option] = {"entities": 32, "skew": 0.7, "override_share": 0.15}
 COPYING: dict[str, Option] = {"letters_share": 1.0, "lookup_share": 0.0, "alphabet": LETTERS}  # few different tokens
 
 
