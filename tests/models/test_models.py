@@ -29,6 +29,7 @@ from stillroom.models import (
     unembedding,
 )
 from stillroom.teachers import ModelScores
+from stillroom.training.distributed import own_device
 from stillroom.training.step import StepContext, Student, validate
 from stillroom.training.teacher import LiveTeacher
 from stillroom.types import Batch, UserError
@@ -129,6 +130,22 @@ def test_a_folder_without_a_model_is_named(tmp_path):
         load_model(tmp_path)
     with pytest.raises(UserError, match="no such file; expected a GGUF"):
         load_model(tmp_path / "a.gguf")
+
+
+def test_auto_precision_asks_the_device_that_it_is_for(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
+    assert precision_name("auto", "cuda:1") == "bf16" and precision_name("auto", "cpu") == "fp32"
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    assert precision_name("auto", torch.device("cuda")) == "fp32" and precision_name("auto", "cpu") == "bf16"
+
+
+def test_a_process_uses_its_own_gpu_where_there_is_one(monkeypatch):
+    assert own_device() == torch.device("cpu") or torch.cuda.is_available()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert own_device() == torch.device("cuda", 3)
 
 
 def test_precision_is_what_was_asked_for():

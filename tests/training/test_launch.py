@@ -12,6 +12,7 @@ from pathlib import Path
 
 import engine
 import pytest
+from transformers import AutoModelForCausalLM
 
 from stillroom.files import read_json, read_json_lines
 
@@ -42,7 +43,8 @@ def _stillroom(*arguments: str) -> list[str]:
 @pytest.mark.slow
 def test_torchrun_of_the_command_line_equals_one_process(tmp_path: Path) -> None:
     settings = ["--set", "training.gradient_clip=0", "--set", "training.precision=fp32"]
-    one = [sys.executable, *_stillroom("--artifacts", str(tmp_path / "one"), *settings)]
+    exported = tmp_path / "exported"
+    one = [sys.executable, *_stillroom("--artifacts", str(tmp_path / "one"), "--export", str(exported), *settings)]
     subprocess.run(one, env=ENVIRONMENT, check=True, timeout=300)
     two = [*TORCHRUN, *_stillroom("--artifacts", str(tmp_path / "two"), *settings)]
     subprocess.run(two, env=ENVIRONMENT, check=True, timeout=300)
@@ -50,6 +52,8 @@ def test_torchrun_of_the_command_line_equals_one_process(tmp_path: Path) -> None
         read_json(next((tmp_path / name).glob("model-*/result.json")))["validation_ce"] for name in ("one", "two")
     ]
     assert results[1] == pytest.approx(results[0], rel=1e-4)
+    assert AutoModelForCausalLM.from_pretrained(exported).num_parameters() > 0
+    assert "stillroom train config.yaml" in (exported / "README.md").read_text()
     assert len({folder.name for folder in tmp_path.glob("*/model-*")}) == 1  # ranks do not change what is made
 
 
@@ -68,4 +72,10 @@ def test_sigterm_saves_and_exits_zero_and_the_same_command_goes_on(tmp_path: Pat
     assert code == 0 or ranks > 1  # the agent of torchrun reports the signal itself, whatever its ranks return
     saved = sorted(logs[0].parent.glob("checkpoints/step-*/state.json"))
     assert saved
-    assert 0 < read_json(saved[-1])["step"] < 400
+    step = read_json(saved[-1])["step"]
+    assert 0 < step < 400
+    export = [sys.executable, "-m", "stillroom", "export", str(logs[0].parent), str(tmp_path / "halfway")]
+    said = subprocess.run(export, env=ENVIRONMENT, check=True, timeout=120, capture_output=True, text=True).stdout
+    assert f"step {step}" in said
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "halfway").num_parameters() > 0
+    assert f"in {step:,} steps" in (tmp_path / "halfway/README.md").read_text()

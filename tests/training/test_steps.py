@@ -14,6 +14,7 @@ from torch import Tensor
 from stillroom.config import ObjectiveConfig
 from stillroom.files import read_json_lines
 from stillroom.models import attention, build_model, flops_per_token, use_short_attention
+from stillroom.teachers import ModelScores
 from stillroom.training import (
     DivergedError,
     LiveTeacher,
@@ -82,6 +83,24 @@ def test_short_attention_equals_the_fused_one_within_bf16(monkeypatch: pytest.Mo
     (fused_loss, fused), (short_loss, ours) = gradients
     assert short_loss == pytest.approx(fused_loss, rel=1e-4)
     assert float((ours - fused).norm() / fused.norm()) < 0.02  # bfloat16 keeps 8 bits
+
+
+def test_a_teacher_read_with_short_attention_says_the_same_within_bf16() -> None:
+    batch = engine.training_data().train.batch(range(8))
+    logprobs = []
+    for short in (False, True):
+        model = build_model(engine.MODEL.model_copy(update={"num_kv_heads": 1}), engine.VOCAB, 0).eval()
+        with torch.no_grad():
+            model.get_input_embeddings().weight.mul_(20)  # a teacher that is sure of something
+        if short:
+            use_short_attention(model)
+        scores = ModelScores(model, engine.VOCAB, isolate=True, precision="bf16")
+        logprobs.append(torch.cat(list(scores.chunks(batch))).float().log_softmax(-1))
+    fused, ours = logprobs
+    assert float(fused.exp().amax(-1).mean()) > 0.3
+    kl_N = (fused.exp() * (fused - ours)).sum(-1)
+    assert float(kl_N.mean()) < 2e-3  # nats; both round scores to eight bits
+    assert not torch.equal(fused, ours)
 
 
 @pytest.mark.parametrize(
@@ -227,6 +246,13 @@ def test_budgets_in_steps_epochs_and_flops() -> None:
     assert num_steps(budget, 96, engine.LENGTH, per_token) == 5
     with pytest.raises(ValueError, match="give one budget"):
         engine.training_config(steps=3, flops=1e9)
+
+
+def test_a_run_ends_with_its_budget_in_flops(tmp_path: Path) -> None:
+    per_step = flops_per_token(engine.MODEL, engine.VOCAB, engine.LENGTH, backward=True) * 8 * engine.LENGTH
+    result, _ = engine.run(tmp_path, steps=None, flops=7.5 * per_step)
+    assert result.steps == 7
+    assert result.tokens == 7 * 8 * engine.LENGTH
 
 
 def test_metrics_tell_speed_memory_and_share_of_the_peak(tmp_path: Path) -> None:
