@@ -81,6 +81,8 @@ class BigramSweep(Strict):
             parse_teacher(text)
         for text in self.routings:
             parse_routing(text)
+        if self.hard_weight == "keep" and 1.0 in self.alphas and set(self.routings) != {"none"}:
+            raise ValueError("hard_weight keep with an alpha of 1 leaves routed samples without a label; take restore")
         if list(self.samples) != sorted(set(self.samples)):
             raise ValueError("samples must rise, each size once")
         too_wide = [number for number in (self.support, *self.ratio_supports) if number > self.states]

@@ -139,7 +139,7 @@ def routed_shares(entropy_K: Floats, visits_K: Floats, routing: Routing) -> Floa
     mass = np.bincount(group, weights=visits_K)
     before = np.cumsum(mass) - mass
     filled = np.clip((routing.share - before) / np.maximum(mass, 1e-300), 0.0, 1.0)
-    return filled[group]
+    return np.round(filled, 12)[group]  # a group that is filled but for rounding is filled
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,112 @@
+"""The page of a bigram sandbox: complete, self-contained, the same bytes twice, and says what the numbers say."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from stillroom.report.sandbox_bigram import build_bigram_report, findings, samples_needed
+from stillroom.report.sandbox_bigram_run import load_bigram_run
+from stillroom.report.sandbox_charts import log_axis, number
+from stillroom.study.progress import StageDisplay
+from stillroom.study.sandbox.bigram import run_bigram
+from stillroom.study.sandbox.bigram_config import BigramSweep
+from stillroom.types import UserError
+
+OPTIONS = {
+    "states": 20, "samples": (50, 500, 5000, 50_000), "seeds": 3, "teachers": ("exact", "uniform:0.1"),
+    "temperatures": (1.0,), "routings": ("none", "0.5"), "ratio_supports": (5, 10), "gradient_samples": 2560,
+    "gradient_seeds": 2, "transformer_tokens": 0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return run_bigram(BigramSweep(**OPTIONS), tmp_path_factory.mktemp("page") / "run", None, StageDisplay())
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    path, _ = build_bigram_report(folder)
+    return path.read_text(encoding="utf-8")
+
+
+def test_the_page_asks_for_nothing(page):
+    assert "default-src 'none'" in page
+    assert not re.findall(r"(?:src|href)=\"(?!#|data:)[^\"]*\"", page)
+    assert '<link rel="icon" href="data:,">' in page
+    assert "@import" not in page
+
+
+def test_the_page_is_the_same_for_the_same_files(folder, page):
+    build_bigram_report(folder)
+    assert (folder / "report.html").read_text(encoding="utf-8") == page
+
+
+def test_every_figure_is_drawn_or_says_why_not(page):
+    for identifier in ("variation", "divergence", "leftover", "ratio", "pass", "gradient", "transformer"):
+        assert f'<section id="fig-{identifier}"' in page
+    assert page.count('class="plot ') == 2 + 2 + 2 + 1 + 3 + 2
+    assert "No transformer was trained in this run" in page
+    assert "nan" not in re.sub(r"<style>.*?</style>|<script>.*?</script>", "", page, flags=re.S).lower().split()
+
+
+def test_theory_and_measurement_are_both_drawn(folder, page):
+    run = load_bigram_run(folder)
+    high = re.search(r"<h3>high-entropy rows</h3>(<svg.*?</svg>)", page, re.S)
+    assert high is not None
+    assert high[1].count('class="curve thin') == len(run.drawn)
+    assert high[1].count("mark s0") == len(run.samples)
+    deviation = run.data["deviation"]["tv"]
+    assert f"Of {deviation['num']} points where theory is at least 0.001" in page
+
+
+def test_the_summary_says_the_numbers(folder):
+    run = load_bigram_run(folder)
+    words = " ".join(findings(run))
+    leaky = next(arm for arm in run.drawn if arm["leak"] and arm["routing"] == "none")
+    assert f"stays {number(leaky['tv']['low'][-1]['value'])}" in words
+    assert "0 with 50 % routed by teacher entropy" in words
+    assert "theory says" in words
+    spt = run.drawn[0]
+    needed = samples_needed(run, spt, "high")
+    curve = dict(zip(run.samples, (point["value"] for point in spt["tv"]["high"]), strict=True))
+    if needed is None:
+        assert curve[run.samples[-1]] > 0.1
+    else:
+        below = max(size for size in run.samples if size <= needed)
+        assert curve[below] >= 0.1 or below == needed
+
+
+def test_a_folder_of_something_else_is_refused(folder, tmp_path):
+    (tmp_path / "sandbox.json").write_text('{"kind": "sandbox-recall"}')
+    with pytest.raises(UserError, match="not of a bigram sandbox"):
+        build_bigram_report(tmp_path)
+    data = json.loads((folder / "sandbox.json").read_text())
+    del data["theory"]
+    (tmp_path / "sandbox.json").write_text(json.dumps(data))
+    with pytest.raises(UserError, match="has no theory"):
+        build_bigram_report(tmp_path)
+    with pytest.raises(UserError, match="no such file"):
+        build_bigram_report(tmp_path / "absent")
+
+
+def test_the_page_needs_no_torch():
+    code = "import stillroom.report.sandbox_bigram, sys; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(0.0, "0"), (1e-17, "0"), (0.0891, "0.0891"), (12.345, "12.3"), (1234.0, "1.23 k"), (float("nan"), "–")],
+)
+def test_numbers_are_short(value, words):
+    assert number(value) == words
+
+
+def test_a_logarithmic_axis_is_labelled_at_powers_of_ten():
+    assert [words for _, words in log_axis("x", 0.001, 120.0).labels] == ["0.001", "0.01", "0.1", "1", "10", "100"]
