@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from stillroom.analysis import Passage, attention_svg, page_html, scores_svg, series_svg, tokens_html
-from stillroom.config import ModelConfig
+from stillroom.config import CorpusConfig, ModelConfig, RunConfig, SourceConfig, to_yaml
 from stillroom.corpora.tokenizer import train_tokenizer
 from stillroom.models import build_model, export_model
 from stillroom.study.inspect import inspect_path
 from stillroom.study.modelview import ModelRequest, coloured
+from stillroom.training.checkpoint import Checkpoints
+from stillroom.training.export import describe_start
 from stillroom.types import UserError
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -85,3 +87,26 @@ def test_inspect_follows_the_scores_over_checkpoints(folders, tmp_path: Path, ca
     shown = capsys.readouterr().out
     assert "100" in shown and "200" in shown and "prefix matching" in " ".join(shown.split())
     assert page.read_text().count("<polyline") == 4
+
+
+def test_inspect_follows_a_run_under_way(folders, tmp_path: Path, capsys) -> None:
+    run, config = tmp_path / "under-way", ModelConfig(hidden_size=16, intermediate_size=16, num_heads=2, num_layers=2)
+    tokenizer = train_tokenizer(["the cat sat on the mat. "] * 3, 270)
+    checkpoints = Checkpoints(run / "checkpoints", keep_last=5)
+    for step in (3, 12):
+        model = build_model(config, 270, step)
+        tensors = {f"model.model.{name}": value.detach() for name, value in model.named_parameters()}
+        checkpoints.save(step, tensors, {"seconds": 1.0})
+    checkpoints.wait()
+    describe_start(run, model, tokenizer, {"parameters": 1, "distinct_tokens": 1})
+    corpus = CorpusConfig(sources={"facts": SourceConfig(kind="facts")})
+    (run / "config.yaml").write_text(to_yaml(RunConfig(corpus=corpus, model=config), "run"))
+    (run / "metrics.jsonl").write_text("")
+    inspect_path(run, verify=False, request=ModelRequest())
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert [line.split("│")[1].strip() for line in shown] == ["3", "12"]
+    folder = tmp_path / "exported"
+    export_model(build_model(config, 270, 12), folder)
+    inspect_path(folder, verify=False, request=ModelRequest(ablation=False))
+    best = max(line.split("│")[3].strip() for line in capsys.readouterr().out.splitlines() if line.startswith("│"))
+    assert shown[1].split("│")[2].strip() == best
