@@ -72,6 +72,14 @@ def test_a_run_folder_holds_what_a_report_reads(finished):
         assert (folder / model["folder"] / "samples.jsonl").read_text()
         assert model["tokens"] == model["distinct_tokens"] == 4096
         assert (model["teacher_flops"] > 0) == (model["alpha"] > 0)
+    compared = json.loads((folder / "comparison.json").read_text())
+    assert compared["baseline"] == "spt" and list(compared["against"]) == ["dpt90", "routed"]
+    spt, dpt = (json.loads((folder / f"models/{name}/evaluation.json").read_text()) for name in ("spt", "dpt90"))
+    difference = compared["against"]["dpt90"]["items"]["copying"]["icl_score"]
+    assert difference["value"] == pytest.approx(
+        dpt["copying"]["icl_score"]["value"] - spt["copying"]["icl_score"]["value"]
+    )
+    assert difference["low"] <= difference["value"] <= difference["high"] and 0 < difference["p_value"] <= 1
     profile = json.loads((folder / "labels" / "profile.json").read_text())
     assert sum(profile["entropy_histogram"]["counts"]) == sum(
         sum(source["counts"]) for source in profile["by_source"].values()
