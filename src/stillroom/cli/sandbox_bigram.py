@@ -3,80 +3,101 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stillroom.types import UserError
 
+if TYPE_CHECKING:
+    from stillroom.study.sandbox.bigram_config import BigramSweep
+
 _LIST = "Comma-separated."
 
 
+World = Annotated[
+    str,
+    typer.Option(
+        help="[bold]drawn[/] with the options below; [bold]characters[/] or [bold]words[/]: the bigrams of the "
+        "installed Python library; or a [bold]FILE.npy[/] with a square matrix whose rows sum to 1."
+    ),
+]
+States = Annotated[int, typer.Option(help="K, tokens of the world.")]
+HighShare = Annotated[float, typer.Option(help="Part of the rows that are high-entropy (0 to 1).")]
+Support = Annotated[int, typer.Option(help="p, next tokens of a high-entropy row; 0 is all K.")]
+Concentration = Annotated[float, typer.Option(help="Dirichlet concentration of the rows.")]
+HighEntropy = Annotated[
+    float, typer.Option(help="Entropy of every high-entropy row, nats; negative leaves them as drawn.")
+]
+LowEntropy = Annotated[float, typer.Option(help="Entropy of every low-entropy row, nats; 0 is one certain next token.")]
+Visits = Annotated[
+    str, typer.Option(help="How often rows are met: [bold]uniform[/], or [bold]stationary[/] as on a long walk.")
+]
+Samples = Annotated[str, typer.Option(help=f"{_LIST} Training samples (transitions); 1e6 is understood.")]
+Alpha = Annotated[str, typer.Option(help=f"{_LIST} Weights α of the teacher's label (0 to 1).")]
+Teacher = Annotated[
+    str,
+    typer.Option(
+        help=f"{_LIST} [bold]exact[/]; [bold]uniform:η[/] leaks η over all tokens, [bold]context:η[/] onto tokens "
+        "of the context; [bold]samples:N[/] was trained on N; [bold]rank:Z[/] is too small for the matrix."
+    ),
+]
+Temperature = Annotated[str, typer.Option(help=f"{_LIST} Softmax temperatures T of the teacher.")]
+Routing = Annotated[
+    str,
+    typer.Option(
+        help=f"{_LIST} Share of samples that keep the hard label alone: [bold]none[/], [bold]0.15[/] (lowest "
+        "teacher entropy) or [bold]random:0.15[/]."
+    ),
+]
+HardWeight = Annotated[
+    str,
+    typer.Option(help="Weight of the hard label on routed samples: [bold]restore[/] (1) or [bold]keep[/] (1-α)."),
+]
+Seeds = Annotated[int, typer.Option(help="Independent samples of every size; intervals are over these.")]
+GradientSamples = Annotated[
+    int, typer.Option(help="Samples of the softmax table that learns by gradient; 0 leaves it out.")
+]
+TransformerTokens = Annotated[
+    int, typer.Option(help="Training tokens of a one-layer transformer per arm; 0 leaves it out.")
+]
+TransformerSeeds = Annotated[int, typer.Option(help="Transformers per arm.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="Run folder. Default: runs/sandbox-bigram-FINGERPRINT.", show_default=False),
+]
+Artifacts = Annotated[
+    Path | None,
+    typer.Option("--artifacts", help="Folder of finished cells. Default: beside the run folder.", show_default=False),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the options, arms and cells; measure and write nothing.")
+]
+
+
 def bigram(
-    world: Annotated[
-        str,
-        typer.Option(
-            help="[bold]drawn[/] with the options below; [bold]characters[/] or [bold]words[/]: the bigrams of the "
-            "installed Python library; or a [bold]FILE.npy[/] with a square matrix whose rows sum to 1."
-        ),
-    ] = "drawn",
-    states: Annotated[int, typer.Option(help="K, tokens of the world.")] = 100,
-    high_share: Annotated[float, typer.Option(help="Part of the rows that are high-entropy (0 to 1).")] = 0.5,
-    support: Annotated[int, typer.Option(help="p, next tokens of a high-entropy row; 0 is all K.")] = 0,
-    concentration: Annotated[float, typer.Option(help="Dirichlet concentration of the rows.")] = 1.0,
-    high_entropy: Annotated[
-        float, typer.Option(help="Entropy of every high-entropy row, nats; negative leaves them as drawn.")
-    ] = -1.0,
-    low_entropy: Annotated[
-        float, typer.Option(help="Entropy of every low-entropy row, nats; 0 is one certain next token.")
-    ] = 0.0,
-    visits: Annotated[
-        str, typer.Option(help="How often rows are met: [bold]uniform[/], or [bold]stationary[/] as on a long walk.")
-    ] = "uniform",
-    samples: Annotated[
-        str, typer.Option(help=f"{_LIST} Training samples (transitions); 1e6 is understood.")
-    ] = "100,300,1e3,3e3,1e4,3e4,1e5,3e5,1e6",
-    alpha: Annotated[str, typer.Option(help=f"{_LIST} Weights α of the teacher's label (0 to 1).")] = "0,0.5,0.9",
-    teacher: Annotated[
-        str,
-        typer.Option(
-            help=f"{_LIST} [bold]exact[/]; [bold]uniform:η[/] leaks η over all tokens, [bold]context:η[/] onto tokens "
-            "of the context; [bold]samples:N[/] was trained on N; [bold]rank:Z[/] is too small for the matrix."
-        ),
-    ] = "exact,uniform:0.05,uniform:0.1,uniform:0.2,context:0.1,samples:10000,rank:10",
-    temperature: Annotated[str, typer.Option(help=f"{_LIST} Softmax temperatures T of the teacher.")] = "1,2",
-    routing: Annotated[
-        str,
-        typer.Option(
-            help=f"{_LIST} Share of samples that keep the hard label alone: [bold]none[/], [bold]0.15[/] (lowest "
-            "teacher entropy) or [bold]random:0.15[/]."
-        ),
-    ] = "none,0.15,0.5,random:0.5",
-    hard_weight: Annotated[
-        str,
-        typer.Option(help="Weight of the hard label on routed samples: [bold]restore[/] (1) or [bold]keep[/] (1-α)."),
-    ] = "restore",
-    seeds: Annotated[int, typer.Option(help="Independent samples of every size; intervals are over these.")] = 10,
-    gradient_samples: Annotated[
-        int, typer.Option(help="Samples of the softmax table that learns by gradient; 0 leaves it out.")
-    ] = 100_000,
-    transformer_tokens: Annotated[
-        int, typer.Option(help="Training tokens of a one-layer transformer per arm; 0 leaves it out.")
-    ] = 200_000,
-    transformer_seeds: Annotated[int, typer.Option(help="Transformers per arm.")] = 1,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Run folder. Default: runs/sandbox-bigram-FINGERPRINT.", show_default=False),
-    ] = None,
-    artifacts: Annotated[
-        Path | None,
-        typer.Option(
-            "--artifacts", help="Folder of finished cells. Default: beside the run folder.", show_default=False
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the options, arms and cells; measure and write nothing.")
-    ] = False,
+    context: typer.Context,
+    world: World = "drawn",
+    states: States = 100,
+    high_share: HighShare = 0.5,
+    support: Support = 0,
+    concentration: Concentration = 1.0,
+    high_entropy: HighEntropy = -1.0,
+    low_entropy: LowEntropy = 0.0,
+    visits: Visits = "uniform",
+    samples: Samples = "100,300,1e3,3e3,1e4,3e4,1e5,3e5,1e6",
+    alpha: Alpha = "0,0.5,0.9",
+    teacher: Teacher = "exact,uniform:0.05,uniform:0.1,uniform:0.2,context:0.1,samples:10000,rank:10",
+    temperature: Temperature = "1,2",
+    routing: Routing = "none,0.15,0.5,random:0.5",
+    hard_weight: HardWeight = "restore",
+    seeds: Seeds = 10,
+    gradient_samples: GradientSamples = 100_000,
+    transformer_tokens: TransformerTokens = 200_000,
+    transformer_seeds: TransformerSeeds = 1,
+    out: Out = None,
+    artifacts: Artifacts = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Sweep samples × α × teacher × T × routing × seeds in a world where the next token depends on the last one alone.
 
@@ -88,21 +109,32 @@ def bigram(
     stillroom sandbox bigram --world characters --states 65 --teacher exact,context:0.1 --visits stationary
     stillroom sandbox bigram --teacher exact,samples:3e3,rank:5 --seeds 20 --transformer-tokens 0
     """
-    values = {
-        "world": world, "states": states, "high_share": high_share, "support": support, "concentration": concentration,
-        "high_entropy": high_entropy, "low_entropy": low_entropy, "visits": visits,
-        "samples": _whole(samples), "alphas": _numbers(alpha, "--alpha"), "teachers": _parts(teacher),
-        "temperatures": _numbers(temperature, "--temperature"), "routings": _parts(routing), "hard_weight": hard_weight,
-        "seeds": seeds, "gradient_samples": gradient_samples, "transformer_tokens": transformer_tokens,
-        "transformer_seeds": transformer_seeds, "ratio_supports": _supports(states),
-    }  # fmt: skip
+    sweep = _sweep(context.params)  # every option but the last three is a part of the sweep
+    if dry_run:
+        _print_plan(sweep, out)
+    else:
+        _run(sweep, out, artifacts)
+
+
+def _sweep(options: dict[str, Any]) -> BigramSweep:
+    """The sweep that the options ask for; lists are still text here."""
     from stillroom.config import parse
     from stillroom.study.sandbox.bigram_config import BigramSweep
 
-    sweep = parse(BigramSweep, values, "sandbox bigram")
-    if dry_run:
-        _print_plan(sweep, out)
-        return
+    values = {name: value for name, value in options.items() if name in BigramSweep.model_fields}
+    values |= {
+        "samples": _whole(options["samples"]),
+        "alphas": _numbers(options["alpha"], "--alpha"),
+        "teachers": _parts(options["teacher"]),
+        "temperatures": _numbers(options["temperature"], "--temperature"),
+        "routings": _parts(options["routing"]),
+        "ratio_supports": _supports(options["states"]),
+    }
+    return parse(BigramSweep, values, "sandbox bigram")
+
+
+def _run(sweep: BigramSweep, out: Path | None, artifacts: Path | None) -> None:
+    """Measures, writes the page and prints what was found."""
     from rich.console import Console
 
     from stillroom.report.sandbox_bigram import build_bigram_report
@@ -117,7 +149,7 @@ def bigram(
     console.print(f"Report: [bold]{page}[/]", soft_wrap=True)
 
 
-def _print_plan(sweep: Any, out: Path | None) -> None:
+def _print_plan(sweep: BigramSweep, out: Path | None) -> None:
     """The resolved options, and how much there is to measure."""
     from stillroom.config import to_yaml
     from stillroom.study.sandbox.bigram import check_folder
