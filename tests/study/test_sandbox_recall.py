@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 
 from stillroom.analysis import prefix_matching_scores, previous_token_scores
+from stillroom.cli.main import run
 from stillroom.config import ObjectiveConfig, RoutingConfig, TrainingConfig, override
 from stillroom.files import read_json, read_json_lines
 from stillroom.objectives import copyable
@@ -105,17 +106,18 @@ def test_last_follower_is_what_routing_calls_copyable():
 
 
 def hand_built(tokens_BT: torch.Tensor) -> torch.Tensor:
-    """Two heads (1, B, 2, T, T): the token before, and what followed earlier copies of the current token, evenly."""
+    """Three heads (1, B, 3, T, T): the token before; what followed the last earlier copy; what followed all, evenly."""
     num, length = tokens_BT.shape
-    patterns = torch.zeros(1, num, 2, length, length)
+    patterns = torch.zeros(1, num, 3, length, length)
     patterns[:, :, 0, 0, 0] = 1.0
     for place in range(1, length):
         patterns[:, :, 0, place, place - 1] = 1.0
     for sequence in range(num):
         for place in range(length):
             earlier = [key + 1 for key in range(place) if tokens_BT[sequence, key] == tokens_BT[sequence, place]]
+            patterns[:, sequence, 1, place, (earlier or [0])[-1]] = 1.0
             for key in earlier or [0]:
-                patterns[:, sequence, 1, place, key] = 1.0 / len(earlier or [0])
+                patterns[:, sequence, 2, place, key] = 1.0 / len(earlier or [0])
     return patterns
 
 
@@ -129,6 +131,7 @@ def test_a_hand_built_induction_head_scores_exactly_one():
     patterns = hand_built(tokens_BT)
     scores = prefix_matching_in(patterns, tokens_BT, queries_BT)
     assert scores[0, 1] == 1.0
+    assert scores[0, 2] == pytest.approx(1.0, abs=1e-6)
     assert scores[0, 0] < 0.5
     assert previous_token_scores(patterns)[0, 0] == 1.0
     assert torch.equal(tokens_BT, before)
@@ -281,3 +284,47 @@ def test_one_layer_cannot_solve_recall_and_two_can(tmp_path: Path):
     assert reached[1]["copy_accuracy"] < 0.7
     assert max(map(max, reached[2]["prefix_matching"])) > 0.5
     assert reached[1]["copy_loss"] > 3 * reached[2]["copy_loss"]
+
+
+def command(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as leaving:
+        run(["sandbox", "recall", *arguments])
+    return int(leaving.value.code or 0)
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert command("--dry-run", "--seeds", "3") == 0
+    shown = capsys.readouterr().out
+    assert "3 arms of 0.11M parameters at 3 seed(s)" in shown
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--preset", "0.2m"), "--preset 0.2m"),
+        (("--set", "world.trigers=2"), "did you mean triggers?"),
+        (("--set", "teachers.leaking.leak=3"), "teachers.leaking.leak is 3"),
+        (("--seeds", "0"), "seeds"),
+        (("--preset", "nowhere.yaml"), "nowhere.yaml: cannot be read"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_one_sentence(arguments, words, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert command(*arguments) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_study_on_the_command_line_ends_with_its_page(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small = ("training.steps=3", "training.batch_sequences=2", "probes.sequences=4", "probes.pattern_sequences=2")
+    assert command("--out", "run", *(part for value in small for part in ("--set", value))) == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "What attention looks at" in page
+    assert "run/report.html" in capsys.readouterr().out
+    assert preset("run/config.yaml").steps == 3
+    assert command("--preset", "run/config.yaml", "--out", "run") == 0  # the same study, so nothing is trained

@@ -14,11 +14,14 @@ def recall(
         typer.Option(
             "--preset",
             help="Size of model and world: [bold]0.1m[/] (a minute or two on two cores), [bold]0.4m[/] (several), "
-            "[bold]5m[/] (hours), and for a GPU "
+            "[bold]5m[/] (hours), or the [bold]config.yaml[/] of a run folder; for a GPU "
             "[bold]25m[/] and [bold]sandbox-120m[/].",
         ),
     ] = "0.1m",
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds per arm; intervals need at least two.")] = 1,
+    seeds: Annotated[
+        int | None,
+        typer.Option("--seeds", min=1, help="Seeds per arm; intervals need at least two.", show_default="1"),
+    ] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
@@ -57,7 +60,10 @@ def recall(
     from stillroom.config import override
     from stillroom.study.sandbox.recall_presets import preset as find
 
-    config = override(find(preset).model_copy(update={"seeds": tuple(range(seeds))}), assignments or [])
+    config = find(preset)
+    if seeds is not None:
+        config = config.model_copy(update={"seeds": tuple(range(seeds))})
+    config = override(config, assignments or [])
     if dry_run:
         from stillroom.study.sandbox.recall_plan import print_recall_plan
 

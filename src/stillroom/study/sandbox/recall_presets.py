@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
-from stillroom.config import ModelConfig, ObjectiveConfig, RoutingConfig, TrainingConfig, nearest
+import yaml
+
+from stillroom.config import ModelConfig, ObjectiveConfig, RoutingConfig, TrainingConfig, nearest, parse
 from stillroom.study.sandbox.recall_config import (
     RecallArmConfig,
     RecallConfig,
@@ -106,8 +109,25 @@ PRESETS: dict[str, Callable[[], RecallConfig]] = {
 
 
 def preset(name: str) -> RecallConfig:
-    """The study of this name; a ``UserError`` names the nearest one where there is none."""
+    """The study of this name, or of the ``config.yaml`` of a run folder.
+
+    Raises:
+        UserError: there is none of this name (the nearest one is named), or the file is no recall study.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return _from_yaml(Path(name))
     make = PRESETS.get(name.lower())
     if make is None:
         raise UserError(f"--preset {name}: there is none of this name{nearest(name.lower(), list(PRESETS))}.")
     return make()
+
+
+def _from_yaml(path: Path) -> RecallConfig:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = str(error).split("\n", 1)[0].rstrip(".")
+        raise UserError(f"--preset {path}: cannot be read ({reason}); give the config.yaml of a recall run.") from None
+    if not isinstance(values, dict) or values.pop("kind", None) != "recall":
+        raise UserError(f"--preset {path}: is no recall study (its kind is not recall); give that of a recall run.")
+    return parse(RecallConfig, values, str(path))
