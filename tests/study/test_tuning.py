@@ -114,7 +114,7 @@ def test_reinforcement_raises_the_reward_and_goes_on_after_a_stop(base, tmp_path
     start = supervise(str(base), begin, tmp_path / "start", StageDisplay())
     config = ReinforcedConfig(
         families="between", problems=64, steps=40, prompts_per_step=8, samples_per_prompt=8, max_new_tokens=8,
-        learning_rate=3e-3,
+        learning_rate=1e-3,
     )  # fmt: skip
     folder = reinforce(str(start), config, tmp_path / "rl", StageDisplay())
     result = json.loads((tmp_path / "rl" / "result.json").read_text())

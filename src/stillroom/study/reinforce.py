@@ -101,7 +101,7 @@ def reinforce(base: str, config: ReinforcedConfig, out: Path, display: StageDisp
             stopper.leave()
     model.generation_config.eos_token_id = own_ends  # pyright: ignore[reportOptionalMemberAccess]
     save_tuned(model, tokenizer, out)
-    _write_result(trainer.state.log_history, config, out)
+    _write_result(trainer.state.log_history, config, out, display)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
     return out / "model"
 
@@ -131,6 +131,9 @@ def _arguments(trl: Any, config: ReinforcedConfig, out: Path) -> Any:
         max_completion_length=config.max_new_tokens,
         temperature=config.temperature,
         learning_rate=config.learning_rate,
+        warmup_steps=max(
+            1, config.steps // 10
+        ),  # Adam's first step is as long as any: unwarmed it undoes a small model
         beta=config.kl_weight,
         seed=config.seed,
         save_strategy="steps",
@@ -178,8 +181,11 @@ class _Follow(TrainerCallback):
         return control
 
 
-def _write_result(history: list[dict[str, Any]], config: ReinforcedConfig, out: Path) -> None:
-    """``metrics.jsonl`` with one record a step, and ``result.json`` with the mean reward of the first and last ones."""
+def _write_result(history: list[dict[str, Any]], config: ReinforcedConfig, out: Path, display: StageDisplay) -> None:
+    """``metrics.jsonl`` with one record a step, and ``result.json`` with the mean reward of the first and last ones.
+
+    Says so where the reward has not risen.
+    """
     records = [
         {"kind": "train", "step": entry["step"], "reward": entry["reward"], "loss": entry.get("loss")}
         for entry in history
@@ -188,15 +194,21 @@ def _write_result(history: list[dict[str, Any]], config: ReinforcedConfig, out: 
     write_text(out / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
     rewards = [record["reward"] for record in records]
     part = max(1, len(rewards) // 5)
-    write_json(
-        out / "result.json",
-        {
-            "steps": config.steps,
-            "samples": config.steps * config.prompts_per_step * config.samples_per_prompt,
-            "mean_reward_first_fifth": sum(rewards[:part]) / part,
-            "mean_reward_last_fifth": sum(rewards[-part:]) / part,
-        },
-    )
+    early, late = sum(rewards[:part]) / part, sum(rewards[-part:]) / part
+    result = {
+        "steps": config.steps,
+        "samples": config.steps * config.prompts_per_step * config.samples_per_prompt,
+        "mean_reward_first_fifth": early,
+        "mean_reward_last_fifth": late,
+    }
+    write_json(out / "result.json", result)
+    display.console.print(f"mean reward {early:.3f} in the first fifth of the steps, {late:.3f} in the last")
+    if late <= early:
+        display.console.print(
+            "The reward has not risen: begin with a model that solves some problems, lower --learning-rate or give "
+            "more --steps.",
+            style="yellow",
+        )
 
 
 def print_reinforced_plan(base: str, config: ReinforcedConfig, out: Path, console: Console) -> None:
