@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,7 @@ def transformer_cell(
 
     Continues from a checkpoint in ``folder`` when a killed call is made again.
     """
-    steps = max(1, sweep.transformer_tokens // (LENGTH * BATCH))
-    config = TrainingConfig(
-        tokens=steps * LENGTH * BATCH, batch_sequences=BATCH, learning_rate=1e-2, weight_decay=0.0, beta2=0.99,
-        validate_every=0, seed=seed,
-    )  # fmt: skip
+    config = _training(sweep, seed)
     data = TrainingData(
         sample_sequences(world, config.tokens, LENGTH, 2 * seed),
         sample_sequences(world, _HELDOUT_TOKENS, LENGTH, 2 * seed + 1),
@@ -67,14 +64,10 @@ def transformer_cell(
         label_temperature=arm.temperature,
     )
     model = build_model(MODEL, world.num_states, seed).train()
-    wanted = {int(step) for step in np.unique(np.round(np.geomspace(1, steps, _CHECKPOINTS)).astype(int))}
-    notes = folder / "dynamics.json"
-    found: dict[str, Any] = read_json(notes) if notes.exists() else {}
+    notes = Notes.continued(folder / "dynamics.json", config.tokens)
 
     def after_step(done: int, total: int) -> None:
-        if done // (LENGTH * BATCH) in wanted:
-            found[str(done)] = distances(model, world, data.heldout)  # type: ignore[arg-type]
-            write_json(notes, found)
+        notes.take(done, lambda: distances(model, world, data.heldout))  # type: ignore[arg-type]
         if progress is not None:
             progress(done, total)
 
@@ -82,17 +75,43 @@ def transformer_cell(
         model, data, config, transformer_objective(arm), folder,
         precision_name=precision_name("auto", "cpu"), progress=after_step, stop=stop,
     )  # fmt: skip
-    sizes = sorted(int(size) for size in found)
-    write_json(
-        folder / "cell.json",
-        {
-            "samples": sizes,
-            "tv": [found[str(size)]["tv"] for size in sizes],
-            "kl": [found[str(size)]["kl"] for size in sizes],
-            "validation_ce": result.validation_ce,
-            "seconds": round(result.seconds, 2),
-        },
-    )
+    cell = notes.columns() | {"validation_ce": result.validation_ce, "seconds": round(result.seconds, 2)}
+    write_json(folder / "cell.json", cell)
+
+
+def _training(sweep: BigramSweep, seed: int) -> TrainingConfig:
+    steps = max(1, sweep.transformer_tokens // (LENGTH * BATCH))
+    return TrainingConfig(
+        tokens=steps * LENGTH * BATCH, batch_sequences=BATCH, learning_rate=1e-2, weight_decay=0.0, beta2=0.99,
+        validate_every=0, seed=seed,
+    )  # fmt: skip
+
+
+@dataclass
+class Notes:
+    """Measurements at training tokens on a logarithmic scale, kept in a file so that a stop loses none."""
+
+    file: Path
+    wanted: frozenset[int]
+    found: dict[str, Any]
+
+    @classmethod
+    def continued(cls, file: Path, tokens: int) -> Notes:
+        """Notes of a run of so many tokens, with what an earlier, killed call wrote."""
+        steps = np.geomspace(1, tokens // (LENGTH * BATCH), _CHECKPOINTS).round().astype(int)
+        wanted = frozenset(LENGTH * BATCH * int(step) for step in steps)
+        return cls(file, wanted, read_json(file) if file.exists() else {})
+
+    def take(self, tokens: int, measure: Callable[[], dict[str, Any]]) -> None:
+        """Measures after so many tokens, where that is wanted."""
+        if tokens in self.wanted:
+            self.found[str(tokens)] = measure()
+            write_json(self.file, self.found)
+
+    def columns(self) -> dict[str, Any]:
+        """Training tokens, and the measurements at them in the same order."""
+        sizes = sorted(int(size) for size in self.found)
+        return {"samples": sizes} | {name: [self.found[str(size)][name] for size in sizes] for name in ("tv", "kl")}
 
 
 @torch.no_grad()
