@@ -32,6 +32,9 @@ def label(
     num_samples: Annotated[int, typer.Option(help="Pointers per token of the sampled codec.")] = 50,
     k: Annotated[int, typer.Option(help="Most ids kept per token (top-k, top-p).")] = 50,
     p: Annotated[float, typer.Option(help="Probability mass kept (top-p).")] = 0.95,
+    value_steps: Annotated[
+        int, typer.Option(help="Levels per unit of a probability's square root (top-k, top-p); fewer take fewer bytes.")
+    ] = 199,
     temperature: Annotated[float, typer.Option(help="Softmax temperature at which the teacher is read.")] = 1.0,
     tokens: Annotated[
         int | None, typer.Option(help="Label only the first TOKENS tokens. Default: all.", show_default=False)
@@ -79,7 +82,8 @@ def label(
         manifest = import_labels(import_from, teacher, corpus, out, import_tokens)
         display.console.print(f"{manifest.num_tokens:,} tokens: [bold]{out}[/]", soft_wrap=True)
         return
-    values = {"codec": codec, "num_samples": num_samples, "k": k, "p": p, "temperature": temperature, "seed": seed}
+    values = {"codec": codec, "num_samples": num_samples, "k": k, "p": p, "value_steps": value_steps}
+    values |= {"temperature": temperature, "seed": seed}
     label_corpus(LabelRequest(teacher, corpus, out, values, tokens, dry_run), display)
 
 

@@ -80,14 +80,15 @@ class SetCoder:
         return SetDecoder((self,))
 
     @cached_property
-    def _first_rank(self) -> np.ndarray:
-        """First rank of every group, int64 (C·S·256,)."""
-        first = np.zeros((len(self.bits), len(self.bits[0]), MAX_GROUPS), np.int64)
+    def _groups(self) -> tuple[np.ndarray, np.ndarray]:
+        """First rank and bits of every group, int64 (C·S·256,) each."""
+        first, bits = np.zeros((2, len(self.bits), len(self.bits[0]), MAX_GROUPS), np.int64)
         for kind, of_kind in enumerate(self.bits):
             for number, of_class in enumerate(of_kind):
                 sizes = 1 << of_class.astype(np.int64)
                 first[kind, number, : len(of_class)] = np.cumsum(sizes) - sizes
-        return first.reshape(-1)
+                bits[kind, number, : len(of_class)] = of_class
+        return first.reshape(-1), bits.reshape(-1)
 
     @cached_property
     def _group_of_rank(self) -> np.ndarray:
@@ -116,16 +117,9 @@ class SetCoder:
         starts = np.cumsum(sizes_N, dtype=np.int64) - sizes_N
         starts = starts[sizes_N > 0]
         step_E[starts] = group_E[starts]
-        place_E = rank_E - self._first_rank[base_E + group_E]
-        return step_E, pack_bits(place_E, self._bits_of_group[base_E + group_E])
-
-    @cached_property
-    def _bits_of_group(self) -> np.ndarray:
-        bits = np.zeros((len(self.bits), len(self.bits[0]), MAX_GROUPS), np.int64)
-        for kind, of_kind in enumerate(self.bits):
-            for number, of_class in enumerate(of_kind):
-                bits[kind, number, : len(of_class)] = of_class
-        return bits.reshape(-1)
+        first, bits = self._groups
+        index_E = base_E + group_E
+        return step_E, pack_bits(rank_E - first[index_E], bits[index_E])
 
     def decode(
         self,
