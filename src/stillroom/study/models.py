@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoConfig, PreTrainedModel
 
@@ -17,7 +18,7 @@ from stillroom.corpora import Corpus
 from stillroom.files import write_json, write_text
 from stillroom.models import ModelPlan, build_model, plan_model
 from stillroom.teachers import LabelStore
-from stillroom.training import LabelSource, LiveTeacher, TrainingData, join, train
+from stillroom.training import LabelSource, LiveTeacher, Ranks, TrainingData, TrainingResult, join, train
 from stillroom.training.distributed import launched_rank, launched_size
 from stillroom.training.export import describe_start, export_run, forget_start, gathered, trunk
 from stillroom.types import UserError
@@ -78,6 +79,19 @@ def train_into(
         source, data, training, objective, folder,
         precision_name=precision_name, progress=progress, stop=stop, ranks=ranks,
     )  # fmt: skip
+    _finish(folder, run, corpus, start, model, result, ranks)
+
+
+def _finish(
+    folder: Path,
+    run: RunConfig,
+    corpus: Corpus,
+    start: dict[str, Any],
+    model: PreTrainedModel,
+    result: TrainingResult,
+    ranks: Ranks,
+) -> None:
+    """Writes ``model/`` and ``result.json`` on the first rank; all ranks must call it."""
     whole = gathered(model, ranks)
     further = gathered(result.further, ranks) if result.further is not None else None
     if whole is not None:
