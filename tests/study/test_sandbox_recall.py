@@ -132,7 +132,7 @@ def test_a_hand_built_induction_head_scores_exactly_one():
     scores = prefix_matching_in(patterns, tokens_BT, queries_BT)
     assert scores[0, 1] == 1.0
     assert scores[0, 2] == pytest.approx(1.0, abs=1e-6)
-    assert scores[0, 0] < 0.5
+    assert scores[0, 0] < 0.9  # not 0: a trigger may answer itself
     assert previous_token_scores(patterns)[0, 0] == 1.0
     assert torch.equal(tokens_BT, before)
 
