@@ -89,8 +89,8 @@ class LlamaPrefix:
             query, key, value = block.project(_norm(layer.input_layernorm, hidden))
             query, key, value = (part.transpose(1, 2) for part in (query, key, value))  # (P, heads, S, E)
             query, key = _rotate(query, cos, sin), _rotate(key, cos, sin)
-            keys.append(key)
-            values.append(value)
+            keys.append(key.contiguous())  # read again at every step, as one matrix for each prompt and head
+            values.append(value.contiguous())
             seen = functional.scaled_dot_product_attention(
                 query, key, value, is_causal=True, enable_gqa=True, scale=layer.self_attn.scaling
             )

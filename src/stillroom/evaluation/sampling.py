@@ -158,7 +158,8 @@ def probabilities(logits_RV: Tensor, setting: Sampling) -> Tensor:
     if setting.temperature == 0:
         first_R = logits_RV.argmax(dim=-1, keepdim=True)
         return torch.zeros_like(logits_RV, dtype=torch.float32).scatter_(-1, first_R, 1.0)
-    probs_RV = (logits_RV.float() / setting.temperature).softmax(dim=-1)
+    logits_RV = logits_RV.float()
+    probs_RV = (logits_RV if setting.temperature == 1 else logits_RV / setting.temperature).softmax(dim=-1)
     if setting.top_k is not None and setting.top_k < probs_RV.shape[-1]:
         least_R1 = probs_RV.topk(setting.top_k, dim=-1).values[:, -1:]
         probs_RV = _renormalised(probs_RV, probs_RV >= least_R1)
