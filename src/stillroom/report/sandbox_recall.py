@@ -147,7 +147,7 @@ def _arm_sentence(arm: Arm) -> str:
     if transition is None:
         return f"{accuracy}{place}."
     where = f"{si(transition['low'])} and {si(transition['high'])}"
-    return f"{accuracy}{place}; it rose fastest between {where} tokens (first seed)."
+    return f"{accuracy}{place}; its induction head rose fastest between {where} tokens (first seed)."
 
 
 _COLUMNS = (

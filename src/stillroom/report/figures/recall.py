@@ -155,7 +155,7 @@ def head_curves(arms: Sequence[Arm]) -> Figure:
         "One line per head, solid for the first layer, dashed for the second, dotted beyond; first seed. Previous "
         "token: mean attention to the token before. Prefix matching: attention from a trigger’s later occurrences to "
         "what followed its earlier ones. A copying circuit is a head of the first kind below one of the second; the "
-        "thin horizontal line is one half."
+        "dashed horizontal line is one half."
     )
     key = ((" layer 0", _stroke("")), (" layer 1", _stroke("dashed")), (" layer 2 and up", _stroke("guide")))
     return Figure("fig-heads", "Heads over training", caption, panels, key, Table(head, rows))

@@ -53,7 +53,7 @@ def crossing(tokens: Sequence[float], values: Sequence[float | None], level: flo
 
 
 def steepest(tokens: Sequence[float], values: Sequence[float | None]) -> dict[str, float] | None:
-    """The phase transition: the two neighbouring probes between which a curve rises most per doubling of tokens.
+    """The two neighbouring probes between which a curve rises most per doubling of tokens.
 
     Returns ``low`` and ``high`` (tokens) and ``rise`` (of the value, between them); None without two values.
     """
@@ -77,13 +77,16 @@ def best_head(scores: Sequence[Sequence[float]]) -> tuple[int, int]:
 
 
 def cell_crossings(probes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """When copy accuracy, and the best head of each kind at the end, cross one half; and where copying rises most."""
+    """When copy accuracy and the best head of each kind cross one half, and where the phase transition lies.
+
+    The transition is where the best prefix-matching score rises most: accuracy rises before it too, by guessing.
+    """
     tokens = [float(probe["tokens"]) for probe in probes]
     accuracy = [probe["copy_accuracy"] for probe in probes]
     found: dict[str, Any] = {
         "copy_accuracy": crossing(tokens, accuracy),
         "copy_accuracy_80": crossing(tokens, accuracy, 0.8),
-        "transition": steepest(tokens, accuracy),
+        "transition": steepest(tokens, [max(map(max, probe["prefix_matching"])) for probe in probes]),
         "heads": {},
     }
     for kind in ("previous_token", "prefix_matching"):
