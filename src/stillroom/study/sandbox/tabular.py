@@ -161,6 +161,8 @@ class Learnt:
         return self._mixed((visits_K1 * self.hard_KK + 1.0 / len(self.hard_KK)) / (visits_K1 + 1.0))
 
     def _mixed(self, hard_KK: Floats) -> Floats:
+        if self.target.alpha == 0:
+            return hard_KK
         soft_K1 = np.where(self.visits_K > 0, self.target.soft_share_K, 0.0)[:, None]
         return hard_KK + soft_K1 * (self.target.teacher_KK - hard_KK)
 
@@ -189,9 +191,10 @@ def total_variation(rows_KK: Floats, truth_KK: Floats) -> Floats:
 
 def divergence(rows_KK: Floats, truth_KK: Floats) -> Floats:
     """KL(truth ‖ row) of every row (K,), nats; infinite where the row excludes what can happen."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms = np.where(truth_KK > 0, truth_KK * (np.log(truth_KK) - np.log(rows_KK)), 0.0)
-    return np.maximum(0.0, terms.sum(1))
+    possible = truth_KK > 0
+    with np.errstate(divide="ignore"):
+        logs = np.log(rows_KK, out=np.zeros_like(rows_KK), where=possible)
+    return np.maximum(0.0, -row_entropies(truth_KK) - np.einsum("ij,ij->i", truth_KK, logs))
 
 
 def by_class(values_K: Floats, world: BigramWorld) -> dict[str, float]:
