@@ -80,7 +80,8 @@ def _arm(name: str, seeds: list[Cell]) -> Cell:
         for metric in ("tv", "kl")
     }
     for field in ("predicted", "floor"):
-        found[field] = {kind: float(np.mean([cell[field][kind] for cell in cells])) for kind in classes}
+        known = [cell[field] for cell in cells if field in cell]
+        found[field] = {kind: float(np.mean([values[kind] for values in known])) for kind in classes}
     return found
 
 
