@@ -86,15 +86,14 @@ def _against_control(ranking: Ranking, chosen: list[str]) -> list[str]:
     found = (ranking["proxies"] or {}).get("against_hard_labels", {}).get(chosen[0])
     if found is None:
         return []
-    gain = _interval(found)
+    words = (
+        f"A proxy student of {chosen[0]} differs from one of hard labels alone by {_interval(found)} nats per token: "
+    )
     if found["high"] < 0:
-        return [f"A proxy student of {chosen[0]} is below one of hard labels alone by {gain} nats per token."]
+        return [f"{words}its labels help at this budget."]
     if found["low"] > 0:
-        return [
-            f"At this budget hard labels alone do better than the labels of {chosen[0]} (by {gain} nats per token): "
-            "none of these teachers is advised for held-out loss."
-        ]
-    return [f"A proxy student of {chosen[0]} cannot be told from one of hard labels alone ({gain} nats per token)."]
+        return [f"{words}at this budget its labels do harm, and none of these teachers is advised for held-out loss."]
+    return [f"{words}the two cannot be told apart."]
 
 
 def _solvers(ranking: Ranking, chosen: list[str]) -> list[str]:

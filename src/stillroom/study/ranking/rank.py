@@ -69,7 +69,7 @@ def prepare(request: RankRequest) -> Prepared:
     student = find_student(request.student, request.corpus, corpus, settings)
     check_proxies(student, corpus, settings)
     heldout = HeldOut(corpus, min(settings.heldout_sequences, len(corpus.heldout)))
-    name = fingerprint([corpus.identity, [teacher.key for teacher in teachers], settings.canonical()], 8)
+    name = fingerprint([corpus.identity, _measured(settings)], 8)  # one folder for any set of candidates
     return Prepared(teachers, student, heldout, settings, request.out or Path("rankings") / name)
 
 
@@ -91,43 +91,60 @@ def rank_teachers(prepared: Prepared, display: StageDisplay) -> dict[str, Any]:
 
 
 def _ranking(prepared: Prepared, bench: Bench) -> dict[str, Any]:
+    heldout = prepared.heldout
     panel: dict[str, Positions] = {}
     parts: dict[str, dict[str, Any]] = {}
     for teacher in prepared.teachers:
-        model, folder = Loaded(teacher.path), _folder(prepared, teacher)
-        panel[teacher.name] = bench.positions(teacher, model, folder)
-        parts[teacher.name] = {
-            "looking_back": bench.looking_back(teacher, model, folder),
-            "problems": bench.problems(teacher, model, folder),
-            "cost": bench.cost(teacher, panel[teacher.name]),
-        }
+        panel[teacher.name], parts[teacher.name] = _measure(prepared, bench, teacher)
     proxies = _proxies(prepared, bench)
-    student_nats = _student_nats(prepared, bench, proxies)
-    shared_N = shared_low_entropy(panel, prepared.heldout, prepared.settings.low_entropy_share)
-    records = []
-    for teacher in prepared.teachers:
-        positions = panel[teacher.name]
-        nats_N = -positions.gold_logprob_N.astype(np.float64)
-        measures = text_measures(positions, prepared.heldout, shared_N, prepared.settings.low_entropy_share)
-        ratio = None if student_nats is None else capacity(nats_N, student_nats[1], prepared.heldout)
-        about = {"name": teacher.name, "path": teacher.path, "key": teacher.key, "parameters": teacher.parameters}
-        records.append(about | measures | {"capacity": ratio} | parts[teacher.name])
-    nats = {name: -positions.gold_logprob_N.astype(np.float64) for name, positions in panel.items()}
+    student = _student_nats(prepared, bench, proxies)
     return {
-        "corpus": {"identity": prepared.heldout.corpus.identity, "sources": prepared.heldout.corpus.source_names},
+        "corpus": {"identity": heldout.corpus.identity, "sources": heldout.corpus.source_names},
         "heldout": {
-            "sequences": prepared.heldout.num_sequences,
-            "documents": prepared.heldout.num_items,
-            "positions": len(prepared.heldout.item_N),
+            "sequences": heldout.num_sequences,
+            "documents": heldout.num_items,
+            "positions": len(heldout.item_N),
         },
         "settings": prepared.settings.canonical(),
-        "student": None if student_nats is None else student_nats[0],
-        "teachers": records,
-        "teacher_loss": order_by_loss(nats, prepared.heldout),
+        "student": None if student is None else student[0],
+        "teachers": _records(prepared, panel, parts, None if student is None else student[1]),
+        "teacher_loss": order_by_loss({name: _nats(positions) for name, positions in panel.items()}, heldout),
         "proxies": proxies and _proxy_comparison(proxies, prepared),
         "agreement": agreement(panel),
         "solvers": _solvers({name: part["problems"] for name, part in parts.items()}),
     }
+
+
+def _measure(prepared: Prepared, bench: Bench, teacher: Candidate) -> tuple[Positions, dict[str, Any]]:
+    """A candidate's numbers by position, and the parts of its record that need nobody else's."""
+    model, folder = Loaded(teacher.path), _folder(prepared, teacher)
+    positions = bench.positions(teacher, model, folder)
+    return positions, {
+        "looking_back": bench.looking_back(teacher, model, folder),
+        "problems": bench.problems(teacher, model, folder),
+        "cost": bench.cost(teacher, positions),
+    }
+
+
+def _records(
+    prepared: Prepared, panel: dict[str, Positions], parts: dict[str, dict[str, Any]], student_N: np.ndarray | None
+) -> list[dict[str, Any]]:
+    """One record per candidate, in the order given."""
+    share = prepared.settings.low_entropy_share
+    shared_N = shared_low_entropy(panel, prepared.heldout, share)
+    records = []
+    for teacher in prepared.teachers:
+        positions = panel[teacher.name]
+        ratio = None if student_N is None else capacity(_nats(positions), student_N, prepared.heldout)
+        about = {"name": teacher.name, "path": teacher.path, "key": teacher.key, "parameters": teacher.parameters}
+        measures = text_measures(positions, prepared.heldout, shared_N, share)
+        records.append(about | measures | {"capacity": ratio} | parts[teacher.name])
+    return records
+
+
+def _nats(positions: Positions) -> np.ndarray:
+    """Loss of every position (N,), in nats."""
+    return -positions.gold_logprob_N.astype(np.float64)
 
 
 def _folder(prepared: Prepared, candidate: Candidate) -> Path:
@@ -164,7 +181,7 @@ def _student_nats(
     reference = prepared.student.reference
     if reference is not None:
         positions = bench.positions(reference, Loaded(reference.path), _folder(prepared, reference))
-        nats_N = -positions.gold_logprob_N.astype(np.float64)
+        nats_N = _nats(positions)
         return {"name": reference.name, "path": reference.path, "ce": float(nats_N.mean())}, nats_N
     if proxies is None:
         return None
