@@ -3,7 +3,8 @@
     python benchmarks/sandbox.py            # both rows
     python benchmarks/sandbox.py sweep      # the tabular sweep alone
 
-Prints one JSON object per row: seconds and, where there is one, the reach in seconds.
+Prints one JSON object per row: seconds, the reach in seconds, and what was run. The sampler of the recall world has a
+script of its own, ``benchmarks/sandbox_recall.py``.
 """
 
 from __future__ import annotations
