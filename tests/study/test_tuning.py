@@ -108,7 +108,7 @@ def test_without_trl_one_sentence_says_what_to_install(base, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_reinforcement_raises_the_reward_and_goes_on_after_a_stop(base, tmp_path):
+def test_reinforcement_raises_the_reward(base, tmp_path):
     pytest.importorskip("trl", reason="needs the extra rl; run it where TRL is installed")
     begin = CONFIG.model_copy(update={"families": "between", "problems": 1024, "epochs": 6})
     start = supervise(str(base), begin, tmp_path / "start", StageDisplay())

@@ -47,7 +47,7 @@ def live_mixture(config: MixtureConfig, own: Path, corpus: Corpus, labels: Label
     """The mixture asked at every step, for the labels that a store of it would hold."""
     if labels.temperature != 1.0:
         raise UserError(
-            f"labels.temperature: is {labels.temperature:g}, but a mixture that is asked live is read at 1; set it to 1 "
+            f"labels.temperature: is {labels.temperature:g}, but a mixture asked live is read at 1; set it to 1 "
             "or store the labels."
         )
     scores = mixture_scores(config, own, corpus, precision)
