@@ -31,7 +31,7 @@ class CopyingOptions:
     letters_share: float = 0.3
     """Part of the repeated segments that are characters of ``alphabet`` only: few different tokens, so learnt first."""
     alphabet: str = LETTERS_AND_DIGITS
-    """Characters of those segments. Where a tokenizer splits digits, a spaced digit is two tokens and a letter is one."""
+    """Characters of those segments. Where a tokenizer splits digits, a spaced digit is two tokens, a letter is one."""
     lookup_share: float = 0.2
     """Part of the documents that are tables to look up; the others are repeated segments."""
 
