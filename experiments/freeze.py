@@ -2,7 +2,8 @@
 
     python experiments/freeze.py runs/quickstart-1a2b3c4d experiments/000_quickstart
 
-Writes ``config.yaml`` (runs again as it is), ``environment.json`` and ``results.json`` (study and evaluations).
+Writes ``config.yaml`` (runs again as it is), ``environment.json``, ``comparison.json`` (students against the first, item
+by item) and ``results.json`` (study and evaluations).
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ def freeze(run: Path, target: Path) -> None:
     study = read_json(run / "study.json")
     evaluations = {model["name"]: read_json(run / model["folder"] / "evaluation.json") for model in study["models"]}
     target.mkdir(parents=True, exist_ok=True)
-    for name in ("config.yaml", "environment.json"):
-        shutil.copyfile(run / name, target / name)
+    for name in ("config.yaml", "environment.json", "comparison.json"):
+        if (run / name).exists():
+            shutil.copyfile(run / name, target / name)
     write_json(target / "results.json", {"study": study, "evaluations": evaluations})
 
 

@@ -20,7 +20,7 @@ from stillroom.study.sandbox.recall_run import Cells, build_cells, freeze_enviro
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 from grid import SEEDS, study  # noqa: E402
-from tables import lean, markdown  # noqa: E402
+from tables import contrasts, lean, markdown  # noqa: E402
 
 from stillroom.files import write_json, write_text  # noqa: E402
 
@@ -45,7 +45,7 @@ def write_tables(folder: Path, target: Path) -> None:
     cells = Cells(study(seeds), ArtifactStore(folder))
     found = lean(results(cells, 0.0))
     write_json(target / "environment.json", freeze_environment(cells))
-    write_json(target / "results.json", found)
+    write_json(target / "results.json", found | {"contrasts": contrasts(found)})
     write_text(target / "results.md", markdown(found))
     console.print(f"{len(seeds)} of {len(SEEDS)} seeds are complete; tables in {target / 'results.md'}", soft_wrap=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 from grid import FOCUS, GRID, TEACHERS
@@ -63,6 +64,26 @@ class Results:
     def difference(self, first: str, second: str, measure: str) -> Values | None:
         """``first`` minus ``second``, paired by seed."""
         return paired(self.values(first, measure), self.values(second, measure))
+
+
+def contrasts(found: Values) -> Values:
+    """Arm → its mean, and its differences from SPT, from unrouted DPT-90 and from lowest entropy at the same share."""
+    results = Results(found)
+    made: Values = {}
+    for name in results.names():
+        method, _, teacher = name.partition("@")
+        others = {"mean": None, "over_spt": "spt", "over_dpt90": f"dpt90@{teacher}"}
+        if method.startswith("copy-"):
+            others["over_entropy"] = f"entropy-{method.removeprefix('copy-')}@{teacher}"
+        for kind, other in others.items():
+            if other is None or (other in results and other != name):
+                read = results.mean if other is None else partial(_difference, results, other)
+                made.setdefault(name, {})[kind] = {measure: read(name, measure) for measure, _ in MEASURES}
+    return made
+
+
+def _difference(results: Results, other: str, name: str, measure: str) -> Values | None:
+    return results.difference(name, other, measure)
 
 
 def shown(found: Values | None, signed: bool = False) -> str:
