@@ -2,8 +2,8 @@
 
     python experiments/freeze.py runs/quickstart-1a2b3c4d experiments/000_quickstart
 
-Writes ``config.yaml`` (runs again as it is), ``environment.json``, ``comparison.json`` (students against the first on the
-same items) and ``results.json`` (study and evaluations).
+Writes ``config.yaml`` (runs again as it is), ``environment.json``, ``comparison.json`` (students against the first on
+the same items) and ``results.json`` (study and evaluations).
 """
 
 from __future__ import annotations

@@ -23,9 +23,11 @@ _DRAWS = ("fixed", "per-sequence")
 _OUTPUTS = ("uniform", "row", "other")
 _START, _TRIGGERS, _ANSWERS = 1 << 40, 1 << 41, 1 << 42
 """Places of the hash that no position of a sequence reaches."""
-_32, _LOW = np.uint64(32), np.uint64(2**32 - 1)
+_32 = np.uint64(32)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _STEP = np.uint64(0x9E3779B97F4A7C15)
+_AT_A_TIME = 256
+"""Sequences that are walked side by side: what a place reads and writes then stays in the cache."""
 
 
 @dataclass(frozen=True)
@@ -81,31 +83,30 @@ class _Alias:
     outcome of its place, so a probability is right to 2^-32.
     """
 
-    packed: NDArray[np.uint64]
-    """For row · V + column: the threshold in the upper 32 bits, the other outcome in the lower ones."""
+    threshold: NDArray[np.uint32]
+    """For row · V + column: the column stays where the lower half is below this."""
+    other: NDArray[np.int64]
+    """For row · V + column: the other outcome."""
     width: int
 
-    def draw(self, row_B: NDArray[np.uint64], hash_B: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        """A column of each row. Overwrites ``hash_B``."""
-        size = np.uint64(self.width)
-        np.right_shift(hash_B, _32, out=hash_B)
-        np.multiply(hash_B, size, out=hash_B)
-        column_B = hash_B >> _32
-        place_B = row_B * size
-        place_B += column_B
-        drawn_B = self.packed.take(place_B.view(np.int64), mode="clip")
-        hash_B &= _LOW
-        keeps_B = hash_B < (drawn_B >> _32)
-        drawn_B &= _LOW
-        np.copyto(drawn_B, column_B, where=keeps_B)
-        return drawn_B
+    def split(self, hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
+        """Column and lower half of each hash. Overwrites ``hashes``."""
+        np.right_shift(hashes, _32, out=hashes)
+        np.multiply(hashes, np.uint64(self.width), out=hashes)
+        return (hashes >> _32).view(np.int64), hashes.astype(np.uint32)
+
+    def draw(self, row_N: NDArray[np.int64], hash_N: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """A column of each row. Overwrites ``hash_N``."""
+        column_N, low_N = self.split(hash_N)
+        place_N = row_N * self.width + column_N
+        return np.where(low_N < self.threshold[place_N], column_N, self.other[place_N])
 
 
 def _alias(rows_RV: NDArray[np.float64]) -> _Alias:
     """Tables for rows that sum to 1 (Vose 1991)."""
     width = rows_RV.shape[1]
     accept_RV = np.ones_like(rows_RV)
-    other_RV = np.tile(np.arange(width, dtype=np.uint64), (len(rows_RV), 1))
+    other_RV = np.tile(np.arange(width), (len(rows_RV), 1))
     for row, probabilities in enumerate(rows_RV):
         left = probabilities * width
         small = [int(column) for column in np.flatnonzero(left < 1)]
@@ -115,8 +116,8 @@ def _alias(rows_RV: NDArray[np.float64]) -> _Alias:
             accept_RV[row, low], other_RV[row, low] = left[low], high
             left[high] -= 1 - left[low]
             (small if left[high] < 1 else large).append(high)
-    threshold_RV = np.minimum(np.round(accept_RV * 2.0**32), 2.0**32 - 1).astype(np.uint64)
-    return _Alias(((threshold_RV << _32) | other_RV).ravel(), width)
+    threshold_RV = np.minimum(np.round(accept_RV * 2.0**32), 2.0**32 - 1).astype(np.uint32)
+    return _Alias(threshold_RV.ravel(), other_RV.ravel(), width)
 
 
 class RecallWorld:
@@ -126,7 +127,8 @@ class RecallWorld:
         self.options = options
         self.bigrams = library_bigrams(options.characters) if bigrams is None else bigrams
         self.fixed_K = np.argsort(-self.bigrams.unigram_V, kind="stable")[options.skip :][: options.triggers]
-        self._rows = _alias(self.bigrams.rows_VV)
+        # Rows V to 2V - 1 are certain of one token each: a trigger's answer is a walk through one of them.
+        self._rows = _alias(np.concatenate([self.bigrams.rows_VV, np.eye(self.vocab_size)]))
         self._start = _alias(self.bigrams.unigram_V[None])
 
     @property
@@ -148,11 +150,14 @@ class RecallWorld:
         numbers_B = np.asarray(numbers, dtype=np.uint64)
         triggers_BK = self._triggers(numbers_B, seed)
         answers_BK = self._answers(triggers_BK, numbers_B, seed)
-        tokens_TB = self._walk(triggers_BK, answers_BK, _states(seed, numbers_B), length)
-        asks_TB = occurrences(tokens_TB, triggers_BK)
+        tokens_BT = np.empty((len(numbers_B), length), dtype=np.int64)
         process_BT = np.zeros((len(numbers_B), length), dtype=np.int32)
-        process_BT[:, 1:] = asks_TB[:-1].T
-        return RecallSample(tokens_TB.T.astype(np.int64, order="C"), process_BT, triggers_BK, answers_BK)
+        for begin in range(0, len(numbers_B), _AT_A_TIME):
+            part = slice(begin, begin + _AT_A_TIME)
+            tokens_TB = self._walk(triggers_BK[part], answers_BK[part], _states(seed, numbers_B[part]), length)
+            tokens_BT[part] = tokens_TB.T
+            process_BT[part, 1:] = occurrences(tokens_TB[:-1], triggers_BK[part]).T
+        return RecallSample(tokens_BT, process_BT, triggers_BK, answers_BK)
 
     def _walk(
         self,
@@ -160,19 +165,31 @@ class RecallWorld:
         answers_BK: NDArray[np.int64],
         state_B: NDArray[np.uint64],
         length: int,
-    ) -> NDArray[np.uint16]:
-        """Tokens (T, B), one place of all sequences at a time: the answer after a trigger, else the bigram row."""
-        none = self.vocab_size
-        answer_BV = np.full((len(state_B), self.vocab_size), none, dtype=np.uint64)
-        np.put_along_axis(answer_BV, triggers_BK, answers_BK.astype(np.uint64), axis=1)
-        answers, first_B = answer_BV.ravel(), np.arange(len(state_B), dtype=np.int64) * self.vocab_size
-        tokens_TB = np.empty((length, len(state_B)), dtype=np.uint16)
-        now_B = self._start.draw(np.zeros_like(state_B), _hashes(state_B, _START))
+    ) -> NDArray[np.unsignedinteger[Any]]:
+        """Tokens (T, B), one place of all sequences at a time: the answer after a trigger, else the bigram row.
+
+        Whatever does not depend on the token before is done for all places at once; a place then costs seven calls on
+        B numbers.
+        """
+        size, num = self.vocab_size, len(state_B)
+        row_BV = np.tile(np.arange(size) * size, (num, 1))  # the row that follows a token, as its place in the tables
+        np.put_along_axis(row_BV, triggers_BK, (answers_BK + size) * size, axis=1)
+        following, first_B = row_BV.ravel(), np.arange(num) * size
+        tokens_TB = np.empty((length, num), dtype=np.uint8 if size <= 256 else np.uint16)
+        column_TB, low_TB = self._rows.split(_hashes(state_B, np.arange(1, length, dtype=np.uint64)))
+        now_B = self._start.draw(
+            np.zeros(num, dtype=np.int64), _hashes(state_B, np.array([_START], dtype=np.uint64))[0]
+        )
         tokens_TB[0] = now_B
-        for place in range(1, length):
-            answer_B = answers.take(first_B + now_B.view(np.int64), mode="clip")
-            now_B = self._rows.draw(now_B, _hashes(state_B, place))
-            np.copyto(now_B, answer_B, where=answer_B != none)
+        place_B, threshold_B, keeps_B = np.empty_like(now_B), np.empty(num, dtype=np.uint32), np.empty(num, dtype=bool)
+        for place, (column_B, low_B) in enumerate(zip(column_TB, low_TB, strict=True), 1):
+            np.add(first_B, now_B, out=place_B)
+            following.take(place_B, out=now_B, mode="clip")
+            np.add(now_B, column_B, out=place_B)
+            self._rows.threshold.take(place_B, out=threshold_B, mode="clip")
+            self._rows.other.take(place_B, out=now_B, mode="clip")
+            np.less(low_B, threshold_B, out=keeps_B)
+            np.copyto(now_B, column_B, where=keeps_B)
             tokens_TB[place] = now_B
         return tokens_TB
 
@@ -191,8 +208,7 @@ class RecallWorld:
         places = np.arange(triggers_BK.shape[1], dtype=np.uint64) + np.uint64(_ANSWERS)
         if self.options.outputs == "row":
             hash_BK = _mixed(_states(seed, numbers_B)[:, None] + places[None] * _STEP)
-            rows = triggers_BK.astype(np.uint64).ravel()
-            return self._rows.draw(rows, hash_BK.ravel()).astype(np.int64).reshape(triggers_BK.shape)
+            return self._rows.draw(triggers_BK.ravel(), hash_BK.ravel()).reshape(triggers_BK.shape)
         uniform_BK = uniforms(seed, numbers_B[:, None], places[None])
         if self.options.outputs == "uniform":
             return (uniform_BK * size).astype(np.int64)
@@ -200,13 +216,14 @@ class RecallWorld:
         return answers_BK + (answers_BK >= triggers_BK)  # the trigger itself is stepped over
 
 
-def occurrences(tokens_TB: NDArray[np.uint16], triggers_BK: NDArray[np.int64]) -> NDArray[np.int32]:
+def occurrences(tokens_TB: NDArray[np.unsignedinteger[Any]], triggers_BK: NDArray[np.int64]) -> NDArray[np.int32]:
     """The n of a place that holds the n-th occurrence of one of its sequence's triggers, else 0 (T, B)."""
-    found_TB = np.zeros(tokens_TB.shape, dtype=np.int32)
-    for trigger_B in triggers_BK.T.astype(np.uint16):
+    counts = np.int16 if len(tokens_TB) < 2**15 else np.int32
+    found_TB = np.zeros(tokens_TB.shape, dtype=counts)
+    for trigger_B in triggers_BK.T.astype(tokens_TB.dtype):
         is_trigger_TB = tokens_TB == trigger_B
-        found_TB += np.cumsum(is_trigger_TB, axis=0, dtype=np.int32) * is_trigger_TB
-    return found_TB
+        found_TB += np.cumsum(is_trigger_TB, axis=0, dtype=counts) * is_trigger_TB
+    return found_TB.astype(np.int32)
 
 
 def uniforms(seed: int, numbers: NDArray[np.uint64], places: NDArray[np.uint64] | int) -> NDArray[np.float64]:
@@ -221,9 +238,9 @@ def _states(seed: int, numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return _mixed(numbers * np.uint64(0x9E3779B97F4A7C15) ^ key)
 
 
-def _hashes(state_B: NDArray[np.uint64], place: int) -> NDArray[np.uint64]:
-    """64 random bits of every sequence at one place."""
-    return _mixed(state_B + np.uint64((place * int(_STEP)) & (2**64 - 1)))
+def _hashes(state_B: NDArray[np.uint64], places_T: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """64 random bits of every sequence at every place, (T, B)."""
+    return _mixed(state_B + (places_T * _STEP)[:, None])
 
 
 def _mixed(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
