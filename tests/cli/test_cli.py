@@ -35,6 +35,14 @@ def test_the_help_of_a_verb_has_an_example(verb):
     assert f"stillroom {verb}" in re.sub(r"\s+", " ", done.stdout.split("Example", 1)[1])
 
 
+def test_the_paragraphs_of_help_fill_their_lines_and_examples_keep_theirs():
+    lines = [line.strip() for line in stillroom("sandbox", "bigram", "--help").stdout.splitlines()]
+    start = next(number for number, line in enumerate(lines) if line.startswith("Everything is known"))
+    paragraph = lines[start : lines.index("", start)]
+    assert len(paragraph) > 2 and all(len(line) > 75 for line in paragraph[:-1])  # 100 columns; no short line inside
+    assert sum(line.startswith(("stillroom sandbox", "Examples:")) for line in lines) == 3
+
+
 def test_help_imports_neither_torch_nor_transformers():
     script = (
         "import sys; from stillroom.cli import main\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from inspect import cleandoc
 
 import typer
 
@@ -30,6 +31,17 @@ for command in (study, train, label, evaluate, export, inspect, report):
     app.command()(command)
 app.add_typer(sandbox)
 app.add_typer(teachers)
+
+
+def _flowing(docstring: str) -> str:
+    """Help whose paragraphs fill the terminal; examples keep their lines, as typer would keep those of everything."""
+    paragraphs = cleandoc(docstring).split("\n\n")
+    return "\n\n".join(text if "Example" in text[:16] else text.replace("\n", " ") for text in paragraphs)
+
+
+for verbs in (app, sandbox, teachers):
+    for verb in verbs.registered_commands:
+        verb.help = _flowing((verb.callback and verb.callback.__doc__) or "")
 
 
 @app.callback(invoke_without_command=True)
