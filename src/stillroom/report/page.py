@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from pathlib import Path
-
-import jinja2
 
 from stillroom.files import write_text
 from stillroom.report.figures import Table, all_figures
+from stillroom.report.html import fill
 from stillroom.report.measures import headline_temperature
-from stillroom.report.numbers import MISSING, duration, kept_together, si
+from stillroom.report.numbers import MISSING, duration, si
 from stillroom.report.prose import summary
 from stillroom.report.run import ModelRecord, Run, load_run
 from stillroom.report.samples import shown_problems
@@ -46,17 +43,8 @@ def compare_report(run_folders: list[Path], out: Path) -> Path:
 
 def render(view: View) -> str:
     """The page as text."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("stillroom.report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["kept"] = kept_together
-    script = environment.get_template("script.js.j2").render()
-    page = environment.get_template("page.html.j2")
-    return page.render(
+    return fill(
+        "page.html.j2",
         title=view.title,
         several=len(view.runs) > 1,
         summary=summary(view),
@@ -68,9 +56,6 @@ def render(view: View) -> str:
         problems=shown_problems(view),
         costs=cost_table(view),
         runs=[_run_details(name, run) for name, run in zip(run_names(view.runs), view.runs, strict=True)],
-        style=environment.get_template("style.css.j2").render(),
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from stillroom.files import write_text
 from stillroom.report.figures.base import Table
-from stillroom.report.numbers import MISSING, duration, fixed, interval, kept_together, percent, si
+from stillroom.report.html import fill
+from stillroom.report.numbers import MISSING, duration, fixed, interval, percent, si
 from stillroom.report.sandbox_bigram_figures import bigram_figures
 from stillroom.report.sandbox_bigram_run import BigramRun, estimate, load_bigram_run
 from stillroom.report.sandbox_charts import number
@@ -39,18 +36,10 @@ def build_bigram_report(folder: Path) -> tuple[Path, tuple[str, ...]]:
 
 def render(run: BigramRun, summary: tuple[str, ...]) -> str:
     """The page as text."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("stillroom.report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["kept"] = kept_together
-    script = environment.get_template("script.js.j2").render()
     stages = run.data["stages"]
     longest = max((stage["seconds"] for stage in stages), default=0.0) or 1.0
-    return environment.get_template("sandbox_bigram.html.j2").render(
+    return fill(
+        "sandbox_bigram.html.j2",
         title="Bigram sandbox",
         summary=summary,
         table=arms_table(run),
@@ -64,9 +53,6 @@ def render(run: BigramRun, summary: tuple[str, ...]) -> str:
         environment=[(key, str(value)) for key, value in run.environment.items()],
         fingerprint=run.data["fingerprint"],
         config=run.config,
-        style=environment.get_template("style.css.j2").render(),
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import jinja2
 
 from stillroom.files import read_json, write_text
 from stillroom.report.figures import Figure, Table
@@ -22,7 +18,8 @@ from stillroom.report.figures.recall import (
     learning,
     rows_by_entropy,
 )
-from stillroom.report.numbers import MISSING, duration, fixed, kept_together, percent, si
+from stillroom.report.html import fill
+from stillroom.report.numbers import MISSING, duration, fixed, percent, si
 from stillroom.report.view import MARKERS, NUM_STUDENT_COLOURS
 from stillroom.types import UserError
 
@@ -49,17 +46,9 @@ def build_recall_report(run_folder: Path) -> Path:
 
 def render(results: Values, environment: Values, config: str) -> str:
     """The page as text."""
-    templates = jinja2.Environment(
-        loader=jinja2.PackageLoader("stillroom.report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    templates.filters["kept"] = kept_together
-    script = templates.get_template("script.js.j2").render()
     arms = shown_arms(results)
-    return templates.get_template("sandbox_recall.html.j2").render(
+    return fill(
+        "sandbox_recall.html.j2",
         title=results["name"],
         summary=summary(results, arms),
         table=final_table(arms),
@@ -69,9 +58,6 @@ def render(results: Values, environment: Values, config: str) -> str:
         environment=[(name, str(value)) for name, value in environment.items()]
         + [("fingerprint", results["fingerprint"]), ("total time", duration(results["total_seconds"]))],
         config=config,
-        style=templates.get_template("style.css.j2").render(),
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import jinja2
 
 from stillroom.files import read_json, write_text
 from stillroom.report.figures import Table
@@ -21,7 +17,8 @@ from stillroom.report.figures.teachers import (
     reliability,
     shown,
 )
-from stillroom.report.numbers import MISSING, fixed, kept_together, si
+from stillroom.report.html import fill
+from stillroom.report.numbers import MISSING, fixed, si
 from stillroom.types import UserError
 
 _NEEDED = ("teachers", "teacher_loss", "agreement", "recommendation", "settings", "heldout", "corpus")
@@ -56,15 +53,6 @@ def build_teachers_page(folder: Path) -> Path:
 
 def render(ranking: Values) -> str:
     """The page as text."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("stillroom.report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["kept"] = kept_together
-    script = environment.get_template("script.js.j2").render()
     entries = shown(ranking)
     columns, rows = summary(ranking, entries)
     figures = (
@@ -75,7 +63,8 @@ def render(ranking: Values) -> str:
         agreements(ranking),
     )
     student = ranking["student"]
-    return environment.get_template("teachers.html.j2").render(
+    return fill(
+        "teachers.html.j2",
         title=f"{len(entries)} candidate teacher{'s' if len(entries) > 1 else ''}",
         sentences=ranking["recommendation"]["sentences"],
         basis=ranking["recommendation"]["basis"],
@@ -85,9 +74,6 @@ def render(ranking: Values) -> str:
         figures=figures,
         costs=cost_table(entries),
         facts=facts(ranking),
-        style=environment.get_template("style.css.j2").render(),
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 

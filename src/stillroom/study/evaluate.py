@@ -199,14 +199,8 @@ def _opened(folder: Path | None, external: External | None) -> tuple[Corpus | No
 
 def comparison_table(comparison: dict[str, Any]) -> Table:
     """Every paired difference from the baseline, a row each, a column per model, with p-values."""
-    table = Table(title=f"Difference from {comparison['baseline']}, paired by item", title_justify="left")
-    table.add_column("measure")
-    columns = {name: dict(_differences(part)) for name, part in comparison["against"].items()}
-    for name in columns:
-        table.add_column(name, justify="right")
-    for measure in dict.fromkeys(measure for column in columns.values() for measure in column):
-        table.add_row(measure, *(column.get(measure, "") for column in columns.values()))
-    return table
+    title = f"Difference from {comparison['baseline']}, paired by item"
+    return _by_measure(title, {name: dict(_differences(part)) for name, part in comparison["against"].items()})
 
 
 def _differences(part: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -222,9 +216,15 @@ def _differences(part: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 def estimates_table(results: dict[str, dict[str, Any]]) -> Table:
     """Every estimate of several evaluations, a row each, a column per model, with 95 % intervals."""
-    table = Table(title="95 % intervals in brackets", title_justify="left")
+    return _by_measure(
+        "95 % intervals in brackets", {name: dict(_estimates(result)) for name, result in results.items()}
+    )
+
+
+def _by_measure(title: str, columns: dict[str, dict[str, str]]) -> Table:
+    """A row for every measure that any column has, in the order in which they first appear."""
+    table = Table(title=title, title_justify="left")
     table.add_column("measure")
-    columns = {name: dict(_estimates(result)) for name, result in results.items()}
     for name in columns:
         table.add_column(name, justify="right")
     for measure in dict.fromkeys(measure for column in columns.values() for measure in column):

@@ -1,0 +1,30 @@
+"""From a template to a self-contained page: the one place that knows how templates are read."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Any
+
+import jinja2
+
+from stillroom.report.numbers import kept_together
+
+
+def fill(template: str, **values: Any) -> str:
+    """A page of ``templates/`` with the common style and script inside it; the script's hash lets it alone run."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("stillroom.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["kept"] = kept_together
+    script = environment.get_template("script.js.j2").render()
+    return environment.get_template(template).render(
+        **values,
+        style=environment.get_template("style.css.j2").render(),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
