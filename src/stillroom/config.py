@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
@@ -348,6 +348,14 @@ class ArmConfig(ObjectiveConfig):
     """None means the study's."""
     seed: int | None = None
     """Seed of weights and order; None means the study's."""
+
+
+def over_seeds(arms: Mapping[str, ArmConfig], seeds: Sequence[int]) -> dict[str, ArmConfig]:
+    """Every arm at every seed, named ``arm-s0``, ``arm-s1``, ... as reports group them.
+
+    Seed by seed, so that a study cut short has whole seeds.
+    """
+    return {f"{name}-s{seed}": arm.model_copy(update={"seed": seed}) for seed in seeds for name, arm in arms.items()}
 
 
 class RunConfig(Strict):

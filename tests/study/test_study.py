@@ -58,6 +58,17 @@ def finished(tmp_path_factory):
     return root, folder
 
 
+def test_students_in_two_processes_are_the_students_of_one(finished, tmp_path):
+    root, folder = finished
+    beside = run_study(study_config(), tmp_path / "run", tmp_path / "artifacts", StageDisplay(), jobs=2)
+    assert digest(beside) == digest(folder)
+    stages = json.loads((beside / "study.json").read_text())["stages"]
+    assert [stage["name"] for stage in stages] == [
+        stage["name"] for stage in json.loads((folder / "study.json").read_text())["stages"]
+    ]
+    assert not any(stage["reused"] for stage in stages)  # what the other processes took stands in the record
+
+
 def test_a_run_folder_holds_what_a_report_reads(finished):
     root, folder = finished
     study = json.loads((folder / "study.json").read_text())

@@ -43,6 +43,16 @@ def study(
     assignments: Assignments = None,
     out: Out = None,
     artifacts: Artifacts = None,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "--jobs",
+            min=1,
+            metavar="N",
+            help="Students trained and evaluated at once, each in a process with its share of the cores. Small models "
+            "gain more from a process each than from threads.",
+        ),
+    ] = 1,
     dry_run: DryRun = False,
 ) -> None:
     """Run a whole experiment: corpus, teacher, labels, students, evaluation, one HTML page.
@@ -67,7 +77,7 @@ def study(
     from stillroom.study.progress import StageDisplay
 
     display = StageDisplay()
-    folder = run_study(config, out, artifacts, display)
+    folder = run_study(config, out, artifacts, display, jobs=jobs)
     page = build_report(folder)
     console = Console()
     console.print(summary_table(folder))

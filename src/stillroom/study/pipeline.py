@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from transformers import PreTrainedModel
 
 from stillroom.config import ArmConfig, ModelConfig, ObjectiveConfig, RunConfig, StudyConfig, TeacherConfig
@@ -20,6 +21,7 @@ from stillroom.study.interrupts import Stopper
 from stillroom.study.labels import check_vocabulary, teacher_hash
 from stillroom.study.mixtures import live_mixture, mixture_key, mixture_scores
 from stillroom.study.models import train_into
+from stillroom.study.parallel import in_processes
 from stillroom.study.progress import StageDisplay
 from stillroom.study.runfolder import check_folder, claim_folder, write_run_folder
 from stillroom.teachers import LabelStore, LiveMixture, MixtureScores, label
@@ -201,6 +203,39 @@ class Stages:
             ),
         )
 
+    def student(
+        self, name: str, corpus: Corpus, teacher: tuple[Path, str], labels: Artifact | None
+    ) -> tuple[Artifact, Artifact]:
+        """An arm's trained model and its evaluation, built or found."""
+        arm = self.config.arms[name]
+        stored = labels if arm.alpha > 0 and arm.teacher == "stored" else None
+        live = teacher if arm.alpha > 0 and arm.teacher == "live" else None
+        model = self.trained(name, arm_run(self.config, name), corpus, stored, live)
+        return model, self.evaluated(name, model.path / "model", model.key, corpus)
+
+
+def students_ahead(
+    config: StudyConfig, store: ArtifactStore, jobs: int, display: StageDisplay
+) -> dict[str, dict[str, Any]]:
+    """Builds every arm's model and evaluation in ``jobs`` processes; returns the record of each stage by its name."""
+    if launched_size() > 1:
+        raise UserError(f"jobs: is {jobs} under torchrun, whose ranks train each student together; leave --jobs out.")
+    tasks = [(config.model_dump_json(), str(store.root), name) for name in config.arms]
+    records = in_processes(_student_task, tasks, jobs, display, "students")
+    return {record["name"]: record for made in records for record in made}
+
+
+def _student_task(task: tuple[str, str, str]) -> tuple[str, list[dict[str, Any]]]:
+    text, root, name = task
+    silent = StageDisplay(Console(quiet=True))
+    stages = Stages(StudyConfig.model_validate_json(text), ArtifactStore(Path(root)), silent, Stopper())
+    corpus = stages.corpus()
+    teacher = stages.teacher(corpus)
+    labels = stages.labels(corpus, teacher)
+    begin = len(stages.record)
+    stages.student(name, corpus, teacher, labels)
+    return name, stages.record[begin:]
+
 
 def _build_inside(config: StudyConfig, work: Path, update: Any) -> None:
     build_corpus(config.corpus, work / "corpus", update)
@@ -232,8 +267,18 @@ def arm_objective(arm: ArmConfig) -> ObjectiveConfig:
     return ObjectiveConfig(**{name: getattr(arm, name) for name in ObjectiveConfig.model_fields})
 
 
-def run_study(config: StudyConfig, out: Path | None, artifacts: Path | None, display: StageDisplay) -> Path:
+def run_study(
+    config: StudyConfig, out: Path | None, artifacts: Path | None, display: StageDisplay, *, jobs: int = 1
+) -> Path:
     """Runs every stage that is not there yet and returns the run folder, complete but for the report.
+
+    Arguments:
+        config: of the study.
+        out: the run folder; by default ``runs/NAME-FINGERPRINT``.
+        artifacts: what runs share; by default beside the run folder.
+        display: what a person sees.
+        jobs: students trained and evaluated at once, each in a process with its share of the cores; 1 trains one after
+            another on all of them.
 
     Raises ``UserError`` for a mistake, ``KeyboardInterrupt`` or ``SystemExit`` when stopped; in each case what was
     complete is kept and the same call goes on from there.
@@ -250,13 +295,11 @@ def run_study(config: StudyConfig, out: Path | None, artifacts: Path | None, dis
             teacher = stages.teacher(corpus)
             labels = stages.labels(corpus, teacher)
             evaluations = {"teacher": stages.evaluated("teacher", *teacher, corpus)}
+            took = students_ahead(config, store, jobs, display) if jobs > 1 else {}
             models: dict[str, Artifact] = {}
-            for arm_name, arm in config.arms.items():
-                needed = labels if arm.alpha > 0 and arm.teacher == "stored" else None
-                live = teacher if arm.alpha > 0 and arm.teacher == "live" else None
-                models[arm_name] = stages.trained(arm_name, arm_run(config, arm_name), corpus, needed, live)
-                path, key = models[arm_name].path / "model", models[arm_name].key
-                evaluations[arm_name] = stages.evaluated(arm_name, path, key, corpus)
+            for name in config.arms:
+                models[name], evaluations[name] = stages.student(name, corpus, teacher, labels)
+            stages.record = [record | took.get(record["name"], {}) for record in stages.record]
         except Interrupted:
             stopper.leave()
         write_run_folder(

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import datetime
 import math
-import multiprocessing
 import os
 import platform
-import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from stillroom.files import disk_errors, read_json, read_json_lines, write_json,
 from stillroom.models import precision_name
 from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.interrupts import Stopper
+from stillroom.study.parallel import in_processes
 from stillroom.study.progress import StageDisplay
 from stillroom.study.sandbox.recall_cell import HELDOUT_SEED, Cell, train_cell
 from stillroom.study.sandbox.recall_config import RecallConfig
@@ -187,28 +186,15 @@ def _in_turn(cells: Cells, missing: list[Cell], display: StageDisplay) -> None:
 
 
 def _in_parallel(cells: Cells, missing: list[Cell], jobs: int, display: StageDisplay) -> None:
-    """Several processes; when this one is stopped they are ended, and go on from their checkpoints next time."""
     tasks = [(cells.config.model_dump_json(), str(cells.store.root), cell) for cell in missing]
-    context = multiprocessing.get_context("spawn")
-    with (
-        display.stage(f"{len(missing)} cells, {jobs} at a time", "cells") as update,
-        context.Pool(min(jobs, len(missing)), _one_thread) as pool,  # leaving the block ends the processes
-    ):
-        for done, title in enumerate(pool.imap_unordered(_build_task, tasks), 1):
-            update(done, len(missing))
-            if not display.console.is_terminal:
-                display.console.print(f"  {done} of {len(missing)}: {title}", highlight=False)
+    for _ in in_processes(_build_task, tasks, jobs, display, "cells"):
+        pass
 
 
-def _one_thread() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
-    torch.set_num_threads(1)
-
-
-def _build_task(task: tuple[str, str, Cell]) -> str:
+def _build_task(task: tuple[str, str, Cell]) -> tuple[str, None]:
     text, root, cell = task
     Cells(RecallConfig.model_validate_json(text), ArtifactStore(Path(root))).build(cell, None, None)
-    return cell.title
+    return cell.title, None
 
 
 def results(cells: Cells, seconds: float) -> dict[str, Any]:
