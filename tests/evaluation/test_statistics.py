@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillroom.evaluation import mean, paired_difference, ratio, statistics
+from stillroom.evaluation import holm, mean, paired_difference, paired_interval, paired_t_test, ratio, statistics
 from stillroom.types import UserError
 
 numbers = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40)
@@ -117,3 +117,55 @@ def test_strata_keep_what_was_decided_out_of_the_interval() -> None:
     inside = ratio(noisy, np.ones(40), strata=kind)
     variance = sum((kind == one).sum() * noisy[kind == one].var() for one in (0, 1)) / 40**2
     assert (inside.high - inside.low) / (2 * 1.96 * np.sqrt(variance)) == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "degrees", "expected"),
+    [(0.95, 1, 12.7062047), (0.95, 2, 4.3026527), (0.95, 3, 3.1824463), (0.95, 4, 2.7764451), (0.95, 9, 2.2621572),
+     (0.95, 30, 2.0422725), (0.99, 4, 4.6040949), (0.9, 5, 2.0150484), (0.95, 400, 1.9659123)],
+)  # fmt: skip
+def test_quantiles_of_students_t_are_those_of_the_tables(confidence: float, degrees: int, expected: float) -> None:
+    assert statistics.student_t(confidence, degrees) == pytest.approx(expected, abs=1e-6)
+
+
+def test_interval_over_seeds_is_the_mean_and_t_times_the_standard_error() -> None:
+    estimate = paired_interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    half = 2.7764451 * np.sqrt(2.5 / 5)
+    assert (estimate.value, estimate.num) == (3.0, 5)
+    assert (estimate.low, estimate.high) == pytest.approx((3 - half, 3 + half), abs=1e-6)
+    wider = paired_interval([1.0, 2.0, 3.0, 4.0, 5.0], 0.99)
+    assert wider.high - wider.low == pytest.approx(2 * half * 4.6040949 / 2.7764451)
+
+
+def test_interval_over_three_seeds_covers_the_truth_as_often_as_it_says() -> None:
+    """Where the bootstrap over three values holds the truth in about 75 of 100."""
+    draws = np.random.default_rng(0).normal(loc=0.3, size=(4000, 3))
+    found = [paired_interval(row) for row in draws]
+    assert np.mean([one.low <= 0.3 <= one.high for one in found]) == pytest.approx(0.95, abs=0.012)
+
+
+def test_one_seed_has_no_interval_and_none_is_an_error() -> None:
+    alone = paired_interval([0.5])
+    assert (alone.value, alone.num) == (0.5, 1)
+    assert np.isnan([alone.low, alone.high]).all()
+    with pytest.raises(UserError, match="no paired difference"):
+        paired_interval([])
+    with pytest.raises(ValueError, match="confidence is 95"):
+        paired_interval([1.0, 2.0], 95)
+
+
+def test_t_test_and_interval_agree_on_what_is_significant() -> None:
+    values = np.array([0.4, 0.1, 0.6, 0.3])
+    for shift in (-1.0, -0.1, 0.0, 0.2):
+        estimate, p_value = paired_interval(values + shift), paired_t_test(values + shift)
+        assert p_value is not None
+        assert (p_value < 0.05) == (estimate.low > 0 or estimate.high < 0)
+    assert paired_t_test(values - paired_interval(values).low) == pytest.approx(0.05, abs=1e-9)
+    assert paired_t_test([1.0]) is None
+    assert paired_t_test([0.0, 0.0]) == 1.0
+
+
+def test_holm_is_its_definition() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []

@@ -30,7 +30,7 @@ from stillroom.evaluation.rules import RuleItem, rule_items
 from stillroom.evaluation.sampling import Samples, Sampling, sample
 from stillroom.evaluation.scaling import Graded, compare_samples, measure_scaling, solve, summarise
 from stillroom.evaluation.scoring import Continuation, Scores, score_continuations
-from stillroom.evaluation.statistics import mean, paired_difference, ratio
+from stillroom.evaluation.statistics import holm, mean, paired_difference, paired_interval, paired_t_test, ratio
 from stillroom.evaluation.stops import StopTexts
 from stillroom.evaluation.suites import copying_tokens, evaluate, item_tokens
 from stillroom.evaluation.vocabulary import Vocabulary, token_bytes
@@ -66,6 +66,7 @@ __all__ = [
     "few_shot_items",
     "fit_coverage",
     "frequent_tokens",
+    "holm",
     "item_tokens",
     "load_benchmark",
     "majority_correct",
@@ -83,6 +84,8 @@ __all__ = [
     "needle_questions",
     "ngram_similarity",
     "paired_difference",
+    "paired_interval",
+    "paired_t_test",
     "pass_at_k",
     "ratio",
     "read_counterfactuals",
