@@ -76,7 +76,7 @@ def paired_difference(
     return estimate, (as_extreme + 1) / (resamples + 1)
 
 
-def paired_interval(differences: Sequence[float], confidence: float = 0.95) -> Estimate:
+def paired_interval(differences: ArrayLike, confidence: float = 0.95) -> Estimate:
     """The mean of a few paired differences, such as one per training seed, with the interval of Student's t.
 
     The bootstrap of ``paired_difference`` is for many items; over three or five seeds it is far too narrow. This one
@@ -99,7 +99,7 @@ def paired_interval(differences: Sequence[float], confidence: float = 0.95) -> E
     return Estimate(value, value - half, value + half, num)
 
 
-def paired_t_test(differences: Sequence[float]) -> float | None:
+def paired_t_test(differences: ArrayLike) -> float | None:
     """The two-sided p-value of Student's paired t-test that the mean difference is 0; None for fewer than two."""
     values_S = np.asarray(differences, dtype=np.float64)
     if len(values_S) < 2:
