@@ -19,3 +19,23 @@ def study() -> StudyConfig:
     for name, part in PARTS.items():
         arms |= {f"spt_{name}": ArmConfig(data=part), f"dpt90_{name}": ArmConfig(alpha=0.9, data=part)}
     return setting("030-data", arms | {"spt_half_twice": ArmConfig(data=0.5, epochs=2.0)})
+
+
+def _gain(part: str, times: float = 1.0) -> dict[str, float]:
+    return {f"dpt90_{part}": times, f"spt_{part}": -times}
+
+
+CONTRASTS: dict[str, dict[str, float]] = {
+    **{f"gain_{part}": _gain(part) for part in PARTS},
+    "gain_eighth_less_all": _gain("eighth") | _gain("all", -1.0),
+    # least-squares slope over log2 of the data, whose four values are one apart
+    "gain_slope": {
+        arm: weight
+        for part, centred in zip(PARTS, (-1.5, -0.5, 0.5, 1.5), strict=True)
+        for arm, weight in _gain(part, centred / 5).items()
+    },
+    "dpt90_half_over_spt_all": {"dpt90_half": 1.0, "spt_all": -1.0},
+    "dpt90_half_over_spt_half_twice": {"dpt90_half": 1.0, "spt_half_twice": -1.0},
+    "spt_all_over_spt_half_twice": {"spt_all": 1.0, "spt_half_twice": -1.0},
+}
+"""Weights of the arms; every contrast is worked out seed by seed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import yaml
@@ -62,13 +63,19 @@ def _from_yaml(path: Path) -> Strict:
     return parse(kind, values, str(path))
 
 
-def _from_python(path: Path, function: str) -> Strict:
+def load_module(path: Path) -> ModuleType:
+    """A recipe's file as a module; runs it, as naming it asks for."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected a Python file with a recipe function.")
     spec = importlib.util.spec_from_file_location(f"stillroom_recipe_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def _from_python(path: Path, function: str) -> Strict:
+    module = load_module(path)
     recipe: Any = getattr(module, function, None)
     if not callable(recipe):
         names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]

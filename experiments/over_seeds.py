@@ -1,0 +1,146 @@
+"""Freezes studies of several seeds: every measure of every arm and seed, their means, and the contrasts of the study.
+
+    python experiments/over_seeds.py experiments/030_data RUN_FOLDER [RUN_FOLDER ...]
+
+The study's ``recipe.py`` says what is contrasted: ``CONTRASTS`` gives each contrast a weight for every arm that it is
+made of, ``{"gain_all": {"dpt90_all": 1, "spt_all": -1}}``. A contrast is worked out seed by seed, as arms of one seed
+share first weights and order; then come its mean and the 95 % interval of Student's t over seeds. Writes
+``results.json``, and ``environment.json`` and ``config.yaml`` of the first run, into the study's folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stillroom.evaluation import Sweep, compare_sweeps
+from stillroom.files import read_json, read_json_lines, write_json
+from stillroom.study.recipes import load_module
+from stillroom.study.sandbox.recall_results import student_t
+
+Values = dict[str, Any]
+Measures = dict[str, float]
+Table = dict[str, dict[int, Measures]]
+"""Arm → seed → measure → value."""
+NAME = re.compile(r"(.+)-s(\d+)")
+K = 16
+
+
+def measures(evaluation: Mapping[str, Any]) -> Measures:
+    """Every estimate of an evaluation as ``part/measure``, and what is worked out from them."""
+    found = dict(_estimates(evaluation))
+    for heat in evaluation.get("tts", {}).get("temperatures", {}):
+        at = f"tts/{heat}/pass_at"
+        found[f"tts/{heat}/pass_at_16_less_1"] = found[f"{at}/16"] - found[f"{at}/1"]
+    for kind in ("prefix_matching", "previous_token"):
+        if "heads" in evaluation:
+            found[f"heads/{kind}"] = float(np.max(evaluation["heads"][kind]))
+    return found
+
+
+def _estimates(value: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
+    if not isinstance(value, Mapping):
+        return
+    if {"value", "low", "high"} <= value.keys():
+        yield prefix.replace("tts/temperatures", "tts"), float(value["value"])
+        return
+    for name, inner in value.items():
+        yield from _estimates(inner, f"{prefix}/{name}" if prefix else name)
+
+
+def of_pair(first: Sweep, second: Sweep) -> Measures:
+    """pass@16 of the first less that of the second, at equal pass@1 and at equal answer entropy."""
+    found: Measures = {}
+    one, other = first.passed(1).mean(axis=1), second.passed(1).mean(axis=1)
+    top, beneath = first.passed(K).mean(axis=1), second.passed(K).mean(axis=1)
+    order = np.argsort(other)
+    inside = (one >= other.min()) & (one <= other.max())
+    if inside.any():
+        read = np.interp(one[inside], other[order], beneath[order])
+        found["tts/frontier/pass_at_16"] = float((top[inside] - read).mean())
+    matched = compare_sweeps(first, second, [K])["entropy_matched"][str(K)]
+    if matched is not None:
+        found["tts/entropy_matched/pass_at_16"] = matched["value"]
+    return found
+
+
+def read_runs(runs: list[Path]) -> tuple[Table, dict[str, dict[int, Sweep]]]:
+    """What every arm of several runs measured at every seed, and its samples."""
+    table: Table = {}
+    sweeps: dict[str, dict[int, Sweep]] = {}
+    for run in runs:
+        for folder in sorted((run / "models").iterdir()):
+            match = NAME.fullmatch(folder.name)
+            if match is None or not (folder / "evaluation.json").exists():
+                continue
+            arm, seed = match[1], int(match[2])
+            table.setdefault(arm, {})[seed] = measures(read_json(folder / "evaluation.json"))
+            records = read_json_lines(folder / "samples.jsonl")
+            if records:
+                sweeps.setdefault(arm, {})[seed] = Sweep.of(records)
+    return table, sweeps
+
+
+def contrast(table: Table, sweeps: dict[str, dict[int, Sweep]], weights: Mapping[str, float]) -> Values:
+    """A weighted sum of arms, seed by seed: its mean over seeds by measure, with the interval."""
+    seeds = sorted(set.intersection(*(set(table[arm]) for arm in weights)))
+    by_seed: dict[int, Measures] = {}
+    for seed in seeds:
+        shared = set.intersection(*(set(table[arm][seed]) for arm in weights))
+        by_seed[seed] = {
+            measure: sum(weight * table[arm][seed][measure] for arm, weight in weights.items())
+            for measure in sorted(shared)
+        }
+        if sorted(weights.values()) == [-1, 1]:
+            first, second = sorted(weights, key=lambda arm: -weights[arm])
+            if seed in sweeps.get(first, {}) and seed in sweeps.get(second, {}):
+                by_seed[seed] |= of_pair(sweeps[first][seed], sweeps[second][seed])
+    return {"arms": dict(weights), "seeds": seeds} | means(by_seed)
+
+
+def means(by_seed: Mapping[int, Measures]) -> Values:
+    """The mean of every measure that all seeds have, with the 95 % interval of Student's t."""
+    shared = set.intersection(*(set(found) for found in by_seed.values())) if by_seed else set()
+    made: Values = {}
+    for measure in sorted(shared):
+        estimate = student_t([found[measure] for found in by_seed.values()])
+        assert estimate is not None
+        made[measure] = {name: _short(value) for name, value in estimate.as_dict().items() if name != "num"}
+    return made
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")
+
+
+def freeze(study: Path, runs: list[Path]) -> None:
+    """Writes the study's results."""
+    table, sweeps = read_runs(runs)
+    wanted: dict[str, dict[str, float]] = load_module(study / "recipe.py").CONTRASTS
+    known = {name: weights for name, weights in wanted.items() if all(arm in table for arm in weights)}
+    made = {
+        "seeds": sorted({seed for seeds in table.values() for seed in seeds}),
+        "arms": {arm: {"num_seeds": len(seeds)} | means(seeds) for arm, seeds in table.items()},
+        "contrasts": {name: contrast(table, sweeps, weights) for name, weights in known.items()},
+        "values": {
+            arm: {str(seed): {name: _short(value) for name, value in found.items()} for seed, found in seeds.items()}
+            for arm, seeds in table.items()
+        },
+    }
+    write_json(study / "results.json", made)
+    for name in ("environment.json", "config.yaml"):
+        shutil.copyfile(runs[0] / name, study / name)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path, help="folder under experiments/ whose recipe.py has CONTRASTS")
+    parser.add_argument("runs", type=Path, nargs="+", help="finished run folders")
+    arguments = parser.parse_args()
+    freeze(arguments.study, arguments.runs)
