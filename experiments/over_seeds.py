@@ -19,10 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from stillroom.evaluation import Sweep, compare_sweeps
+from stillroom.evaluation import Sweep, compare_sweeps, paired_interval
 from stillroom.files import read_json, read_json_lines, write_json
 from stillroom.study.recipes import load_module
-from stillroom.study.sandbox.recall_results import student_t
 
 Values = dict[str, Any]
 Measures = dict[str, float]
@@ -109,8 +108,7 @@ def means(by_seed: Mapping[int, Measures]) -> Values:
     shared = set.intersection(*(set(found) for found in by_seed.values())) if by_seed else set()
     made: Values = {}
     for measure in sorted(shared):
-        estimate = student_t([found[measure] for found in by_seed.values()])
-        assert estimate is not None
+        estimate = paired_interval([found[measure] for found in by_seed.values()])
         made[measure] = {name: _short(value) for name, value in estimate.as_dict().items() if name != "num"}
     return made
 

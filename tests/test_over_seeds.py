@@ -61,7 +61,7 @@ def test_contrasts_are_worked_out_seed_by_seed(tmp_path):
     gain = found["contrasts"]["gain"]["lm/nats_per_token"]
     differences = [-0.5, -1.0, -0.1]
     mean = sum(differences) / 3
-    half = 4.303 * math.sqrt(sum((d - mean) ** 2 for d in differences) / 2 / 3)
+    half = 4.302653 * math.sqrt(sum((d - mean) ** 2 for d in differences) / 2 / 3)
     assert gain["value"] == pytest.approx(mean, abs=1e-5)
     assert (gain["low"], gain["high"]) == (pytest.approx(mean - half, abs=1e-5), pytest.approx(mean + half, abs=1e-5))
     assert found["contrasts"]["sum"]["lm/nats_per_token"]["value"] == pytest.approx((1.75 + 2.5 + 3.95) / 3, abs=1e-5)

@@ -11,8 +11,10 @@ from numpy.typing import ArrayLike
 from stillroom.evaluation import paired_interval
 from stillroom.files import write_json
 from stillroom.study.sandbox.bigram import environment
-from stillroom.study.sandbox.bigram_cells import pass_references, seed_cell
+from stillroom.study.sandbox.bigram_cells import pass_curve, pass_references, seed_cell
 from stillroom.study.sandbox.bigram_config import BigramSweep
+from stillroom.study.sandbox.theory import best_policy
+from stillroom.worlds.bigram import BigramWorld
 
 HERE = Path(__file__).parent
 WORLDS = range(101, 106)
@@ -47,11 +49,8 @@ def measured(config: BigramSweep) -> dict[str, Any]:
     return found
 
 
-def best_for_16(world: Any) -> dict[str, float]:
+def best_for_16(world: BigramWorld) -> dict[str, float]:
     """pass@1 and pass@16 of the policy that is best for sixteen guesses."""
-    from stillroom.study.sandbox.bigram_cells import pass_curve
-    from stillroom.study.sandbox.theory import best_policy
-
     curve = pass_curve(world, best_policy(world.matrix_KK, 16), KS)["high"]
     return dict(zip(("pass_at_1", "pass_at_16"), curve, strict=True))
 

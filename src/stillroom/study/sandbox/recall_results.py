@@ -10,28 +10,10 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from stillroom.evaluation import paired_interval
 from stillroom.types import Estimate
 
-# 97.5 % points of Student's t for 1, 2, ... degrees of freedom (Abramowitz and Stegun, table 26.10).
-_T975 = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
-    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
-    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
-)
 HALF = 0.5
-
-
-def student_t(values: Sequence[float]) -> Estimate | None:
-    """Mean with the 95 % interval of Student's t; without width (NaN ends) for one value, None for none."""
-    num = len(values)
-    if num == 0:
-        return None
-    mean = math.fsum(values) / num
-    if num == 1:
-        return Estimate(mean, math.nan, math.nan, 1)
-    variance = math.fsum((value - mean) ** 2 for value in values) / (num - 1)
-    half = _T975[min(num - 1, len(_T975)) - 1] * math.sqrt(variance / num)
-    return Estimate(mean, mean - half, mean + half, num)
 
 
 def crossing(tokens: Sequence[float], values: Sequence[float | None], level: float = HALF) -> float | None:
@@ -104,15 +86,15 @@ def cell_crossings(probes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def over_seeds(values: Mapping[int, float | None]) -> dict[str, Any] | None:
     """Mean with its interval as plain numbers, and how many seeds have the value; None where none has."""
     found = [value for value in values.values() if value is not None]
-    estimate = student_t(found)
-    return None if estimate is None else _plain(estimate) | {"of": len(values)}
+    return _plain(paired_interval(found)) | {"of": len(values)} if found else None
 
 
 def tokens_over_seeds(values: Mapping[int, float | None]) -> dict[str, Any] | None:
     """Geometric mean of token counts with its interval (taken on logarithms); None where no seed has one."""
-    estimate = student_t([math.log(value) for value in values.values() if value])
-    if estimate is None:
+    logs = [math.log(value) for value in values.values() if value]
+    if not logs:
         return None
+    estimate = paired_interval(logs)
     ends = (math.exp(estimate.value), math.exp(estimate.low), math.exp(estimate.high))
     return _plain(Estimate(*ends, estimate.num)) | {"of": len(values)}
 
@@ -122,8 +104,7 @@ def paired(first: Mapping[int, float | None], second: Mapping[int, float | None]
     differences = [
         value - other for seed, value in first.items() if value is not None and (other := second.get(seed)) is not None
     ]
-    estimate = student_t(differences)
-    return None if estimate is None else _plain(estimate)
+    return _plain(paired_interval(differences)) if differences else None
 
 
 def _plain(estimate: Estimate) -> dict[str, Any]:
