@@ -1,0 +1,52 @@
+"""Students of poorer labels, and of a further token ahead, on half of the text; each function is a run of its own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from stillroom.config import ArmConfig, LabelsConfig, StudyConfig
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from setting import setting
+
+HALF = 0.5
+
+
+def _distilled(name: str, labels: LabelsConfig) -> StudyConfig:
+    return setting(f"031-{name}", {name: ArmConfig(alpha=0.9, data=HALF)}, labels=labels)
+
+
+def top1() -> StudyConfig:
+    """The likeliest token and the mass of all others."""
+    return _distilled("top1", LabelsConfig(codec="top-k", k=1))
+
+
+def top4() -> StudyConfig:
+    """The four likeliest."""
+    return _distilled("top4", LabelsConfig(codec="top-k", k=4))
+
+
+def top16() -> StudyConfig:
+    """The sixteen likeliest."""
+    return _distilled("top16", LabelsConfig(codec="top-k", k=16))
+
+
+def sampled12() -> StudyConfig:
+    """Twelve draws instead of fifty."""
+    return _distilled("sampled12", LabelsConfig(num_samples=12))
+
+
+def mtp2() -> StudyConfig:
+    """Hard labels of two tokens ahead; the second head's block is taken off the trunk, so compute is the same."""
+    return setting("031-mtp2", {"mtp2": ArmConfig(heads=2, data=HALF)})
+
+
+ARMS = ("top1", "top4", "top16", "sampled12", "mtp2")
+CONTRASTS: dict[str, dict[str, float]] = {
+    **{f"{arm}_over_spt": {arm: 1.0, "spt_half": -1.0} for arm in ARMS},
+    **{f"dpt90_over_{arm}": {"dpt90_half": 1.0, arm: -1.0} for arm in ARMS},
+    "top4_over_top1": {"top4": 1.0, "top1": -1.0},
+    "top16_over_top4": {"top16": 1.0, "top4": -1.0},
+}
+"""Weights of the arms; ``spt_half`` and ``dpt90_half`` (sampled, N = 50) are those of study 030."""
