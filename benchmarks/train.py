@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,7 +26,8 @@ import torch
 
 from stillroom.models import flops_per_token
 from stillroom.training.hardware import measured_rate
-from train_competitors import CLOCKS, LENGTH, SIZES, VOCAB, Task, competitors, ours
+from train_competitors import CLOCKS, LENGTH, SIZES, VOCAB, WARM, Task, competitors, ours
+from train_ranks import start, turns
 
 RATIOS = {
     "trainer": [
@@ -103,46 +102,39 @@ def fraction(task: Task, repeats: int, compiled: bool) -> dict[str, Any]:
 
 
 def ranks(task: Task, repeats: int) -> dict[str, Any]:
-    """Tokens per second of two gloo ranks with one thread each over one process with two threads, in turn."""
-    one = [sys.executable]
-    two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    result: dict[str, Any] = {}
-    for layout in ({}, {"replicas": 1}) if task.size == "1M" else ({},):
-        times: dict[str, list[list[float]]] = {"one": [], "two": []}
-        for _ in range(repeats):
-            times["one"].append(_step_times(one, task, 2, {}))
-            times["two"].append(_step_times(two, task, 1, layout))
-        result["sharded" if layout else "as chosen"] = ratio(times["two"], times["one"]) | {
-            "reach": 0.85,
-            "step_seconds": {name: [statistics.median(part) for part in parts] for name, parts in times.items()},
-        }
-    return result
+    """Tokens per second of two gloo ranks with one thread each over one process with two threads.
 
-
-def _step_times(launcher: list[str], task: Task, threads: int, layout: dict[str, Any]) -> list[float]:
-    """Seconds of every step of a run in processes of its own."""
-    command = [*launcher, __file__, "--measure", "step", "--size", task.size, "--batch", str(task.batch)]
-    command += ["--threads", str(threads), "--parallel", json.dumps(layout)]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
-    return json.loads(done.stdout.strip().splitlines()[-1])["seconds"]
+    ``without messages`` is what two processes with half the batch each reach that know nothing of one another.
+    """
+    competitors = {
+        "one process": start(task, threads=2),
+        "two ranks": start(task, threads=1, num=2, layout={}),
+        "two ranks, sharded": start(task, threads=1, num=2, layout={"replicas": 1}),
+        "without messages": start(replace(task, batch=task.batch // 2), threads=1, num=2),
+    }
+    times = turns(competitors, repeats)
+    base = times.pop("one process")
+    seconds = {name: statistics.median(map(statistics.median, parts)) for name, parts in times.items()}
+    return {
+        name: ratio(parts, base) | {"reach": 0.85, "step_seconds": seconds[name]} for name, parts in times.items()
+    } | {"one process": {"step_seconds": statistics.median(map(statistics.median, base))}}
 
 
 def checkpoints(task: Task, repeats: int) -> dict[str, Any]:
-    """Time lost to a checkpoint every 50 steps, from the sums of 100 steps with and without."""
+    """Time lost to a checkpoint every 50 steps: the hundred steps that begin with the first one, with and without."""
+    steps = slice(50 - WARM, 150 - WARM)
     plain, saving = [], []
     for _ in range(repeats):
-        plain.append(sum(ours(task, steps=102)))
-        saving.append(sum(ours(task, steps=102, checkpoint_steps=50)))
+        plain.append(sum(ours(task, steps=151)[steps]))
+        saving.append(sum(ours(task, steps=151, checkpoint_steps=50)[steps]))
     lost = [with_ / without - 1 for with_, without in zip(saving, plain, strict=True)]
-    return {"lost": sorted(lost), "median": statistics.median(lost), "best": min(saving) / min(plain) - 1}
+    seconds = {"plain": plain, "saving": saving}
+    return {"lost": lost, "median": statistics.median(lost), "best": min(saving) / min(plain) - 1, "seconds": seconds}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--measure", choices=[*RATIOS, "fraction", "ranks", "checkpoints", "step"], required=True)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--measure", choices=[*RATIOS, "fraction", "ranks", "checkpoints"], required=True)
     parser.add_argument("--size", choices=list(SIZES), default="1M")
     parser.add_argument("--batch", type=int, default=16, help="sequences of 128 tokens")
     parser.add_argument("--repeats", type=int, default=5)
@@ -151,16 +143,10 @@ def main() -> None:
     parser.add_argument(
         "--compiled", action="store_true", help="torch.compile every block too (minutes the first time)"
     )
-    parser.add_argument("--parallel", default="{}", help="for step: fields of training.parallel as JSON")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     task = Task(options.size, options.batch, clock=options.clock)
-    if options.measure == "step":  # for torchrun: prints the seconds of a step
-        seconds = ours(task, steps=30, parallel=json.loads(options.parallel))
-        if os.environ.get("RANK", "0") == "0":
-            print(json.dumps({"seconds": seconds}))
-        return
     if options.measure in RATIOS:
         result = beside_peers(options.measure, task, options.repeats, options.compiled)
     elif options.measure == "fraction":

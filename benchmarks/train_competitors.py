@@ -105,14 +105,25 @@ def run_folder() -> Iterator[str]:
             yield folder
         return
     shared = Path(tempfile.gettempdir()) / f"stillroom-train-{os.environ['MASTER_PORT']}"
-    yield str(shared)
-    if os.environ["RANK"] == "0":
-        time.sleep(1.0)  # the others still read it
-        shutil.rmtree(shared, ignore_errors=True)
+    try:
+        yield str(shared)
+    finally:
+        if os.environ["RANK"] == "0":
+            time.sleep(1.0)  # the others still read it
+            shutil.rmtree(shared, ignore_errors=True)
 
 
-def ours(task: Task, labels: Any = None, steps: int = WARM + STEADY, **changes: Any) -> list[float]:
-    """Seconds per step of ``stillroom.training.train`` without its first steps and its last (which validates)."""
+def ours(
+    task: Task,
+    labels: Any = None,
+    steps: int = WARM + STEADY,
+    pause: Callable[[float], None] = lambda seconds: None,
+    **changes: Any,
+) -> list[float]:
+    """Seconds per step of ``stillroom.training.train`` without its first steps and its last (which validates).
+
+    ``pause`` is called with the seconds of every step after it; what it takes is not counted.
+    """
     parallel = ParallelConfig(**changes.pop("parallel", {}))
     config = TrainingConfig(
         batch_sequences=task.batch, steps=steps + 1, checkpoint_seconds=1e9, validate_every=0, parallel=parallel,
@@ -121,14 +132,22 @@ def ours(task: Task, labels: Any = None, steps: int = WARM + STEADY, **changes: 
     data = TrainingData(task.sequences(), task.sequences(8), labels, isolate=False)
     objective = ObjectiveConfig(alpha=0.0 if labels is None else 0.9)
     clock = CLOCKS[task.clock]
-    times = [clock()]
+    seconds: list[float] = []
+    begin = clock()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal begin
+        seconds.append(clock() - begin)
+        pause(seconds[-1])
+        begin = clock()
+
     model = task.model()
     with run_folder() as folder:
         train(
             model, data, config, objective, Path(folder), precision_name=task.precision,
-            progress=lambda done, total: times.append(clock()), ranks=join(parallel, 16.0 * model.num_parameters()),
+            progress=progress, ranks=join(parallel, 16.0 * model.num_parameters()),
         )  # fmt: skip
-    return list(np.diff(times)[WARM:-1])
+    return seconds[WARM:-1]
 
 
 def _callback(clock: Callable[[], float]) -> tuple[Any, list[float]]:

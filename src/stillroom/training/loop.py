@@ -253,8 +253,9 @@ def _step(run: Run, step: int, indices: list[int]) -> dict[str, float]:
     for optimizer in run.optimizers:
         optimizer.zero_grad(set_to_none=True)
     sums = global_step(run.student, micro_batches, run.context, objective, seed=config.seed + step)
+    finish = sums.begin_totals(ranks)  # on their way while gradients are clipped
     norm = clip_gradients(run.student, config.gradient_clip)
-    totals = sums.totals(ranks)
+    totals = finish()
     if step == 0:
         require_terms({name: weight for name, (_, weight) in totals.items()})
     return {name: nats / weight for name, (nats, weight) in totals.items() if weight > 0} | {

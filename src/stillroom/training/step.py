@@ -5,7 +5,7 @@ Letters: B sequences, T positions, N = B·T, D width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -51,10 +51,15 @@ class StepSums:
 
     def totals(self, ranks: Ranks = ALONE) -> dict[str, tuple[float, float]]:
         """(Σ weight·nats, Σ weight) over all ranks, per term."""
+        return self.begin_totals(ranks)()
+
+    def begin_totals(self, ranks: Ranks) -> Callable[[], dict[str, tuple[float, float]]]:
+        """Sends the sums off to the other ranks; the function that it returns waits for the ``totals``."""
         if not self._sums:
-            return {}
-        table = ranks.sum(torch.stack(list(self._sums.values()))).tolist()
-        return {name: (nats, weight) for name, (nats, weight) in zip(self._sums, table, strict=True)}
+            return dict
+        names = list(self._sums)
+        finish = ranks.begin_sum(torch.stack(list(self._sums.values())))
+        return lambda: {name: (nats, weight) for name, (nats, weight) in zip(names, finish().tolist(), strict=True)}
 
     def means(self, ranks: Ranks = ALONE) -> dict[str, float]:
         """Σ weight·nats / Σ weight over all ranks, for every term that received a position."""
@@ -139,7 +144,8 @@ def global_step(
     """
     ranks = context.ranks
     counts = torch.stack([(batch.targets_BT != IGNORE_INDEX).sum() for batch in micro_batches])
-    scale = 1.0 / ranks.sum(counts.sum().double().to(ranks.device)).clamp(min=1.0)
+    count = ranks.begin_sum(counts.sum().double().to(ranks.device))  # on its way during the first forward pass
+    scale: Tensor | None = None
     sums = StepSums()
     for number, batch in enumerate(micro_batches):
         batch = batch.to(ranks.device)
@@ -147,6 +153,8 @@ def global_step(
             student.set_requires_gradient_sync(number == len(micro_batches) - 1)
         with precision(context.precision_name, ranks.device):
             loss, terms = student(batch, objective, _labels(context, objective, batch), context, seed)
+            if scale is None:
+                scale = 1.0 / count().clamp(min=1.0)
             (loss * scale.to(loss.dtype)).backward()
         sums.merge(terms)
     if ranks.mesh is not None and not isinstance(student, FSDPModule):

@@ -1,0 +1,107 @@
+"""Two gloo ranks with one thread each beside one process with two threads, and beside two that send no message.
+
+The processes of every competitor are started once and take turns, ten steps at a time, so that a noisy machine
+disturbs all alike; those that wait do not compute. ``train.py --measure ranks`` runs it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from subprocess import PIPE
+from typing import Any
+
+import torch.distributed as dist
+
+from train_competitors import Task, ours
+
+STEPS = 10
+"""Of one turn."""
+
+
+@dataclass(frozen=True)
+class Competitor:
+    """Processes that train together, or beside one another."""
+
+    processes: list[subprocess.Popen[str]]
+
+    def turn(self) -> list[float]:
+        """Seconds of the steps of one turn, of the slowest process each."""
+        for process in self.processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        return [max(seconds) for seconds in zip(*map(_line, self.processes), strict=True)]
+
+    def end(self) -> None:
+        """Ends the processes, which wait for a next turn."""
+        for process in self.processes:
+            assert process.stdin is not None
+            process.stdin.close()
+        for process in self.processes:
+            process.wait(timeout=30)
+
+
+def _line(process: subprocess.Popen[str]) -> list[float]:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError(f"{process.args} ended with {process.wait()}")
+    return json.loads(line)
+
+
+def turns(competitors: dict[str, Competitor], repeats: int) -> dict[str, list[list[float]]]:
+    """Step seconds of every competitor in every turn but the first, in which they warm up."""
+    times: dict[str, list[list[float]]] = {name: [] for name in competitors}
+    try:
+        for number in range(repeats + 1):
+            for name, competitor in competitors.items():
+                seconds = competitor.turn()
+                if number:
+                    times[name].append(seconds)
+    finally:
+        for competitor in competitors.values():
+            competitor.end()
+    return times
+
+
+def start(task: Task, *, threads: int, num: int = 1, layout: dict[str, Any] | None = None) -> Competitor:
+    """``num`` processes: ranks of one run where there is a ``layout``, else each a run of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    processes = []
+    for rank in range(num):
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        if layout is not None:
+            place = {"RANK": rank, "WORLD_SIZE": num, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            environment |= {name: str(value) for name, value in place.items()}
+        command = [sys.executable, __file__, json.dumps(asdict(task)), json.dumps(layout or {})]
+        processes.append(subprocess.Popen(command, env=environment, text=True, stdin=PIPE, stdout=PIPE))
+    return Competitor(processes)
+
+
+def _take_turns(task: Task, layout: dict[str, Any]) -> None:
+    """Trains in this process, which prints the seconds of its steps after each turn and waits for a line before it."""
+    seconds: list[float] = []
+
+    def pause(last: float) -> None:
+        seconds.append(last)
+        if len(seconds) == STEPS:
+            print(json.dumps(seconds), flush=True)
+            seconds.clear()
+            if not sys.stdin.readline():
+                raise SystemExit
+            if dist.is_initialized():
+                dist.barrier()
+
+    sys.stdin.readline()
+    ours(task, steps=1_000_000, parallel=layout, pause=pause)
+
+
+if __name__ == "__main__":
+    _take_turns(Task(**json.loads(sys.argv[1])), json.loads(sys.argv[2]))
