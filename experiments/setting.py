@@ -3,36 +3,63 @@
 A study is the whole of this with arms of its own, so that what two studies have in common is trained once:
 
     stillroom study experiments/030_data/recipe.py:study --jobs 2 --artifacts runs/artifacts
+
+Every study's recipe also has ``gpu`` (students of 120M parameters) and ``cluster`` (1B from 8B on web text): the same
+arms on the recipes of those names, three seeds each. Neither has been run; ``--dry-run`` says what they take.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
-from stillroom.config import ArmConfig, LabelsConfig, StudyConfig, over_seeds
+from stillroom.config import ArmConfig, LabelsConfig, StudyConfig, TeacherConfig, over_seeds
 from stillroom.study.recipes import resolve_recipe
 
-SEEDS = (0, 1, 2, 3, 4)
+Scale = Literal["cpu", "gpu", "cluster"]
+RECIPES: dict[Scale, str] = {"cpu": "quickstart", "gpu": "sandbox-120m", "cluster": "llama-1b-from-8b"}
+SEEDS: dict[Scale, tuple[int, ...]] = {"cpu": (0, 1, 2, 3, 4), "gpu": (0, 1, 2), "cluster": (0, 1, 2)}
 TOKENS = 1_800_000
-"""Distinct training tokens. The teacher passes over all of them twice."""
+"""Distinct training tokens on a CPU. The teacher passes over all of them twice."""
+ON_CPU = {"tokens": TOKENS, "validate_every": 0, "checkpoint_seconds": 600.0}
 SUITES = ("lm", "icl", "tts", "heads", "retrieval")
 TEMPERATURES = (0.4, 0.6, 0.8, 1.0, 1.2)
 
 
-def setting(name: str, arms: Mapping[str, ArmConfig], *, labels: LabelsConfig | None = None) -> StudyConfig:
-    """These arms at every seed; ``data`` of an arm is its part of ``TOKENS``."""
-    quickstart = resolve_recipe("quickstart")
-    assert isinstance(quickstart, StudyConfig) and quickstart.teacher.training is not None
-    everything = {"tokens": TOKENS, "validate_every": 0, "checkpoint_seconds": 600.0}
-    return StudyConfig(
-        name=name,
-        corpus=quickstart.corpus.model_copy(update={"train_tokens": TOKENS}),
-        teacher=quickstart.teacher.model_copy(
-            update={"training": quickstart.teacher.training.model_copy(update=everything)}
-        ),
-        labels=labels or LabelsConfig(),
-        student=quickstart.student,
-        training=quickstart.training.model_copy(update=everything),
-        arms=over_seeds(arms, SEEDS),
-        evaluation=quickstart.evaluation.model_copy(update={"suites": SUITES, "temperatures": TEMPERATURES}),
+def setting(
+    name: str,
+    arms: Mapping[str, ArmConfig],
+    *,
+    labels: LabelsConfig | None = None,
+    teacher: TeacherConfig | None = None,
+    scale: Scale = "cpu",
+) -> StudyConfig:
+    """These arms at every seed; ``data`` of an arm is its part of the text."""
+    base = _base(RECIPES[scale])
+    changes = {
+        "name": f"{name}-{scale}",
+        "labels": labels or base.labels,
+        "teacher": teacher or (cpu_teacher() if scale == "cpu" else base.teacher),
+        "arms": over_seeds(arms, SEEDS[scale]),
+        "evaluation": base.evaluation.model_copy(update={"suites": SUITES, "temperatures": TEMPERATURES}),
+    }
+    if scale == "cpu":  # more text than the quickstart's
+        changes["corpus"] = base.corpus.model_copy(update={"train_tokens": TOKENS})
+        changes["training"] = base.training.model_copy(update=ON_CPU)
+    return base.model_copy(update=changes)
+
+
+def cpu_teacher(*, epochs: float = 2.0, width: int | None = None) -> TeacherConfig:
+    """The teacher on a CPU, or one that passes over the text less often, or a narrower one."""
+    teacher = _base("quickstart").teacher
+    assert teacher.training is not None
+    return TeacherConfig(
+        model=teacher.model if width is None else teacher.model.model_copy(update={"hidden_size": width}),
+        training=teacher.training.model_copy(update={**ON_CPU, "epochs": epochs}),
     )
+
+
+def _base(recipe: str) -> StudyConfig:
+    config = resolve_recipe(recipe)
+    assert isinstance(config, StudyConfig)
+    return config

@@ -8,17 +8,27 @@ from pathlib import Path
 from stillroom.config import ArmConfig, StudyConfig
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from setting import setting
+from setting import Scale, setting
 
 PARTS = {"eighth": 0.125, "quarter": 0.25, "half": 0.5, "all": 1.0}
 
 
-def study() -> StudyConfig:
+def study(scale: Scale = "cpu") -> StudyConfig:
     """Nine arms, five seeds."""
     arms: dict[str, ArmConfig] = {}
     for name, part in PARTS.items():
         arms |= {f"spt_{name}": ArmConfig(data=part), f"dpt90_{name}": ArmConfig(alpha=0.9, data=part)}
-    return setting("030-data", arms | {"spt_half_twice": ArmConfig(data=0.5, epochs=2.0)})
+    return setting("030-data", arms | {"spt_half_twice": ArmConfig(data=0.5, epochs=2.0)}, scale=scale)
+
+
+def gpu() -> StudyConfig:
+    """The same with students of 120M parameters."""
+    return study("gpu")
+
+
+def cluster() -> StudyConfig:
+    """The same with 1B from 8B on web text."""
+    return study("cluster")
 
 
 def _gain(part: str, times: float = 1.0) -> dict[str, float]:

@@ -8,13 +8,13 @@ from pathlib import Path
 from stillroom.config import ArmConfig, LabelsConfig, StudyConfig
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from setting import setting
+from setting import Scale, setting
 
 HALF = 0.5
 
 
-def _distilled(name: str, labels: LabelsConfig) -> StudyConfig:
-    return setting(f"031-{name}", {name: ArmConfig(alpha=0.9, data=HALF)}, labels=labels)
+def _distilled(name: str, labels: LabelsConfig, scale: Scale = "cpu") -> StudyConfig:
+    return setting(f"031-{name}", {name: ArmConfig(alpha=0.9, data=HALF)}, labels=labels, scale=scale)
 
 
 def top1() -> StudyConfig:
@@ -37,9 +37,19 @@ def sampled12() -> StudyConfig:
     return _distilled("sampled12", LabelsConfig(num_samples=12))
 
 
-def mtp2() -> StudyConfig:
+def mtp2(scale: Scale = "cpu") -> StudyConfig:
     """Hard labels of two tokens ahead; the second head's block is taken off the trunk, so compute is the same."""
-    return setting("031-mtp2", {"mtp2": ArmConfig(heads=2, data=HALF)})
+    return setting("031-mtp2", {"mtp2": ArmConfig(heads=2, data=HALF)}, scale=scale)
+
+
+def gpu() -> StudyConfig:
+    """The poorest label with students of 120M parameters; the others likewise, with ``--set labels.k=4``."""
+    return _distilled("top1", LabelsConfig(codec="top-k", k=1), "gpu")
+
+
+def cluster() -> StudyConfig:
+    """The same with 1B from 8B on web text."""
+    return _distilled("top1", LabelsConfig(codec="top-k", k=1, shard_sequences=4096), "cluster")
 
 
 ARMS = ("top1", "top4", "top16", "sampled12", "mtp2")

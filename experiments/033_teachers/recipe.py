@@ -1,0 +1,65 @@
+"""One student, several teachers: base, instructed, reinforced, unfinished, small; each function is a run of its own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from stillroom.config import ArmConfig, ModelConfig, StudyConfig, TeacherConfig
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from setting import Scale, cpu_teacher, setting
+
+QUARTER = 0.25
+
+
+def _under(name: str, teacher: TeacherConfig | None, scale: Scale = "cpu") -> StudyConfig:
+    return setting(f"033-{name}", {name: ArmConfig(alpha=0.9, data=QUARTER)}, teacher=teacher, scale=scale)
+
+
+def base() -> StudyConfig:
+    """The teacher of 030."""
+    return _under("base", None)
+
+
+def instructed() -> StudyConfig:
+    """The same after ``stillroom teachers supervise``, in ``teachers/instructed``."""
+    return _under("instructed", _folder("teachers/instructed/model"))
+
+
+def reinforced() -> StudyConfig:
+    """The same after ``stillroom teachers reinforce``, in ``teachers/reinforced``."""
+    return _under("reinforced", _folder("teachers/reinforced/model"))
+
+
+def early() -> StudyConfig:
+    """One that has seen a quarter of what the base has, once."""
+    return _under("early", cpu_teacher(epochs=0.5))
+
+
+def small() -> StudyConfig:
+    """One of half the width."""
+    return _under("small", cpu_teacher(width=112))
+
+
+def gpu() -> StudyConfig:
+    """The base with students of 120M parameters; another teacher by ``--set teacher.model.path=FOLDER``."""
+    return _under("base", None, "gpu")
+
+
+def cluster() -> StudyConfig:
+    """The base with 1B from 8B on web text; another teacher likewise."""
+    return _under("base", None, "cluster")
+
+
+def _folder(path: str) -> TeacherConfig:
+    return TeacherConfig(model=ModelConfig(path=path), training=None)
+
+
+TEACHERS = ("base", "instructed", "reinforced", "early", "small")
+CONTRASTS: dict[str, dict[str, float]] = {
+    **{f"{name}_over_spt": {name: 1.0, "spt_quarter": -1.0} for name in TEACHERS},
+    **{f"{name}_over_base": {name: 1.0, "base": -1.0} for name in TEACHERS[1:]},
+    "reinforced_over_instructed": {"reinforced": 1.0, "instructed": -1.0},
+}
+"""Weights of the arms; ``spt_quarter`` is that of study 030."""

@@ -1,0 +1,52 @@
+"""The recipes of the frozen studies: they resolve at every scale, and their contrasts are of arms that exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from stillroom.config import StudyConfig
+from stillroom.study.budgets import with_budgets
+from stillroom.study.plan import study_costs
+from stillroom.study.recipes import load_module, resolve_recipe
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+RECIPES = sorted(EXPERIMENTS.glob("03*/recipe.py"))
+FUNCTIONS = [
+    (recipe, name) for recipe in RECIPES for name in re.findall(r"^def ([a-z]\w*)\(", recipe.read_text(), re.MULTILINE)
+]
+
+
+def arms(recipe: Path) -> set[str]:
+    """Names of the arms of every run of a study on a CPU, without their seeds."""
+    made = set()
+    for file, name in FUNCTIONS:
+        if file == recipe and name not in ("gpu", "cluster"):
+            config = resolve_recipe(f"{file}:{name}")
+            assert isinstance(config, StudyConfig)
+            made |= {re.sub(r"-s\d+$", "", arm) for arm in config.arms}
+    return made
+
+
+@pytest.mark.parametrize(("recipe", "name"), FUNCTIONS, ids=[f"{file.parent.name}-{name}" for file, name in FUNCTIONS])
+def test_recipes_of_studies_can_be_priced(recipe: Path, name: str) -> None:
+    config = resolve_recipe(f"{recipe}:{name}")
+    assert isinstance(config, StudyConfig)
+    StudyConfig.model_validate(config.model_dump())  # model_copy does not validate
+    costs = study_costs(with_budgets(config))
+    assert len(costs) >= len(config.arms) and all(cost.flops >= 0 for cost in costs)
+    parameters = max(cost.parameters for cost in costs if cost.name.endswith("-s0"))
+    assert parameters < 1e6 if name not in ("gpu", "cluster") else parameters > 1e8
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=[file.parent.name for file in RECIPES])
+def test_contrasts_are_of_arms_that_exist(recipe: Path) -> None:
+    known = arms(recipe) | arms(RECIPES[0])
+    contrasts = load_module(recipe).CONTRASTS
+    assert contrasts
+    for name, weights in contrasts.items():
+        assert set(weights) <= known, name
+        assert sum(weights.values()) == pytest.approx(0.0), name
+    assert {"gpu", "cluster"} <= {name for file, name in FUNCTIONS if file == recipe}
