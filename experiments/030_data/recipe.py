@@ -49,3 +49,21 @@ CONTRASTS: dict[str, dict[str, float]] = {
     "spt_all_over_spt_half_twice": {"spt_all": 1.0, "spt_half_twice": -1.0},
 }
 """Weights of the arms; every contrast is worked out seed by seed."""
+ROWS = {
+    **{
+        f"gain_{part}": f"DPT-90 minus SPT, {words}"
+        for part, words in zip(PARTS, ("an eighth", "a quarter", "half", "all"), strict=True)
+    },
+    "dpt90_half_over_spt_half_twice": "DPT-90 half minus SPT half twice",
+    "dpt90_half_over_spt_all": "DPT-90 half minus SPT all",
+}
+PANELS = {
+    "lm/nats_per_token": "held-out nats",
+    "tts/1/pass_at/1": "pass@1",
+    "tts/1/pass_at/16": "pass@16",
+    "tts/frontier/pass_at_16": "pass@16 at equal pass@1",
+    "copying/accuracy_repeat": "copying",
+    "recall/accuracy": "recall",
+    "counterfactual/follows_context": "follows context",
+    "induction/accuracy": "few-shot rules",
+}
