@@ -2,8 +2,8 @@
 
     python experiments/forest.py experiments/030_data
 
-Reads the frozen ``results.json``; the study's ``recipe.py`` says what is drawn: ``ROWS`` gives contrasts their words, and
-``PANELS`` gives measures theirs. An interval that does not hold 0 is drawn in colour.
+Reads the frozen ``results.json``; the study's ``recipe.py`` says what is drawn: ``ROWS`` gives contrasts their words,
+and ``PANELS`` gives measures theirs. An interval that does not hold 0 is drawn in colour.
 """
 
 from __future__ import annotations
