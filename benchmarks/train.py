@@ -26,8 +26,8 @@ import torch
 
 from stillroom.models import flops_per_token
 from stillroom.training.hardware import measured_rate
-from train_competitors import CLOCKS, LENGTH, SIZES, VOCAB, WARM, Task, competitors, ours
-from train_ranks import start, turns
+from train_competitors import CLOCKS, LENGTH, SIZES, VOCAB, Task, competitors, ours
+from train_turns import STEPS, start, turns
 
 RATIOS = {
     "trainer": [
@@ -108,8 +108,8 @@ def ranks(task: Task, repeats: int) -> dict[str, Any]:
     """
     competitors = {
         "one process": start(task, threads=2),
-        "two ranks": start(task, threads=1, num=2, layout={}),
-        "two ranks, sharded": start(task, threads=1, num=2, layout={"replicas": 1}),
+        "two ranks": start(task, threads=1, num=2, as_ranks=True),
+        "two ranks, sharded": start(task, threads=1, num=2, as_ranks=True, parallel={"replicas": 1}),
         "without messages": start(replace(task, batch=task.batch // 2), threads=1, num=2),
     }
     times = turns(competitors, repeats)
@@ -120,16 +120,20 @@ def ranks(task: Task, repeats: int) -> dict[str, Any]:
     } | {"one process": {"step_seconds": statistics.median(map(statistics.median, base))}}
 
 
-def checkpoints(task: Task, repeats: int) -> dict[str, Any]:
-    """Time lost to a checkpoint every 50 steps: the hundred steps that begin with the first one, with and without."""
-    steps = slice(50 - WARM, 150 - WARM)
-    plain, saving = [], []
-    for _ in range(repeats):
-        plain.append(sum(ours(task, steps=151)[steps]))
-        saving.append(sum(ours(task, steps=151, checkpoint_steps=50)[steps]))
-    lost = [with_ / without - 1 for with_, without in zip(saving, plain, strict=True)]
-    seconds = {"plain": plain, "saving": saving}
-    return {"lost": lost, "median": statistics.median(lost), "best": min(saving) / min(plain) - 1, "seconds": seconds}
+def checkpoints(task: Task, repeats: int, threads: int) -> dict[str, Any]:
+    """Time lost to a checkpoint every 50 steps: five turns with one over five turns without, taken alternately."""
+    competitors = {
+        "plain": start(task, threads=threads),
+        "saving": start(task, threads=threads, checkpoint_steps=5 * STEPS),
+    }
+    times = turns(competitors, 5 * repeats)
+    sums = {
+        name: [sum(map(sum, parts[first : first + 5])) for first in range(0, len(parts), 5)]
+        for name, parts in times.items()
+    }
+    lost = [with_ / without - 1 for with_, without in zip(sums["saving"], sums["plain"], strict=True)]
+    low, middle, high = np.percentile(lost, [25, 50, 75])
+    return {"median": middle, "low": low, "high": high, "reach": 0.03, "seconds": sums}
 
 
 def main() -> None:
@@ -154,7 +158,7 @@ def main() -> None:
     elif options.measure == "ranks":
         result = ranks(task, options.repeats)
     else:
-        result = checkpoints(task, options.repeats)
+        result = checkpoints(task, options.repeats, options.threads)
     record = {
         "measure": options.measure, "size": options.size, "batch": options.batch, "repeats": options.repeats,
         "clock": options.clock,

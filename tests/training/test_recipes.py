@@ -10,10 +10,11 @@ from stillroom.config import ArmConfig, ModelConfig, ParallelConfig, StudyConfig
 from stillroom.models.cost import flops_per_token, num_parameters
 from stillroom.models.plan import llama_config
 from stillroom.study.budgets import account, with_budgets
-from stillroom.study.plan import print_plan
+from stillroom.study.plan import Machine, print_plan, study_costs, this_machine
 from stillroom.study.recipes import resolve_recipe
 from stillroom.study.scale import gpu_plan, label_bytes_per_token
-from stillroom.training import model_flops_per_token
+from stillroom.training import hardware, model_flops_per_token
+from stillroom.training.hardware import listed_flops
 from stillroom.types import UserError
 
 
@@ -51,6 +52,65 @@ def test_dry_run_tells_memory_time_and_label_store(
     text = " ".join(capsys.readouterr().out.split())
     for words in ("memory per GPU", "time per step", "40% of 989 TFLOP/s", "Label store", "GPU-hours"):
         assert words in text
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989e12),
+        ("NVIDIA H100 PCIe", 756e12),
+        ("NVIDIA A100-SXM4-80GB", 312e12),
+        ("NVIDIA A10", 125e12),
+        ("NVIDIA GeForce RTX 4090", 165e12),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("NVIDIA A1000 Laptop GPU", None),
+    ],
+)
+def test_a_gpu_is_known_by_the_words_of_its_name(name: str, expected: float | None) -> None:
+    assert listed_flops(name) == expected
+
+
+def _pretend_gpu(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: name)
+    monkeypatch.setenv("COLUMNS", "150")
+
+
+def test_times_are_those_of_the_gpu_that_is_there(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _pretend_gpu(monkeypatch, "NVIDIA A100-SXM4-80GB")
+    assert this_machine("auto") == Machine("NVIDIA A100-SXM4-80GB", 312e12, is_measured=False, is_gpu=True)
+    study = _study("sandbox-120m")
+    print_plan(study)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "40% of the matrix rate of this NVIDIA A100-SXM4-80GB, 312 TFLOP/s by its data sheet" in text
+    assert "On NVIDIA A100-SXM4-80GB GPUs, on paper" in text
+    flops = sum(cost.flops for cost in study_costs(study))
+    assert f"{flops / (0.4 * 312e12) / 3600:.3g} hours" in text
+
+
+def test_a_gpu_that_is_not_listed_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def measured(dtype: torch.dtype, size: int, seconds: float, *, device: torch.device) -> float:
+        asked.append((dtype, device))
+        return 5e13
+
+    _pretend_gpu(monkeypatch, "NVIDIA Something 1")
+    monkeypatch.setattr(hardware, "measured_rate", measured)
+    assert this_machine("auto").describe().endswith("NVIDIA Something 1, 50 TFLOP/s measured now")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "NVIDIA H100 80GB HBM3")
+    assert this_machine("fp32").flops == 5e13  # the sheet tells bf16 alone
+    assert asked == [(torch.bfloat16, torch.device("cuda", 0)), (torch.float32, torch.device("cuda", 0))]
+
+
+def test_a_processor_is_measured() -> None:
+    machine = this_machine("fp32")
+    assert not machine.is_gpu
+    assert 1e9 < machine.flops < 1e14
+    assert "25% of the matrix rate of this processor" in machine.describe()
 
 
 def test_memory_falls_with_shards_and_time_with_gpus() -> None:

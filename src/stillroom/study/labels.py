@@ -29,6 +29,7 @@ from stillroom.teachers import (
     label_part,
     price,
 )
+from stillroom.training.distributed import own_device
 from stillroom.types import Batch, UserError
 from stillroom.worlds.exact import make_exact_world
 
@@ -72,7 +73,8 @@ def _teacher(teacher: str, corpus: Corpus) -> tuple[Any, str]:
         return exact_scores(teacher, corpus.vocab_size), fingerprint(teacher)
     folder = teacher_folder(teacher)
     check_vocabulary(folder, corpus)
-    return load_model(folder), teacher_hash(folder)
+    model = load_model(folder).to(own_device())  # pyright: ignore[reportArgumentType]
+    return model, teacher_hash(folder)
 
 
 def exact_scores(teacher: str, vocab_size: int) -> ExactScores:
@@ -181,14 +183,15 @@ def _print_price(teacher: str, tokens: int, config: LabelsConfig, corpus: Corpus
 def _measured_speed(model: Any, corpus: Corpus) -> float:
     """Tokens per second of the bare forward pass (an exact world: of its distributions) on a few sequences."""
     count = min(len(corpus.train), max(1, 1024 // corpus.train.sequence_length))
-    batch = corpus.train.batch(range(count))
+    device = torch.device("cpu") if isinstance(model, ExactScores) else own_device()
+    batch = corpus.train.batch(range(count)).to(device)
     begin = 0.0
-    with torch.no_grad(), precision("auto", "cpu"):
+    with torch.no_grad(), precision("auto", device):
         for _ in range(2):  # the first pass warms up
             begin = time.perf_counter()
             if isinstance(model, ExactScores):
                 list(model.chunks(batch))
                 continue
             weight, _ = unembedding(model)
-            torch.matmul(hidden_states(model, batch, corpus.isolate), weight.T)
+            torch.matmul(hidden_states(model, batch, corpus.isolate), weight.T).sum().item()  # waits for a GPU
     return batch.num_positions / (time.perf_counter() - begin)

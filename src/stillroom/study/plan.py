@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -70,20 +69,54 @@ def training_cost(name: str, model: ModelConfig, training: TrainingConfig, vocab
     return Cost(name, parameters, tokens, rate * tokens, parameters * _BYTES_PER_PARAMETER + activations)
 
 
-def matrix_rate(precision: str, size: int = 512, seconds: float = 0.3) -> float:
-    """Matrix-product FLOP/s of this machine at a small model's sizes, measured now."""
+@dataclass(frozen=True)
+class Machine:
+    """What the plan's times are told for."""
+
+    name: str
+    flops: float
+    """Matrix-product FLOP/s of the processor or of one GPU."""
+    is_measured: bool
+    """Now, on this machine; else it is from the maker's data sheet."""
+    is_gpu: bool
+
+    @property
+    def utilisation(self) -> float:
+        """Part of that rate that a training step is assumed to reach."""
+        return UTILISATION if self.is_gpu else _UTILISATION
+
+    @property
+    def reached(self) -> float:
+        """Model FLOP/s that are assumed."""
+        return self.flops * self.utilisation
+
+    def describe(self) -> str:
+        """The assumption in words."""
+        unit, size = ("TFLOP/s", 1e12) if self.is_gpu else ("GFLOP/s", 1e9)
+        source = "measured now" if self.is_measured else "by its data sheet"
+        return f"{self.utilisation:.0%} of the matrix rate of this {self.name}, {self.flops / size:.0f} {unit} {source}"
+
+
+def this_machine(precision: str) -> Machine:
+    """The GPU of this process where there is one, else its processor, whose rate is measured at a small model's sizes.
+
+    A GPU's rate is its data sheet's, or measured (0.3 s) where that is not known or the precision is fp32.
+    """
     import torch
 
     from stillroom.models import precision_name
+    from stillroom.training.distributed import own_device
+    from stillroom.training.hardware import listed_flops, measured_rate
 
-    kind = torch.bfloat16 if precision_name(precision, "cpu") == "bf16" else torch.float32
-    left, right = torch.randn(4096, size).to(kind), torch.randn(size, size).to(kind)
-    torch.mm(left, right)
-    begin, count = time.perf_counter(), 0
-    while time.perf_counter() - begin < seconds:
-        torch.mm(left, right)
-        count += 1
-    return 2.0 * 4096 * size * size * count / (time.perf_counter() - begin)
+    device = own_device()
+    resolved = precision_name(precision, device)
+    dtype = torch.bfloat16 if resolved == "bf16" else torch.float32
+    if device.type != "cuda":
+        return Machine("processor", measured_rate(dtype, 512, 0.3, rows=4096), is_measured=True, is_gpu=False)
+    name = torch.cuda.get_device_name(device)
+    listed = listed_flops(name) if resolved == "bf16" else None
+    rate = measured_rate(dtype, 4096, 0.3, device=device) if listed is None else listed
+    return Machine(name, rate, is_measured=listed is None, is_gpu=True)
 
 
 def print_plan(config: StudyConfig | RunConfig) -> None:
@@ -91,15 +124,25 @@ def print_plan(config: StudyConfig | RunConfig) -> None:
     console = Console()
     if isinstance(config, StudyConfig):
         config = with_budgets(config)
-    kind = "study" if isinstance(config, StudyConfig) else "run"
-    console.print(Syntax(to_yaml(config, kind), "yaml", theme="ansi_light", background_color="default"))
-    if isinstance(config, StudyConfig):
         costs = study_costs(config)
     else:
         corpus = config.corpus
         costs = [training_cost(config.name, config.model, config.training, corpus.vocab_size, corpus.sequence_length)]
-    rate = matrix_rate(config.training.precision)
-    table = Table(title=f"{config.name}: what it will take", title_justify="left")
+    kind = "study" if isinstance(config, StudyConfig) else "run"
+    console.print(Syntax(to_yaml(config, kind), "yaml", theme="ansi_light", background_color="default"))
+    machine = this_machine(config.training.precision)
+    console.print(_cost_table(config.name, costs, machine.reached))
+    console.print(
+        f"Time is at {machine.describe()}, without corpus and evaluation; memory is weights, gradients, optimizer "
+        "state and one micro-batch. Nothing was written.",
+        style="dim",
+    )
+    print_gpu_plan(config, console, machine)
+
+
+def _cost_table(name: str, costs: list[Cost], reached: float) -> Table:
+    """A row per model and their sum, with times at ``reached`` FLOP/s."""
+    table = Table(title=f"{name}: what it will take", title_justify="left")
     for heading in ("part", "parameters", "tokens", "FLOPs", "time", "memory"):
         table.add_column(heading, justify="left" if heading == "part" else "right")
     for cost in costs:
@@ -108,19 +151,13 @@ def print_plan(config: StudyConfig | RunConfig) -> None:
             f"{cost.parameters / 1e6:.2f} M" if cost.parameters else "",
             f"{cost.tokens / 1e6:.2f} M",
             f"{cost.flops:.2e}",
-            _duration(cost.flops / (rate * _UTILISATION)),
+            _duration(cost.flops / reached),
             f"{cost.memory_bytes / 2**20:.0f} MiB",
         )
     total = sum(cost.flops for cost in costs)
     table.add_section()
-    table.add_row("total", "", "", f"{total:.2e}", _duration(total / (rate * _UTILISATION)), "")
-    console.print(table)
-    console.print(
-        f"Time is at {_UTILISATION:.0%} of the matrix rate measured now ({rate / 1e9:.0f} GFLOP/s), without corpus and "
-        "evaluation; memory is weights, gradients, optimizer state and one micro-batch. Nothing was written.",
-        style="dim",
-    )
-    print_gpu_plan(config, console)
+    table.add_row("total", "", "", f"{total:.2e}", _duration(total / reached), "")
+    return table
 
 
 def _duration(seconds: float) -> str:
@@ -131,18 +168,37 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def print_gpu_plan(config: StudyConfig | RunConfig, console: Console) -> None:
-    """Prints what every model takes on GPUs; nothing for models that a processor trains in minutes."""
-    vocab, length = config.corpus.vocab_size, config.corpus.sequence_length
-    runs = _gpu_runs(config)
-    if max(num_parameters(model, vocab) for _, model, _ in runs) < _GPU_PARAMETERS:
+def print_gpu_plan(config: StudyConfig | RunConfig, console: Console, machine: Machine) -> None:
+    """Prints what every model takes on GPUs; nothing for models that a processor trains in minutes.
+
+    The GPUs are like the one of ``machine`` where it has one.
+    """
+    vocab = config.corpus.vocab_size
+    if max(num_parameters(model, vocab) for _, model, _ in _gpu_runs(config)) < _GPU_PARAMETERS:
         return
-    table = Table(title=f"On {GPU} GPUs, on paper", title_justify="left")
+    gpu = machine if machine.is_gpu else Machine(GPU, GPU_FLOPS, is_measured=False, is_gpu=True)
+    console.print(_gpu_table(config, gpu))
+    note = f"Time is at {gpu.utilisation:.0%} of {gpu.flops / 1e12:.0f} TFLOP/s per GPU; no step was measured."
+    if isinstance(config, StudyConfig) and (tokens := _labelled_tokens(config)):
+        size = label_bytes_per_token(config.labels, vocab)
+        length = config.corpus.sequence_length
+        forward = flops_per_token(config.teacher.model, vocab, length, backward=False) * tokens
+        note += (
+            f" Label store: {tokens / 1e9:.2f} G tokens at about {size:.0f} bytes, {tokens * size / 2**30:.0f} GiB; "
+            f"labelling takes {forward / gpu.reached / 3600:.0f} GPU-hours, on any number of GPUs."
+        )
+    console.print(note, style="dim")
+
+
+def _gpu_table(config: StudyConfig | RunConfig, gpu: Machine) -> Table:
+    """A row for every model and number of GPUs that its layout divides over."""
+    table = Table(title=f"On {gpu.name} GPUs, on paper", title_justify="left")
     for heading in ("part", "GPUs", "memory per GPU", "time per step", "steps", "time"):
         table.add_column(heading, justify="left" if heading == "part" else "right")
-    for name, model, training in runs:
+    vocab, length = config.corpus.vocab_size, config.corpus.sequence_length
+    for name, model, training in _gpu_runs(config):
         for gpus in COUNTS:
-            plan = gpu_plan(model, training, vocab, length, gpus)
+            plan = gpu_plan(model, training, vocab, length, gpus, reached=gpu.reached)
             if plan is not None:
                 table.add_row(
                     name,
@@ -153,17 +209,7 @@ def print_gpu_plan(config: StudyConfig | RunConfig, console: Console) -> None:
                     f"{plan.hours:.1f} h",
                 )
         table.add_section()
-    console.print(table)
-    note = f"Time is at {UTILISATION:.0%} of {GPU_FLOPS / 1e12:.0f} TFLOP/s per GPU, none of it measured."
-    if isinstance(config, StudyConfig) and (tokens := _labelled_tokens(config)):
-        size = label_bytes_per_token(config.labels, vocab)
-        forward = flops_per_token(config.teacher.model, vocab, length, backward=False) * tokens
-        hours = forward / (GPU_FLOPS * UTILISATION) / 3600
-        note += (
-            f" Label store: {tokens / 1e9:.2f} G tokens at about {size:.0f} bytes, {tokens * size / 2**30:.0f} GiB; "
-            f"labelling takes {hours:.0f} GPU-hours, on any number of GPUs."
-        )
-    console.print(note, style="dim")
+    return table
 
 
 def _gpu_runs(config: StudyConfig | RunConfig) -> list[tuple[str, ModelConfig, TrainingConfig]]:

@@ -62,8 +62,12 @@ def gpu_plan(
     length: int,
     gpus: int,
     live_teacher: ModelConfig | None = None,
+    reached: float = GPU_FLOPS * UTILISATION,
 ) -> GpuPlan | None:
-    """The plan for ``gpus`` GPUs; None where the batch or the layout does not divide over so many."""
+    """The plan for ``gpus`` GPUs, each of which gets ``reached`` FLOP/s of a model done.
+
+    None where the batch or the layout does not divide over so many.
+    """
     layout = training.parallel
     state = _STATE_BYTES * num_parameters(model, vocab)
     if live_teacher is not None:
@@ -84,7 +88,7 @@ def gpu_plan(
     memory = _memory(model, training, vocab, micro * length, gpus // replicas)
     if live_teacher is not None:
         memory += 4.0 * num_parameters(live_teacher, vocab) / (gpus // replicas)
-    seconds = rate * training.batch_sequences * length / (gpus * GPU_FLOPS * UTILISATION)
+    seconds = rate * training.batch_sequences * length / (gpus * reached)
     return GpuPlan(gpus, memory, seconds, steps)
 
 

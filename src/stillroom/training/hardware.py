@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import time
 from functools import lru_cache
 
 import torch
 
-_PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "B200": 2250e12, "4090": 165e12}
-"""Dense bf16 FLOP/s of one device, by a part of its name (makers' data sheets)."""
+CPU = torch.device("cpu")
+_PEAKS = {
+    "B200": 2250e12,
+    "MI300X": 1307e12,
+    "GH200": 989e12,
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "A10": 125e12,
+    "4090": 165e12,
+    "3090": 71e12,
+}
+"""Dense bf16 FLOP/s of one device by words of its name, the most particular first (makers' data sheets)."""
 
 
 @lru_cache(maxsize=4)
@@ -20,20 +36,40 @@ def peak_flops(device_type: str, precision_name: str) -> float | None:
     """
     if device_type == "cpu":
         return measured_rate(torch.bfloat16 if precision_name == "bf16" else torch.float32)
-    name = torch.cuda.get_device_name()
-    found = [rate for part, rate in _PEAKS.items() if part in name]
-    return found[0] if found and precision_name == "bf16" else None
+    return listed_flops(torch.cuda.get_device_name()) if precision_name == "bf16" else None
 
 
-def measured_rate(dtype: torch.dtype, size: int = 1024, seconds: float = 0.1) -> float:
-    """FLOP/s of square matrix products on this processor with the threads that PyTorch has now; the best of several."""
-    left, right = torch.ones(size, size, dtype=dtype), torch.ones(size, size, dtype=dtype)
-    torch.mm(left, right)
-    shortest, until = float("inf"), time.perf_counter() + seconds
-    while (begin := time.perf_counter()) < until:
+def listed_flops(name: str) -> float | None:
+    """Dense bf16 FLOP/s of the GPU with this name by its data sheet; None for an unknown one or a part of one (MIG)."""
+    words = set(re.split(r"[\s-]+", name))
+    if "MIG" in words:
+        return None
+    return next((rate for part, rate in _PEAKS.items() if words.issuperset(part.split())), None)
+
+
+def measured_rate(
+    dtype: torch.dtype, size: int = 1024, seconds: float = 0.1, *, rows: int | None = None, device: torch.device = CPU
+) -> float:
+    """FLOP/s of matrix products (``rows`` x size by size x size), with the threads that PyTorch has now on a processor.
+
+    The best of what fits into ``seconds``. ``rows`` left out: as many as columns.
+    """
+    rows = size if rows is None else rows
+    left = torch.ones(rows, size, dtype=dtype, device=device)
+    right = torch.ones(size, size, dtype=dtype, device=device)
+
+    def product() -> float:
+        begin = time.perf_counter()
         torch.mm(left, right)
-        shortest = min(shortest, time.perf_counter() - begin)
-    return 2.0 * size**3 / shortest
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - begin
+
+    product()  # the first one loads and chooses kernels
+    shortest, until = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        shortest = min(shortest, product())
+    return 2.0 * rows * size**2 / shortest
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -1,7 +1,7 @@
-"""Two gloo ranks with one thread each beside one process with two threads, and beside two that send no message.
+"""Runs of stillroom in processes of their own that take turns, ten steps at a time.
 
-The processes of every competitor are started once and take turns, ten steps at a time, so that a noisy machine
-disturbs all alike; those that wait do not compute. ``train.py --measure ranks`` runs it.
+Processes are started once, and those that wait do not compute, so that a noisy machine disturbs all alike.
+``train.py --measure ranks`` and ``--measure checkpoints`` use it.
 """
 
 from __future__ import annotations
@@ -69,23 +69,23 @@ def turns(competitors: dict[str, Competitor], repeats: int) -> dict[str, list[li
     return times
 
 
-def start(task: Task, *, threads: int, num: int = 1, layout: dict[str, Any] | None = None) -> Competitor:
-    """``num`` processes: ranks of one run where there is a ``layout``, else each a run of its own."""
+def start(task: Task, *, threads: int, num: int = 1, as_ranks: bool = False, **changes: Any) -> Competitor:
+    """``num`` processes: ranks of one run, or each a run of its own. ``changes`` are fields of the training."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    command = [sys.executable, __file__, json.dumps(asdict(task)), json.dumps(changes)]
     processes = []
     for rank in range(num):
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        if layout is not None:
+        if as_ranks:
             place = {"RANK": rank, "WORLD_SIZE": num, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
             environment |= {name: str(value) for name, value in place.items()}
-        command = [sys.executable, __file__, json.dumps(asdict(task)), json.dumps(layout or {})]
         processes.append(subprocess.Popen(command, env=environment, text=True, stdin=PIPE, stdout=PIPE))
     return Competitor(processes)
 
 
-def _take_turns(task: Task, layout: dict[str, Any]) -> None:
+def _take_turns(task: Task, changes: dict[str, Any]) -> None:
     """Trains in this process, which prints the seconds of its steps after each turn and waits for a line before it."""
     seconds: list[float] = []
 
@@ -100,7 +100,7 @@ def _take_turns(task: Task, layout: dict[str, Any]) -> None:
                 dist.barrier()
 
     sys.stdin.readline()
-    ours(task, steps=1_000_000, parallel=layout, pause=pause)
+    ours(task, steps=1_000_000, pause=pause, **changes)
 
 
 if __name__ == "__main__":
