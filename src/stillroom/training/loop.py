@@ -83,6 +83,21 @@ class Run:
         return self.config.batch_sequences * self.data.train.sequence_length
 
 
+@dataclass(frozen=True)
+class Session:
+    """Where a run under way writes to."""
+
+    checkpoints: Checkpoints
+    metrics: MetricsLog
+    begun: float
+    """By the monotonic clock, as if the run had never been interrupted."""
+
+    @property
+    def seconds(self) -> float:
+        """Spent on the run so far, earlier processes included."""
+        return time.monotonic() - self.begun
+
+
 def train(
     model: PreTrainedModel | ModelPlan,
     data: TrainingData,
@@ -101,19 +116,7 @@ def train(
     newest complete checkpoint there. Raises ``Interrupted`` after saving when ``stop()`` turns true on any rank, and
     ``DivergedError``, also after saving, when the loss or the gradient is not finite.
     """
-    student = prepare(model, config, objective, ranks)
-    flops = model_flops_per_token(
-        student.model, data.train.sequence_length, backward=True, further_blocks=objective.heads - 1
-    )
-    run = Run(
-        student,
-        build_optimizers(student, config),
-        data,
-        config,
-        _context(data, config, objective, precision_name, ranks),
-        num_steps(config, len(data.train), data.train.sequence_length, flops),
-        flops,
-    )
+    run = _prepared(model, data, config, _context(data, config, objective, precision_name, ranks))
     folder.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(folder / "checkpoints", ranks, config.keep_last, config.keep_every)
     start, spent = _resume(run, checkpoints)
@@ -122,14 +125,27 @@ def train(
     with disk_errors(folder):
         tracker = open_tracker(config.tracker, folder, config.canonical()) if ranks.is_first else None
         metrics = MetricsLog(folder / "metrics.jsonl", tracker, active=ranks.is_first)
+        session = Session(checkpoints, metrics, time.monotonic() - spent)
         try:
-            spent = _steps(run, start, spent, checkpoints, metrics, progress, stop)
+            _steps(run, start, session, progress, stop)
+            spent = session.seconds
             checkpoints.wait()
         finally:
             metrics.close()
     ranks.barrier()
     ce = last_validation(folder / "metrics.jsonl")
-    return TrainingResult(run.total, run.total * run.tokens_per_step, spent, ce, student.further)
+    return TrainingResult(run.total, run.total * run.tokens_per_step, spent, ce, run.student.further)
+
+
+def _prepared(
+    model: PreTrainedModel | ModelPlan, data: TrainingData, config: TrainingConfig, context: StepContext
+) -> Run:
+    """The student on this rank, its optimizers and how far they will go."""
+    student = prepare(model, config, context.objective, context.ranks)
+    length = data.train.sequence_length
+    flops = model_flops_per_token(student.model, length, backward=True, further_blocks=context.objective.heads - 1)
+    total = num_steps(config, len(data.train), length, flops)
+    return Run(student, build_optimizers(student, config), data, config, context, total, flops)
 
 
 def _context(
@@ -151,54 +167,54 @@ def _resume(run: Run, checkpoints: Checkpoints) -> tuple[int, float]:
     return int(state["step"]), float(state["seconds"])
 
 
-def _steps(
-    run: Run,
-    start: int,
-    seconds: float,
-    checkpoints: Checkpoints,
-    metrics: MetricsLog,
-    progress: Report | None,
-    stop: Callable[[], bool],
-) -> float:
-    """Every step from ``start`` on; returns the seconds spent in all."""
-    config, clock = run.config, time.monotonic()
-    last_save = clock
-
-    def save(step: int) -> None:
-        metrics.flush()
-        state = {"seconds": seconds + time.monotonic() - clock, "seed": config.seed}
-        checkpoints.save(step, run_tensors(run.student, run.optimizers), state)
-
+def _steps(run: Run, start: int, session: Session, progress: Report | None, stop: Callable[[], bool]) -> None:
+    """Every step from ``start`` on."""
+    last_save = time.monotonic()
     for step in range(start, run.total):
         done, is_last = step + 1, step + 1 == run.total
-        try:
-            record = _timed_step(run, step, metrics)
-        except DivergedError:
-            save(step)
-            checkpoints.wait()
-            raise
-        if record is not None:
-            metrics.write("train", done, {"tokens": done * run.tokens_per_step} | record)
-        if is_last or (config.validate_every and done % config.validate_every == 0):
-            ce = validate(run.student, run.data.heldout, run.context)
-            metrics.write("validation", done, {"tokens": done * run.tokens_per_step, "ce": ce})
+        _logged_step(run, step, session)
         if progress is not None:
             progress(done * run.tokens_per_step, run.total * run.tokens_per_step)
-        due = time.monotonic() - last_save >= config.checkpoint_seconds
-        if config.checkpoint_steps is not None:
-            due = done % config.checkpoint_steps == 0
-        asked, due = run.context.ranks.any_of(stop(), due or _is_kept(config, done))
-        if due or asked or is_last:
-            save(done)
+        due = is_last or _is_due(run.config, done, time.monotonic() - last_save)
+        asked, due = run.context.ranks.any_of(stop(), due)
+        if due or asked:
+            _save(run, done, session)
             last_save = time.monotonic()
         if asked and not is_last:
-            checkpoints.wait()
-            raise Interrupted(str(checkpoints.folder))
-    return seconds + time.monotonic() - clock
+            session.checkpoints.wait()
+            raise Interrupted(str(session.checkpoints.folder))
 
 
-def _is_kept(config: TrainingConfig, step: int) -> bool:
-    return config.keep_every > 0 and step % config.keep_every == 0
+def _logged_step(run: Run, step: int, session: Session) -> None:
+    """One step, what it says in the metrics, and a validation where one is due."""
+    config, done = run.config, step + 1
+    tokens = {"tokens": done * run.tokens_per_step}
+    try:
+        record = _timed_step(run, step, session.metrics)
+    except DivergedError:
+        _save(run, step, session)
+        session.checkpoints.wait()
+        raise
+    if record is not None:
+        session.metrics.write("train", done, tokens | record)
+    if done == run.total or (config.validate_every and done % config.validate_every == 0):
+        ce = validate(run.student, run.data.heldout, run.context)
+        session.metrics.write("validation", done, tokens | {"ce": ce})
+
+
+def _save(run: Run, step: int, session: Session) -> None:
+    session.metrics.flush()
+    state = {"seconds": session.seconds, "seed": run.config.seed}
+    session.checkpoints.save(step, run_tensors(run.student, run.optimizers), state)
+
+
+def _is_due(config: TrainingConfig, done: int, seconds: float) -> bool:
+    """Whether a checkpoint is, by steps or by the seconds since the last one, or because this step's is kept."""
+    if config.keep_every > 0 and done % config.keep_every == 0:
+        return True
+    if config.checkpoint_steps is not None:
+        return done % config.checkpoint_steps == 0
+    return seconds >= config.checkpoint_seconds
 
 
 def _timed_step(run: Run, step: int, metrics: MetricsLog) -> dict[str, float] | None:
