@@ -43,6 +43,20 @@ def test_same_seed_same_samples_and_another_seed_others(llama) -> None:
     assert draw_all(llama) != draw_all(llama, seed=4)
 
 
+def test_a_core_for_each_batch_changes_no_sample_and_gives_the_cores_back(llama) -> None:
+    before, steps = torch.get_num_threads(), []
+    try:
+        torch.set_num_threads(1)
+        alone = draw_all(llama, rows_at_a_time=8)
+        torch.set_num_threads(3)
+        together = draw_all(llama, rows_at_a_time=8, progress=lambda *step: steps.append(step))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert together == alone
+    assert steps == [(16 * num, 80) for num in range(1, 6)]
+
+
 def test_both_engines_write_the_same(llama, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = draw_all(llama)
     monkeypatch.setattr(module, "encode_prompts", module.encode_prompts.__globals__["CachePrefix"].of)

@@ -57,11 +57,14 @@ def encode_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> 
     """Runs the prompts through the model once, with the fastest engine that the model's layout allows."""
     if any(not prompt for prompt in prompts):
         raise ValueError("a prompt must hold at least one token; give the tokenizer a bos token")
-    if type(model) is LlamaForCausalLM:
-        rotary = model.config.rope_parameters or {}
-        if rotary.get("rope_type", "default") in _STATIC_ROTARY:
-            return LlamaPrefix.of(model, prompts)
-    return CachePrefix.of(model, prompts)
+    engine = LlamaPrefix if has_own_engine(model) else CachePrefix
+    return engine.of(model, prompts)  # pyright: ignore[reportArgumentType]
+
+
+def has_own_engine(model: PreTrainedModel) -> bool:
+    """Whether the model has the Llama layout, with positions that do not depend on the length of the text."""
+    rotary = getattr(model.config, "rope_parameters", None) or {}
+    return type(model) is LlamaForCausalLM and rotary.get("rope_type", "default") in _STATIC_ROTARY
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ Letters: P prompts, n samples of each, R rows (live samples), C most new tokens,
 
 from __future__ import annotations
 
+import contextlib
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from stillroom.evaluation.decoding import Prefix, encode_prompts
+from stillroom.evaluation.decoding import Prefix, encode_prompts, has_own_engine
 from stillroom.evaluation.scoring import Progress, evaluating
 from stillroom.evaluation.stops import StopTexts
 
@@ -116,20 +118,44 @@ def sample(
         rows_at_a_time: Most samples drawn together.
         progress: Called with (samples done, samples in all).
     """
-    results: list[dict[int, Samples]] = [{} for _ in settings]
     is_stop_V = torch.zeros(model.config.get_text_config().vocab_size, dtype=torch.bool, device=model.device)
     is_stop_V[list(stop)] = True
-    with evaluating(model):
-        for indices in _like_length(prompts, max(1, rows_at_a_time // num_samples)):
-            prefix = encode_prompts(model, [prompts[i] for i in indices])
-            uniform_PnC = _uniforms(seed, [prompts[i] for i in indices], num_samples, max_new_tokens)
-            for which, setting in enumerate(settings):
-                drawn = _complete(prefix, setting, uniform_PnC.to(model.device), is_stop_V, stop_texts)
-                results[which] |= zip(indices, drawn, strict=True)
-                if progress:
-                    done = sum(len(row) for row in results)
-                    progress(done * num_samples, len(prompts) * len(settings) * num_samples)
+
+    def drawn(indices: list[int]) -> list[list[Samples]]:
+        """Samples of these prompts, for every setting."""
+        batch = [prompts[i] for i in indices]
+        with torch.inference_mode():  # which is a thread's own
+            prefix = encode_prompts(model, batch)
+            uniform_PnC = _uniforms(seed, batch, num_samples, max_new_tokens).to(model.device)
+            return [_complete(prefix, setting, uniform_PnC, is_stop_V, stop_texts) for setting in settings]
+
+    batches = list(_like_length(prompts, max(1, rows_at_a_time // num_samples)))
+    results: list[dict[int, Samples]] = [{} for _ in settings]
+    with evaluating(model), _on_every_core(model, len(batches)) as over:
+        for indices, of_batch in zip(batches, over(drawn, batches), strict=True):
+            for result, samples in zip(results, of_batch, strict=True):
+                result |= zip(indices, samples, strict=True)
+            if progress:
+                progress(*(num_samples * len(settings) * num for num in (len(results[0]), len(prompts))))
     return [[row[place] for place in range(len(prompts))] for row in results]
+
+
+@contextlib.contextmanager
+def _on_every_core(model: PreTrainedModel, num_batches: int) -> Iterator[Callable[..., Iterable[list[list[Samples]]]]]:
+    """``map``, or one that draws several batches at once, each on a core of its own.
+
+    The products of small models are too short to be worth dividing among cores: batches of their own keep every core
+    busy between the products as well.
+    """
+    cores = torch.get_num_threads()
+    if model.device.type != "cpu" or not has_own_engine(model) or num_batches < cores or cores == 1:
+        yield map
+        return
+    try:
+        with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool.map
+    finally:
+        torch.set_num_threads(cores)
 
 
 def _like_length(prompts: Sequence[Sequence[int]], per_batch: int) -> Iterator[list[int]]:
