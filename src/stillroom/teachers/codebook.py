@@ -49,7 +49,7 @@ def fit(config: LabelsConfig, vocab_size: int, sample: Sample) -> Codec:
         entropy_guess=side.typical(entropy_N, side.level(rows.entropy_N) >> 1),
         gold_guess=side.typical(gold_N[has_gold_N], side.level(-rows.gold_logprob_N[has_gold_N]) >> 1),
         ranks=PairCoder.train(side.rank_class(rows.gold_rank_N)[0], stored_N),
-        missed=SetCoder.train(alone(entries.rankings), tokens, ones, 0 * ones, (256,)),
+        missed=SetCoder.train(alone(entries.rankings), tokens, ones, 0 * ones, (128,)),
         coders={},
     )
     columns = [codec.columns(tokens_T, piece).symbols for tokens_T, piece in sample]
@@ -74,7 +74,7 @@ def to_bytes(codec: Codec) -> bytes:
         parts["values"] = entries.values.astype("<f4").tobytes()
         parts["bands"] = entries.edges.astype("<u2").tobytes()
         parts |= _groups("ids", entries.ids)
-    parts |= {f"dictionary.{name}": coder.dictionary for name, coder in codec.coders.items()}
+    parts |= {f"dictionary.{name}": bytes([coder.usual]) + coder.dictionary for name, coder in codec.coders.items()}
     body = b"".join(_PART.pack(len(name), len(part)) + name.encode() + part for name, part in parts.items())
     return zstandard.compress(body, 19)
 
@@ -126,7 +126,9 @@ def _group_bits(parts: Mapping[str, bytes], name: str, num_kinds: int) -> tuple[
 
 def _coders(parts: Mapping[str, bytes]) -> dict[str, SymbolCoder]:
     prefix = "dictionary."
-    return {name[len(prefix) :]: SymbolCoder(part) for name, part in parts.items() if name.startswith(prefix)}
+    return {
+        name[len(prefix) :]: SymbolCoder(part[0], part[1:]) for name, part in parts.items() if name.startswith(prefix)
+    }
 
 
 def _parts(body: bytes) -> dict[str, bytes]:

@@ -101,14 +101,26 @@ class SetCoder:
 
     def base(self, sizes_N: np.ndarray, kind_N: np.ndarray | None) -> np.ndarray:
         """Where the tables of each set's kind and class begin, int64."""
-        num_classes = len(self.bits[0])
-        class_N = _class_of(sizes_N, num_classes)
+        base_N = self._base_of_size.take(sizes_N, mode="clip")
         if kind_N is not None:
-            class_N += num_classes * kind_N
-        return class_N << 8
+            base_N += len(self.bits[0]) * MAX_GROUPS * kind_N
+        return base_N
+
+    @cached_property
+    def _base_of_size(self) -> np.ndarray:
+        """Where the tables of a size's class begin, up to the smallest size of the last class."""
+        num_classes = len(self.bits[0])
+        return MAX_GROUPS * _class_of(np.arange(1 << num_classes), num_classes)
 
     def encode(self, ids_E: np.ndarray, sizes_N: np.ndarray, kind_N: np.ndarray) -> tuple[np.ndarray, bytes]:
         """Steps (E,) uint8 and the packed places within groups. Each set is sorted by its kind's ranks already."""
+        step_E, place_E, bits_E = self.steps(ids_E, sizes_N, kind_N)
+        return step_E, pack_bits(place_E, bits_E)
+
+    def steps(
+        self, ids_E: np.ndarray, sizes_N: np.ndarray, kind_N: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Steps (E,) uint8, places within groups and their bits (E,), int64."""
         kind_E = np.repeat(kind_N, sizes_N)
         rank_E = self.rankings.rank_CV[kind_E, ids_E]
         base_E = np.repeat(self.base(sizes_N, kind_N), sizes_N)
@@ -119,7 +131,7 @@ class SetCoder:
         step_E[starts] = group_E[starts]
         first, bits = self._groups
         index_E = base_E + group_E
-        return step_E, pack_bits(rank_E - first[index_E], bits[index_E])
+        return step_E, rank_E - first[index_E], bits[index_E]
 
     def decode(
         self,
@@ -129,12 +141,12 @@ class SetCoder:
         record_R: np.ndarray,
         packed: Sequence[bytes | memoryview],
     ) -> np.ndarray:
-        """Ids (E,), int32, of the sets of R records, one after another.
+        """Ids (E,), int64, of the sets of R records, one after another.
 
         Arguments: ``sizes_N`` members of every set, ``kind_N`` its kind (None: all of kind 0), ``record_R`` members of
         every record, ``packed`` one piece of packed places per record.
         """
-        return self._decoder.decode([step_E], [sizes_N], kind_N, record_R, packed)
+        return self._decoder.decode([step_E], [sizes_N], kind_N, record_R[None], packed)
 
 
 class SetDecoder:
@@ -173,13 +185,13 @@ class SetDecoder:
         steps: Sequence[np.ndarray],
         sizes: Sequence[np.ndarray],
         kind_N: np.ndarray | None,
-        record_R: np.ndarray,
+        record_LR: np.ndarray,
         packed: Sequence[bytes | memoryview],
     ) -> np.ndarray:
-        """Ids (E,), int32, of the sets of the first list, then of the second and so on.
+        """Ids (E,), int64, of the sets of the first list, then of the second and so on.
 
-        Arguments: steps (uint8) and set sizes (N,) of every list; ``record_R`` members of every record of the first
-        list, then of the second and so on, and ``packed`` their packed places in the same order.
+        Arguments: steps (uint8) and set sizes (N,) of every list; ``record_LR`` members of every list and record, and
+        ``packed`` one piece of packed places per record, list after list.
         """
         bases = [
             coder.base(sizes_N, kind_N) + start
@@ -187,17 +199,17 @@ class SetDecoder:
         ]
         size_M, base_M = (sizes[0], bases[0]) if len(sizes) == 1 else (np.concatenate(sizes), np.concatenate(bases))
         step_E = steps[0] if len(steps) == 1 else np.concatenate(steps)
-        index = np.cumsum(step_E, dtype=np.int64)
-        before = np.concatenate((np.zeros(1, np.int64), index))[np.cumsum(size_M) - size_M]
-        index += np.repeat(base_M - before, size_M)
-        group = np.take(self._table_of_groups, index, mode="clip")
-        place = unpack_bits(group & ((1 << _BITS) - 1), record_R, packed)
+        index = step_E.cumsum(dtype=np.int64)
+        base_M -= _before(index, size_M.cumsum() - size_M)
+        index += base_M.repeat(size_M)
+        group = self._table_of_groups.take(index, mode="clip")
+        place = unpack_bits(group & ((1 << _BITS) - 1), record_LR, packed)
         group >>= _BITS
         place += group
-        found = np.take(self._ids, place, mode="clip")
+        found = self._ids.take(place, mode="clip")
         if len(found) and int(found.min()) < 0:
             raise Damaged("a set of ids leaves the vocabulary; label this shard again.")
-        return found
+        return found.astype(np.int64)
 
 
 _MASKS = (np.uint64(1) << np.arange(1 << 5, dtype=np.uint64)) - np.uint64(1)
@@ -221,24 +233,34 @@ def pack_bits(values_E: np.ndarray, bits_E: np.ndarray) -> bytes:
 
 
 def unpack_bits(bits_E: np.ndarray, record_R: np.ndarray, packed: Sequence[bytes | memoryview]) -> np.ndarray:
-    """Values (E,) int64 of R packed pieces that lie one after another; piece r holds ``record_R[r]`` values."""
+    """Values (E,) int64 of R packed pieces; piece r holds ``record_R[r]`` values.
+
+    With ``record_R`` of shape (L, R) a piece holds a part of each of L lists, one list after another, while the values
+    are those of the first list of all pieces, then of the second.
+    """
     if not len(bits_E):
         return np.zeros(0, np.int64)
-    running = np.cumsum(bits_E)
-    ends_R = np.cumsum(record_R)
-    used_R = np.concatenate((np.zeros(1, np.int64), running))[np.stack([ends_R - record_R, ends_R])]
+    running = bits_E.cumsum()
+    parts_R = record_R.reshape(-1)
+    ends_R = parts_R.cumsum()
+    before_R = _before(running, ends_R - parts_R)
+    used_LR = (_before(running, ends_R) - before_R).reshape(-1, len(packed))
     sizes_R = np.array([len(piece) for piece in packed], np.int64)
-    if ((used_R[1] - used_R[0] + 7) // 8 != sizes_R).any():
+    if ((used_LR.sum(0) + 7) >> 3 != sizes_R).any():
         raise Damaged("packed places of ids have another length than they should; label this shard again.")
-    shift_R = 8 * (np.cumsum(sizes_R) - sizes_R) - used_R[0]
-    start_E = running - bits_E
-    for begin, end, shift in zip((ends_R - record_R).tolist(), ends_R.tolist(), shift_R.tolist(), strict=True):
-        start_E[begin:end] += shift
+    shift_LR = used_LR.cumsum(0) - used_LR + 8 * (sizes_R.cumsum() - sizes_R)
+    running -= bits_E
+    running += (shift_LR.reshape(-1) - before_R).repeat(parts_R)
     data = b"".join(packed)
     words = np.frombuffer(data + bytes(-len(data) % 4 + 8), "<u4")
     pairs = words[:-1] | words[1:].astype(np.uint64) << np.uint64(32)
-    value_E = np.take(pairs, start_E >> 5, mode="clip")
-    start_E &= 31
-    value_E >>= start_E.view(np.uint64)
+    value_E = pairs.take(running >> 5, mode="clip")
+    running &= 31
+    value_E >>= running.view(np.uint64)
     value_E &= _MASKS.take(bits_E, mode="clip")
     return value_E.view(np.int64)
+
+
+def _before(running: np.ndarray, place_M: np.ndarray) -> np.ndarray:
+    """What a running sum had come to before each place."""
+    return np.where(place_M > 0, running.take(place_M - 1, mode="wrap"), 0) if len(running) else 0 * place_M

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -36,7 +37,8 @@ _ROUNDS = 10
 _COST_UNIT = 16
 """Parts of a bit in which costs are counted: whole numbers, so that every machine chooses the same kinds."""
 _CHUNK = 1 << 16
-_SIZES = struct.Struct("<BII")
+_SIZES = struct.Struct("<BIII")
+_FAR = 255
 
 
 @dataclass(frozen=True)
@@ -101,26 +103,34 @@ class Rankings:
         return (_sums(self._cost_VC, ids_E, num_N.astype(np.int64)) + self.prior_C).argmin(1)
 
     def to_bytes(self) -> bytes:
-        """Number of kinds (u8), V, H (u32); levels by id; costs of naming a kind (u16); shifts of the first H ranks."""
-        shifts = self.shift_CV[:, self.shared_order]
-        used = np.flatnonzero(shifts.any(0))
-        head = int(used[-1]) + 1 if len(used) else 0
-        sizes = _SIZES.pack(self.num_kinds, len(self.level_V), head)
-        return sizes + self.level_V.tobytes() + self.prior_C.astype("<u2").tobytes() + shifts[:, :head].tobytes()
+        """Number of kinds (u8), V, gaps G, shifts S (u32); levels by id; costs of naming a kind (u16); gaps; shifts.
+
+        Shifts above 0 stand token by token in the order of ``shared_order``, kind by kind. Before each of them ``gap``
+        zeros are passed over; a gap of ``_FAR`` has no shift behind it.
+        """
+        shifts = self.shift_CV[:, self.shared_order].T.reshape(-1)
+        used = np.flatnonzero(shifts)
+        zeros = np.diff(used, prepend=-1) - 1
+        gaps = np.full(int((zeros // _FAR).sum()) + len(used), _FAR, np.uint8)
+        gaps[np.cumsum(zeros // _FAR + 1) - 1] = zeros % _FAR
+        sizes = _SIZES.pack(self.num_kinds, len(self.level_V), len(gaps), len(used))
+        parts = (self.level_V.tobytes(), self.prior_C.astype("<u2").tobytes(), gaps.tobytes(), shifts[used].tobytes())
+        return sizes + b"".join(parts)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """The inverse of ``to_bytes``."""
-        kinds, vocab_size, head = _SIZES.unpack_from(data)
-        start = _SIZES.size
-        if len(data) != start + vocab_size + 2 * kinds + kinds * head:
+        kinds, vocab_size, num_gaps, num_shifts = _SIZES.unpack_from(data)
+        ends = np.cumsum([_SIZES.size, vocab_size, 2 * kinds, num_gaps, num_shifts]).tolist()
+        if len(data) != ends[-1]:
             raise Damaged("the codebook's rankings have another length than they should; label into a new folder.")
-        level_V = np.frombuffer(data, np.uint8, vocab_size, start)
-        prior_C = np.frombuffer(data, "<u2", kinds, start + vocab_size).astype(np.uint16)
-        shifts = np.frombuffer(data, np.uint8, kinds * head, start + vocab_size + 2 * kinds).reshape(kinds, head)
+        level_V, prior, gaps, shifts = (np.frombuffer(data[begin:end], np.uint8) for begin, end in pairwise(ends))
+        passed = np.cumsum(gaps, dtype=np.int64)[gaps < _FAR]
+        by_rank = np.zeros(vocab_size * kinds, np.uint8)
+        by_rank[passed + np.arange(num_shifts)] = shifts
         shift_CV = np.zeros((kinds, vocab_size), np.uint8)
-        shift_CV[:, np.argsort(-level_V.astype(np.int16), kind="stable")[:head]] = shifts
-        return cls(level_V, shift_CV, prior_C)
+        shift_CV[:, np.argsort(-level_V.astype(np.int16), kind="stable")] = by_rank.reshape(vocab_size, kinds).T
+        return cls(level_V, shift_CV, prior.view("<u2").astype(np.uint16))
 
 
 def alone(rankings: Rankings) -> Rankings:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stillroom.teachers import side
-from stillroom.teachers.idsets import SetCoder
+from stillroom.teachers.idsets import SetCoder, pack_bits, unpack_bits
 from stillroom.teachers.kinds import Rankings
 from stillroom.teachers.layout import Damaged
 from stillroom.teachers.record import Columns, Record
@@ -22,13 +22,21 @@ from stillroom.teachers.rows import Rows
 BANDS = 8
 """Columns of levels: bands of the tail's mass, of about equally many positions each."""
 LEVEL_COLUMNS = tuple(f"levels_{band}" for band in range(BANDS))
-SYMBOLS = ("sizes", "sizes_high", "kinds", "tail", *LEVEL_COLUMNS, "ids")
-PLAIN = ("tail_bits", "ids_places")
+MEMBERS = (0, 1, 4, 12, 25)
+"""First members of the columns of steps: the commonest ids of a kind are in most of its sets, so that early steps are
+shorter than late ones."""
+ID_COLUMNS = tuple(f"ids_{number}" for number in range(len(MEMBERS)))
+SYMBOLS = ("sizes", "sizes_high", "kinds", "tail", *LEVEL_COLUMNS, *ID_COLUMNS)
+PLAIN = ("tail_bits", "levels_places", "ids_places")
 GROUPS = (32, 32, 64, 128, 256)
 """Groups for sets of 1, 2-3, 4-7, 8-15 and more members."""
 MAX_KINDS = 64
-FOLDED_STEPS = 15
+PAIRED_STEPS = 15
 """Most steps at which two levels share a symbol."""
+TAIL_BITS = 2
+"""Bits of a tail's level that stand beside its symbol."""
+_PLAIN_LEVELS = 32
+"""Levels from here on share a symbol with others, eight symbols to the octave; bits beside it say which one it is."""
 ROUNDING = 0.4
 """What is added before a level is cut off: less than a half, as low levels are commoner and so cheaper."""
 _LEAST = 1e-9
@@ -81,18 +89,22 @@ class LargestEntries:
         order = np.lexsort((self.rankings.rank_CV[kind_N[position_E], rows.ids_E], position_E))
         ordered = replace(rows, ids_E=rows.ids_E[order], values_E=rows.values_E[order])
         tail_level_N = _tail_level(rows)
-        tail, tail_bits = (tail_level_N >> 1).astype(np.uint8), (tail_level_N & 1).astype(np.uint8)
         band_N = self._bands(tail_level_N)
         level_E, band_E = _levels(ordered.values_E, self.steps), band_N[position_E]
-        ids, places = self.ids.encode(ordered.ids_E, num_N, kind_N)
+        step_E, ids_places = self.ids.encode(ordered.ids_E, num_N, kind_N)
         sizes = rows.num_N - 1
         symbols = {"sizes": (sizes & 255).astype(np.uint8), "sizes_high": (sizes >> 8).astype(np.uint8)}
-        symbols |= {"kinds": kind_N.astype(np.uint8), "tail": tail, "ids": ids}
-        symbols |= {name: _folded(level_E[band_E == band], self.steps) for band, name in enumerate(LEVEL_COLUMNS)}
+        symbols |= {"kinds": kind_N.astype(np.uint8), "tail": (tail_level_N >> TAIL_BITS).astype(np.uint8)}
+        symbol_E, levels_places = _symbols_of(level_E)
+        symbols |= {name: _paired(symbol_E[band_E == band], self.steps) for band, name in enumerate(LEVEL_COLUMNS)}
+        member_E = np.arange(len(position_E)) - np.repeat(np.cumsum(num_N) - num_N, num_N)
+        part_E = np.searchsorted(MEMBERS, member_E, side="right") - 1
+        symbols |= {name: step_E[part_E == part] for part, name in enumerate(ID_COLUMNS)}
         used_NK = np.arange(int(num_N.max())) < num_N[:, None]
         level_NK = np.zeros(used_NK.shape, np.uint8)
         level_NK[used_NK] = level_E
-        columns = Columns(symbols, {"tail_bits": np.packbits(tail_bits).tobytes(), "ids_places": places})
+        plain = {"tail_bits": _low_bits(tail_level_N), "levels_places": levels_places, "ids_places": ids_places}
+        columns = Columns(symbols, plain)
         return ordered, columns, Ordered(level_NK, used_NK, band_N, rows.tail_N)
 
     def sizes(self, record: Record) -> tuple[np.ndarray]:
@@ -104,33 +116,34 @@ class LargestEntries:
         """Writes ids and probabilities into arrays of zeros."""
         (num_N,) = sizes
         sizes_R = record.per_record(num_N)
-        tail_level_N = record.symbols("tail").astype(np.int64) << 1 | record.bits("tail_bits")
+        tail_level_N = record.symbols("tail").astype(np.int64) << TAIL_BITS | record.bits("tail_bits", TAIL_BITS)
+        if int(tail_level_N.max()) >= len(side.LEVELS):
+            raise Damaged("a tail has a level that there is not; label this shard again.")
         tail_N = np.exp(-side.LEVELS[tail_level_N])
         band_N = self._bands(tail_level_N)
         used_NK = np.arange(ids_NK.shape[1]) < num_N[:, None]
         level_NK = self._read_levels(record, num_N, band_N, used_NK)
         kind_N = self._kinds(record)
-        ids_NK[used_NK] = self.ids.decode(
-            record.symbols("ids", sizes_R), num_N, kind_N, sizes_R, record.plain("ids_places")
-        )
+        steps_E = _read_steps(record, num_N, used_NK)
+        ids_NK[used_NK] = self.ids.decode(steps_E, num_N, kind_N, sizes_R, record.plain("ids_places"))
         np.multiply(np.take(self.values, level_NK), used_NK, out=weights_NK)
         weights_NK *= ((1.0 - tail_N) / weights_NK.sum(1))[:, None]
         return Ordered(level_NK, used_NK, band_N, tail_N)
 
     def _read_levels(self, record: Record, num_N: np.ndarray, band_N: np.ndarray, used_NK: np.ndarray) -> np.ndarray:
         """Levels (N, K), 0 in places that are not used."""
-        level_NK = np.zeros(used_NK.shape, np.uint8)
+        symbol_NK = np.zeros(used_NK.shape, np.uint8)
         for band, name in enumerate(LEVEL_COLUMNS):
             rows = np.flatnonzero(band_N == band)
             used = used_NK[rows]
             here = np.zeros(used.shape, np.uint8)
             here[used] = self._column(record, name, record.per_record(num_N * (band_N == band)))
-            level_NK[rows] = here
-        return level_NK
+            symbol_NK[rows] = here
+        return _levels_of(symbol_NK, record)
 
     def _column(self, record: Record, name: str, sizes_R: np.ndarray) -> np.ndarray:
-        """One column's levels: the inverse of ``_folded`` for every record."""
-        if self.steps > FOLDED_STEPS:
+        """One column's symbols: the inverse of ``_paired`` for every record."""
+        if self.steps > PAIRED_STEPS:
             return record.symbols(name, sizes_R)
         pairs = record.symbols(name, (sizes_R + 1) // 2)
         levels = np.stack([pairs & 15, pairs >> 4], 1).reshape(-1)
@@ -186,12 +199,48 @@ class Ordered:
         return np.where(place_N > 0, np.minimum(level_N.astype(np.intp) + 1, 255), 0)
 
 
-def _folded(level_E: np.ndarray, steps: int) -> np.ndarray:
+def _paired(level_E: np.ndarray, steps: int) -> np.ndarray:
     """Symbols of a column of levels: two levels in one where both fit, as no symbol takes less than a bit."""
-    if steps > FOLDED_STEPS:
+    if steps > PAIRED_STEPS:
         return level_E
     padded_E = np.append(level_E, np.zeros(len(level_E) % 2, np.uint8))
     return padded_E[0::2] | padded_E[1::2] << 4
+
+
+def _read_steps(record: Record, num_N: np.ndarray, used_NK: np.ndarray) -> np.ndarray:
+    """Steps (E,) of all sets, one set after another, from the columns of early and late members."""
+    step_NK = np.zeros(used_NK.shape, np.uint8)
+    for name, first, end in zip(ID_COLUMNS, MEMBERS, (*MEMBERS[1:], used_NK.shape[1]), strict=True):
+        sizes_R = record.per_record(np.clip(num_N - first, 0, max(0, end - first)))
+        step_NK[:, first:end][used_NK[:, first:end]] = record.symbols(name, sizes_R)
+    return step_NK[used_NK]
+
+
+def _symbols_of(level_E: np.ndarray) -> tuple[np.ndarray, bytes]:
+    """Symbols (E,) uint8 of levels, and what they leave open of high levels, packed."""
+    level = level_E.astype(np.int64)
+    bits_E = np.where(level < _PLAIN_LEVELS, 0, np.frexp(level)[1] - 4)
+    symbol_E = np.where(bits_E > 0, 8 + 8 * bits_E + (level >> bits_E), level)
+    return symbol_E.astype(np.uint8), pack_bits(level & (1 << bits_E) - 1, bits_E)
+
+
+def _levels_of(symbol_NK: np.ndarray, record: Record) -> np.ndarray:
+    """Levels (N, K): the inverse of ``_symbols_of``, written over the symbols."""
+    is_high_NK = symbol_NK >= _PLAIN_LEVELS
+    high = np.flatnonzero(is_high_NK)
+    symbol_H = symbol_NK.reshape(-1)[high].astype(np.int64)
+    bits_H = symbol_H - 16 >> 3
+    if int(bits_H.max(initial=0)) > 4:
+        raise Damaged("a probability has a level that there is not; label this shard again.")
+    place_H = unpack_bits(bits_H, record.per_record(is_high_NK.sum(1)), record.plain("levels_places"))
+    symbol_NK.reshape(-1)[high] = (symbol_H - 8 - 8 * bits_H << bits_H) + place_H
+    return symbol_NK
+
+
+def _low_bits(level_N: np.ndarray) -> bytes:
+    """The lowest ``TAIL_BITS`` of every level, highest first."""
+    places = np.arange(TAIL_BITS - 1, -1, -1)
+    return np.packbits((level_N[:, None] >> places & 1).astype(np.uint8)).tobytes()
 
 
 def _levels(probability_E: np.ndarray, steps: int) -> np.ndarray:

@@ -16,7 +16,7 @@ import xxhash
 
 from stillroom.types import UserError
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the format; a reader refuses a store of any other one."""
 SHARD_MAGIC = b"STILLSHD"
 INDEX_MAGIC = b"STILLIDX"
@@ -26,8 +26,11 @@ _SHARD_HEADER = struct.Struct("<8sIIII8sQQdd")
 _INDEX_HEADER = struct.Struct("<8sIIQ")  # magic, schema, reserved, records
 TABLE = np.dtype([("key", "V16"), ("length", "<u4")])
 """One record of a shard: its key and the bytes that it takes, checksum included."""
-COLUMNS = (("high", ">u8"), ("low", ">u8"), ("shard", "<u4"), ("length", "<u4"), ("offset", "<u8"))
-"""Columns of the index, each contiguous over all records, sorted by key."""
+COLUMNS = (("high", "<u8"), ("low", "<u8"), ("shard", "<u4"), ("length", "<u4"), ("offset", "<u8"))
+"""Columns of the index, each contiguous over all records, sorted by key.
+
+The key's halves are numbers that sort like it, in the machine's own byte order: numpy would copy all of a column in
+another one before it searches there."""
 
 
 class Damaged(UserError):
@@ -176,7 +179,7 @@ class Index:
         start = _INDEX_HEADER.size
         for name, kind in COLUMNS:
             end = start + count * np.dtype(kind).itemsize
-            self.columns[name] = self._bytes[start:end].view(kind)
+            self.columns[name] = self._bytes[start:end].view(np.ndarray).view(kind)
             start = end
 
     def __len__(self) -> int:
@@ -187,10 +190,13 @@ class Index:
         """Row (B,) of each key in the index, -1 where it has none."""
         halves_B2 = key_halves(keys_B)
         high, low = self.columns["high"], self.columns["low"]
-        rows_B = np.searchsorted(high, halves_B2[:, 0].astype(high.dtype))
-        found_B = np.full(len(keys_B), -1, np.int64)
-        for place, (row, (upper, lower)) in enumerate(zip(rows_B.tolist(), halves_B2.tolist(), strict=True)):
-            while row < len(high) and high[row] == upper:  # one turn, unless 64 bits collide
+        rows_B = high.searchsorted(halves_B2[:, 0])
+        near_B = np.minimum(rows_B, len(high) - 1)
+        is_found_B = (high[near_B] == halves_B2[:, 0]) & (low[near_B] == halves_B2[:, 1])
+        found_B = np.where(is_found_B, near_B, -1)
+        for place in np.flatnonzero(~is_found_B).tolist():
+            row, (upper, lower) = int(rows_B[place]), halves_B2[place].tolist()
+            while row < len(high) and high[row] == upper:  # only where 64 bits collide
                 if low[row] == lower:
                     found_B[place] = row
                     break
@@ -200,9 +206,7 @@ class Index:
     def keys(self, rows: np.ndarray | slice) -> np.ndarray:
         """Keys (V16) of some rows."""
         high, low = self.columns["high"][rows], self.columns["low"][rows]
-        halves = np.empty((len(high), 2), high.dtype)  # stacking would turn them into the machine's byte order
-        halves[:, 0], halves[:, 1] = high, low
-        return halves.view("V16").reshape(-1)
+        return np.stack([high, low], 1).astype(">u8").view("V16").reshape(-1)
 
     def verify(self) -> None:
         """Reads the whole file and raises ``Damaged`` unless its checksum holds."""

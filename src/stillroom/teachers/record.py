@@ -36,40 +36,43 @@ class Record:
     def __init__(
         self, payloads: Sequence[memoryview], coders: Mapping[str, SymbolCoder], names: Sequence[str], length: int
     ):
-        self._coders, self._names, self.length = coders, names, length
+        self._coders, self.length = coders, length
+        self._place = {name: place for place, name in enumerate(names)}
+        self.count = len(payloads)
         self._parts: list[list[memoryview]] = [_parts(payload, len(names)) for payload in payloads]
 
     def __len__(self) -> int:
         """R."""
-        return len(self._parts)
+        return self.count
 
     def symbols(self, name: str, counts_R: np.ndarray | None = None) -> np.ndarray:
         """A column's symbols over all records; ``counts_R`` per record, T each where not given."""
-        place = self._names.index(name)
-        counts = [self.length] * len(self) if counts_R is None else counts_R.tolist()
+        place = self._place[name]
+        counts = [self.length] * self.count if counts_R is None else counts_R.tolist()
         return self._coders[name].decode([parts[place] for parts in self._parts], counts)
 
     def plain(self, name: str) -> list[memoryview]:
         """A plain column's bytes, one piece per record."""
-        place = self._names.index(name)
+        place = self._place[name]
         return [parts[place] for parts in self._parts]
 
     def joined(self, name: str) -> bytes:
         """A plain column's bytes over all records."""
         return b"".join(self.plain(name))
 
-    def bits(self, name: str) -> np.ndarray:
-        """A plain column of one bit per position (N,), uint8; every record begins a byte of its own."""
-        size = -(-self.length // 8)
+    def bits(self, name: str, width: int = 1) -> np.ndarray:
+        """A plain column of ``width`` bits per position (N,), uint8; every record begins a byte of its own."""
+        size = -(-width * self.length // 8)
         data = self.joined(name)
         if len(data) != size * len(self):
             raise Damaged("a column of bits has another length than it should; label this shard again.")
         flat = np.unpackbits(np.frombuffer(data, np.uint8)).reshape(len(self), 8 * size)
-        return flat[:, : self.length].reshape(-1)
+        flat = flat[:, : width * self.length].reshape(-1, width)
+        return flat[:, 0] if width == 1 else np.packbits(flat, 1).reshape(-1) >> (8 - width)
 
     def per_record(self, sizes_N: np.ndarray) -> np.ndarray:
         """Sums (R,) int64 over the positions of each record."""
-        return sizes_N.reshape(len(self), self.length).sum(1, dtype=np.int64)
+        return sizes_N.reshape(self.count, self.length).sum(1, dtype=np.int64)
 
 
 def _parts(payload: memoryview, count: int) -> list[memoryview]:

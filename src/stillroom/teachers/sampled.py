@@ -12,15 +12,15 @@ from functools import cached_property
 
 import numpy as np
 
-from stillroom.teachers.idsets import SetCoder, SetDecoder
+from stillroom.teachers.idsets import SetCoder, SetDecoder, pack_bits
 from stillroom.teachers.kinds import Rankings
 from stillroom.teachers.layout import Damaged
 from stillroom.teachers.record import Columns, Record
 from stillroom.teachers.rows import Rows, padded
-from stillroom.teachers.side import typical
+from stillroom.teachers.side import MIDDLE, typical
 
 SYMBOLS = ("drawn_once", "drawn_more", "kinds", "counts", "top", "others", "singles")
-PLAIN = ("top_places", "others_places", "singles_places")
+PLAIN = ("places",)
 LISTS = ("singles", "others", "top")
 """The order in which lists are decoded; that of the entries is the reverse."""
 GROUPS = (32, 32, 48, 96, 160, 256)
@@ -55,7 +55,7 @@ class SampledEntries:
         return cls(
             num_samples=num_samples,
             more_guess=typical(lists.num_single_N, lists.num_more_N),
-            top=coder(lists.is_top_E, lists.has_top_N, (256,)),
+            top=coder(lists.is_top_E, lists.has_top_N, (128,)),
             others=coder(lists.is_other_E, lists.num_more_N - lists.has_top_N, GROUPS),
             singles=coder(lists.is_single_E, lists.num_single_N, GROUPS),
         )
@@ -64,27 +64,27 @@ class SampledEntries:
         """The rows with their entries in the order of the record, their columns, and what is known beside them."""
         lists = _in_order(rows, self.rankings)
         ids_E, kind_N, other_N = lists.rows.ids_E, lists.kind_N, lists.num_more_N - lists.has_top_N
-        top, top_places = self.top.encode(ids_E[lists.is_top_E], lists.has_top_N, kind_N)
-        others, others_places = self.others.encode(ids_E[lists.is_other_E], other_N, kind_N)
-        singles, singles_places = self.singles.encode(ids_E[lists.is_single_E], lists.num_single_N, kind_N)
+        singles, *single_places = self.singles.steps(ids_E[lists.is_single_E], lists.num_single_N, kind_N)
+        others, *other_places = self.others.steps(ids_E[lists.is_other_E], other_N, kind_N)
+        top, *top_places = self.top.steps(ids_E[lists.is_top_E], lists.has_top_N, kind_N)
+        places, bits = (np.concatenate(parts) for parts in zip(single_places, other_places, top_places, strict=True))
         symbols = (
             lists.num_single_N.astype(np.uint8),
-            (lists.num_more_N - self.more_guess[lists.num_single_N]).astype(np.uint8),
+            (lists.num_more_N - self.more_guess[lists.num_single_N] + MIDDLE).astype(np.uint8),
             kind_N.astype(np.uint8),
             (lists.rows.values_E[lists.is_other_E] - 2).astype(np.uint8),
             top,
             others,
             singles,
         )
-        plain: dict[str, bytes] = dict(zip(PLAIN, (top_places, others_places, singles_places), strict=True))
         weights_NK = padded(lists.rows, 1.0 / self.num_samples).weights_NK
         drawn = Drawn(rows.num_N.astype(np.int64), weights_NK, self.num_samples)
-        return lists.rows, Columns(dict(zip(SYMBOLS, symbols, strict=True)), plain), drawn
+        return lists.rows, Columns(dict(zip(SYMBOLS, symbols, strict=True)), {"places": pack_bits(places, bits)}), drawn
 
     def sizes(self, record: Record) -> tuple[np.ndarray, np.ndarray]:
         """Ids of every position (N,), and those among them that were drawn more than once, uint8."""
         once_N = record.symbols("drawn_once")
-        more_N = record.symbols("drawn_more") + self.more_guess[once_N]
+        more_N = record.symbols("drawn_more") + self.more_guess[once_N] - MIDDLE
         num_N = once_N + more_N
         if int(num_N.max()) > self.num_samples or int(more_N.max()) > self.num_samples:
             raise Damaged("a position has more ids than samples; label this shard again.")
@@ -100,37 +100,38 @@ class SampledEntries:
         lists = [once_N, more_N - top_N, top_N]
         per_list = [record.per_record(sizes_N) for sizes_N in lists]
         steps = [record.symbols(name, size_R) for name, size_R in zip(LISTS, per_list, strict=True)]
-        packed = [piece for name in LISTS for piece in record.plain(f"{name}_places")]
         size_M = np.concatenate(lists)
         # numbers of the entries' places in the flat arrays: singles come after all others, and these after the top
-        start_N = np.arange(len(num_N)) * ids_NK.shape[1]
+        start_N = np.arange(0, ids_NK.size, ids_NK.shape[1])
         first_M = np.concatenate((start_N + more_N, start_N + 1, start_N))
-        place_E = np.arange(int(size_M.sum()))
-        place_E += np.repeat(first_M - (np.cumsum(size_M) - size_M), size_M)
+        ends_M = size_M.cumsum()
+        place_E = (first_M - ends_M + size_M).repeat(size_M)
+        place_E += np.arange(len(place_E))
         ids_NK.reshape(-1)[place_E] = self._decoder.decode(
-            steps, lists, self._kinds(record), np.concatenate(per_list), packed
+            steps, lists, self._kinds(record), np.stack(per_list), record.plain("places")
         )
-        counts_E = self._counts(record, lists, per_list[1])
-        weights_NK.reshape(-1)[place_E] = counts_E * np.float32(1.0 / self.num_samples)
+        weights_NK.reshape(-1)[place_E] = self._weights(record, lists, per_list[1])
         return Drawn(num_N, weights_NK, self.num_samples)
 
     @cached_property
     def _decoder(self) -> SetDecoder:
         return SetDecoder((self.singles, self.others, self.top))
 
-    def _counts(self, record: Record, lists: list[np.ndarray], other_R: np.ndarray) -> np.ndarray:
-        """How often each entry was drawn (E,), float32, list by list."""
+    def _weights(self, record: Record, lists: list[np.ndarray], other_R: np.ndarray) -> np.ndarray:
+        """Share of the draws that each entry got (E,), float32, list by list."""
         once_N, other_N, top_N = lists
         other_E = record.symbols("counts", other_R).astype(np.int64) + 2
-        running = np.concatenate((np.zeros(1, np.int64), np.cumsum(other_E)))
-        ends_N = np.cumsum(other_N)
-        rest_N = self.num_samples - once_N - (running[ends_N] - running[ends_N - other_N])
+        running = np.zeros(len(other_E) + 1, np.int64)
+        other_E.cumsum(out=running[1:])
+        ends_N = other_N.cumsum()
+        rest_N = self.num_samples - once_N - running.take(ends_N) + running.take(ends_N - other_N)
         rest = rest_N[top_N > 0]
         if (rest < 2).any():
             raise Damaged("the counts of a position do not add up; label this shard again.")
-        counts_E = np.ones(int(once_N.sum()) + len(other_E) + len(rest), np.float32)
-        counts_E[len(counts_E) - len(rest) - len(other_E) :] = np.concatenate((other_E, rest))
-        return counts_E
+        share = np.float32(1.0 / self.num_samples)
+        weights_E = np.full(int(once_N.sum()) + len(other_E) + len(rest), share)
+        weights_E[len(weights_E) - len(rest) - len(other_E) :] *= np.concatenate((other_E, rest))
+        return weights_E
 
     def _kinds(self, record: Record) -> np.ndarray | None:
         if self.rankings.num_kinds == 1:

@@ -22,6 +22,8 @@ LEVELS = LEVELS.astype(np.float32)
 """Nats of each of 512 levels."""
 _MIDDLES = (LEVELS[1:].astype(np.float64) + LEVELS[:-1]) / 2
 GUESS_LEVELS = 256
+MIDDLE = np.uint8(64)
+"""The symbol of a level that is as was guessed."""
 
 
 def level(nats_N: np.ndarray) -> np.ndarray:
@@ -37,14 +39,14 @@ def typical(context_N: np.ndarray, number_N: np.ndarray) -> np.ndarray:
 
 
 def to_symbols(nats_N: np.ndarray, guess_N: np.ndarray | np.uint8) -> tuple[np.ndarray, np.ndarray]:
-    """Symbols (N,) uint8, the upper byte of the level minus the guess modulo 256, and its lowest bit (N,)."""
+    """Symbols (N,) uint8 and bits (N,): the upper byte of the level minus the guess plus ``MIDDLE``, its lowest bit."""
     level_N = level(nats_N)
-    return ((level_N >> 1) - guess_N).astype(np.uint8), (level_N & 1).astype(np.uint8)
+    return ((level_N >> 1) - guess_N + MIDDLE).astype(np.uint8), (level_N & 1).astype(np.uint8)
 
 
 def from_symbols(symbol_N: np.ndarray, bit_N: np.ndarray, guess_N: np.ndarray | np.uint8) -> np.ndarray:
     """Nats (N,) float32: the inverse of ``to_symbols``."""
-    upper_N = symbol_N + guess_N  # uint8, wraps
+    upper_N = symbol_N + guess_N - MIDDLE  # uint8, wraps
     return LEVELS[(upper_N.astype(np.intp) << 1) | bit_N]
 
 

@@ -1,8 +1,7 @@
 """Byte symbols to few bytes: one zstd frame per column of a record, and pairs of numbers folded into one symbol.
 
-Only the entropy coder of zstd (RFC 8878, Huffman-coded literals) is wanted here: matches are all but switched off. A
-dictionary, fitted to a sample, carries the code tables, so that a short column need not bring its own. Imports
-no torch.
+Only the entropy coder of zstd (RFC 8878, Huffman-coded literals) is wanted here. A dictionary, fitted to a sample,
+carries the code, so that a column need not bring its own. Imports no torch.
 """
 
 from __future__ import annotations
@@ -16,39 +15,45 @@ from typing import Any
 import numpy as np
 import zstandard
 
+from stillroom.teachers import huffman
 from stillroom.teachers.layout import Damaged
 
 DICTIONARY_BYTES = 400
-ESCAPE = 255
-"""Symbol of a pair that is not among the 255 commonest."""
+ESCAPE = 128
+"""Symbol of a pair that is not among the commonest, as many as have a symbol below."""
 _COUNT = struct.Struct("<H")
 _WRITTEN = np.dtype([("first", "u1"), ("second", "<u2")])
 
 
 @dataclass(frozen=True)
 class SymbolCoder:
-    """Columns of uint8 symbols, each as one frame without magic number, size or checksum."""
+    """Columns of uint8 symbols, each as one frame without magic number, size or checksum.
 
+    A column of nothing but the ``usual`` symbol has no bytes.
+    """
+
+    usual: int = 0
     dictionary: bytes = b""
 
     @classmethod
     def train(cls, samples: Sequence[np.ndarray]) -> SymbolCoder:
-        """A coder with tables that fit some columns, or without any where that takes fewer bytes.
+        """A coder that fits some columns: with the code of their symbols, or whatever takes fewer bytes.
 
-        A column that is long enough brings tables of its own, which fit better than those of the whole sample.
+        The exact code knows only symbols that occur, and none above 128; a column with others brings its own code. The
+        one of zstd's trainer knows all 256, which costs room.
         """
-        pieces: list[Any] = [sample.tobytes() for sample in samples if len(sample) >= 8]
-        plain = cls()
-        try:
-            trained = cls(zstandard.train_dictionary(DICTIONARY_BYTES, pieces, k=64, d=8, steps=1).as_bytes())
-        except zstandard.ZstdError:
-            return plain
-        plain_size, trained_size = (sum(len(coder.encode(one)) for one in samples) for coder in (plain, trained))
-        return trained if trained_size < plain_size else plain
+        counts = np.bincount(np.concatenate(samples), minlength=256)
+        usual = int(counts.argmax())
+        codes = (b"", huffman.dictionary(counts), _trained(samples))
+        return min((cls(usual, code) for code in codes), key=lambda coder: sum(len(coder.encode(x)) for x in samples))
 
     @cached_property
     def _dictionary(self) -> zstandard.ZstdCompressionDict | None:
         return zstandard.ZstdCompressionDict(self.dictionary) if self.dictionary else None
+
+    @cached_property
+    def _code(self) -> huffman.Code | None:
+        return huffman.code_of(self.dictionary)
 
     @cached_property
     def _compressor(self) -> zstandard.ZstdCompressor:
@@ -71,15 +76,19 @@ class SymbolCoder:
         return zstandard.ZstdDecompressor(dict_data=self._dictionary, format=zstandard.FORMAT_ZSTD1_MAGICLESS)
 
     def encode(self, symbols: np.ndarray) -> bytes:
-        """The frame of a column of uint8; nothing for an empty column."""
-        return self._compressor.compress(symbols.tobytes()) if len(symbols) else b""
+        """The frame of a column of uint8; nothing for an empty column and for one of the usual symbol alone."""
+        if not len(symbols) or (symbols == self.usual).all():
+            return b""
+        frame = self._compressor.compress(symbols.tobytes())
+        short = self._code.frame(symbols) if self._code is not None else None
+        return frame if short is None or len(frame) <= len(short) else short
 
     def decode(self, frames: Sequence[bytes | memoryview], counts: Sequence[int]) -> np.ndarray:
         """The columns of several frames, one after another; ``counts`` are their symbols."""
-        decompress = self._decompressor.decompress
+        decompress, usual = self._decompressor.decompress, bytes([self.usual])
         try:
             columns = [
-                decompress(frame, max_output_size=count) if count else b""
+                decompress(frame, count) if frame else usual * count
                 for frame, count in zip(frames, counts, strict=True)
             ]
         except zstandard.ZstdError as error:
@@ -90,11 +99,20 @@ class SymbolCoder:
         return symbols
 
 
+def _trained(samples: Sequence[np.ndarray]) -> bytes:
+    """A dictionary by zstd's trainer; nothing where the sample is too small for it."""
+    pieces: list[Any] = [sample.tobytes() for sample in samples if len(sample) >= 8]
+    try:
+        return zstandard.train_dictionary(DICTIONARY_BYTES, pieces, k=64, d=8, steps=1).as_bytes()
+    except zstandard.ZstdError:
+        return b""
+
+
 @dataclass(frozen=True)
 class PairCoder:
     """Two numbers, below 256 and below 65,536, as one symbol.
 
-    The 255 commonest pairs have one each, others are written out after the column. Two numbers that go together cost
+    The 128 commonest pairs have one each, others are written out after the column. Two numbers that go together cost
     less as a pair than each on its own. ``first``, ``second`` hold the pairs.
     """
 
