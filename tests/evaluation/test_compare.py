@@ -117,6 +117,24 @@ def test_problems_are_paired_between_arms_and_seeds_are_not() -> None:
         difference_over_seeds(first, second[:, :10])
 
 
+def test_items_weigh_as_they_do_in_the_measure_and_p_values_are_corrected_for_their_number() -> None:
+    """A long document on which the first model is worse outweighs two short ones on which it is better."""
+    lm = {"per_item": {"bits_per_byte": [1.0, 1.0, 3.0]}, "per_item_weights": {"bits_per_byte": [1, 1, 8]}}
+    other = {"per_item": {"bits_per_byte": [2.0, 2.0, 2.0]}, "per_item_weights": lm["per_item_weights"]}
+    cell = compare_items({"lm": lm}, {"lm": other})["lm"]["bits_per_byte"]
+    assert cell["value"] == pytest.approx(0.6) and cell["p_holm"] == cell["p_value"]
+    rng = np.random.default_rng(0)
+    better, noise = rng.normal(1, 1, 40).tolist(), rng.normal(0, 1, 40).tolist()
+    first = {"recall": {"per_item": {"accuracy": better, "loss_repeat": noise}}}
+    second = {"recall": {"per_item": {"accuracy": [0.0] * 40, "loss_repeat": [0.0] * 40}}}
+    cells = compare_items(first, second)["recall"]
+    assert cells["accuracy"]["p_holm"] == pytest.approx(2 * cells["accuracy"]["p_value"]) and (
+        cells["accuracy"]["p_holm"] < 0.01 < cells["loss_repeat"]["p_holm"] == cells["loss_repeat"]["p_value"]
+    )
+    other["per_item_weights"] = {"bits_per_byte": [1, 1, 7]}
+    assert compare_items({"lm": lm}, {"lm": other}) == {}  # other documents
+
+
 def test_items_are_compared_where_both_evaluations_hold_them() -> None:
     one = {
         "copying": {"per_item": {"loss_repeat": [1.0, 2.0, 3.0]}},

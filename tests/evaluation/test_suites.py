@@ -12,6 +12,7 @@ from stillroom.config import EvaluationConfig
 from stillroom.evaluation import (
     Graded,
     Heldout,
+    compare_items,
     compare_samples,
     copying_tokens,
     evaluate,
@@ -20,6 +21,7 @@ from stillroom.evaluation import (
     summarise,
     token_bytes,
 )
+from stillroom.evaluation.compare import PER_ITEM
 from stillroom.evaluation.sampling import Sampling
 from stillroom.evaluation.scaling import _grade_all
 from stillroom.types import UserError
@@ -127,7 +129,7 @@ def test_whole_evaluation_has_the_form_of_a_run_folder(llama, tokenizer, items) 
     )
     assert json.loads(json.dumps(parts, allow_nan=False)) == parts
     assert set(parts) == {"lm", "copying", "recall", "induction", "counterfactual", "tts"}
-    assert set(parts["lm"]) == {"bits_per_byte", "nats_per_token", "by_source"}
+    assert set(parts["lm"]) == {"bits_per_byte", "nats_per_token", "by_source", "per_item", "per_item_weights"}
     assert set(parts["lm"]["by_source"]["facts"]) == {"bits_per_byte", "nats_per_token"}
     assert set(parts["lm"]["bits_per_byte"]) == ESTIMATE
     copying = parts["copying"]
@@ -186,6 +188,28 @@ def test_retrieval_suite(llama, tokenizer, items) -> None:
     assert [len(row) for row in parts["needle"]["grid"]] == [5, 5]
     assert parts["needle"]["accuracy"]["num"] == 30
     assert parts["context"]["by_notes"]["2"]["chance"] == pytest.approx(1 / 14)
+
+
+def test_every_suite_keeps_its_items_and_their_differences_are_those_of_the_measures(
+    llama, make_llama, tokenizer, items
+) -> None:
+    config = CONFIG.model_copy(
+        update={"suites": ("lm", "icl", "retrieval"), "retrieval_items": 3, "needle_lengths": (60, 90)}
+    )
+    first, second = (evaluate(one, tokenizer, config, **items)[0] for one in (llama, make_llama(seed=2).eval()))
+    compared = compare_items(first, second)
+    assert {(part, measure) for part, cells in compared.items() for measure in cells} == set(PER_ITEM)
+    for part, cells in compared.items():
+        for measure, cell in cells.items():
+            values = [one[part][measure] for one in (first, second)]
+            if isinstance(values[0], dict) and "value" in values[0]:
+                assert cell["value"] == pytest.approx(values[0]["value"] - values[1]["value"], abs=1e-6), (
+                    part,
+                    measure,
+                )
+            assert cell["low"] <= cell["value"] <= cell["high"] and cell["p_value"] <= cell["p_holm"] <= 1
+    same = compare_items(first, first)
+    assert all(cell["value"] == 0 and cell["p_holm"] == 1 for cells in same.values() for cell in cells.values())
 
 
 def test_arms_are_compared_problem_by_problem() -> None:

@@ -52,6 +52,10 @@ class Answered:
             "chance": float(self.chance_I.mean()),
         }
 
+    def per_item(self) -> dict[str, dict[str, list[float]]]:
+        """The same measures question by question, for a paired test."""
+        return {"per_item": {"accuracy": self.chosen_I.astype(float).tolist(), "margin_nats": self.margin_I.tolist()}}
+
     def of_group(self, group: Hashable) -> Answered:
         """The questions of one group."""
         inside = np.array([own == group for own in self.groups])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stillroom.evaluation.coverage import at_level, entropy_nats, pass_at_k
-from stillroom.evaluation.statistics import RESAMPLES, paired_difference
+from stillroom.evaluation.statistics import RESAMPLES, holm, paired_difference
 from stillroom.types import Estimate, UserError
 
 Record = Mapping[str, Any]
@@ -75,8 +75,9 @@ def compare_sweeps(first: Sweep, second: Sweep, ks: Sequence[int], *, seed: int 
     """pass@k of the first model minus that of the second, over the same problems.
 
     ``temperature_matched``: at every temperature that both have, problem by problem, with the p-value of a sign-flip
-    test (``paired_difference``). ``entropy_matched``: where both sweeps have the same mean answer entropy, so that
-    what is compared is not just how hot the samples are; see ``entropy_matched``.
+    test (``paired_difference``), and ``p_holm``, corrected for all temperatures and k. ``entropy_matched``: where both
+    sweeps have the same mean answer entropy, so that what is compared is not just how hot the samples are; see
+    ``entropy_matched``.
     """
     if first.prompts != second.prompts:
         raise UserError("samples: the two models did not solve the same problems; evaluate both in one call.")
@@ -88,6 +89,7 @@ def compare_sweeps(first: Sweep, second: Sweep, ks: Sequence[int], *, seed: int 
         other = second.temperatures.index(heat)
         tests = {k: paired_difference(first.passed(k)[place], second.passed(k)[other], seed=seed) for k in ks}
         matched[f"{heat:g}"] = {str(k): difference.as_dict() | {"p_value": p} for k, (difference, p) in tests.items()}
+    _correct([cell for cells in matched.values() for cell in cells.values()])
     return {
         "temperature_matched": matched,
         "entropy_matched": {str(k): entropy_matched(first, second, k, seed=seed) for k in ks},
@@ -179,23 +181,44 @@ def _estimate(value: float, drawn_R: NDArray[np.float64], num: int) -> Estimate:
 
 
 PER_ITEM = (
+    ("lm", "bits_per_byte"),
+    ("lm", "nats_per_token"),
     ("counterfactual", "follows_context"),
     ("counterfactual", "log_odds"),
     ("copying", "icl_score"),
     ("copying", "loss_repeat"),
     ("copying", "order_repeat"),
+    ("recall", "accuracy"),
+    ("recall", "loss_repeat"),
     ("induction", "accuracy"),
+    ("needle", "accuracy"),
+    ("needle", "margin_nats"),
+    ("context", "accuracy"),
+    ("context", "margin_nats"),
 )
 """Parts of an evaluation that keep a number for every item, and the measures that they keep it of."""
 
 
 def compare_items(first: Mapping[str, Any], second: Mapping[str, Any], *, seed: int = 0) -> dict[str, Any]:
-    """First minus second, item by item, of every in-context measure that both evaluations hold, with p-values."""
+    """First minus second, item by item, of every measure of ``PER_ITEM`` that both evaluations hold.
+
+    Each has the p-value of a sign-flip test (``paired_difference``), and ``p_holm``, corrected for all the measures
+    that are compared here (Holm 1979). Items weigh as in the measure itself: a document by its bytes.
+    """
     made: dict[str, Any] = {}
     for part, measure in PER_ITEM:
-        values = [one.get(part, {}).get("per_item", {}).get(measure) for one in (first, second)]
-        if values[0] is None or values[1] is None or len(values[0]) != len(values[1]):
+        parts = [one.get(part, {}) for one in (first, second)]
+        values = [one.get("per_item", {}).get(measure) for one in parts]
+        weights = [one.get("per_item_weights", {}).get(measure) for one in parts]
+        if values[0] is None or values[1] is None or len(values[0]) != len(values[1]) or weights[0] != weights[1]:
             continue
-        difference, p_value = paired_difference(values[0], values[1], seed=seed)
+        difference, p_value = paired_difference(values[0], values[1], weights=weights[0], seed=seed)
         made.setdefault(part, {})[measure] = difference.as_dict() | {"p_value": p_value}
+    _correct([cell for cells in made.values() for cell in cells.values()])
     return made
+
+
+def _correct(cells: Sequence[dict[str, Any]]) -> None:
+    """Adds to every tested difference its p-value among all of them."""
+    for cell, p_value in zip(cells, holm([cell["p_value"] for cell in cells]), strict=True):
+        cell["p_holm"] = p_value

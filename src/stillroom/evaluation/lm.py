@@ -52,7 +52,8 @@ def measure_likelihood(
     """The ``lm`` part of an evaluation: bits per byte and nats per token, in all and by source.
 
     Nats per token counts every target. Bits per byte counts targets that are text, nats / ln 2 / bytes: a special
-    token has no bytes, so its nats are not in it. Intervals are over sequences.
+    token has no bytes, so its nats are not in it. Intervals are over documents, where it is known which sequences are
+    of one. ``per_item`` has both numbers of every document, ``per_item_weights`` its bytes and its targets.
     """
     total = len(heldout.sequences) if num_sequences is None else min(num_sequences, len(heldout.sequences))
     if not total:
@@ -72,12 +73,25 @@ def measure_likelihood(
             progress(indices.stop, total)
     sums_IS4 = _by_document(sums_IS4, heldout.documents)
     part = _estimates(sums_IS4.sum(axis=1), seed, sums_IS4[:, :, 3].argmax(axis=1))
+    part |= _per_item(sums_IS4.sum(axis=1))
     part["by_source"] = {
         name: _estimates(sums_IS4[:, source], seed)
         for source, name in enumerate(heldout.source_names)
         if sums_IS4[:, source, 3].sum() > 0
     }
     return part
+
+
+def _per_item(sums_I4: NDArray[np.float64]) -> dict[str, Any]:
+    """Bits per byte and nats per token of every document, 0 where it has none, and how much each one weighs."""
+    bits_I, bytes_I, nats_I, targets_I = sums_I4.T
+    return {
+        "per_item": {
+            "bits_per_byte": (bits_I / math.log(2) / np.maximum(bytes_I, 1)).tolist(),
+            "nats_per_token": (nats_I / np.maximum(targets_I, 1)).tolist(),
+        },
+        "per_item_weights": {"bits_per_byte": bytes_I.tolist(), "nats_per_token": targets_I.tolist()},
+    }
 
 
 def _by_document(sums_IS4: NDArray[np.float64], documents: ArrayLike | None) -> NDArray[np.float64]:

@@ -112,7 +112,8 @@ def measure_recall(
     """The ``recall`` part of an evaluation: accuracy and loss (nats) on outputs whose trigger has come before.
 
     ``loss_first`` is of the first output of each trigger, which nothing tells; ``by_occurrence`` gives the accuracy at
-    the second, third, ... time. Intervals are over sequences.
+    the second, third, ... time. Intervals are over sequences; ``per_item`` has a number for each, and
+    ``per_item_weights`` how many outputs it is of.
     """
     tokens_BT = items.tokens_BT
     loss_BT, hit_BT = np.zeros(tokens_BT.shape), np.zeros(tokens_BT.shape)
@@ -138,10 +139,17 @@ def _summary(
         raise UserError(
             "recall: no trigger came twice, expected some; lengthen the sequences or lower recall_triggers."
         )
+    num_B, loss_B = again_BT.sum(axis=1), (loss_BT * again_BT).sum(axis=1)
+    hits_B = (hit_BT * again_BT).sum(axis=1)
     times = [n for n in range(2, int(occurrence_BT.max()) + 1) if (occurrence_BT == n).any()]
     return {
-        "accuracy": ratio((hit_BT * again_BT).sum(axis=1), again_BT.sum(axis=1), seed=seed).as_dict(),
-        "loss_repeat": ratio((loss_BT * again_BT).sum(axis=1), again_BT.sum(axis=1), seed=seed).as_dict(),
+        "accuracy": ratio(hits_B, num_B, seed=seed).as_dict(),
+        "loss_repeat": ratio(loss_B, num_B, seed=seed).as_dict(),
         "loss_first": ratio((loss_BT * first_BT).sum(axis=1), first_BT.sum(axis=1), seed=seed).as_dict(),
         "by_occurrence": {str(n): mean(hit_BT[occurrence_BT == n], seed=seed).as_dict() for n in times},
+        "per_item": {
+            "accuracy": (hits_B / np.maximum(num_B, 1)).tolist(),
+            "loss_repeat": (loss_B / np.maximum(num_B, 1)).tolist(),
+        },
+        "per_item_weights": {"accuracy": num_B.tolist(), "loss_repeat": num_B.tolist()},
     }

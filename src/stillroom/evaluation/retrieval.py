@@ -91,7 +91,8 @@ def measure_needle(
     lengths = sorted({question.group[0] for question in questions})  # type: ignore[index]
     depths = sorted({question.group[1] for question in questions})  # type: ignore[index]
     cells = [[answered.of_group((length, depth)).summary(seed)["accuracy"] for depth in depths] for length in lengths]
-    return answered.summary(seed) | {"lengths": lengths, "depths": depths, "grid": cells}
+    grid = {"lengths": lengths, "depths": depths, "grid": cells}
+    return answered.summary(seed) | grid | answered.per_item()
 
 
 def context_questions(tokenizer: PreTrainedTokenizerBase, *, num: int, notes: int, seed: int) -> list[Question]:
@@ -124,4 +125,4 @@ def measure_context(
     """Context question answering: accuracy in all, and by the number of stated facts."""
     answered = answer(model, questions, tokens_at_a_time=tokens_at_a_time, progress=progress)
     by_notes = {str(notes): answered.of_group(notes).summary(seed) for notes in dict.fromkeys(answered.groups)}
-    return answered.summary(seed) | {"by_notes": by_notes}
+    return answered.summary(seed) | {"by_notes": by_notes} | answered.per_item()

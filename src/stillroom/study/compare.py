@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,7 @@ import numpy as np
 
 from stillroom.evaluation import Sweep, compare_items, compare_sweeps, difference_over_seeds, mean_over_seeds
 from stillroom.files import read_json, read_json_lines, write_json
-
-_SEED = re.compile(r"[-_.](?:s|seed)[-_]?\d+$")
+from stillroom.study.seeds import arm_and_seed, by_seed
 
 
 def compare_folders(folders: dict[str, Path], ks: Sequence[int], *, seed: int = 0) -> dict[str, Any]:
@@ -20,8 +18,9 @@ def compare_folders(folders: dict[str, Path], ks: Sequence[int], *, seed: int = 
 
     ``against``: every other model minus the baseline, by item (``items``) and, where samples are there, at like
     temperature and like answer entropy (``samples``). ``frontier``: pass@k over the temperatures of each.
-    ``over_seeds``: models whose names differ in a trailing ``-s0``, ``-seed1`` ... are seeds of one arm; the mean of
-    each arm and its difference from the baseline's arm, over seeds and problems.
+    Models whose names differ in a trailing ``-s0``, ``-seed1`` ... are seeds of one arm. ``by_seed``: every measure's
+    mean over seeds and its difference from the baseline's arm, seed by seed (see ``seeds.by_seed``). ``over_seeds``:
+    pass@k of each arm and its difference, where seeds and problems are both drawn anew.
     """
     names = list(folders)
     parts = {name: read_json(folder / "evaluation.json") for name, folder in folders.items()}
@@ -39,6 +38,7 @@ def compare_folders(folders: dict[str, Path], ks: Sequence[int], *, seed: int = 
         "against": against,
         "frontier": {name: sweep.frontier(_ends(ks)) for name, sweep in found.items()},
         "over_seeds": _over_seeds(found, ks, seed),
+        "by_seed": by_seed(parts),
     }
 
 
@@ -63,7 +63,7 @@ def _over_seeds(sweeps: dict[str, Sweep], ks: Sequence[int], seed: int) -> dict[
     """Arm → temperature → k → its mean, and its difference from the first arm; arms of one seed alone are left out."""
     arms: dict[str, list[Sweep]] = {}
     for name, sweep in sweeps.items():
-        arms.setdefault(_SEED.sub("", name), []).append(sweep)
+        arms.setdefault(arm_and_seed(name)[0], []).append(sweep)
     arms = {arm: group for arm, group in arms.items() if len(group) > 1 and _alike(group)}
     made: dict[str, Any] = {}
     for arm, group in arms.items():

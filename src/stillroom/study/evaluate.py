@@ -21,8 +21,8 @@ from stillroom.files import fingerprint, read_json, write_json, write_text
 from stillroom.models import load_model
 from stillroom.study.compare import write_comparison
 from stillroom.study.external import External, evaluate_external
-from stillroom.study.labels import teacher_folder, teacher_hash
 from stillroom.study.progress import StageDisplay
+from stillroom.study.teacherfolders import teacher_folder, teacher_hash
 from stillroom.types import UserError
 from stillroom.worlds.base import Counterfactual, Problem
 from stillroom.worlds.facts import chance, counterfactuals
@@ -184,6 +184,8 @@ def evaluate_models(
     if len(folders) > 1:
         comparison = write_comparison(out / "comparison.json", folders, config.ks, seed=config.seed)
         console.print(comparison_table(comparison))
+        if comparison["by_seed"]:
+            console.print(seeds_table(comparison["by_seed"]))
         display.console.print(f"{out / 'comparison.json'}", soft_wrap=True, style="dim")
 
 
@@ -198,8 +200,8 @@ def _opened(folder: Path | None, external: External | None) -> tuple[Corpus | No
 
 
 def comparison_table(comparison: dict[str, Any]) -> Table:
-    """Every paired difference from the baseline, a row each, a column per model, with p-values."""
-    title = f"Difference from {comparison['baseline']}, paired by item"
+    """Every paired difference from the baseline, a row each, a column per model, with corrected p-values."""
+    title = f"Difference from {comparison['baseline']}, paired by item; p-values corrected for their number (Holm)"
     return _by_measure(title, {name: dict(_differences(part)) for name, part in comparison["against"].items()})
 
 
@@ -207,11 +209,31 @@ def _differences(part: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     if not isinstance(part, dict):
         return
     if {"value", "low", "high"} <= part.keys():
-        test = f" p={part['p_value']:.3f}" if "p_value" in part else ""
+        test = f" p={part['p_holm']:.3f}" if "p_holm" in part else ""
         yield prefix, f"{part['value']:+.3f} [{part['low']:+.3f}, {part['high']:+.3f}]{test}"
         return
     for name, inner in part.items():
         yield from _differences(inner, f"{prefix} {name.replace('_', ' ')}".strip())
+
+
+def seeds_table(found: dict[str, Any]) -> Table:
+    """Means over seeds and differences from the baseline's arm, a row for each measure, two columns for each arm."""
+    columns: dict[str, dict[str, str]] = {}
+    for name, arm in found["arms"].items():
+        seeds = f"{name}, {len(arm['seeds'])} seeds"
+        columns[seeds] = {measure: _with_interval(cell["mean"]) for measure, cell in arm["measures"].items()}
+        if name != found["baseline"]:
+            differences = {measure: cell.get("difference") for measure, cell in arm["measures"].items()}
+            columns[f"{name} minus {found['baseline']}"] = {
+                measure: f"{_with_interval(one, '+')} p={one['p_holm']:.3f}"
+                for measure, one in differences.items()
+                if one is not None
+            }
+    return _by_measure("Over seeds: 95 % intervals of Student's t, p-values corrected for their number (Holm)", columns)
+
+
+def _with_interval(estimate: dict[str, Any], sign: str = "") -> str:
+    return f"{estimate['value']:{sign}.3f} [{estimate['low']:{sign}.3f}, {estimate['high']:{sign}.3f}]"
 
 
 def estimates_table(results: dict[str, dict[str, Any]]) -> Table:

@@ -1,0 +1,84 @@
+"""Intervals and tests over a few training seeds, in plain Python: reports need them without torch or numpy.
+
+Imports types only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from stillroom.types import Estimate, UserError
+
+
+def paired_interval(differences: Iterable[float], confidence: float = 0.95) -> Estimate:
+    """The mean of a few paired differences, such as one per training seed, with the interval of Student's t.
+
+    The bootstrap of ``stillroom.evaluation.paired_difference`` is for many items; over three or five seeds it is far
+    too narrow. This one is exact where differences are normal, whatever their number. One difference alone has no
+    interval: its ends are NaN.
+
+    Arguments:
+        differences: One number for each seed: an arm minus another that was trained from the same seed.
+        confidence: Share of experiments whose interval holds the true mean.
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}, expected a share between 0 and 1")
+    values = [float(value) for value in differences]
+    if not values:
+        raise UserError("seeds: no paired difference was given, expected at least one; run both arms at one seed.")
+    mean = math.fsum(values) / len(values)
+    if len(values) == 1:
+        return Estimate(mean, math.nan, math.nan, 1)
+    half = student_t(confidence, len(values) - 1) * _standard_error(values)
+    return Estimate(mean, mean - half, mean + half, len(values))
+
+
+def paired_t_test(differences: Iterable[float]) -> float | None:
+    """The two-sided p-value of Student's paired t-test that the mean difference is 0; None for fewer than two."""
+    values = [float(value) for value in differences]
+    if len(values) < 2:
+        return None
+    error, mean = _standard_error(values), abs(math.fsum(values) / len(values))
+    if not error:
+        return 0.0 if mean else 1.0
+    return 1.0 - _within(math.atan2(mean / error, math.sqrt(len(values) - 1)), len(values) - 1)
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
+
+
+def student_t(confidence: float, degrees: int) -> float:
+    """The t for which Student's distribution with so many degrees of freedom holds ``confidence`` between -t and t."""
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):  # the angle atan(t / sqrt(degrees)), halved to the last bit
+        middle = (low + high) / 2
+        low, high = (middle, high) if _within(middle, degrees) < confidence else (low, middle)
+    return math.tan(low) * math.sqrt(degrees)
+
+
+def _within(angle: float, degrees: int) -> float:
+    """P(-t <= T <= t) for t = tan(angle)·sqrt(degrees): the finite sums of Abramowitz and Stegun, 26.7.3 and 26.7.4."""
+    odd = degrees % 2
+    term = math.cos(angle) if odd else 1.0
+    total = term if degrees > 1 else 0.0
+    for step in range(2 + odd, degrees - 1, 2):
+        term *= math.cos(angle) ** 2 * (step - 1) / step
+        total += term
+    return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values after the step-down correction of Holm (1979), in their order.
+
+    Each is the smallest level at which its hypothesis is rejected when the chance of any false rejection among all of
+    them is held to that level.
+    """
+    adjusted = [0.0] * len(p_values)
+    least = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        least = max(least, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = least
+    return adjusted
