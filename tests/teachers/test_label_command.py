@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,21 +14,26 @@ import pytest
 import torch
 from rich.console import Console
 from tiny_labels import contents
+from typer.testing import CliRunner
 
-from stillroom.config import CorpusConfig, LabelsConfig, SourceConfig
+from stillroom.cli.main import app
+from stillroom.config import CorpusConfig, LabelsConfig, MixtureConfig, ModelConfig, SourceConfig
 from stillroom.corpora import Corpus, build_corpus, open_corpus
+from stillroom.models import build_model, load_model
+from stillroom.study.exactworlds import drawn_sequences, exact_scores, exact_world
 from stillroom.study.labelprogress import LabelProgress, label_stage
-from stillroom.study.labels import LabelRequest, exact_scores, label_corpus
+from stillroom.study.labels import LabelRequest, label_corpus
 from stillroom.study.progress import StageDisplay
-from stillroom.teachers import LabelStore, WorldTeacher
+from stillroom.teachers import LabelStore, ModelScores, WorldTeacher
 from stillroom.types import UserError
-from stillroom.worlds.exact import register_exact_world
+from stillroom.worlds.exact import ExactBigram, ExactRecall, register_exact_world
 
 
 class Drifting:
     """The next id is near the present one: a process whose distribution depends on one token and one option."""
 
     def __init__(self, size: int, width: float):
+        self.vocab_size = size
         distance = np.abs(np.arange(size)[:, None] - np.arange(size)[None])
         rows = np.exp(-distance / width)
         self.rows = rows / rows.sum(1, keepdims=True)
@@ -94,6 +100,9 @@ def test_another_option_is_another_teacher(text_corpus, tmp_path):
     [
         ("world:nowhere", "no exact world of this name; expected one of: .*drifting"),
         ("world:drifting:[1]", "no JSON object; expected world:NAME"),
+        ('world:bigram:{"state": 7}', "state is not a knob.*states"),
+        ('world:recall:{"draw": "per-sequence"}', "nobody knows what follows"),
+        ("world:recall", "gives probabilities of 65 tokens, the corpus has"),
         ("world:short", "gives probabilities of 7 tokens, the corpus has"),
     ],
 )
@@ -106,8 +115,135 @@ def test_a_world_that_does_not_fit_is_refused_in_one_sentence(text_corpus, tmp_p
 class Short:
     """Knows 7 tokens only."""
 
+    vocab_size = 7
+
     def exact_probabilities(self, tokens_BT: np.ndarray) -> np.ndarray:
         return np.full((*tokens_BT.shape, 7), 1 / 7)
+
+
+DRAWN = {
+    "world:bigram": ('world:bigram:{"states": 40, "high_share": 1.0}', ExactBigram),
+    "world:recall": ('world:recall:{"characters": 30, "triggers": 3}', ExactRecall),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_world_labels_what_it_draws_itself(name, tmp_path):
+    teacher, kind = DRAWN[name]
+    out = tmp_path / "labels"
+    asked = ["label", teacher, "--tokens", "2000", "--length", "64", "--seed", "3", "--out", str(out)]
+    assert CliRunner().invoke(app, asked).exit_code == 0
+    store = LabelStore.open(out)
+    sequences = drawn_sequences(teacher, 2000, 64, 3)
+    assert len(store) == len(sequences) == 31
+    batch = sequences.batch(range(31))
+    found = store.lookup(batch.tokens_BT)
+    world = exact_world(teacher)
+    assert isinstance(world, kind)
+    exact = torch.from_numpy(world.exact_probabilities(batch.tokens_BT.numpy())).float()
+    dense = torch.zeros_like(exact).scatter_add(2, found.ids, found.weights)
+    assert ((dense - exact).abs() < 1 / 50 + 1e-5).all()
+    assert (found.entropy - -torch.xlogy(exact, exact).sum(-1)).abs().max() < 0.03
+    gold = exact[:, :-1].gather(2, batch.tokens_BT[:, 1:, None])[..., 0].log()
+    assert (found.gold_logprob[:, :-1] - gold).abs().max() < 0.26
+    before = contents(out)
+    assert CliRunner().invoke(app, [*asked[:1], f" {teacher}".strip(), *asked[2:]]).exit_code == 0
+    assert contents(out) == before
+
+
+def test_a_student_learns_from_the_labels_of_a_drawn_world(tmp_path):
+    teacher = 'world:bigram:{"states": 12, "high_share": 0.5}'
+    display, _ = captured()
+    label_corpus(LabelRequest(teacher, None, tmp_path / "labels", {}, 6400, False, length=32), display)
+    store, batch = LabelStore.open(tmp_path / "labels"), drawn_sequences(teacher, 6400, 32, 0).batch(range(200))
+    labels = store.lookup(batch.tokens_BT)
+    counts = torch.zeros(12, 12)
+    target = torch.zeros(*labels.weights.shape[:2], 12).scatter_add(2, labels.ids, labels.weights)
+    counts.index_add_(0, batch.tokens_BT.flatten(), target.flatten(0, 1))
+    rows = counts / counts.sum(1, keepdim=True)
+    exact = torch.from_numpy(exact_world(teacher).exact_probabilities(np.arange(12)[None])[0]).float()
+    assert (rows - exact).abs().max() < 0.01  # the mean of unbiased labels is the process
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["world:bigram"], "--tokens tokens in sequences of --length"),
+        (["world:bigram", "--tokens", "100", "--length", "200"], "2 <= length <= tokens"),
+        (["world:drifting", "--tokens", "1000"], "draws no sequences; give --corpus"),
+        (["some/model"], "only a teacher world:NAME can draw"),
+        (["world:bigram", "--tokens", "900", "--with", "b=else"], "--corpus is missing"),
+        (["some/model", "--corpus", "c", "--rule", "domain"], "name a second teacher by --with"),
+        (["some/model", "--corpus", "c", "--with", "b"], "expected NAME=VALUE"),
+        (["some/model", "--corpus", "c", "--with", "b=x", "--with", "b=y"], "every name once"),
+        (["some/model", "--corpus", "c", "--with", "b=x", "--weight", "d=2"], "names teacher 'd'"),
+        (["some/model", "--corpus", "c", "--with", "b=x", "--weight", "b=-2"], "greater than 0"),
+        (["some/model", "--corpus", "c", "--with", "b=x", "--rule", "best"], "rule"),
+    ],
+)
+def test_what_cannot_be_labelled_is_told_in_one_sentence(arguments, sentence, tmp_path):
+    ended = CliRunner().invoke(app, ["label", *arguments, "--out", str(tmp_path / "labels")])
+    assert isinstance(ended.exception, UserError)
+    assert re.search(sentence, str(ended.exception))
+    assert not (tmp_path / "labels").exists()
+
+
+@pytest.fixture(scope="module")
+def teachers(text_corpus, tmp_path_factory) -> list[Path]:
+    """Two model folders with the corpus's tokenizer."""
+    folders = []
+    for seed in (0, 1):
+        folder = tmp_path_factory.mktemp(f"teacher{seed}")
+        model = build_model(
+            ModelConfig(hidden_size=32, intermediate_size=64, num_layers=1, num_heads=2),
+            text_corpus[1].vocab_size,
+            seed,
+        )
+        with torch.no_grad():
+            model.get_output_embeddings().weight.mul_(12.0)
+        model.save_pretrained(folder)
+        text_corpus[1].tokenizer.save_pretrained(folder)
+        folders.append(folder)
+    return folders
+
+
+@pytest.mark.parametrize("rule", ["average", "position", "domain"])
+def test_a_mixture_of_teachers_is_labelled_by_options(text_corpus, teachers, tmp_path, rule):
+    folder, built = text_corpus
+    asked = ["label", str(teachers[0]), "--with", f"second={teachers[1]}", "--rule", rule, "--corpus", str(folder)]
+    asked += {"average": ["--weight", "second=3"], "position": [], "domain": ["--domain", "facts=second"]}[rule]
+    asked += ["--tokens", "512", "--codec", "top-k", "--k", "280", "--out", str(tmp_path / "labels")]
+    ended = CliRunner().invoke(app, asked)
+    assert ended.exit_code == 0, ended.output
+    batch = built.train.batch(range(4))
+    found = LabelStore.open(tmp_path / "labels").lookup(batch.tokens_BT)
+    members = [ModelScores(load_model(path), built.vocab_size, built.isolate) for path in teachers]
+    one, two = (torch.cat(list(member.chunks(batch))).log_softmax(-1).exp() for member in members)
+    gold = batch.targets_BT.flatten()[:, None]
+    takes_two = two.gather(1, gold.clamp(min=0)) > one.gather(1, gold.clamp(min=0))
+    by_position = torch.where(gold >= 0, torch.where(takes_two, two, one), (one + two) / 2)
+    exact = {"average": 0.25 * one + 0.75 * two, "position": by_position, "domain": two}[rule]
+    dense = torch.zeros_like(exact).scatter_add(1, found.ids.flatten(0, 1), found.weights.flatten(0, 1))
+    assert (dense - exact).abs().max() < 0.01
+    with pytest.raises(UserError, match=r"identity\.teacher"):  # the first teacher alone is another one
+        label_corpus(
+            LabelRequest(str(teachers[0]), folder, tmp_path / "labels", {"codec": "top-k", "k": 280}, 512, False),
+            captured()[0],
+        )
+
+
+def test_a_dry_run_prices_every_member_of_a_mixture(text_corpus, teachers, tmp_path):
+    flops = []
+    for mixture in (
+        None,
+        MixtureConfig(teachers={"b": str(teachers[1])}),
+        MixtureConfig(rule="domain", teachers={"b": str(teachers[1])}),
+    ):
+        display, text = captured()
+        label_corpus(LabelRequest(str(teachers[0]), text_corpus[0], tmp_path / "x", {}, 1024, True, mixture), display)
+        flops.append(float(re.search(r"(\S+) teacher FLOPs", text.getvalue()).group(1)))
+    assert flops[1] == pytest.approx(2 * flops[0], rel=0.02) and flops[2] == pytest.approx(flops[0], rel=0.02)
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_dry_run_of_a_world_costs_no_flops(text_corpus, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import dataclass
@@ -12,16 +11,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from stillroom.config import LabelsConfig, parse
-from stillroom.corpora import Corpus, load_tokenizer, open_corpus, tokenizer_hash
-from stillroom.files import file_hash, fingerprint
+from stillroom.config import LabelsConfig, MixtureConfig, parse
+from stillroom.corpora import Corpus, open_corpus
+from stillroom.files import fingerprint
 from stillroom.models import hidden_states, load_model, precision, unembedding
+from stillroom.study.exactworlds import WORLD_PREFIX, drawn_sequences, exact_scores, exact_world, world_hash
 from stillroom.study.labelprogress import label_stage
+from stillroom.study.mixtures import mixture_key, mixture_scores
 from stillroom.study.progress import StageDisplay
+from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
 from stillroom.teachers import (
     ExactScores,
     LabelStore,
     Manifest,
+    MixtureScores,
+    ModelScores,
     export_parquet,
     import_distillkit,
     import_kd,
@@ -30,11 +34,9 @@ from stillroom.teachers import (
     price,
 )
 from stillroom.training.distributed import own_device
-from stillroom.types import Batch, UserError
-from stillroom.worlds.exact import make_exact_world
+from stillroom.types import Sequences, UserError
 
-WORLD_PREFIX = "world:"
-"""Begins the name of a teacher that is a process which knows its own distribution."""
+MAX_LENGTH = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -42,62 +44,88 @@ class LabelRequest:
     """What was asked for on the command line."""
 
     teacher: str
-    corpus: Path
+    corpus: Path | None
+    """None where an exact world labels sequences that it draws itself."""
     out: Path
     labels: dict[str, Any]
     tokens: int | None
     dry_run: bool
+    mixture: MixtureConfig | None = None
+    """Further teachers, mixed with the first."""
+    length: int = 256
+    """Tokens of a drawn sequence."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A teacher, what it labels, and the names of both in the store."""
+
+    teacher: Any
+    sequences: Sequences
+    identity: dict[str, Any]
+    isolate: bool = True
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.sequences) * self.sequences.sequence_length
 
 
 def label_corpus(request: LabelRequest, display: StageDisplay) -> None:
-    """Labels the corpus into ``request.out``, or prints what that would take."""
+    """Labels the corpus, or what a world draws, into ``request.out``, or prints what that would take."""
     config = parse(LabelsConfig, request.labels, "label")
-    corpus = open_corpus(request.corpus)
-    sequences = corpus.train if request.tokens is None else corpus.train.first(request.tokens)
+    job = _drawn_job(request, config.seed) if request.corpus is None else _corpus_job(request, request.corpus)
     if request.dry_run:
-        _print_price(request.teacher, sequences.num_tokens, config, corpus, display)
+        _print_price(job, config, display)
         return
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    teacher, name = _teacher(request.teacher, corpus)
     with label_stage(display, request.out, rank, world_size) as update:
         manifest = label_part(
-            teacher, sequences, config, request.out, identity=_identity(name, corpus), rank=rank,
-            world_size=world_size, isolate=corpus.isolate, progress=update,
+            job.teacher, job.sequences, config, request.out, identity=job.identity, rank=rank,
+            world_size=world_size, isolate=job.isolate, progress=update,
         )  # fmt: skip
     _say(manifest, request.out, display)
 
 
-def _teacher(teacher: str, corpus: Corpus) -> tuple[Any, str]:
-    """A model or the scores of an exact world, and the hash that names it in a store."""
-    if teacher.startswith(WORLD_PREFIX):
-        return exact_scores(teacher, corpus.vocab_size), fingerprint(teacher)
-    folder = teacher_folder(teacher)
-    check_vocabulary(folder, corpus)
-    model = load_model(folder).to(own_device())  # pyright: ignore[reportArgumentType]
-    return model, teacher_hash(folder)
+def _corpus_job(request: LabelRequest, folder: Path) -> _Job:
+    corpus = open_corpus(folder)
+    sequences = corpus.train if request.tokens is None else corpus.train.first(request.tokens)
+    teacher, name = _teacher(request, corpus)
+    return _Job(teacher, sequences, _identity(name, corpus), corpus.isolate)
 
 
-def exact_scores(teacher: str, vocab_size: int) -> ExactScores:
-    """Scores of ``world:NAME`` or ``world:NAME:{"option": value}``: a process that knows its own distribution."""
-    name, _, text = teacher.removeprefix(WORLD_PREFIX).partition(":")
-    try:
-        options = json.loads(text) if text else {}
-    except ValueError:
-        options = None
-    if not isinstance(options, dict):
-        raise UserError(f'teacher {teacher}: {text!r} is no JSON object; expected world:NAME:{{"option": value}}.')
-    world = make_exact_world(name, options)
-
-    def log_probs(batch: Batch) -> torch.Tensor:
-        rows_BTV = world.exact_probabilities(batch.tokens_BT.numpy())
-        if rows_BTV.shape != (*batch.tokens_BT.shape, vocab_size):
+def _teacher(request: LabelRequest, corpus: Corpus) -> tuple[Any, str]:
+    """A model, the scores of an exact world or of a mixture, and the hash that names it in a store."""
+    if request.teacher.startswith(WORLD_PREFIX):
+        if request.mixture is not None:
             raise UserError(
-                f"teacher {teacher}: gives probabilities of {rows_BTV.shape[-1]} tokens, the corpus has {vocab_size}; "
-                "give the options that the corpus was made with."
+                f"teacher {request.teacher}: a world knows the truth, which nothing is mixed with; leave out --with."
             )
-        return torch.from_numpy(np.log(np.maximum(rows_BTV, 1e-30)))
+        return exact_scores(request.teacher, corpus.vocab_size), world_hash(request.teacher)
+    folder = teacher_folder(request.teacher)
+    check_vocabulary(folder, corpus)
+    name = teacher_hash(folder)
+    if request.mixture is not None:
+        key = mixture_key(request.mixture, name, corpus)
+        return mixture_scores(request.mixture, Path(folder), corpus, "auto"), key
+    model = load_model(folder).to(own_device())  # pyright: ignore[reportArgumentType]
+    return model, name
 
-    return ExactScores(log_probs)
+
+def _drawn_job(request: LabelRequest, seed: int) -> _Job:
+    """Sequences that an exact world draws, with the world as their teacher."""
+    if request.mixture is not None or not request.teacher.startswith(WORLD_PREFIX):
+        raise UserError("label: --corpus is missing; only a teacher world:NAME can draw what it labels.")
+    if request.tokens is None or not 2 <= request.length <= min(request.tokens, MAX_LENGTH):
+        raise UserError(
+            f"label: without --corpus a world draws --tokens tokens in sequences of --length, found "
+            f"{request.tokens} and {request.length}; give both, with 2 <= length <= tokens."
+        )
+    sequences = drawn_sequences(request.teacher, request.tokens, request.length, seed)
+    vocab_size = exact_world(request.teacher).vocab_size
+    name = world_hash(request.teacher)
+    drawn = fingerprint([name, len(sequences), request.length, seed])
+    identity = {"teacher": name, "tokenizer": f"states of {name}", "vocab_size": vocab_size, "corpus": drawn}
+    return _Job(exact_scores(request.teacher, vocab_size), sequences, identity)
 
 
 def import_labels(source: Path, teacher: str, corpus_folder: Path, out: Path, tokens: Path | None) -> Manifest:
@@ -143,36 +171,11 @@ def _say(manifest: Manifest | None, out: Path, display: StageDisplay) -> None:
     )
 
 
-def teacher_folder(teacher: str) -> str:
-    """The model folder of a teacher: a training run's folder stands for its ``model/``."""
-    inside = Path(teacher) / "model"
-    return str(inside) if (inside / "config.json").is_file() else teacher
-
-
-def teacher_hash(teacher: str) -> str:
-    """A hash of a local teacher's weights and configuration; a hub id stands for itself."""
-    path = Path(teacher)
-    files = [path] if path.is_file() else sorted(path.glob("*.safetensors")) + sorted(path.glob("config.json"))
-    return fingerprint([file_hash(file) for file in files] or teacher)
-
-
-def check_vocabulary(teacher: str, corpus: Corpus) -> None:
-    """Refuses a teacher whose tokenizer gives other ids than the corpus's: its labels would mean other tokens."""
-    tokenizer = load_tokenizer(teacher)
-    if tokenizer_hash(tokenizer) != corpus.manifest["tokenizer_hash"]:
-        raise UserError(
-            f"teacher {teacher}: its tokenizer ({len(tokenizer)} tokens) differs from the corpus's "
-            f"({corpus.vocab_size} tokens), so its labels would name other tokens; set corpus.tokenizer to the teacher."
-        )
-
-
-def _print_price(teacher: str, tokens: int, config: LabelsConfig, corpus: Corpus, display: StageDisplay) -> None:
+def _print_price(job: _Job, config: LabelsConfig, display: StageDisplay) -> None:
     """2 FLOPs per parameter and token, and the time that this takes at the speed of one batch measured now."""
-    model, _ = _teacher(teacher, corpus)
-    is_exact = isinstance(model, ExactScores)
-    parameters = 0 if is_exact else sum(parameter.numel() for parameter in model.parameters())
-    speed = _measured_speed(model, corpus)
-    asked = price(tokens, 2.0 * parameters, config, corpus.vocab_size, tokens_per_second=speed)
+    speed = _measured_speed(job)
+    flops = 2.0 * _parameters(job.teacher)
+    asked = price(job.num_tokens, flops, config, int(job.identity["vocab_size"]), tokens_per_second=speed)
     for sentence in asked.sentences():
         display.console.print(sentence)
     display.console.print(
@@ -180,18 +183,30 @@ def _print_price(teacher: str, tokens: int, config: LabelsConfig, corpus: Corpus
     )
 
 
-def _measured_speed(model: Any, corpus: Corpus) -> float:
-    """Tokens per second of the bare forward pass (an exact world: of its distributions) on a few sequences."""
-    count = min(len(corpus.train), max(1, 1024 // corpus.train.sequence_length))
-    device = torch.device("cpu") if isinstance(model, ExactScores) else own_device()
-    batch = corpus.train.batch(range(count)).to(device)
+def _parameters(teacher: Any) -> float:
+    """Parameters that a token passes through; of a mixture by domain, in the mean over its members."""
+    if isinstance(teacher, ExactScores):
+        return 0.0
+    if isinstance(teacher, MixtureScores):
+        total = sum(_parameters(member.model) for member in teacher.members if isinstance(member, ModelScores))
+        return total / len(teacher.members) if teacher.rule == "domain" else total
+    return float(sum(parameter.numel() for parameter in teacher.parameters()))
+
+
+def _measured_speed(job: _Job) -> float:
+    """Tokens per second of the teacher's bare scores (of a model: hidden states and head) on a few sequences."""
+    count = min(len(job.sequences), max(1, 1024 // job.sequences.sequence_length))
+    is_model = not isinstance(job.teacher, ExactScores | MixtureScores)
+    device = own_device() if is_model else job.teacher.device
+    batch = job.sequences.batch(range(count)).to(device)
     begin = 0.0
     with torch.no_grad(), precision("auto", device):
         for _ in range(2):  # the first pass warms up
             begin = time.perf_counter()
-            if isinstance(model, ExactScores):
-                list(model.chunks(batch))
-                continue
-            weight, _ = unembedding(model)
-            torch.matmul(hidden_states(model, batch, corpus.isolate), weight.T).sum().item()  # waits for a GPU
+            if is_model:
+                weight, _ = unembedding(job.teacher)
+                torch.matmul(hidden_states(job.teacher, batch, job.isolate), weight.T).sum().item()  # waits for a GPU
+            else:
+                for scores_nV in job.teacher.chunks(batch):
+                    scores_nV.sum().item()
     return batch.num_positions / (time.perf_counter() - begin)

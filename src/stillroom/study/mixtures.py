@@ -9,7 +9,7 @@ from stillroom.corpora import Corpus
 from stillroom.corpora.corpus import make_batch
 from stillroom.files import fingerprint
 from stillroom.models import load_model, use_short_attention
-from stillroom.study.labels import check_vocabulary, teacher_folder, teacher_hash
+from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
 from stillroom.teachers import Domains, LiveMixture, MixtureScores, ModelScores
 from stillroom.training.distributed import own_device
 from stillroom.types import UserError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +19,13 @@ from stillroom.study.artifacts import Artifact, ArtifactStore, code_hash
 from stillroom.study.budgets import with_budgets
 from stillroom.study.evaluate import evaluate_into
 from stillroom.study.interrupts import Stopper
-from stillroom.study.labels import check_vocabulary, teacher_hash
+from stillroom.study.labelprogress import label_stage
 from stillroom.study.mixtures import live_mixture, mixture_key, mixture_scores
 from stillroom.study.models import train_into
 from stillroom.study.parallel import in_processes
-from stillroom.study.progress import StageDisplay
+from stillroom.study.progress import StageDisplay, no_update
 from stillroom.study.runfolder import check_folder, claim_folder, write_run_folder
+from stillroom.study.teacherfolders import check_vocabulary, teacher_hash
 from stillroom.teachers import LabelStore, LiveMixture, MixtureScores, label
 from stillroom.training import Interrupted, LiveTeacher
 from stillroom.training.distributed import launched_size, own_device
@@ -43,16 +45,28 @@ class Stages:
     record: list[dict[str, Any]] = field(default_factory=list)
 
     def _build(
-        self, title: str, unit: str, kind: str, identity: dict[str, Any], make: Any, *, together: bool = False
+        self,
+        title: str,
+        unit: str,
+        kind: str,
+        identity: dict[str, Any],
+        make: Any,
+        *,
+        together: bool = False,
+        shows_itself: bool = False,
     ) -> Artifact:
-        """Builds or finds an artifact; ``make`` gets the work folder and the progress callback."""
+        """Builds or finds an artifact; ``make`` gets the work folder and the progress callback.
+
+        A stage that ``shows_itself`` has a display of its own, which begins when its folder is known.
+        """
         begin = time.monotonic()
         target, key = self.store.locate(kind, identity)
         if target.is_dir():
             self.display.reused(title)
             artifact = Artifact(target, key, reused=True)
         else:
-            with self.display.stage(title, unit) as update:
+            shown = contextlib.nullcontext(no_update) if shows_itself else self.display.stage(title, unit)
+            with shown as update:
                 artifact = self.store.build(kind, identity, lambda work: make(work, update), together=together)
         self.record.append({"name": title, "seconds": round(time.monotonic() - begin, 2), "reused": artifact.reused})
         return artifact
@@ -162,19 +176,20 @@ class Stages:
             "code": code_hash("teachers", "models"),
         }
 
-        def make(work: Path, update: Any) -> None:
-            label(
-                self._scores(folder, corpus),
-                sequences,
-                self.config.labels,
-                work / "labels",
-                identity=owner,
-                isolate=self.config.corpus.isolate_documents,
-                precision=self.precision,
-                progress=update,
-            )
+        def make(work: Path, _: Any) -> None:
+            with label_stage(self.display, work / "labels") as update:
+                label(
+                    self._scores(folder, corpus),
+                    sequences,
+                    self.config.labels,
+                    work / "labels",
+                    identity=owner,
+                    isolate=self.config.corpus.isolate_documents,
+                    precision=self.precision,
+                    progress=update,
+                )
 
-        return self._build("labels", "tokens", "labels", identity, make)
+        return self._build("labels", "tokens", "labels", identity, make, shows_itself=True)
 
     def _scores(self, teacher: Path, corpus: Corpus) -> PreTrainedModel | MixtureScores:
         """What is labelled with: the teacher, or the mixture that it is part of."""

@@ -48,7 +48,7 @@ class StageDisplay:
         begin = time.monotonic()
         if not self.console.is_terminal:
             self.console.print(f"{name} ...", highlight=False)
-            yield _no_update
+            yield no_update
         else:
             columns = (
                 TextColumn("[progress.description]{task.description}"),
@@ -86,5 +86,5 @@ class _Bar:
         self.progress.update(self.part[1], completed=done)
 
 
-def _no_update(done: int, total: int) -> None:
-    """Off a terminal there is no bar to move."""
+def no_update(done: int, total: int) -> None:
+    """Where there is no bar to move."""

@@ -24,8 +24,8 @@ from stillroom.files import read_json, write_json
 from stillroom.models import export_model, load_model, precision_name
 from stillroom.study.artifacts import code_hash
 from stillroom.study.interrupts import Stopper
-from stillroom.study.labels import teacher_folder, teacher_hash
 from stillroom.study.progress import StageDisplay
+from stillroom.study.teacherfolders import teacher_folder, teacher_hash
 from stillroom.training import Interrupted, TrainingData, train
 from stillroom.training.distributed import own_device
 from stillroom.types import IGNORE_INDEX, Batch, UserError

@@ -16,6 +16,7 @@ import fsspec
 import numpy as np
 
 from stillroom.files import write_bytes
+from stillroom.teachers.http import SCHEMES, HttpFiles
 from stillroom.teachers.layout import damaged, shard_name
 from stillroom.types import UserError
 
@@ -75,7 +76,8 @@ class RemoteFolder:
 
     def __init__(self, url: str, cache: Path | None = None):
         self.name = url.rstrip("/")
-        self._system, self._root = fsspec.core.url_to_fs(self.name)
+        is_http = self.name.startswith(SCHEMES)
+        self._system, self._root = (HttpFiles(), self.name) if is_http else fsspec.core.url_to_fs(self.name)
         manifest = self._fetch("manifest.json")
         mark = hashlib.sha256(self.name.encode() + manifest).hexdigest()[:16]
         self._cache = (cache or default_cache()) / mark

@@ -30,8 +30,8 @@ from stillroom.config import (
 from stillroom.corpora import Corpus, open_corpus
 from stillroom.files import read_json
 from stillroom.models import load_model
-from stillroom.study.labels import check_vocabulary, teacher_folder, teacher_hash
 from stillroom.study.recipes import resolve_recipe
+from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
 from stillroom.types import UserError
 
 Count = Annotated[int, Field(ge=0)]
