@@ -256,8 +256,9 @@ class TrainingConfig(Strict):
     """``muon`` gives the hidden matrices to Muon and everything else to AdamW."""
     learning_rate: PositiveFloat = 3e-3
     base_width: Positive | None = None
-    """Width that the learning rate was tuned at (μP-style transfer): on hidden matrices it is multiplied by
-    base_width / hidden_size, so that one found on a narrow model holds for a wide one. None means no scaling."""
+    """Width that the learning rate was tuned at (μP), so that one found on a narrow model holds for a wide one: initial
+    weights, logits and the rates of the hidden matrices are scaled by powers of base_width / hidden_size. None means no
+    scaling. Widen by more heads of the same size."""
     muon_learning_rate: PositiveFloat = 0.02
     """Learning rate of the matrices that Muon trains."""
     schedule: Literal["constant", "linear", "cosine", "wsd"] = "cosine"

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stillroom.config import ModelConfig, ObjectiveConfig, ParallelConfig, RoutingConfig, TrainingConfig
+from stillroom.config import ModelConfig, ObjectiveConfig, ParallelConfig, RoutingConfig, ScheduleConfig, TrainingConfig
 from stillroom.corpora.corpus import make_batch
 from stillroom.models import ModelPlan, build_model, plan_model
 from stillroom.training import Interrupted, LiveTeacher, TrainingData, TrainingResult, join, train
@@ -39,6 +39,27 @@ OBJECTIVES = {
     "distilled heads": ObjectiveConfig(heads=2, alpha=0.5),
     "reverse": ObjectiveConfig(alpha=0.5, divergence="reverse-kl"),
 }
+"""Those that every equality over ranks is asked of."""
+
+
+def _routed(rule: str, **fields: Any) -> ObjectiveConfig:
+    return ObjectiveConfig(alpha=0.9, routing=RoutingConfig(rule=rule, share=0.25, **fields))  # type: ignore[arg-type]
+
+
+_FALLING = ScheduleConfig(kind="linear", final=0.1)
+FURTHER_OBJECTIVES = {
+    "forward": ObjectiveConfig(alpha=0.5, divergence="forward-kl"),
+    "jensen-shannon": ObjectiveConfig(alpha=0.5, divergence="jensen-shannon", beta=0.3),
+    "hot": ObjectiveConfig(alpha=0.5, temperature=2.0, temperature_form="both", temperature_schedule=_FALLING),
+    "falling": ObjectiveConfig(alpha=0.9, alpha_schedule=_FALLING),
+    "smoothed": ObjectiveConfig(alpha=0.5, label_smoothing=0.1, z_loss=1e-3),
+    "threshold": _routed("entropy-threshold", threshold_nats=1.0),
+    "improbable": _routed("low-gold-probability", share_schedule=_FALLING),
+    "copied": _routed("copy-aware", hard_weight="keep"),
+    "unsure": _routed("student-entropy"),
+}
+"""The rest of what a configuration can name."""
+LIVE_ONLY = {"reverse", "jensen-shannon", "hot"}
 
 
 @dataclass(frozen=True)
@@ -135,7 +156,7 @@ def run(
         source,
         training_data(live, plan=plan),
         config,
-        OBJECTIVES[objective],
+        (OBJECTIVES | FURTHER_OBJECTIVES)[objective],
         folder,
         precision_name=precision,
         stop=stop,

@@ -212,17 +212,6 @@ def test_a_live_teacher_gets_no_gradient_and_moves_the_student() -> None:
     assert same["forward_kl"] == pytest.approx(0.0, abs=1e-6)  # a teacher equal to the student has nothing to say
 
 
-def test_learning_rate_transfers_over_width() -> None:
-    """Hidden matrices move by base_width / width, everything else as before, and lr·decay stays."""
-    groups = {}
-    for base in (None, 16):
-        model = build_model(engine.MODEL, engine.VOCAB, 0)
-        (optimizer,) = build_optimizers(Student(model), engine.training_config(base_width=base, weight_decay=0.1))
-        groups[base] = [(group["peak"], group["weight_decay"]) for group in optimizer.param_groups]
-    assert groups[None] == [(0.01, 0.1), (0.01, 0.0)]
-    assert groups[16] == [(pytest.approx(0.005), pytest.approx(0.2)), (0.01, 0.0)]
-
-
 def test_decay_spares_norms_and_embeddings() -> None:
     model = build_model(engine.MODEL, engine.VOCAB, 0)
     (optimizer,) = build_optimizers(Student(model), engine.training_config(weight_decay=0.1))

@@ -17,10 +17,10 @@ from stillroom.models.plan import ModelPlan, plan_fresh, plan_pretrained, realis
 from stillroom.types import UserError
 
 
-def plan_model(config: ModelConfig, vocab_size: int, seed: int) -> ModelPlan:
+def plan_model(config: ModelConfig, vocab_size: int, seed: int, base_width: int | None = None) -> ModelPlan:
     """The plan of a model that takes no memory yet: a fresh one, or the pretrained one that ``config.path`` names."""
     if config.path is None:
-        return plan_fresh(config, vocab_size, seed)
+        return plan_fresh(config, vocab_size, seed, base_width)
     return plan_pretrained_model(config.path)
 
 
@@ -31,13 +31,13 @@ def plan_pretrained_model(path: str | Path) -> ModelPlan:
     return plan_pretrained(path, lambda: load_model(path, dtype=dtype))
 
 
-def build_model(config: ModelConfig, vocab_size: int, seed: int) -> PreTrainedModel:
-    """A model in fp32: fresh, with weights that depend on the configuration and the seed alone (see ``plan_fresh``), or
-    the pretrained one that ``config.path`` names.
+def build_model(config: ModelConfig, vocab_size: int, seed: int, base_width: int | None = None) -> PreTrainedModel:
+    """A model in fp32: fresh, with weights that depend on the arguments alone (see ``plan_fresh``), or the pretrained
+    one that ``config.path`` names.
     """
     if config.path is not None:
         return load_model(config.path)
-    return realise(plan_fresh(config, vocab_size, seed))
+    return realise(plan_fresh(config, vocab_size, seed, base_width))
 
 
 def load_model(path: str | Path, *, dtype: torch.dtype | Literal["auto"] = torch.float32) -> PreTrainedModel:

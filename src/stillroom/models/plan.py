@@ -50,27 +50,39 @@ def llama_config(config: ModelConfig, vocab_size: int) -> LlamaConfig:
     )
 
 
-def plan_fresh(config: ModelConfig, vocab_size: int, seed: int) -> ModelPlan:
-    """A new model in fp32 whose weights depend on the configuration and the seed alone.
+def plan_fresh(config: ModelConfig, vocab_size: int, seed: int, base_width: int | None = None) -> ModelPlan:
+    """A new model in fp32 whose weights depend on these arguments alone.
 
     Matrices are normal with standard deviation 0.02; those that write into the residual stream are divided by
     sqrt(2·layers) (GPT-2, section 2.3), so that its variance does not grow with depth. Norms are 1.
+
+    With ``base_width`` what a layer gives at the start does not grow with width D either (μP: Yang et al. 2022,
+    2203.03466, table 8): with r = base_width / D, matrices inside blocks are multiplied by sqrt(r), and logits by r,
+    for which the final norm begins at r instead of 1. At D = base_width nothing changes.
     """
     with _on_meta():
         model = LlamaForCausalLM(llama_config(config, vocab_size))
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
-    residual_scale = (2 * config.num_layers) ** -0.5
+    narrower = 1.0 if base_width is None else base_width / config.hidden_size
 
     def weights() -> Iterator[tuple[str, Tensor]]:
         generator = torch.Generator().manual_seed(seed)
         for name, shape in shapes.items():
             if len(shape) < 2:
-                yield name, torch.ones(shape)
-                continue
-            scale = residual_scale if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0
-            yield name, torch.empty(shape).normal_(0.0, 0.02 * scale, generator=generator)
+                yield name, torch.full(shape, narrower if name == "model.norm.weight" else 1.0)
+            else:
+                scale = _initial_scale(name, config.num_layers, narrower)
+                yield name, torch.empty(shape).normal_(0.0, scale, generator=generator)
 
     return ModelPlan(model.train(), weights, on_every_rank=True)
+
+
+def _initial_scale(name: str, num_layers: int, narrower: float) -> float:
+    """Standard deviation that a matrix begins with."""
+    if ".layers." not in name:
+        return 0.02
+    is_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
+    return 0.02 * narrower**0.5 * ((2 * num_layers) ** -0.5 if is_residual else 1.0)
 
 
 def plan_pretrained(path: str | Path, read: Callable[[], PreTrainedModel]) -> ModelPlan:

@@ -58,7 +58,7 @@ def train_into(
     if launched_rank() == 0:
         write_text(folder / "config.yaml", to_yaml(run, "run"))
     make = plan_model if launched_size() > 1 else build_model
-    source = make(trunk(model_config, objective.heads), corpus.vocab_size, training.seed)
+    source = make(trunk(model_config, objective.heads), corpus.vocab_size, training.seed, training.base_width)
     model = (source.model if isinstance(source, ModelPlan) else source).train()
     data = TrainingData(
         corpus.train.first(training.tokens),

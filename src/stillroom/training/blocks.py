@@ -22,12 +22,12 @@ def blocks(model: PreTrainedModel) -> nn.ModuleList:
     )
 
 
-def final_norm(model: PreTrainedModel) -> nn.Module:
-    """The norm between the last block and the unembedding."""
+def final_norm(model: PreTrainedModel, asked_by: str = "objective.heads") -> nn.Module:
+    """The norm between the last block and the unembedding; ``asked_by`` names the field that needs it."""
     for name in _NORMS:
         module = getattr(model.base_model, name, None)
         if isinstance(module, nn.Module):
             return module
     raise UserError(
-        f"objective.heads: {type(model).__name__} has none of the final norms {', '.join(_NORMS)}; set heads to 1."
+        f"{asked_by}: {type(model).__name__} has none of the final norms {', '.join(_NORMS)}; leave it at its default."
     )

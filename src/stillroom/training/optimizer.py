@@ -13,6 +13,7 @@ from torch.optim import AdamW, Muon, Optimizer
 
 from stillroom.config import TrainingConfig
 from stillroom.models import unembedding
+from stillroom.training.blocks import final_norm
 from stillroom.training.step import Student
 
 
@@ -43,25 +44,28 @@ def build_optimizers(student: Student, config: TrainingConfig) -> list[Optimizer
 
     Weight decay falls on the hidden matrices only: never on norms, biases and embeddings. With ``muon`` the hidden
     matrices go to Muon (Jordan et al. 2024, as in torch) and the rest to AdamW. With ``base_width`` AdamW's rate on the
-    hidden matrices falls as 1 / width (Yang et al. 2022, 2203.03466, table 3), and their decay rises as much, so that
-    the share of a weight that decays in a step stays; Muon's update has the same spectral norm at every width and is
-    left alone.
+    hidden matrices and on the final norm, whose weight is what logits are multiplied by (``models.plan_fresh``), falls
+    as 1 / width (Yang et al. 2022, 2203.03466, table 8), and the decay of the matrices rises as much, so that the
+    share of a weight that decays in a step stays; Muon's update has the same spectral norm at every width and is left
+    alone.
     """
-    model = student.model
-    embeddings = {id(model.get_input_embeddings().weight), id(unembedding(model)[0])}
+    model, rate, decay = student.model, config.learning_rate, config.weight_decay
     trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
+    embeddings = {id(model.get_input_embeddings().weight), id(unembedding(model)[0])}
     matrices = [parameter for parameter in trained if parameter.ndim == 2 and id(parameter) not in embeddings]
-    others = [parameter for parameter in trained if parameter.ndim != 2 or id(parameter) in embeddings]
-    rate, decay = config.learning_rate, config.weight_decay
-    narrower = 1.0 if config.base_width is None else config.base_width / model.config.hidden_size
-    scaled = rate * narrower
-    decayed = _groups(matrices, decay / narrower, scaled)
-    plain = _groups(others, 0.0, rate)
+    apart, narrower = {id(parameter) for parameter in matrices}, 1.0
+    multiplier: list[nn.Parameter] = []
+    if config.base_width is not None:
+        narrower = config.base_width / model.config.hidden_size
+        multiplier = list(final_norm(model, "training.base_width").parameters())
+        apart |= {id(parameter) for parameter in multiplier}
+    others = [parameter for parameter in trained if id(parameter) not in apart]
+    plain = [*_groups(others, 0.0, rate), *_groups(multiplier, 0.0, rate * narrower)]
     if config.optimizer == "muon":
         muon_rate = config.muon_learning_rate
         muon = Muon(_groups(matrices, decay, muon_rate), lr=muon_rate)
         return [muon, _adamw(plain, config)]
-    return [_adamw([*decayed, *plain], config)]
+    return [_adamw([*_groups(matrices, decay / narrower, rate * narrower), *plain], config)]
 
 
 def _groups(parameters: list[nn.Parameter], decay: float, rate: float) -> list[dict[str, Any]]:
