@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from typer.testing import CliRunner
 from stillroom.cli.main import app
 from stillroom.config import CorpusConfig, LabelsConfig, MixtureConfig, ModelConfig, SourceConfig
 from stillroom.corpora import Corpus, build_corpus, open_corpus
-from stillroom.models import build_model, load_model
+from stillroom.models import build_model, load_model, unembedding
 from stillroom.study.exactworlds import drawn_sequences, exact_scores, exact_world
 from stillroom.study.labelprogress import LabelProgress, label_stage
 from stillroom.study.labels import LabelRequest, label_corpus
@@ -200,7 +201,7 @@ def teachers(text_corpus, tmp_path_factory) -> list[Path]:
             seed,
         )
         with torch.no_grad():
-            model.get_output_embeddings().weight.mul_(12.0)
+            unembedding(model)[0].mul_(12.0)
         model.save_pretrained(folder)
         text_corpus[1].tokenizer.save_pretrained(folder)
         folders.append(folder)
@@ -232,6 +233,13 @@ def test_a_mixture_of_teachers_is_labelled_by_options(text_corpus, teachers, tmp
         )
 
 
+def test_the_folder_of_a_training_run_stands_for_its_model(text_corpus, teachers, tmp_path):
+    shutil.copytree(teachers[0], tmp_path / "run" / "model")
+    for name, teacher in (("one", tmp_path / "run"), ("two", teachers[0])):
+        label_corpus(LabelRequest(str(teacher), text_corpus[0], tmp_path / name, {}, 512, False), captured()[0])
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
 def test_a_dry_run_prices_every_member_of_a_mixture(text_corpus, teachers, tmp_path):
     flops = []
     for mixture in (
@@ -241,7 +249,7 @@ def test_a_dry_run_prices_every_member_of_a_mixture(text_corpus, teachers, tmp_p
     ):
         display, text = captured()
         label_corpus(LabelRequest(str(teachers[0]), text_corpus[0], tmp_path / "x", {}, 1024, True, mixture), display)
-        flops.append(float(re.search(r"(\S+) teacher FLOPs", text.getvalue()).group(1)))
+        flops.append(float(re.findall(r"(\S+) teacher FLOPs", text.getvalue())[0]))
     assert flops[1] == pytest.approx(2 * flops[0], rel=0.02) and flops[2] == pytest.approx(flops[0], rel=0.02)
     assert not (tmp_path / "x").exists()
 

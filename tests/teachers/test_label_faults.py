@@ -57,7 +57,9 @@ def noticed(folder: Path, corpus: TinySequences, good: SoftLabels) -> bool:
     return False
 
 
-@pytest.mark.parametrize("file", ["shards/00000000.bin", "shards/00000001.bin", "index.bin", "manifest.json"])
+@pytest.mark.parametrize(
+    "file", ["shards/00000000.bin", "shards/00000001.bin", "index.bin", "manifest.json", "codebook.bin"]
+)
 def test_every_flipped_byte_is_noticed_or_harmless(small, tmp_path, file):
     made, corpus, good = small
     folder = tmp_path / "labels"
@@ -70,20 +72,7 @@ def test_every_flipped_byte_is_noticed_or_harmless(small, tmp_path, file):
         (folder / file).write_bytes(changed)
         if not noticed(folder, corpus, good):
             missed.append(place)
-    # Only white space of the manifest may change without anybody being the worse for it.
-    assert file == "manifest.json" or missed == []
-
-
-def test_flipped_bytes_of_the_codebook_are_noticed(small, tmp_path):
-    made, corpus, good = small
-    folder = tmp_path / "labels"
-    shutil.copytree(made, folder)
-    whole = (folder / "codebook.bin").read_bytes()
-    for place in range(0, len(whole), 7):
-        changed = bytearray(whole)
-        changed[place] ^= 0x10
-        (folder / "codebook.bin").write_bytes(changed)
-        assert noticed(folder, corpus, good)
+    assert [whole[place : place + 1] for place in missed if file != "manifest.json" or whole[place] not in b" \n"] == []
 
 
 @pytest.mark.parametrize("file", ["shards/00000000.bin", "index.bin", "manifest.json", "codebook.bin"])
@@ -92,7 +81,7 @@ def test_truncation_at_every_length_is_noticed(small, tmp_path, file):
     folder = tmp_path / "labels"
     shutil.copytree(made, folder)
     whole = (folder / file).read_bytes().rstrip(b"\n") if file.endswith("json") else (folder / file).read_bytes()
-    for length in range(0, len(whole), 1 if len(whole) < 2000 else 13):
+    for length in range(len(whole)):
         (folder / file).write_bytes(whole[:length])
         assert noticed(folder, corpus, good), length
 

@@ -125,7 +125,7 @@ class LargestEntries:
         level_NK = self._read_levels(record, num_N, band_N, used_NK)
         kind_N = self._kinds(record)
         steps_E = _read_steps(record, num_N, used_NK)
-        ids_NK[used_NK] = self.ids.decode(steps_E, num_N, kind_N, sizes_R, record.plain("ids_places"))
+        _put(ids_NK, used_NK, self.ids.decode(steps_E, num_N, kind_N, sizes_R, record.plain("ids_places")))
         np.multiply(np.take(self.values, level_NK), used_NK, out=weights_NK)
         weights_NK *= ((1.0 - tail_N) / weights_NK.sum(1))[:, None]
         return Ordered(level_NK, used_NK, band_N, tail_N)
@@ -137,7 +137,7 @@ class LargestEntries:
             rows = np.flatnonzero(band_N == band)
             used = used_NK[rows]
             here = np.zeros(used.shape, np.uint8)
-            here[used] = self._column(record, name, record.per_record(num_N * (band_N == band)))
+            _put(here, used, self._column(record, name, record.per_record(num_N * (band_N == band))))
             symbol_NK[rows] = here
         return _levels_of(symbol_NK, record)
 
@@ -212,8 +212,16 @@ def _read_steps(record: Record, num_N: np.ndarray, used_NK: np.ndarray) -> np.nd
     step_NK = np.zeros(used_NK.shape, np.uint8)
     for name, first, end in zip(ID_COLUMNS, MEMBERS, (*MEMBERS[1:], used_NK.shape[1]), strict=True):
         sizes_R = record.per_record(np.clip(num_N - first, 0, max(0, end - first)))
-        step_NK[:, first:end][used_NK[:, first:end]] = record.symbols(name, sizes_R)
-    return step_NK[used_NK]
+        _put(step_NK[:, first:end], used_NK[:, first:end], record.symbols(name, sizes_R))
+    return step_NK.reshape(-1) if int(num_N.sum()) == step_NK.size else step_NK[used_NK]
+
+
+def _put(target_NK: np.ndarray, used_NK: np.ndarray, values_E: np.ndarray) -> None:
+    """Writes values into the used places, row by row; where all are used no place need be looked for."""
+    if len(values_E) == target_NK.size:
+        target_NK[...] = values_E.reshape(target_NK.shape)
+    else:
+        target_NK[used_NK] = values_E
 
 
 def _symbols_of(level_E: np.ndarray) -> tuple[np.ndarray, bytes]:

@@ -34,15 +34,15 @@ class Price:
 def typical_bytes(config: LabelsConfig, vocab_size: int) -> float:
     """Bytes per token to expect, from what a 135M teacher over source code took (docs/design/label-store.md).
 
-    An id of a few costs about log2(V) - 7.2 bits in a set of a kind's ranked vocabulary, one of many 3.2 bits less, a
-    level 4.3 bits; 14 distinct ids are drawn at N = 50 and their number grows as the square root of N; the rest is
+    An id of a few costs about log2(V) - 7.2 bits in a set of a kind's ranked vocabulary, one of many 3.5 bits less, a
+    level 4.1 bits; 14 distinct ids are drawn at N = 50 and their number grows as the square root of N; the rest is
     about 4 bytes.
     """
     id_bits = max(2.0, vocab_size.bit_length() - 7.2)
     if config.codec == "sampled":
-        return 4.6 + 14.4 * (config.num_samples / 50) ** 0.5 * id_bits / 8
+        return 4.2 + 14.4 * (config.num_samples / 50) ** 0.5 * id_bits / 8
     kept = config.k if config.codec == "top-k" else config.k / 2
-    return 4.0 + kept * (max(2.0, id_bits - 3.2) + 4.3) / 8
+    return 3.5 + kept * (max(2.0, id_bits - 3.5) + 4.1) / 8
 
 
 def price(
