@@ -7,7 +7,8 @@ from inspect import cleandoc
 
 import typer
 
-from stillroom.cli.data import inspect, label
+from stillroom.cli.data import inspect
+from stillroom.cli.label import label
 from stillroom.cli.results import evaluate, report
 from stillroom.cli.runs import export, study, train
 from stillroom.cli.sandbox import sandbox
