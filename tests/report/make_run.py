@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 KS = (1, 2, 4, 8, 16)
@@ -214,6 +214,18 @@ def evaluation(sketch: Sketch, rng: random.Random) -> dict:
             "memory_accuracy": estimate(0.83, 0.05, 200),
             "chance": 0.125,
         },
+        "recall": {"accuracy": estimate(0.2 + 0.5 * sketch.induction, 0.03, 64)},
+        "context": {"accuracy": estimate(0.1 + 0.6 * sketch.induction, 0.05, 96), "chance": 1 / 14},
+        "needle": {
+            "accuracy": estimate(0.05 + 0.8 * sketch.induction, 0.03, 240),
+            "chance": 1 / 14,
+            "lengths": [64, 128],
+            "depths": [0.0, 0.5, 1.0],
+            "grid": [
+                [estimate(sketch.induction * fall * (1 - 0.3 * depth), 0.05, 40) for depth in (1, 2, 0)]
+                for fall in (1.0, 0.7)
+            ],
+        },
         "tts": {
             "num_problems": 100,
             "num_samples": 32,
@@ -291,6 +303,19 @@ def samples(sketch: Sketch, rng: random.Random) -> list[dict]:
                 }
             )
     return rows
+
+
+def make_seeds(folder: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> Path:
+    """A made-up run of two arms at several seeds: DPT-90 is better in bits per byte at every seed, by what varies."""
+    rng = random.Random(0)
+    sketches = [SKETCHES[0]]
+    for seed in seeds:
+        luck = rng.gauss(0, 0.1)
+        sketches += [
+            replace(SKETCHES[1], name=f"spt-s{seed}", label=f"SPT, seed {seed}", loss=3.35 + luck),
+            replace(SKETCHES[3], name=f"dpt90-s{seed}", label=f"DPT-90, seed {seed}", loss=3.2 + luck + 0.01 * seed),
+        ]
+    return make_run(folder, name="seeds", sketches=tuple(sketches))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from make_run import make_run
 
 from stillroom.report import build_report, compare_report
 
-FIGURES = ("learning", "passk", "frontier", "unique", "icl", "copying", "paired", "heads", "entropy")
+FIGURES = ("learning", "passk", "frontier", "unique", "icl", "copying", "needle", "paired", "heads", "entropy")
 LOUD = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
 VIEWS = [(390, False), (390, True), (768, False), (1280, False), (1280, True)]
 SIZES = """[...document.querySelectorAll('figure svg.plot')].map(svg => {

@@ -19,7 +19,19 @@ from stillroom.types import UserError
 
 FIGURES = [
     f"fig-{name}"
-    for name in ("learning", "passk", "frontier", "unique", "icl", "copying", "paired", "heads", "entropy")
+    for name in (
+        "learning",
+        "passk",
+        "frontier",
+        "unique",
+        "icl",
+        "copying",
+        "needle",
+        "paired",
+        "seeds",
+        "heads",
+        "entropy",
+    )
 ]
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -72,7 +84,7 @@ def test_page_holds_every_part_once(run: Path) -> None:
     assert {"summary", "table", "samples", "run"} <= set(reader.ids)
     assert len(reader.ids) == len(set(reader.ids))
     assert all(drawing["role"] == "img" and drawing["aria-label"] for drawing in reader.drawings)
-    assert len(reader.drawings) == 2 + 2 + 1 + 2 + 4 + 1 + 3 + 5 + 4
+    assert len(reader.drawings) == 2 + 2 + 1 + 2 + 4 + 1 + 5 + 3 + 5 + 4
 
 
 def test_page_is_written_into_the_run_folder_and_leaves_nothing_else(run: Path) -> None:
@@ -115,6 +127,7 @@ def test_text_from_files_is_escaped(tmp_path: Path) -> None:
         ("lm", {}),
         ("copying", {"fig-copying": "suite icl"}),
         ("heads", {"fig-heads": "suite heads"}),
+        ("needle", {"fig-needle": "suite retrieval"}),
         ("tts", {"fig-passk": "suite tts", "fig-frontier": "suite tts", "fig-unique": "suite tts"}),
     ],
 )
@@ -123,7 +136,7 @@ def test_suite_that_was_not_run_is_a_sentence(run: Path, suite: str, absent: dic
         edit(run / "models" / sketch.name / "evaluation.json", lambda values: values.pop(suite))
         if suite == "tts":
             (run / "models" / sketch.name / "samples.jsonl").unlink()
-    page = page_of(run)
+    page, absent = page_of(run), absent | {"fig-seeds": "two seeds or more"}
     for name in FIGURES:
         section = page.split(f'<section id="{name}"')[1].split("</section>")[0]
         assert ("<figure" in section) == (name not in absent)

@@ -96,11 +96,13 @@ def report(
 ) -> None:
     """Make the page of a run again, or one page that compares several runs. Needs no network and no torch.
 
+    Models that differ in their seed alone (arms named -s0, -s1 ..., or runs of one study) are compared over seeds.
+
     [bold]Example[/]:  stillroom report runs/quickstart-1a2b3c4d
     """
     from rich.console import Console
 
-    from stillroom.report import build_report, compare_report, summary_table
+    from stillroom.report import build_report, compare_report, seeds_table, summary_table
 
     console = Console()
     if len(runs) == 1 and out is None:
@@ -108,4 +110,6 @@ def report(
         console.print(summary_table(runs[0]))
     else:
         page = compare_report(runs, out or Path("report.html"))
+    if (seeds := seeds_table(runs)) is not None:
+        console.print(seeds)
     console.print(f"Report: [bold]{page}[/]", soft_wrap=True)

@@ -7,13 +7,17 @@ from stillroom.types import Estimate
 
 
 class Difference(Record):
-    """A model minus the baseline, with its 95 % interval over items and the p-value of a sign-flip test."""
+    """A model minus the baseline, with its 95 % interval over items and the p-value of a sign-flip test.
+
+    ``p_holm`` is the p-value corrected for the number of differences that were tested together.
+    """
 
     value: float
     low: float
     high: float
     num: int
     p_value: float | None = None
+    p_holm: float | None = None
 
     @property
     def estimate(self) -> Estimate:

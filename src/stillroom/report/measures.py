@@ -60,6 +60,23 @@ LOG_ODDS = Measure(
 )
 
 
+RECALL = Measure(
+    "recall", "share of outputs", "higher", lambda model: model.evaluation.recall and model.evaluation.recall.accuracy
+)
+NEEDLE = Measure(
+    "needle in a haystack",
+    "share of items",
+    "higher",
+    lambda model: model.evaluation.needle and model.evaluation.needle.accuracy,
+)
+CONTEXT = Measure(
+    "context questions",
+    "share of items",
+    "higher",
+    lambda model: model.evaluation.context and model.evaluation.context.accuracy,
+)
+
+
 def measured(view: View, measure: Measure) -> list[tuple[Entry, Estimate]]:
     """The models that have this number, with it."""
     return [(entry, est) for entry in view.entries if (est := measure.read(entry.model)) is not None]
@@ -120,6 +137,13 @@ def headline_measures(view: View) -> tuple[Measure, ...]:
     ks = all_ks(view) or (1, 16)
     passes = tuple(pass_at(k, temperature) for k in sorted({min(ks), max(ks)}))
     return (BITS_PER_BYTE, ICL_SCORE, FOLLOWS_CONTEXT, *passes, unique_answers(temperature))
+
+
+def seed_measures(view: View) -> tuple[Measure, ...]:
+    """What arms are compared in over training seeds: the headline, and all that is taken from the context."""
+    head, *rest = headline_measures(view)
+    more = (COPY_ORDER, LOG_ODDS, RECALL, NEEDLE, CONTEXT)
+    return (head, *rest[:2], *more, *rest[2:])
 
 
 def best_head(heads: Heads | None) -> InductionHead | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stillroom.report.arms import arms_over_seeds
 from stillroom.report.measures import (
     BITS_PER_BYTE,
     FOLLOWS_CONTEXT,
@@ -23,6 +24,7 @@ CLOSING = (
     "Intervals are over evaluation items of one training run per model: they do not cover other seeds, and overlapping "
     "intervals leave the order of two models open."
 )
+OVER_SEEDS = "Arms that were trained at several seeds are compared over them in a figure of their own."
 RULE = (
     "Each student is compared with {model}; it is called better or worse only where the two 95 % intervals do not "
     "overlap."
@@ -44,12 +46,13 @@ def summary(view: View) -> tuple[str, ...]:
     Where there are several runs and each has students to compare, each run has a paragraph of its own, in which its
     students are compared with its own baseline; else the students are compared across the runs.
     """
+    closing = f"{CLOSING} {OVER_SEEDS}" if len(arms_over_seeds(view)) > 1 else CLOSING
     alone = [make_view((run,)) for run in view.runs]
     if len(alone) == 1 or any(len(each.students) < 2 for each in alone):
         findings = _findings(view)
-        return (f"{findings} {CLOSING}",) if findings else (NOTHING,)
+        return (f"{findings} {closing}",) if findings else (NOTHING,)
     named = zip(run_names(view.runs), alone, strict=True)
-    return (*(f"{name}. {_findings(each) or NOTHING}" for name, each in named), CLOSING)
+    return (*(f"{name}. {_findings(each) or NOTHING}" for name, each in named), closing)
 
 
 def _findings(view: View) -> str:

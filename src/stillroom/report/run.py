@@ -71,6 +71,27 @@ class Sampling(Record):
     temperatures: dict[float, Draws]
 
 
+class Accuracy(Record):
+    """Suites ``icl`` and ``retrieval``: how often the right answer is the likeliest."""
+
+    accuracy: Estimate
+    chance: float | None = None
+
+
+class Needle(Accuracy):
+    """Suite ``retrieval``: a stated fact in long text; the grid has a row for each length, in tokens."""
+
+    lengths: tuple[int, ...]
+    depths: Numbers
+    grid: tuple[tuple[Estimate, ...], ...]
+
+    @model_validator(mode="after")
+    def _one_cell_per_length_and_depth(self) -> Self:
+        if [len(row) for row in self.grid] != [len(self.depths)] * len(self.lengths) or not self.grid:
+            raise ValueError(f"grid is not {len(self.lengths)} lengths of {len(self.depths)} depths")
+        return self
+
+
 class Heads(Record):
     """Suite ``heads``: a score for every attention head, as rows of layers."""
 
@@ -98,6 +119,9 @@ class Evaluation(Record):
     lm: Likelihood | None = None
     copying: Copying | None = None
     counterfactual: Counterfactual | None = None
+    recall: Accuracy | None = None
+    needle: Needle | None = None
+    context: Accuracy | None = None
     tts: Sampling | None = None
     heads: Heads | None = None
 

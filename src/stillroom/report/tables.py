@@ -9,6 +9,7 @@ from rich.box import HORIZONTALS
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
+from stillroom.report.figures.seeds import over_seeds
 from stillroom.report.measures import Measure, best_head, clear_best, headline_measures, headline_temperature
 from stillroom.report.numbers import MISSING, fixed, interval, percent, si
 from stillroom.report.run import ModelRecord, load_run
@@ -121,6 +122,26 @@ def summary_table(run_folder: Path) -> TerminalTable:
         note = column.small.replace(" is better", "")
         title = Text.assemble(column.title, (f"\n{note}", "dim") if note else "")
         table.add_row(title, *(_terminal(row.cells[number]) for row in rows))
+    return table
+
+
+def seeds_table(run_folders: list[Path]) -> TerminalTable | None:
+    """Arms over training seeds for the terminal: means, and differences from the baseline's arm.
+
+    None where the runs hold no two arms of two seeds or more.
+
+    Raises:
+        UserError: a file of a folder is missing or damaged.
+    """
+    figure = over_seeds(make_view(tuple(load_run(folder) for folder in run_folders)))
+    if figure.table is None:
+        return None
+    caption = "95 % intervals of Student’s t over seeds; p-values of the paired t-test, corrected for their number"
+    table = TerminalTable(title=figure.title, caption=caption, box=HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False)
+    for place, name in enumerate(figure.table.head):
+        table.add_column(Text(name), justify="left" if place < 2 else "right", overflow="fold")
+    for row in figure.table.rows:
+        table.add_row(*(Text(cell) for cell in row))
     return table
 
 

@@ -181,6 +181,8 @@ def evaluate_models(
     results = {name: read_json(folder / "evaluation.json") for name, folder in folders.items()}
     console = Console()
     console.print(estimates_table(results))
+    if any("needle" in result for result in results.values()):
+        console.print(needle_table(results))
     if len(folders) > 1:
         comparison = write_comparison(out / "comparison.json", folders, config.ks, seed=config.seed)
         console.print(comparison_table(comparison))
@@ -241,6 +243,19 @@ def estimates_table(results: dict[str, dict[str, Any]]) -> Table:
     return _by_measure(
         "95 % intervals in brackets", {name: dict(_estimates(result)) for name, result in results.items()}
     )
+
+
+def needle_table(results: dict[str, dict[str, Any]]) -> Table:
+    """Share of needles found, a row for each model and length of the text, a column for each depth of the fact."""
+    found = {name: result["needle"] for name, result in results.items() if "needle" in result}
+    depths = next(iter(found.values()))["depths"]
+    table = Table(title="Needle in a haystack: found, by tokens and depth (0 first, 1 last)", title_justify="left")
+    for heading in ("model", "tokens", *(f"depth {depth:g}" for depth in depths)):
+        table.add_column(heading, justify="left" if heading == "model" else "right")
+    for name, needle in found.items():
+        for length, row in zip(needle["lengths"], needle["grid"], strict=True):
+            table.add_row(name, str(length), *(f"{cell['value']:.2f}" for cell in row))
+    return table
 
 
 def _by_measure(title: str, columns: dict[str, dict[str, str]]) -> Table:

@@ -5,8 +5,10 @@ from stillroom.report.figures.base import Figure, Panel, Table
 from stillroom.report.figures.curves import copying_curve, learning_curves
 from stillroom.report.figures.entropy import entropy_profile
 from stillroom.report.figures.heads import head_map
+from stillroom.report.figures.needle import needle_map
 from stillroom.report.figures.paired import paired
 from stillroom.report.figures.sampling import frontier, pass_curves, unique_right
+from stillroom.report.figures.seeds import over_seeds
 from stillroom.report.view import View
 
 __all__ = ["Figure", "Panel", "Table", "all_figures"]
@@ -16,6 +18,6 @@ def all_figures(view: View) -> tuple[Figure, ...]:
     """Every figure in the order of the page; one that has nothing to draw carries a sentence that says why."""
     makers = (
         *(learning_curves, pass_curves, frontier, unique_right),
-        *(in_context, copying_curve, paired, head_map, entropy_profile),
+        *(in_context, copying_curve, needle_map, paired, over_seeds, head_map, entropy_profile),
     )
     return tuple(make(view) for make in makers)

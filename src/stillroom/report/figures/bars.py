@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from markupsafe import Markup
 
 from stillroom.report.figures import captions
@@ -18,9 +20,19 @@ ROW = 38.0
 TOP = 6.0
 
 
-def bars(measure: Measure, rows: list[tuple[Entry, Estimate]], width: float, chance: float | None = None) -> Markup:
-    """A bar from zero for each model, its name and value above it and its 95 % interval across its end."""
+def bars(
+    measure: Measure,
+    rows: list[tuple[Entry, Estimate]],
+    width: float,
+    chance: float | None = None,
+    dots: Sequence[Sequence[float]] = (),
+) -> Markup:
+    """A bar from zero for each model, its name and value above it and its 95 % interval across its end.
+
+    ``dots`` are, for each row, the numbers that its value is the mean of.
+    """
     ends = [end for _, est in rows for end in (est.low, est.high, est.value)]
+    ends += [value for values in dots for value in values]
     scale = linear([*ends, *([] if chance is None else [chance])], include=0.0)
     height = TOP + ROW * len(rows) + 46
     frame = Frame(width, height, scale, Scale(0, 1), left=16, right=18, top=TOP)
@@ -32,6 +44,11 @@ def bars(measure: Measure, rows: list[tuple[Entry, Estimate]], width: float, cha
         parts.append(line(frame.px(chance), TOP, frame.px(chance), frame.floor, "guide strong"))
         parts.append(text(frame.px(chance), height - 5, "chance", "middle", "name"))
     parts += [_bar(frame, measure, entry, est, TOP + ROW * place) for place, (entry, est) in enumerate(rows)]
+    parts += [
+        tag("circle", cx=frame.px(value), cy=TOP + ROW * place + 26, r=2.4, class_=f"dot-of {rows[place][0].colour}")
+        for place, values in enumerate(dots)
+        for value in values
+    ]
     names = "; ".join(f"{entry.label} {fixed(est.value, measure.decimals)}" for entry, est in rows)
     return drawing(width, height, measure.title, f"{measure.title} in {measure.unit}: {names}.", *parts)
 

@@ -35,8 +35,20 @@ IN_CONTEXT = (
 PAIRED = (
     "Each model minus {baseline} on the very same items or problems, which is what an interval of a difference needs: "
     "where a whisker (95 %, over items) leaves zero, the two models differ on such items. It says nothing of other "
-    "training runs. Equal answer entropy: pass@k where both models’ samples are equally diverse, read between "
+    "training runs. p-values are of a sign-flip test; corrected ones (Holm) count how many measures were tested. Equal "
+    "answer entropy: pass@k where both models’ samples are equally diverse, read between "
     "temperatures."
+)
+SEEDS = (
+    "Each arm minus {baseline}, both trained from the same seed: dots are seeds, bars end at their mean, whiskers are "
+    "95 % intervals of Student’s t over seeds (n = {count} pairs). Where a whisker leaves zero, the arms differ by "
+    "more than another seed would undo. The table has the means of all arms, and p-values of the paired t-test "
+    "corrected for the number of differences (Holm)."
+)
+NEEDLE = (
+    "A fact about someone made up stands once in held-out text and is asked for at the end. The number is the share of "
+    "questions in which the stated value is the likeliest of all values of its attribute, by the length of the text "
+    "and by where the fact stands in it (n = {count} a square, intervals in the table{chance})."
 )
 COPYING = (
     "Mean loss at each position of random tokens that repeat every {period} tokens ({count} sequences; vertical "

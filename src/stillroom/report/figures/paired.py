@@ -10,10 +10,14 @@ from stillroom.report.figures import captions
 from stillroom.report.figures.bars import bars
 from stillroom.report.figures.base import Figure, Panel, Table, panel_width, with_interval
 from stillroom.report.measures import (
+    BITS_PER_BYTE,
+    CONTEXT,
     COPY_ORDER,
     FOLLOWS_CONTEXT,
     ICL_SCORE,
     LOG_ODDS,
+    NEEDLE,
+    RECALL,
     Measure,
     all_ks,
     headline_temperature,
@@ -70,16 +74,25 @@ def _cell(found: tuple[Measure, Difference] | None) -> str:
         return MISSING
     measure, one = found
     p_value = "" if one.p_value is None else f", p = {one.p_value:.3f}"
+    if one.p_holm is not None:
+        p_value += f", {one.p_holm:.3f} corrected"
     return with_interval(one.estimate, measure.decimals) + p_value
 
 
 def _measures(temperature: float | None, ks: tuple[int, ...]) -> tuple[_Paired, ...]:
-    """The in-context measures, then pass@k for the smallest and the largest k at a temperature and at equal entropy."""
+    """Held-out text, what is taken from the context, then pass@k.
+
+    pass@k is for the smallest and the largest k at the temperature, and for the largest at equal entropy.
+    """
     made = [
+        _item(BITS_PER_BYTE, "lm", "bits_per_byte"),
         _item(ICL_SCORE, "copying", "icl_score"),
         _item(COPY_ORDER, "copying", "order_repeat"),
         _item(FOLLOWS_CONTEXT, "counterfactual", "follows_context"),
         _item(LOG_ODDS, "counterfactual", "log_odds"),
+        _item(RECALL, "recall", "accuracy"),
+        _item(NEEDLE, "needle", "accuracy"),
+        _item(CONTEXT, "context", "accuracy"),
     ]
     ends = sorted({ks[0], ks[-1]}) if ks else []
     if temperature is not None:

@@ -1,0 +1,136 @@
+"""Models that differ in their training seed alone, taken together as an arm; arms against one another, seed by seed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import yaml
+
+from stillroom.intervals import holm, paired_interval, paired_t_test
+from stillroom.report.measures import Measure
+from stillroom.report.run import ModelRecord, Run
+from stillroom.report.view import MARKERS, NUM_STUDENT_COLOURS, Entry, View
+from stillroom.types import Estimate
+
+_NAME = re.compile(r"(.+)[-_.](?:s|seed)[-_]?(\d+)")
+_LABEL = re.compile(r", seed \d+$")
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """Students of one arm by seed; ``entry`` gives the arm its name, colour and marker in a figure."""
+
+    entry: Entry
+    seeds: Mapping[int, Entry]
+
+    @property
+    def label(self) -> str:
+        """What the arm is called."""
+        return self.entry.label
+
+    def values(self, measure: Measure) -> dict[int, float]:
+        """The measure at every seed that has it."""
+        found = {seed: measure.read(entry.model) for seed, entry in self.seeds.items()}
+        return {seed: estimate.value for seed, estimate in found.items() if estimate is not None}
+
+
+@dataclass(frozen=True)
+class Paired:
+    """An arm minus the baseline: the difference at every seed that both have, their mean with its t-interval."""
+
+    arm: Arm
+    measure: Measure
+    differences: tuple[float, ...]
+    estimate: Estimate
+    p_value: float
+    """Of the paired t-test."""
+
+
+def arms_over_seeds(view: View) -> tuple[Arm, ...]:
+    """Arms with two seeds or more, in the order of the page; empty where the page has none.
+
+    Within one run, arms are seeds of one another where their names differ in a trailing ``-s0``, ``-s1`` ...; across
+    runs of a study of one name, arms of one name are, by the seed of their run. Both only where weight of the teacher,
+    routing, size and data are alike too. A seed that comes twice is kept from the first run.
+    """
+    groups: dict[tuple[Any, ...], dict[int, Entry]] = {}
+    names = {run.study.name for run in view.runs}
+    for run, entry in _placed(view):
+        record = entry.model.record
+        if entry.is_teacher:
+            continue
+        match = _NAME.fullmatch(record.name)
+        arm, seed = (record.name, _seed_of(run)) if match is None else (match[1], int(match[2]))
+        if seed is not None:
+            groups.setdefault((run.study.name, arm, *_recipe(record)), {}).setdefault(seed, entry)
+    found = [(key, seeds) for key, seeds in groups.items() if len(seeds) > 1]
+    labels = [_label(key, next(iter(seeds.values())), several=len(names) > 1) for key, seeds in found]
+    arms = []
+    for place, (key, seeds) in enumerate(found):
+        label = labels[place] if labels.count(labels[place]) == 1 else f"{labels[place]} ({key[1]})"
+        shown = replace(
+            next(iter(seeds.values())),
+            label=label,
+            colour=f"s{place % NUM_STUDENT_COLOURS}",
+            marker=MARKERS[(place + 1) % len(MARKERS)],
+            dashed=place >= NUM_STUDENT_COLOURS,
+        )
+        arms.append(Arm(shown, dict(sorted(seeds.items()))))
+    return tuple(arms)
+
+
+def _placed(view: View) -> list[tuple[Run, Entry]]:
+    """Every model of the page with its run."""
+    entries = iter(view.entries)
+    return [(run, next(entries)) for run in view.runs for _ in run.models]
+
+
+def _seed_of(run: Run) -> int | None:
+    """The run's own seed; None where its configuration says none."""
+    values = yaml.safe_load(run.config_yaml)
+    seed = values.get("seed") if isinstance(values, dict) else None
+    return seed if isinstance(seed, int) else None
+
+
+def _recipe(record: ModelRecord) -> tuple[Any, ...]:
+    """What two seeds of an arm share."""
+    routing = record.routing
+    return (
+        *(record.alpha, record.parameters, record.distinct_tokens, record.epochs),
+        *((None, None) if routing is None else (routing.rule, routing.share)),
+    )
+
+
+def _label(key: tuple[Any, ...], entry: Entry, several: bool) -> str:
+    label = _LABEL.sub("", entry.model.record.label)
+    return f"{key[0]}: {label}" if several else label
+
+
+def baseline_arm(arms: tuple[Arm, ...]) -> Arm | None:
+    """The arm without a teacher and with the fewest tokens; else the first."""
+    plain = [arm for arm in arms if arm.entry.model.record.alpha == 0]
+    return min(plain, key=lambda arm: arm.entry.model.record.tokens) if plain else next(iter(arms), None)
+
+
+def mean_of(arm: Arm, measure: Measure) -> Estimate | None:
+    """Mean over seeds with its t-interval; None where fewer than two seeds have the measure."""
+    values = arm.values(measure)
+    return paired_interval(values.values()) if len(values) > 1 else None
+
+
+def paired_with(baseline: Arm, arm: Arm, measure: Measure) -> Paired | None:
+    """The arm minus the baseline, seed by seed; None where fewer than two seeds are common to both."""
+    values, base = arm.values(measure), baseline.values(measure)
+    differences = tuple(values[seed] - base[seed] for seed in values if seed in base)
+    p_value = paired_t_test(differences)
+    if p_value is None:
+        return None
+    return Paired(arm, measure, differences, paired_interval(differences), p_value)
+
+
+def corrected(found: list[Paired]) -> list[float]:
+    """Their p-values, corrected for their number (Holm 1979)."""
+    return holm([one.p_value for one in found])
