@@ -20,8 +20,10 @@ from torch.nn import functional
 from transformers import DynamicCache, LlamaForCausalLM, PreTrainedModel
 
 _BLOCK = 16
-"""Tokens by which a row's own cache grows: a whole cache goes into a matrix product as it lies, a part of one is copied
+"""Tokens in a block of a row's own cache: a whole block goes into a matrix product as it lies, a part of one is copied
 first, which costs more than the product."""
+_LOW_PRECISION_BLOCK = 64
+"""The same below fp32, where a product costs nearly as much for few tokens as for many."""
 _FUSED_UP_TO = 1 << 21
 """Numbers in the matrices of a layer that are laid together for one product; larger ones gain nothing from it and would
 be held twice."""
@@ -89,9 +91,8 @@ class LlamaPrefix:
         blocks = tuple(_Block.of(layer) for layer in model.model.layers)
         for block in blocks:
             layer = block.layer
-            query, key, value = block.project(_norm(layer.input_layernorm, hidden))
-            query, key, value = (part.transpose(1, 2) for part in (query, key, value))  # (P, heads, S, E)
-            query, key = _rotate(query, cos, sin), _rotate(key, cos, sin)
+            parts = block.project(_norm(layer.input_layernorm, hidden), cos[:, None], sin[:, None])
+            query, key, value = (part.transpose(1, 2) for part in parts)  # (P, heads, S, E)
             keys.append(key.contiguous())  # read again at every step, as one matrix for each prompt and head
             values.append(value.contiguous())
             seen = functional.scaled_dot_product_attention(
@@ -114,13 +115,13 @@ class LlamaRows:
         self._model, self._blocks = model, prefix.blocks
         self._keys, self._values = list(prefix.keys), list(prefix.values)
         self._lengths_P = prefix.lengths_P
-        num_prompts, heads, longest, width = prefix.keys[0].shape
-        num_rows = num_prompts * num_each
+        num_prompts, _, longest, _ = prefix.keys[0].shape
         device = prefix.lengths_P.device
         self._prompts_R = torch.arange(num_prompts, device=device).repeat_interleave(num_each)
         self._cos, self._sin = _rotary(model, longest + capacity)
-        self._new_keys = [key.new_zeros(num_rows, heads, _BLOCK, width) for key in prefix.keys]
-        self._new_values = [key.new_zeros(num_rows, heads, _BLOCK, width) for key in prefix.keys]
+        self._size = min(capacity, _BLOCK if model.dtype == torch.float32 else _LOW_PRECISION_BLOCK)
+        self._new_keys: list[list[Tensor]] = [[] for _ in prefix.keys]  # layer → blocks (R, K, size, E)
+        self._new_values: list[list[Tensor]] = [[] for _ in prefix.keys]
         self._num_new = 0
         self._place()
 
@@ -136,6 +137,14 @@ class LlamaRows:
         longest = self._keys[0].shape[2]
         beyond_PS = torch.arange(longest, device=counts_P.device) >= self._lengths_P[:, None]
         self._padding_RS = beyond_PS[self._prompts_R] if bool(beyond_PS.any()) else None
+        self._lay_out_scores()
+
+    def _lay_out_scores(self) -> None:
+        """A place for a layer's scores (R, K, G, S + room for tokens); those of tokens not yet written stay -inf."""
+        _, heads, longest, _ = self._keys[0].shape
+        group = self._model.config.num_attention_heads // heads
+        shape = (len(self._prompts_R), heads, group, longest + self._size * len(self._new_keys[0]))
+        self._scores = self._keys[0].new_full(shape, float("-inf"))
 
     def keep(self, rows: Tensor) -> None:
         """Drops every row but these, and the prompts that have none left."""
@@ -144,14 +153,18 @@ class LlamaRows:
             self._keys = [key[used_P] for key in self._keys]
             self._values = [value[used_P] for value in self._values]
             self._lengths_P = self._lengths_P[used_P]
-        self._new_keys = [key[rows] for key in self._new_keys]
-        self._new_values = [value[rows] for value in self._new_values]
+        self._new_keys = [[block[rows] for block in blocks] for blocks in self._new_keys]
+        self._new_values = [[block[rows] for block in blocks] for blocks in self._new_values]
         self._place()
 
-    def _grow(self) -> None:
+    def _add_block(self) -> None:
         """Makes room for another block of tokens."""
-        self._new_keys = [functional.pad(key, (0, 0, 0, _BLOCK)) for key in self._new_keys]
-        self._new_values = [functional.pad(value, (0, 0, 0, _BLOCK)) for value in self._new_values]
+        shape = (len(self._prompts_R), self._keys[0].shape[1], self._size, self._keys[0].shape[3])
+        for index, key in enumerate(self._keys):
+            # What lies beyond the written keys is not read; values there are multiplied by 0 and must be numbers.
+            self._new_keys[index].append(key.new_empty(shape))
+            self._new_values[index].append(key.new_zeros(shape))
+        self._lay_out_scores()
 
     def step(self, tokens_R: Tensor) -> Tensor:
         """Appends one token to every row; the logits (R, V), fp32, of what comes next."""
@@ -159,33 +172,42 @@ class LlamaRows:
         places_R = self._lengths_P[self._prompts_R] + self._num_new
         cos, sin = self._cos[places_R, None], self._sin[places_R, None]
         hidden_RD = model.model.embed_tokens(tokens_R)
-        if self._num_new == self._new_keys[0].shape[2]:
-            self._grow()
+        place = self._num_new % self._size
+        if place == 0:
+            self._add_block()
         self._num_new += 1
         for index, block in enumerate(self._blocks):
-            query, key, value = block.project(_norm(block.layer.input_layernorm, hidden_RD))
-            self._new_keys[index][:, :, self._num_new - 1] = _rotate(key, cos, sin)
-            self._new_values[index][:, :, self._num_new - 1] = value
-            seen = self._attend(index, _rotate(query, cos, sin), block.layer.self_attn.scaling)
+            query, key, value = block.project(_norm(block.layer.input_layernorm, hidden_RD), cos, sin)
+            self._new_keys[index][-1][:, :, place] = key
+            self._new_values[index][-1][:, :, place] = value
+            seen = self._attend(index, query, block.layer.self_attn.scaling)
             hidden_RD = block.finish(hidden_RD, seen.flatten(1))
         return _logits(model, hidden_RD)
 
     def _attend(self, index: int, query: Tensor, scaling: float) -> Tensor:
         """What every head of every row reads, (R, H, E), from the shared prompt and from its own tokens."""
         num_rows, num_heads, width = query.shape
-        heads = self._keys[index].shape[1]
-        longest = self._keys[index].shape[2]
-        keys, values = (cache[index].flatten(0, 1) for cache in (self._new_keys, self._new_values))  # (R·K, block, E)
+        heads, longest = self._keys[index].shape[1:3]
         grouped = (query * scaling).view(num_rows, heads, num_heads // heads, width)  # (R, K, G, E)
-        shared_scores = self._per_prompt(grouped, self._keys[index].transpose(-1, -2))
+        shared_scores = self._scores[..., :longest]
+        shared_scores.copy_(self._per_prompt(grouped, self._keys[index].transpose(-1, -2)))
         if self._padding_RS is not None:
-            shared_scores = shared_scores.masked_fill(self._padding_RS[:, None, None], float("-inf"))
-        own_scores = torch.bmm(grouped.flatten(0, 1), keys.transpose(1, 2)).view(*grouped.shape[:3], -1)
-        own_scores = own_scores[..., : self._num_new]
-        pattern = torch.cat([shared_scores, own_scores], dim=-1).softmax(dim=-1, dtype=torch.float32).to(query.dtype)
-        room = keys.shape[1] - self._num_new
-        own = torch.bmm(functional.pad(pattern[..., longest:], (0, room)).flatten(0, 1), values).view_as(grouped)
-        return (self._per_prompt(pattern[..., :longest], self._values[index]) + own).reshape(query.shape)
+            shared_scores.masked_fill_(self._padding_RS[:, None, None], float("-inf"))
+        rows = grouped.flatten(0, 1)  # (R·K, G, E)
+        for block, scores in zip(self._new_keys[index], self._of_blocks(self._scores), strict=True):
+            own = torch.bmm(rows, block.flatten(0, 1).transpose(1, 2)).view_as(scores)
+            written = self._num_new - (self._scores.shape[-1] - longest - self._size)  # in the last block
+            whole = block is not self._new_keys[index][-1]
+            scores[..., : None if whole else written].copy_(own[..., : None if whole else written])
+        pattern = self._scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+        seen = self._per_prompt(pattern[..., :longest], self._values[index]).reshape(rows.shape)
+        for block, part in zip(self._new_values[index], self._of_blocks(pattern), strict=True):
+            seen = torch.baddbmm(seen, part.flatten(0, 1), block.flatten(0, 1))
+        return seen.view_as(query)
+
+    def _of_blocks(self, scores: Tensor) -> tuple[Tensor, ...]:
+        """The part of scores (R, K, G, S + room) that is of each block, (R, K, G, size)."""
+        return scores[..., self._keys[0].shape[2] :].split(self._size, dim=-1)
 
     def _per_prompt(self, rows: Tensor, shared: Tensor) -> Tensor:
         """``rows`` (R, K, G, X) times the prompt's ``shared`` (P, K, X, Y): (R, K, G, Y), one product per prompt."""
@@ -221,39 +243,49 @@ class _Block:
             _together(mlp.gate_proj, mlp.up_proj),
         )
 
-    def project(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query (..., H, E), key and value (..., K, E)."""
+    def project(self, hidden: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query (..., H, E), key and value (..., K, E), the first two rotated to their positions."""
         attention = self.layer.self_attn
         modules = (attention.q_proj, attention.k_proj, attention.v_proj)
         if self.attention is None:
-            parts = [module(hidden) for module in modules]
-        else:
-            parts = functional.linear(hidden, *self.attention).split([m.out_features for m in modules], dim=-1)
-        query, key, value = (part.unflatten(-1, (-1, attention.head_dim)) for part in parts)
-        return query, key, value
+            query, key, value = (module(hidden).unflatten(-1, (-1, attention.head_dim)) for module in modules)
+            return _rotate(query, cos, sin), _rotate(key, cos, sin), value
+        heads = functional.linear(hidden, *self.attention).unflatten(-1, (-1, attention.head_dim))
+        num_queries, num_keys = (module.out_features // attention.head_dim for module in modules[:2])
+        rotated = _rotate(heads[..., : num_queries + num_keys, :], cos, sin)
+        return rotated[..., :num_queries, :], rotated[..., num_queries:, :], heads[..., num_queries + num_keys :, :]
 
     def finish(self, hidden: Tensor, seen: Tensor) -> Tensor:
         """The residual stream after the attention's output and the feed-forward layer."""
         mlp = self.layer.mlp
-        hidden = hidden + self.layer.self_attn.o_proj(seen)
+        hidden = _add(hidden, self.layer.self_attn.o_proj, seen)
         normal = _norm(self.layer.post_attention_layernorm, hidden)
         if self.feed is None:
             return hidden + mlp(normal)
         gate, up = functional.linear(normal, *self.feed).chunk(2, dim=-1)
-        return hidden + mlp.down_proj(mlp.act_fn(gate) * up)
+        return _add(hidden, mlp.down_proj, mlp.act_fn(gate) * up)
 
 
 def _together(*modules: Any) -> tuple[Tensor, Tensor | None] | None:
     """One weight and bias for plain linear layers of one input; None where one is more than that, or they are large."""
-    plain = all(
-        type(module) is nn.Linear and not module._forward_hooks and not module._forward_pre_hooks for module in modules
-    )
-    if not plain or sum(module.weight.numel() for module in modules) > _FUSED_UP_TO:
+    if not all(map(_is_plain, modules)) or sum(module.weight.numel() for module in modules) > _FUSED_UP_TO:
         return None
     biases = [module.bias for module in modules]
     if any((bias is None) != (biases[0] is None) for bias in biases):
         return None
     return torch.cat([module.weight for module in modules]), None if biases[0] is None else torch.cat(biases)
+
+
+def _is_plain(module: Any) -> bool:
+    """Whether a layer is its matrix product and nothing more."""
+    return type(module) is nn.Linear and not module._forward_hooks and not module._forward_pre_hooks
+
+
+def _add(hidden: Tensor, module: Any, inputs: Tensor) -> Tensor:
+    """The residual stream with a layer's output added to it: in the product itself, for rows of plain layers."""
+    if hidden.ndim == 2 and _is_plain(module) and module.bias is None:
+        return torch.addmm(hidden, inputs, module.weight.t())
+    return hidden + module(inputs)
 
 
 def _norm(norm: Any, hidden: Tensor) -> Tensor:
@@ -272,8 +304,13 @@ def _rotary(model: LlamaForCausalLM, num_positions: int) -> tuple[Tensor, Tensor
 
 
 def _rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """The heads turned by their positions' angles, whose cosines and sines stand twice in the last dimension."""
     first, second = heads.chunk(2, dim=-1)
-    return heads * cos + torch.cat((-second, first), dim=-1) * sin
+    turned = heads * cos
+    sin = sin[..., : first.shape[-1]]
+    turned[..., : first.shape[-1]].addcmul_(second, sin, value=-1)
+    turned[..., first.shape[-1] :].addcmul_(first, sin)
+    return turned
 
 
 def _pad(prompts: Sequence[Sequence[int]], device: torch.device, left: bool) -> tuple[Tensor, Tensor]:
