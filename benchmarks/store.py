@@ -40,14 +40,13 @@ from stillroom.teachers.manifest import Plan
 from stillroom.teachers.rows import Rows, join
 from stillroom.teachers.sampling import counted, offsets, systematic
 from stillroom.types import Batch, SoftLabels
+from store_rivals import against_distillkit
 
 RESULTS = Path(__file__).parent / "results" / "store.json"
 CODECS = {"sampled": LabelsConfig(), "top-k": LabelsConfig(codec="top-k", k=50)}
 """What the teacher is read by."""
 STORES = {**CODECS, "top-k, coarse": LabelsConfig(codec="top-k", k=50, value_steps=5)}
 """What is stored of it; the coarse levels are those of a divergence that DistillKit's budget codec has as well."""
-RIVALS = {"recommended": "top-k", "budget": "top-k, coarse"}
-"""DistillKit's codecs, and the store that each is set against."""
 FORWARD_SEQUENCES = 4
 
 
@@ -212,66 +211,6 @@ def bytes_of(store: LabelStore) -> dict[str, Any]:
     }
 
 
-def against_distillkit(
-    captured: Captured, stores: dict[str, LabelStore], checkout: Path, vocab_size: int
-) -> dict[str, Any]:
-    """Bytes and KL(teacher‖decoded) over the 50 kept ids, of DistillKit's two documented codecs and of ours."""
-    sys.path.insert(0, str(checkout))
-    from distillkit.compression import DistributionQuantizationConfig, LogprobCompressor  # type: ignore[import-not-found]
-
-    rows, k = captured.rows["top-k"], 50
-    count = min(len(rows), 32_768)
-    ids = torch.from_numpy(rows.ids_E[: count * k].astype(np.int64)).view(count, k)
-    logp = torch.from_numpy(np.log(np.maximum(rows.values_E[: count * k], 1e-30))).view(count, k)
-    outside = (
-        torch.from_numpy(rows.tail_N[:count].astype(np.float64)) if rows.tail_N is not None else torch.zeros(count)
-    )
-    shared = {"d": vocab_size, "k": k, "exact_dtype": "bfloat16", "term_dtype": "float32", "residual_bins": [],
-              "delta_encoding": False, "error_diffusion": False}  # fmt: skip
-    documented = {
-        "recommended": {"exact_k": 16, "polynomial_terms": [0, 1, 2, 3, 4, "sqrt"]},
-        "budget": {"exact_k": 1, "polynomial_terms": [0, 1, "sqrt"]},
-    }
-    found: dict[str, Any] = {}
-    for name, settings in documented.items():
-        compressor = LogprobCompressor(config=DistributionQuantizationConfig(**shared, **settings))
-        packed = compressor.compress_from_sparse(ids, logp)
-        again_ids, again = compressor.decompress_to_sparse(packed)
-        dense = _on(ids, again_ids, again.float(), vocab_size)
-        size = sum(value.shape[-1] * value.element_size() for value in packed.values())
-        found[name] = {"bytes_per_token": size, "kl_nats": _kl(logp, dense.exp(), outside)}
-    for rival, name in RIVALS.items():
-        labels = stores[name].lookup(torch.from_numpy(captured.tokens_BT[: count // captured.tokens_BT.shape[1]]))
-        flat, sizes = labels.flatten(), bytes_of(stores[name])
-        ours = _on(ids[: len(flat.ids)], flat.ids, flat.weights, vocab_size)
-        per_token, large = sizes["bytes_per_token"], sizes["bytes_per_token_in_a_large_store"]
-        found[name] = {"bytes_per_token": per_token, "kl_nats": _kl(logp[: len(ours)], ours, outside[: len(ours)])}
-        found[f"ratio to {rival}"] = per_token / found[rival]["bytes_per_token"]
-        found[f"ratio to {rival}, without the codebook"] = large / found[rival]["bytes_per_token"]
-    return found
-
-
-def _on(ids_NK: torch.Tensor, found_NK: torch.Tensor, values_NK: torch.Tensor, vocab_size: int) -> torch.Tensor:
-    """Values of the ids in ``ids_NK``, looked up among the ids in ``found_NK``."""
-    pieces = []
-    for start in range(0, len(ids_NK), 1024):
-        here = slice(start, start + 1024)
-        dense = torch.zeros(len(ids_NK[here]), vocab_size).scatter(1, found_NK[here], values_NK[here].float())
-        pieces.append(dense.gather(1, ids_NK[here]))
-    return torch.cat(pieces)
-
-
-def _kl(logp_NK: torch.Tensor, q_NK: torch.Tensor, outside_N: torch.Tensor) -> float:
-    """Mean KL over the kept ids and the rest as one event; what is given back above 1 is scaled to 1."""
-    p = logp_NK.double().exp()
-    q = q_NK.double().clamp(min=1e-30)
-    total = q.sum(1, keepdim=True)
-    q = torch.where(total > 1 - 1e-9, q / total * (1 - 1e-9), q)
-    rest = (1 - q.sum(1)).clamp(min=1e-12)
-    listed = (p * (p.clamp(min=1e-30).log() - q.log())).sum(1)
-    return float((listed + torch.special.xlogy(outside_N, outside_N / rest)).mean())
-
-
 @dataclass(frozen=True)
 class Drawn:
     """Random sequences, for what does not depend on the text."""
@@ -359,12 +298,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         stores = {name: store_of(captured, name, Path(scratch) / name, len(tokenizer)) for name in STORES}
         note({"sequence_length": captured.tokens_BT.shape[1]})
-        note({"bytes": {name: bytes_of(store) for name, store in stores.items()}})
+        sizes = {name: bytes_of(store) for name, store in stores.items()}
+        note({"bytes": sizes})
         if "decoding" in arguments.parts:
             speeds = {name: decoding(store, captured.tokens_BT) for name, store in stores.items()}
             note({"decode_tokens_per_second": speeds})
         if arguments.distillkit:
-            note({"distillkit": against_distillkit(captured, stores, arguments.distillkit, len(tokenizer))})
+            rows, tokens_BT = captured.rows["top-k"], captured.tokens_BT
+            found = against_distillkit(rows, tokens_BT, stores, sizes, arguments.distillkit, len(tokenizer))
+            note({"distillkit": found})
         if "training" in arguments.parts:
             note({"training": training(Path(scratch) / "training")})
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 from tiny_labels import TinySequences, make, tiny_teacher
+from transformers import PreTrainedModel
 
 
 @pytest.fixture(scope="session")
-def teacher() -> torch.nn.Module:
+def teacher() -> PreTrainedModel:
     return tiny_teacher()
 
 
@@ -20,7 +20,7 @@ def corpus() -> TinySequences:
 
 
 @pytest.fixture(scope="session")
-def made(teacher: torch.nn.Module, corpus: TinySequences, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(teacher: PreTrainedModel, corpus: TinySequences, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished store of the sampled codec; not to be written to."""
     folder = tmp_path_factory.mktemp("made") / "labels"
     make(teacher, corpus, folder)

@@ -18,12 +18,25 @@ from tiny_labels import contents
 from typer.testing import CliRunner
 
 from stillroom.cli.main import app
-from stillroom.config import CorpusConfig, LabelsConfig, MixtureConfig, ModelConfig, SourceConfig
+from stillroom.config import (
+    ArmConfig,
+    CorpusConfig,
+    LabelsConfig,
+    MixtureConfig,
+    ModelConfig,
+    SourceConfig,
+    StudyConfig,
+    TeacherConfig,
+    TrainingConfig,
+)
 from stillroom.corpora import Corpus, build_corpus, open_corpus
 from stillroom.models import build_model, load_model, unembedding
+from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.exactworlds import drawn_sequences, exact_scores, exact_world
+from stillroom.study.interrupts import Stopper
 from stillroom.study.labelprogress import LabelProgress, label_stage
 from stillroom.study.labels import LabelRequest, label_corpus
+from stillroom.study.pipeline import Stages
 from stillroom.study.progress import StageDisplay
 from stillroom.teachers import LabelStore, ModelScores, WorldTeacher
 from stillroom.types import UserError
@@ -259,6 +272,25 @@ def test_a_dry_run_of_a_world_costs_no_flops(text_corpus, tmp_path):
     label_corpus(LabelRequest("world:drifting", text_corpus[0], tmp_path / "labels", {}, 1024, True), display)
     assert "1,024 tokens to label" in text.getvalue() and "0.00e+00 teacher FLOPs" in text.getvalue()
     assert not (tmp_path / "labels").exists()
+
+
+def test_a_study_shows_the_same_line_as_labelling_alone(text_corpus, teachers, tmp_path):
+    config = StudyConfig(
+        name="line",
+        corpus=CorpusConfig(sources={"facts": SourceConfig(kind="facts")}, sequence_length=32),
+        teacher=TeacherConfig(model=ModelConfig(path=str(teachers[0])), training=None),
+        labels=LabelsConfig(shard_sequences=16),
+        training=TrainingConfig(tokens=1024),
+        arms={"kd": ArmConfig(alpha=0.9)},
+    )
+    display, text = captured()
+    stages = Stages(config, ArtifactStore(tmp_path), display, Stopper())
+    artifact = stages.labels(text_corpus[1], (teachers[0], "key"))
+    assert artifact is not None and LabelStore.open(artifact.path / "labels").manifest.num_tokens == 1024
+    assert re.search(r"100 % of 1,024 tokens, [\d,]+ tokens/s, [\d.]+ bytes/token, 0:00:00 left", text.getvalue())
+    assert "labels ..." in text.getvalue() and "✓ labels" in text.getvalue()
+    stages.labels(text_corpus[1], (teachers[0], "key"))
+    assert "already there" in text.getvalue() and [stage["reused"] for stage in stages.record] == [False, True]
 
 
 def test_the_rate_leaves_out_shards_that_were_there(made):

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedModel
 
 from stillroom.config import LabelsConfig, ModelConfig
-from stillroom.models import build_model
+from stillroom.models import build_model, unembedding
 from stillroom.teachers import Manifest, label
 from stillroom.types import IGNORE_INDEX, Batch
 
@@ -42,17 +43,17 @@ class TinySequences:
         return torch.randint(0, 60, (self.sequence_length,), generator=generator)
 
 
-def make(teacher: torch.nn.Module, corpus: TinySequences, folder: Path, **fields: object) -> Manifest:
+def make(teacher: PreTrainedModel, corpus: TinySequences, folder: Path, **fields: object) -> Manifest:
     """Labels the corpus into a folder, eight sequences per shard."""
     config = LabelsConfig.model_validate({"shard_sequences": 8, "num_samples": 50, **fields})
     return label(teacher, corpus, config, folder, identity=IDENTITY, precision="fp32")
 
 
-def tiny_teacher() -> torch.nn.Module:
+def tiny_teacher() -> PreTrainedModel:
     """A model whose distributions are far from flat."""
     model = build_model(ModelConfig(hidden_size=32, intermediate_size=64, num_layers=1, num_heads=2), VOCAB, seed=0)
     with torch.no_grad():
-        model.get_output_embeddings().weight.mul_(12.0)
+        unembedding(model)[0].mul_(12.0)
     return model.eval()
 
 

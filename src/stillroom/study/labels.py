@@ -30,6 +30,7 @@ from stillroom.teachers import (
     import_distillkit,
     import_kd,
     import_parquet,
+    label,
     label_part,
     price,
 )
@@ -84,6 +85,14 @@ def label_corpus(request: LabelRequest, display: StageDisplay) -> None:
             world_size=world_size, isolate=job.isolate, progress=update,
         )  # fmt: skip
     _say(manifest, request.out, display)
+
+
+def label_shown(
+    display: StageDisplay, teacher: Any, sequences: Sequences, config: LabelsConfig, folder: Path, **options: Any
+) -> Manifest:
+    """Labels all sequences into a store in this process, with the line that labelling shows; see ``teachers.label``."""
+    with label_stage(display, folder) as update:
+        return label(teacher, sequences, config, folder, progress=update, **options)
 
 
 def _corpus_job(request: LabelRequest, folder: Path) -> _Job:

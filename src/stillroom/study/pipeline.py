@@ -19,14 +19,14 @@ from stillroom.study.artifacts import Artifact, ArtifactStore, code_hash
 from stillroom.study.budgets import with_budgets
 from stillroom.study.evaluate import evaluate_into
 from stillroom.study.interrupts import Stopper
-from stillroom.study.labelprogress import label_stage
+from stillroom.study.labels import label_shown
 from stillroom.study.mixtures import live_mixture, mixture_key, mixture_scores
 from stillroom.study.models import train_into
 from stillroom.study.parallel import in_processes
 from stillroom.study.progress import StageDisplay, no_update
 from stillroom.study.runfolder import check_folder, claim_folder, write_run_folder
 from stillroom.study.teacherfolders import check_vocabulary, teacher_hash
-from stillroom.teachers import LabelStore, LiveMixture, MixtureScores, label
+from stillroom.teachers import LabelStore, LiveMixture, MixtureScores
 from stillroom.training import Interrupted, LiveTeacher
 from stillroom.training.distributed import launched_size, own_device
 from stillroom.types import UserError
@@ -177,17 +177,9 @@ class Stages:
         }
 
         def make(work: Path, _: Any) -> None:
-            with label_stage(self.display, work / "labels") as update:
-                label(
-                    self._scores(folder, corpus),
-                    sequences,
-                    self.config.labels,
-                    work / "labels",
-                    identity=owner,
-                    isolate=self.config.corpus.isolate_documents,
-                    precision=self.precision,
-                    progress=update,
-                )
+            isolate = self.config.corpus.isolate_documents
+            asked = (self._scores(folder, corpus), sequences, self.config.labels, work / "labels")
+            label_shown(self.display, *asked, identity=owner, isolate=isolate, precision=self.precision)
 
         return self._build("labels", "tokens", "labels", identity, make, shows_itself=True)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -39,7 +40,7 @@ class Place(Protocol):
         """A local path of a file of the store; raises ``UserError`` where the store has none."""
         ...
 
-    def gather(self, spans: list[Span]) -> None:
+    def gather(self, spans: Iterable[Span]) -> None:
         """Hears which parts will be asked for next, so that they can be fetched at one time."""
         ...
 
@@ -58,7 +59,7 @@ class LocalFolder:
         """See ``Place``."""
         return _present(self.folder / file, self.name)
 
-    def gather(self, spans: list[Span]) -> None:
+    def gather(self, spans: Iterable[Span]) -> None:
         """Nothing to be done: the operating system reads ahead."""
 
     def span(self, file: str, start: int, length: int) -> bytes | None:
@@ -93,7 +94,7 @@ class RemoteFolder:
             write_bytes(target, self._fetch(file))
         return target
 
-    def gather(self, spans: list[Span]) -> None:
+    def gather(self, spans: Iterable[Span]) -> None:
         """See ``Place``: fetches all blocks that are not cached in one request (many filesystems make it parallel)."""
         missing = {
             (file, number)
@@ -206,7 +207,7 @@ class MappedShards:
 
     def gather(self, spans: list[tuple[int, int, int]]) -> None:
         """Hears which records (shard, first byte, length) will be asked for next."""
-        self._place.gather([(self._name(shard), start, length) for shard, start, length in spans])
+        self._place.gather((self._name(shard), start, length) for shard, start, length in spans)
 
     def record(self, shard: int, start: int, length: int) -> memoryview:
         """The bytes of a record; shorter where the shard ends."""

@@ -23,7 +23,7 @@ from stillroom.teachers.streams import PairCoder, SymbolCoder
 
 SIDE_SYMBOLS = ("entropy", "gold", "rank", "missed")
 SIDE_PLAIN = ("entropy_bits", "gold_bits", "rank_bits", "rank_rest", "missed_places")
-PIECE_POSITIONS = 16_384
+PIECE_POSITIONS = 8192
 """Positions that are decoded at one time."""
 Entries = SampledEntries | LargestEntries
 
@@ -139,10 +139,10 @@ class Codec:
         if int(stored_N.min()) < 0 or (stored_N > out.num_N).any():
             raise Damaged("a next token is said to stand where no id stands; label this shard again.")
         place_N = context.place(stored_N)
-        guess_N = self.gold_guess[context.gold_context(place_N)]
+        guess_N = self.gold_guess.take(context.gold_context(place_N), mode="clip")
         gold_N = side.from_symbols(record.symbols("gold"), record.bits("gold_bits"), guess_N)
-        out.gold_logprob_N[:] = np.where(out.gold_rank_N == NO_GOLD, 0.0, -gold_N)
-        guess_N = self.entropy_guess[context.entropy_context_N]
+        np.multiply(gold_N, -(out.gold_rank_N != NO_GOLD).astype(np.float32), out=out.gold_logprob_N)
+        guess_N = self.entropy_guess.take(context.entropy_context_N, mode="clip")
         out.entropy_N[:] = side.from_symbols(record.symbols("entropy"), record.bits("entropy_bits"), guess_N)
         return place_N
 

@@ -212,7 +212,7 @@ class SetDecoder:
         return found.astype(np.int64)
 
 
-_MASKS = (np.uint64(1) << np.arange(1 << 5, dtype=np.uint64)) - np.uint64(1)
+_ONE = np.int64(1)
 
 
 def _class_of(sizes_N: np.ndarray, num_classes: int) -> np.ndarray:
@@ -250,15 +250,19 @@ def unpack_bits(bits_E: np.ndarray, record_R: np.ndarray, packed: Sequence[bytes
         raise Damaged("packed places of ids have another length than they should; label this shard again.")
     shift_LR = used_LR.cumsum(0) - used_LR + 8 * (sizes_R.cumsum() - sizes_R)
     running -= bits_E
-    running += (shift_LR.reshape(-1) - before_R).repeat(parts_R)
+    shifts = (shift_LR.reshape(-1) - before_R).tolist()
+    for end, size, shift in zip(ends_R.tolist(), parts_R.tolist(), shifts, strict=True):
+        running[end - size : end] += shift
     data = b"".join(packed)
     words = np.frombuffer(data + bytes(-len(data) % 4 + 8), "<u4")
     pairs = words[:-1] | words[1:].astype(np.uint64) << np.uint64(32)
     value_E = pairs.take(running >> 5, mode="clip")
     running &= 31
     value_E >>= running.view(np.uint64)
-    value_E &= _MASKS.take(bits_E, mode="clip")
-    return value_E.view(np.int64)
+    masks = np.left_shift(_ONE, bits_E)
+    masks -= 1
+    masks &= value_E.view(np.int64)
+    return masks
 
 
 def _before(running: np.ndarray, place_M: np.ndarray) -> np.ndarray:

@@ -124,13 +124,17 @@ def read_table(data: memoryview | bytes, name: str, codebook: bytes | None = Non
     )
 
 
+def is_whole(record: memoryview, key: bytes) -> bool:
+    """Whether the checksum of a record holds."""
+    return len(record) >= CHECK_BYTES and checksum(key, record[:-CHECK_BYTES]) == record[-CHECK_BYTES:]
+
+
 def open_record(record: bytes | memoryview, key: bytes, name: str) -> memoryview:
     """The payload of a record whose checksum holds; raises ``Damaged`` otherwise."""
     view = memoryview(record)
-    payload = view[:-CHECK_BYTES]
-    if len(view) < CHECK_BYTES or checksum(key, payload) != bytes(view[-CHECK_BYTES:]):
+    if not is_whole(view, key):
         raise damaged(name, f"the record of sequence {key.hex()[:12]} does not match its checksum")
-    return payload
+    return view[:-CHECK_BYTES]
 
 
 def shard_name(shard: int) -> str:

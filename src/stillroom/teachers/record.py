@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -39,7 +40,7 @@ class Record:
         self._coders, self.length = coders, length
         self._place = {name: place for place, name in enumerate(names)}
         self.count = len(payloads)
-        self._parts: list[list[memoryview]] = [_parts(payload, len(names)) for payload in payloads]
+        self._parts = _parts(payloads, len(names))
 
     def __len__(self) -> int:
         """R."""
@@ -75,13 +76,20 @@ class Record:
         return sizes_N.reshape(self.count, self.length).sum(1, dtype=np.int64)
 
 
-def _parts(payload: memoryview, count: int) -> list[memoryview]:
-    width = payload[0] if len(payload) else 0
+def _parts(payloads: Sequence[memoryview], count: int) -> list[list[memoryview]]:
+    """The columns of every record."""
+    widths = {payload[0] if len(payload) else 0 for payload in payloads}
+    if len(widths) > 1:  # records of different widths, one by one
+        return [parts for payload in payloads for parts in _parts([payload], count)]
+    width = widths.pop() if widths else 2
     start = 1 + count * width
-    if width not in (2, 4) or len(payload) < start:
+    if width not in (2, 4) or min(map(len, payloads), default=start) < start:
         raise Damaged("a record is too short; label this shard again.")
-    sizes = np.frombuffer(payload, f"<u{width}", count, 1)
-    ends = (start + np.cumsum(sizes, dtype=np.int64)).tolist()
-    if ends[-1] != len(payload):
+    heads = b"".join([payload[1:start] for payload in payloads])
+    ends = np.frombuffer(heads, f"<u{width}").reshape(-1, count).cumsum(1, dtype=np.int64) + start
+    if ends[:, -1].tolist() != [len(payload) for payload in payloads]:
         raise Damaged("the columns of a record do not fill it; label this shard again.")
-    return [payload[begin:end] for begin, end in zip([start, *ends[:-1]], ends, strict=True)]
+    return [
+        [payload[begin:end] for begin, end in pairwise((start, *places))]
+        for payload, places in zip(payloads, ends.tolist(), strict=True)
+    ]

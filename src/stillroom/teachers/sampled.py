@@ -84,7 +84,7 @@ class SampledEntries:
     def sizes(self, record: Record) -> tuple[np.ndarray, np.ndarray]:
         """Ids of every position (N,), and those among them that were drawn more than once, uint8."""
         once_N = record.symbols("drawn_once")
-        more_N = record.symbols("drawn_more") + self.more_guess[once_N] - MIDDLE
+        more_N = record.symbols("drawn_more") + self.more_guess.take(once_N) - MIDDLE
         num_N = once_N + more_N
         if int(num_N.max()) > self.num_samples or int(more_N.max()) > self.num_samples:
             raise Damaged("a position has more ids than samples; label this shard again.")
@@ -166,9 +166,11 @@ class Drawn:
 
     def gold_context(self, place_N: np.ndarray) -> np.ndarray:
         """How often each next token was drawn: what the guess of its log-probability goes by."""
-        first_N = np.arange(len(place_N)) * self.weights_NK.shape[1]
-        weight_N = self.weights_NK.reshape(-1)[first_N + (np.maximum(place_N, 1) - 1)]
-        return np.where(place_N > 0, np.rint(weight_N * self.num_samples), 0).astype(np.intp)
+        own_N = np.arange(0, self.weights_NK.size, self.weights_NK.shape[1])
+        own_N += np.maximum(place_N, 1) - 1
+        drawn_N = np.rint(self.weights_NK.reshape(-1).take(own_N) * self.num_samples).astype(np.intp)
+        drawn_N *= place_N > 0
+        return drawn_N
 
 
 @dataclass(frozen=True)

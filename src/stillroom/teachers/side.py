@@ -46,8 +46,10 @@ def to_symbols(nats_N: np.ndarray, guess_N: np.ndarray | np.uint8) -> tuple[np.n
 
 def from_symbols(symbol_N: np.ndarray, bit_N: np.ndarray, guess_N: np.ndarray | np.uint8) -> np.ndarray:
     """Nats (N,) float32: the inverse of ``to_symbols``."""
-    upper_N = symbol_N + guess_N - MIDDLE  # uint8, wraps
-    return LEVELS[(upper_N.astype(np.intp) << 1) | bit_N]
+    level_N = (symbol_N + guess_N - MIDDLE).astype(np.intp)  # uint8 until here, wraps
+    level_N <<= 1
+    level_N |= bit_N
+    return LEVELS.take(level_N, mode="clip")
 
 
 _EXACT = 32
@@ -65,8 +67,9 @@ def rank_class(rank_N: np.ndarray) -> tuple[np.ndarray, bytes]:
 def rank_of_class(class_N: np.ndarray, num_records: int, packed: Sequence[bytes | memoryview]) -> np.ndarray:
     """Ranks (N,) int32: the inverse of ``rank_class`` for records that lie one after another."""
     is_wide_N = class_N >= _EXACT
-    bits_E = class_N[is_wide_N] - (_EXACT - 5)
+    wide = np.flatnonzero(is_wide_N)
+    bits_E = class_N.take(wide) - (_EXACT - 5)
     record_R = is_wide_N.reshape(num_records, -1).sum(1)
     rank_N = class_N - 1
-    rank_N[is_wide_N] = unpack_bits(bits_E, record_R, packed) + (1 << bits_E) - 1
+    rank_N[wide] = unpack_bits(bits_E, record_R, packed) + (1 << bits_E) - 1
     return rank_N

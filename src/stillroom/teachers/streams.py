@@ -148,7 +148,7 @@ class PairCoder:
         """Both numbers (N,), int32; ``rest`` are the pairs written out, of all columns in order."""
         first_table, second_table = self._tables
         index = symbols_N.astype(np.intp)
-        first_N, second_N = first_table[index], second_table[index]
+        first_N, second_N = first_table.take(index), second_table.take(index)
         escaped = np.flatnonzero(symbols_N == ESCAPE)
         if len(rest) != len(escaped) * _WRITTEN.itemsize:
             raise Damaged("a column of a record lacks pairs that it names; label this shard again.")
