@@ -48,7 +48,7 @@ def test_trackers_that_log_dictionaries_get_every_record_once(
 ) -> None:
     recorder = _Recorder(name)
     monkeypatch.setitem(sys.modules, name, recorder)
-    folder = tmp_path / "run-12ab"
+    folder = tmp_path / ".run-12ab.unfinished"
     engine.run(folder, objective="routed", steps=6, validate_every=3, tracker=name)
     kinds = [kind for kind, _ in recorder.calls]
     assert kinds == ["init"] + ["log"] * 8 + ["finish"]
@@ -73,6 +73,41 @@ def test_a_run_that_goes_on_is_the_same_run_of_the_tracker(tmp_path: Path, monke
     assert sum(kind == "finish" for kind, _ in recorder.calls) == 2
     steps = [values["step"] for kind, values in recorder.calls if kind == "log" and "train/loss" in values]
     assert steps == list(range(1, 13))
+
+
+class _Writer:
+    """Stands for TensorBoard's ``SummaryWriter``."""
+
+    made: list[_Writer] = []
+
+    def __init__(self, folder: str) -> None:
+        self.folder, self.scalars, self.closed = folder, [], False
+        self.made.append(self)
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        self.scalars.append((step, name, value))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_tensorboard_gets_every_number_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("torch.utils.tensorboard")
+    monkeypatch.setattr(_Writer, "made", [])
+    monkeypatch.setattr(module, "SummaryWriter", _Writer, raising=False)
+    monkeypatch.setitem(sys.modules, "tensorboard", ModuleType("tensorboard"))
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    engine.run(tmp_path, objective="routed", steps=4, tracker="tensorboard")
+    (writer,) = _Writer.made
+    assert writer.folder == str(tmp_path / "tensorboard")
+    assert writer.closed
+    expected = [
+        (record["step"], name, value)
+        for record in _expected(tmp_path)
+        for name, value in record.items()
+        if name != "step"
+    ]
+    assert writer.scalars == expected
 
 
 def test_tensorboard_files_hold_the_numbers(tmp_path: Path) -> None:

@@ -41,9 +41,10 @@ class _Run:
 
     def __init__(self, name: str, folder: Path, config: dict[str, Any]) -> None:
         self._module = _module(name, name)
-        options: dict[str, Any] = {"project": "stillroom", "name": folder.name, "config": config, "resume": "allow"}
+        run = folder.name.strip(".").removesuffix(".unfinished")  # the folder's name once it is finished
+        options: dict[str, Any] = {"project": "stillroom", "name": run, "config": config, "resume": "allow"}
         if name == "wandb":
-            options |= {"dir": str(folder), "id": folder.name.strip(".")[:64]}
+            options |= {"dir": str(folder), "id": run[:64]}
         self._module.init(**options)
 
     def log(self, kind: str, step: int, values: dict[str, float]) -> None:
