@@ -77,10 +77,12 @@ def main() -> None:
     result = json.loads(path.read_text())["result"] if path.exists() else {}
     for width in options.widths:
         for base in (None, options.base_width) if width != options.base_width else (None,):
+            name = f"width {width}, base_width {base}"
+            if name in result:  # measured by an earlier call
+                continue
             losses = [final_loss(width, rate, base, options.steps, rows) for rate in options.rates]
-            found = {"rates": options.rates, "losses": losses, "best_rate": best_rate(options.rates, losses)}
-            result[f"width {width}, base_width {base}"] = found
-            print(f"width {width}, base_width {base}: {found}", flush=True)
+            result[name] = {"rates": options.rates, "losses": losses, "best_rate": best_rate(options.rates, losses)}
+            print(name, result[name], flush=True)
             record = {"date": date.today().isoformat(), "steps": options.steps, "torch": torch.__version__}
             path.write_text(json.dumps(record | {"result": result}, indent=2) + "\n")
 

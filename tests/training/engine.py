@@ -59,7 +59,8 @@ FURTHER_OBJECTIVES = {
     "unsure": _routed("student-entropy"),
 }
 """The rest of what a configuration can name."""
-LIVE_ONLY = {"reverse", "jensen-shannon", "hot"}
+LIVE_ONLY, STORED_ONLY = {"reverse", "jensen-shannon", "hot"}, {"smoothed"}
+"""Those that one kind of teacher cannot serve."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import errno
 import logging
 import threading
 from pathlib import Path
+from typing import Any
 
 import engine
 import pytest
@@ -65,7 +66,7 @@ def test_saving_is_asynchronous_and_keeps_the_moment_of_the_call(
     gate = threading.Event()
     write = checkpoint_module.dcp.save
 
-    def slow(*arguments: object, **options: object) -> object:
+    def slow(*arguments: Any, **options: Any) -> object:
         assert gate.wait(10)
         return write(*arguments, **options)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from stillroom.config import CorpusConfig, ObjectiveConfig, RunConfig, SourceConfig, to_yaml
 from stillroom.files import read_json, write_json, write_text
@@ -34,7 +34,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words), bos_token="w0", eos_token="w1", pad_token="w2")
 
 
-def _run(folder: Path, stop_at: int | None, seed: int = 0) -> tuple[torch.nn.Module, FurtherHeads | None]:
+def _run(folder: Path, stop_at: int | None, seed: int = 0) -> tuple[PreTrainedModel, FurtherHeads | None]:
     """Eight steps with three heads, a checkpoint after every second; ``stop_at`` leaves the run under way.
 
     Returns the model, and the further heads of a finished run.
@@ -65,8 +65,8 @@ def _run(folder: Path, stop_at: int | None, seed: int = 0) -> tuple[torch.nn.Mod
     return model, result.further
 
 
-def _logits(model: torch.nn.Module) -> torch.Tensor:
-    model.eval().set_attn_implementation("sdpa")  # type: ignore[operator]
+def _logits(model: PreTrainedModel) -> torch.Tensor:
+    model.eval().set_attn_implementation("sdpa")
     with torch.no_grad():
         return model(engine.training_data().heldout.batch(range(4)).tokens_BT).logits
 

@@ -51,7 +51,7 @@ def test_a_checkpoint_after_a_validation_is_whole(tmp_path: Path, precision: str
 
 def test_parameters_in_bf16_train_alike_whatever_the_layout(tmp_path: Path) -> None:
     """Gathered in bf16, summed in fp32: the same bits sharded and held whole, and near what fp32 gives."""
-    options = {"objective": "distilled", "precision": "bf16"}
+    options: dict[str, Any] = {"objective": "distilled", "precision": "bf16"}
     engine.run(tmp_path / "one", **options)
     hashes = []
     for name, layout in (("sharded", {}), ("kept", {"reshard": False})):
@@ -88,7 +88,7 @@ def test_two_then_one_then_two_ranks_continue_one_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ranks", [2, 4])
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_tensor_parallel_equals_one_process_within_tolerance(tmp_path: Path, ranks: int, optimizer: str) -> None:
-    options = {"objective": "routed", "optimizer": optimizer}
+    options: dict[str, Any] = {"objective": "routed", "optimizer": optimizer}
     engine.run(tmp_path / "one", **options)
     parts = engine.start(tmp_path / "many", ranks, parallel={"tensor": 2}, **options)
     engine.finish(parts, tmp_path / "many")

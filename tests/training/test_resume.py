@@ -45,7 +45,7 @@ _ALL = [
     (objective, live)
     for objective in (*engine.OBJECTIVES, *engine.FURTHER_OBJECTIVES)
     for live in (False, True)
-    if live or objective not in engine.LIVE_ONLY
+    if objective not in (engine.STORED_ONLY if live else engine.LIVE_ONLY)
 ]
 
 
