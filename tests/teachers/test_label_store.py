@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from tiny_labels import IDENTITY, VOCAB, TinySequences, contents, make
+from transformers import PreTrainedModel
 
 from stillroom.config import LabelsConfig
 from stillroom.models import hidden_states, unembedding
@@ -20,7 +21,7 @@ def dense(labels: SoftLabels) -> torch.Tensor:
     return torch.zeros(shape).scatter_add(2, labels.ids, labels.weights)
 
 
-def live_log_probs(teacher: torch.nn.Module, batch: Batch) -> torch.Tensor:
+def live_log_probs(teacher: PreTrainedModel, batch: Batch) -> torch.Tensor:
     with torch.no_grad():
         hidden = hidden_states(teacher, batch)
         return torch.log_softmax(hidden @ unembedding(teacher)[0].T, -1)
