@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from chromium import Browser, browser, executable
-from make_run import make_run
+from make_run import make_run, make_seeds
 
 from stillroom.report import build_report, compare_report
 
@@ -77,17 +77,19 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     home = tmp_path_factory.mktemp("runs")
     runs = [make_run(home / "a", "made-up"), make_run(home / "b", "made-up with a long name", seed=1)]
-    return {"one run": build_report(runs[0]), "two runs": compare_report(runs, home / "both.html")}
+    both = compare_report(runs, home / "both.html")
+    return {"one run": build_report(runs[0]), "two runs": both, "seeds": build_report(make_seeds(home / "c"))}
 
 
 @pytest.mark.parametrize(("width", "dark"), VIEWS, ids=[f"{w}-{'dark' if d else 'light'}" for w, d in VIEWS])
-@pytest.mark.parametrize("kind", ["one run", "two runs"])
+@pytest.mark.parametrize("kind", ["one run", "two runs", "seeds"])
 def test_every_figure_is_visible_and_legible(
     chromium: Browser, pages: dict[str, Path], kind: str, width: int, dark: bool
 ) -> None:
     chromium.open(pages[kind], width, dark)
     sizes = chromium.evaluate(SIZES)
-    shown = FIGURES if kind == "one run" else [name for name in FIGURES if name != "paired"]
+    changed = {"one run": set[str](), "two runs": {"paired"}, "seeds": {"seeds"}}
+    shown = {*FIGURES} ^ changed[kind]
     assert {size["figure"] for size in sizes} == {f"fig-{name}" for name in shown}
     for size in sizes:
         assert size["seen"] and size["width"] > 200 and size["height"] > 60 and size["marks"] > 3, size
