@@ -23,7 +23,7 @@ from stillroom.teachers.streams import PairCoder, SymbolCoder
 
 SIDE_SYMBOLS = ("entropy", "gold", "rank", "missed")
 SIDE_PLAIN = ("entropy_bits", "gold_bits", "rank_bits", "rank_rest", "missed_places")
-PIECE_POSITIONS = 8192
+PIECE_POSITIONS = 16_384
 """Positions that are decoded at one time."""
 Entries = SampledEntries | LargestEntries
 
