@@ -59,7 +59,7 @@ def finished(tmp_path_factory):
 
 
 def test_students_in_two_processes_are_the_students_of_one(finished, tmp_path):
-    root, folder = finished
+    _, folder = finished
     beside = run_study(study_config(), tmp_path / "run", tmp_path / "artifacts", StageDisplay(), jobs=2)
     assert digest(beside) == digest(folder)
     stages = json.loads((beside / "study.json").read_text())["stages"]

@@ -34,7 +34,7 @@ def recall(
         Path | None, typer.Option("--out", help="Run folder. Default: runs/NAME-FINGERPRINT.", show_default=False)
     ] = None,
     jobs: Annotated[
-        int, typer.Option("--jobs", min=1, help="Models trained at once, each on one thread; 1 uses all threads.")
+        int, typer.Option("--jobs", min=1, help="Models trained at once, in a process each; they share the cores.")
     ] = 1,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved configuration and what it takes; write nothing.")

@@ -227,7 +227,9 @@ def students_ahead(
     """Builds every arm's model and evaluation in ``jobs`` processes; returns the record of each stage by its name."""
     if launched_size() > 1:
         raise UserError(f"jobs: is {jobs} under torchrun, whose ranks train each student together; leave --jobs out.")
-    tasks = [(config.model_dump_json(), str(store.root), name) for name in config.arms]
+    distinct = {arm.fingerprint(): name for name, arm in reversed(config.arms.items())}  # equal arms are one artifact
+    names = [name for name in config.arms if name in distinct.values()]
+    tasks = [(config.model_dump_json(), str(store.root), name) for name in names]
     records = in_processes(_student_task, tasks, jobs, display, "students")
     return {record["name"]: record for made in records for record in made}
 

@@ -187,8 +187,7 @@ def _in_turn(cells: Cells, missing: list[Cell], display: StageDisplay) -> None:
 
 def _in_parallel(cells: Cells, missing: list[Cell], jobs: int, display: StageDisplay) -> None:
     tasks = [(cells.config.model_dump_json(), str(cells.store.root), cell) for cell in missing]
-    for _ in in_processes(_build_task, tasks, jobs, display, "cells"):
-        pass
+    in_processes(_build_task, tasks, jobs, display, "cells")
 
 
 def _build_task(task: tuple[str, str, Cell]) -> tuple[str, None]:
