@@ -7,12 +7,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.table import Table
 
 from stillroom.evaluation.jail import why_not
 from stillroom.study.compare import compare_folders
-from stillroom.study.evaluate import evaluate_models
+from stillroom.study.evaluate import evaluate_models, needle_table, seeds_table
 from stillroom.study.external import External, parse_benchmarks
 from stillroom.study.progress import StageDisplay
+from stillroom.study.seeds import by_seed
 from stillroom.types import UserError
 
 VALUES = {"problems": 4, "samples_per_problem": 4, "ks": (1, 2, 4), "temperatures": (0.7, 1.0)}
@@ -116,6 +119,47 @@ def test_models_are_compared_with_the_first_and_arms_over_their_seeds(tmp_path: 
     shutil.rmtree(folders["dpt-s1"])
     del folders["dpt-s1"]
     assert set(compare_folders(folders, [1])["over_seeds"]) == {"spt"}
+
+
+def evaluation(loss: float, found: float) -> dict:
+    est = {"low": 0.0, "high": 1.0, "num": 4}
+    grid = [[est | {"value": found}, est | {"value": found / 2}]]
+    return {
+        "copying": {"loss_repeat": est | {"value": loss}},
+        "needle": {"accuracy": est | {"value": found}, "lengths": [48], "depths": [0.0, 1.0], "grid": grid},
+    }
+
+
+def test_arms_are_paired_seed_by_seed() -> None:
+    luck = {0: 0.0, 1: 5.0, 2: -3.0}  # of a seed, common to both arms
+    parts = {f"spt-s{seed}": evaluation(2.0 + more, 0.5) for seed, more in luck.items()}
+    parts |= {f"dpt-s{seed}": evaluation(1.0 + more + 0.1 * seed, 0.5) for seed, more in luck.items()}
+    parts |= {"dpt-s7": evaluation(100.0, 0.5), "lone": evaluation(0.0, 0.0), "other-s0": evaluation(0.0, 0.0)}
+    found = by_seed(parts)
+    assert found["baseline"] == "spt" and set(found["arms"]) == {"spt", "dpt"}
+    assert found["arms"]["dpt"]["seeds"] == [0, 1, 2, 7]
+    cell = found["arms"]["dpt"]["measures"]["copying loss_repeat"]
+    assert cell["difference"]["value"] == pytest.approx(-0.9) and cell["difference"]["num"] == 3
+    half = 4.3026527 * 0.1 / 3**0.5
+    assert cell["difference"]["high"] == pytest.approx(-0.9 + half) and cell["mean"]["num"] == 4
+    assert cell["difference"]["p_holm"] == pytest.approx(2 * cell["difference"]["p_value"])  # two measures
+    assert "difference" not in found["arms"]["spt"]["measures"]["copying loss_repeat"]
+    assert by_seed({"spt-s0": evaluation(1.0, 1.0), "dpt-s0": evaluation(1.0, 1.0)}) == {}
+    table = text_of(seeds_table(found))
+    assert "dpt minus spt" in table and "-0.900" in table and "spt, 3 seeds" in table
+
+
+def test_needles_are_a_table_of_lengths_and_depths() -> None:
+    table = text_of(needle_table({"one": evaluation(1.0, 0.8), "without": {}}))
+    assert "depth 0" in table and "depth 1" in table and "without" not in table
+    assert [word for word in table.split() if word in {"one", "48", "0.80", "0.40"}] == ["one", "48", "0.80", "0.40"]
+
+
+def text_of(table: Table) -> str:
+    console = Console(width=200)
+    with console.capture() as printed:
+        console.print(table)
+    return printed.get()
 
 
 def test_the_command_line_asks_for_it(models, tmp_path: Path, capsys) -> None:
