@@ -122,7 +122,7 @@ def test_the_same_call_again_measures_nothing_and_gives_the_same_numbers(folders
     lost.unlink()
     loads = []
     monkeypatch.setattr(
-        "stillroom.study.ranking.measure.load_model", lambda path: loads.append(path) or load_model(path)
+        "stillroom.study.ranking.measure.load_here", lambda path: loads.append(path) or load_model(path)
     )
     assert rank_teachers(prepared, StageDisplay()) == first
     assert len(loads) == 1  # for the part that was missing alone

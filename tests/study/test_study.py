@@ -12,11 +12,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from stillroom.config import override, to_yaml
+from stillroom.corpora import open_corpus
+from stillroom.study.evaluate import evaluate_into
+from stillroom.study.models import load_here
 from stillroom.study.pipeline import run_single, run_study
 from stillroom.study.progress import StageDisplay
 from stillroom.study.recipes import resolve_recipe
@@ -253,3 +258,17 @@ def test_the_written_configuration_is_complete(finished):
     _, folder = finished
     values = yaml.safe_load((folder / "config.yaml").read_text())
     assert values["kind"] == "study" and values["arms"]["routed"]["routing"]["hard_weight"] == "restore"
+
+
+def test_models_are_evaluated_where_they_can_be_fast(finished, tmp_path, monkeypatch):
+    """On a machine with a GPU a model must not be left on the processor; here the device asked for has no memory."""
+    root, _ = finished
+    monkeypatch.setattr("stillroom.study.models.own_device", lambda: torch.device("meta"))
+    model = next(root.glob("artifacts/model-*/model"))
+    assert load_here(model).device.type == "meta"
+    config: Any = study_config()
+    with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
+        evaluate_into(
+            tmp_path, model, config.evaluation.model_copy(update={"suites": ("lm",)}), config.corpus.sources,
+            open_corpus(next(root.glob("artifacts/corpus-*")) / "corpus"), lambda done, total: None,
+        )  # fmt: skip

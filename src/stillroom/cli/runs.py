@@ -72,7 +72,7 @@ def study(
         return
     from rich.console import Console
 
-    from stillroom.report import build_report, summary_table
+    from stillroom.report import build_report, seeds_table, summary_table
     from stillroom.study.pipeline import run_study
     from stillroom.study.progress import StageDisplay
 
@@ -81,6 +81,8 @@ def study(
     page = build_report(folder)
     console = Console()
     console.print(summary_table(folder))
+    if (seeds := seeds_table([folder])) is not None:
+        console.print(seeds)
     console.print(f"Report: [bold]{page}[/]", soft_wrap=True)
 
 

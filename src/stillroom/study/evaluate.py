@@ -18,9 +18,9 @@ from stillroom.corpora import Corpus, load_tokenizer, open_corpus
 from stillroom.evaluation import Heldout, contamination, copying_tokens, evaluate, item_tokens, sample, token_bytes
 from stillroom.evaluation.sampling import Sampler
 from stillroom.files import fingerprint, read_json, write_json, write_text
-from stillroom.models import load_model
 from stillroom.study.compare import write_comparison
 from stillroom.study.external import External, evaluate_external
+from stillroom.study.models import load_here
 from stillroom.study.progress import StageDisplay
 from stillroom.study.teacherfolders import teacher_folder, teacher_hash
 from stillroom.types import UserError
@@ -45,7 +45,7 @@ def evaluate_into(
 
     Without a corpus only what is ``external`` is measured, with the model's own tokenizer.
     """
-    model = load_model(model_folder)
+    model = load_here(model_folder)
     parts: dict[str, Any] = {}
     if corpus is not None:
         for suite in config.suites:

@@ -14,10 +14,11 @@ import torch
 from stillroom.config import LabelsConfig, MixtureConfig, parse
 from stillroom.corpora import Corpus, open_corpus
 from stillroom.files import fingerprint
-from stillroom.models import hidden_states, load_model, precision, unembedding
+from stillroom.models import hidden_states, precision, unembedding
 from stillroom.study.exactworlds import WORLD_PREFIX, drawn_sequences, exact_scores, exact_world, world_hash
 from stillroom.study.labelprogress import label_stage
 from stillroom.study.mixtures import mixture_key, mixture_scores
+from stillroom.study.models import load_here
 from stillroom.study.progress import StageDisplay
 from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
 from stillroom.teachers import (
@@ -116,7 +117,7 @@ def _teacher(request: LabelRequest, corpus: Corpus) -> tuple[Any, str]:
     if request.mixture is not None:
         key = mixture_key(request.mixture, name, corpus)
         return mixture_scores(request.mixture, Path(folder), corpus, "auto"), key
-    model = load_model(folder).to(own_device())  # pyright: ignore[reportArgumentType]
+    model = load_here(folder)
     return model, name
 
 

@@ -8,10 +8,10 @@ from stillroom.config import LabelsConfig, MixtureConfig
 from stillroom.corpora import Corpus
 from stillroom.corpora.corpus import make_batch
 from stillroom.files import fingerprint
-from stillroom.models import load_model, use_short_attention
+from stillroom.models import use_short_attention
+from stillroom.study.models import load_here
 from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
 from stillroom.teachers import Domains, LiveMixture, MixtureScores, ModelScores
-from stillroom.training.distributed import own_device
 from stillroom.types import UserError
 
 OWN = "teacher"
@@ -32,7 +32,7 @@ def mixture_scores(config: MixtureConfig, own: Path, corpus: Corpus, precision: 
     names = [OWN, *config.teachers]
     members = []
     for path in (str(own), *config.teachers.values()):
-        model = load_model(teacher_folder(path)).to(own_device())  # pyright: ignore[reportArgumentType]
+        model = load_here(teacher_folder(path))
         use_short_attention(model)
         members.append(ModelScores(model, corpus.vocab_size, corpus.isolate, precision))
     domains = None

@@ -16,14 +16,19 @@ from transformers import AutoConfig, PreTrainedModel
 from stillroom.config import ModelConfig, RunConfig, to_yaml
 from stillroom.corpora import Corpus
 from stillroom.files import write_json, write_text
-from stillroom.models import ModelPlan, build_model, plan_model
+from stillroom.models import ModelPlan, build_model, load_model, plan_model
 from stillroom.teachers import LabelStore
 from stillroom.training import LabelSource, LiveTeacher, Ranks, TrainingData, TrainingResult, join, train
-from stillroom.training.distributed import launched_rank, launched_size
+from stillroom.training.distributed import launched_rank, launched_size, own_device
 from stillroom.training.export import describe_start, export_run, forget_start, gathered, trunk
 from stillroom.types import UserError
 
 Progress = Callable[[int, int], None]
+
+
+def load_here(path: str | Path) -> PreTrainedModel:
+    """A pretrained model on the device of this process: a GPU where there is one."""
+    return load_model(path).to(own_device())  # pyright: ignore[reportArgumentType]
 
 
 def check_length(model: ModelConfig, corpus: Corpus, field: str) -> None:

@@ -34,7 +34,8 @@ from stillroom.analysis import (
 )
 from stillroom.corpora import load_tokenizer, open_corpus
 from stillroom.files import write_text
-from stillroom.models import attention_patterns, load_model
+from stillroom.models import attention_patterns
+from stillroom.study.models import load_here
 from stillroom.training.export import export_checkpoint
 from stillroom.types import Batch, UserError
 
@@ -77,7 +78,7 @@ class _Page:
 
 def show_model(path: Path, console: Console, request: ModelRequest) -> None:
     """Prints the scores of every head and what the loss on repeats becomes without it; writes the page asked for."""
-    model, page = load_model(path), _Page()
+    model, page = load_here(path), _Page()
     tokens_BT, start = copying_sequences(model)
     scores = head_scores(model, tokens_BT, period=PERIOD, start=start)
     effect = _effects(model, scores, tokens_BT, start) if request.ablation else None
@@ -193,8 +194,8 @@ def _compare(path: Path, model: PreTrainedModel, request: ModelRequest, console:
         raise UserError("inspect: --against compares two models on held-out text; give its corpus with --corpus.")
     corpus = open_corpus(request.corpus)
     batch = corpus.heldout.batch(range(min(request.sequences, len(corpus.heldout))))
-    losses = [token_losses(one, batch, isolate=corpus.isolate) for one in (model, load_model(request.against))]
-    entropy = None if request.teacher is None else entropies(load_model(request.teacher), batch, isolate=corpus.isolate)
+    losses = [token_losses(one, batch, isolate=corpus.isolate) for one in (model, load_here(request.against))]
+    entropy = None if request.teacher is None else entropies(load_here(request.teacher), batch, isolate=corpus.isolate)
     table = Table(title="Loss in nats per token", title_justify="left")
     for heading in ("tokens", "number", str(path), str(request.against), "difference"):
         table.add_column(heading, justify="right")
@@ -264,13 +265,13 @@ def _models(path: Path) -> Iterator[tuple[int, PreTrainedModel]]:
     folders = checkpoint_folders(path)
     if folders:
         for step, folder in folders:
-            yield step, load_model(folder)
+            yield step, load_here(folder)
         return
     saved = sorted(int(match[1]) for one in (path / "checkpoints").glob("step-*") if (match := _STEP.search(one.name)))
     for step in saved:
         with tempfile.TemporaryDirectory() as aside:
             export_checkpoint(path, Path(aside) / "model", step)
-            yield step, load_model(Path(aside) / "model")
+            yield step, load_here(Path(aside) / "model")
 
 
 def _repeat_loss(model: PreTrainedModel, tokens_BT: Tensor, start: int) -> float:

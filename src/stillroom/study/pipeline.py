@@ -21,7 +21,7 @@ from stillroom.study.evaluate import evaluate_into
 from stillroom.study.interrupts import Stopper
 from stillroom.study.labels import label_shown
 from stillroom.study.mixtures import live_mixture, mixture_key, mixture_scores
-from stillroom.study.models import train_into
+from stillroom.study.models import load_here, train_into
 from stillroom.study.parallel import in_processes
 from stillroom.study.progress import StageDisplay, no_update
 from stillroom.study.runfolder import check_folder, claim_folder, write_run_folder
@@ -188,7 +188,7 @@ class Stages:
         mixture = self.config.teacher.mixture
         if mixture is not None:
             return mixture_scores(mixture, teacher, corpus, self.precision)
-        model = load_model(teacher).to(own_device())  # type: ignore[arg-type]
+        model = load_here(teacher)
         use_short_attention(model)
         return model
 

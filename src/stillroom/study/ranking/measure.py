@@ -21,7 +21,7 @@ from stillroom.evaluation import Sampling, copying_tokens, measure_copying, pass
 from stillroom.files import read_json, write_json
 from stillroom.models import load_model, precision_name
 from stillroom.study.interrupts import Stopper
-from stillroom.study.models import train_into
+from stillroom.study.models import load_here, train_into
 from stillroom.study.progress import StageDisplay
 from stillroom.study.ranking.positions import HeldOut, Positions, read_positions
 from stillroom.study.ranking.request import Candidate, RankSettings, Student, corpus_config
@@ -45,7 +45,7 @@ class Loaded:
     def __call__(self) -> PreTrainedModel:
         """The model in evaluation mode."""
         if self._model is None:
-            self._model = load_model(self.path).to(own_device())  # pyright: ignore[reportArgumentType]
+            self._model = load_here(self.path)
         return self._model
 
 
@@ -118,7 +118,7 @@ class Bench:
             if not (work / "positions.npz").exists():
                 if not (work / "result.json").exists():
                     self._train(f"{name}: proxy student, seed {seed}", teacher, seed, work)
-                read_positions(load_model(work / "model"), self.heldout).save(work / "positions.npz")
+                read_positions(load_here(work / "model"), self.heldout).save(work / "positions.npz")
             rows.append(-Positions.load(work / "positions.npz").gold_logprob_N.astype(np.float64))
         return np.stack(rows)
 
