@@ -45,8 +45,8 @@ def panel(left: float, title: str, found: list[Values | None]) -> list[str]:
         return left + PANEL * (value / reach + 1) / 2
 
     parts = [words(left + PANEL / 2, TOP - 14, title, "middle"), line(x(0), TOP - 6, x(0), bottom, "#999")]
-    for value in (-reach / 1.05, reach / 1.05):
-        parts.append(words(x(value), bottom + 16, f"{value:+.2g}".replace("-", "−"), "middle", size=10))
+    for value, anchor in ((-reach / 1.05, "start"), (0.0, "middle"), (reach / 1.05, "end")):
+        parts.append(words(x(value), bottom + 16, signed(value), anchor, 10))
     for place, one in enumerate(found):
         if one is not None and one["low"] is not None:
             y = TOP + (place + 0.5) * ROW
@@ -54,6 +54,11 @@ def panel(left: float, title: str, found: list[Values | None]) -> list[str]:
             parts.append(line(x(one["low"]), y, x(one["high"]), y, colour, 2))
             parts.append(f'<circle cx="{x(one["value"]):.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>')
     return parts
+
+
+def signed(value: float) -> str:
+    """Two digits with a true minus sign."""
+    return "0" if value == 0 else f"{value:+.2g}".replace("-", "−")
 
 
 def words(x: float, y: float, text: str, anchor: str = "start", size: int = 12) -> str:

@@ -32,14 +32,14 @@ K = 16
 
 
 def measures(evaluation: Mapping[str, Any]) -> Measures:
-    """Every estimate of an evaluation as ``part/measure``, and what is worked out from them."""
+    """Every estimate of an evaluation as ``part:measure``, and what is worked out from them."""
     found = dict(_estimates(evaluation))
     for heat in evaluation.get("tts", {}).get("temperatures", {}):
-        at = f"tts/{heat}/pass_at"
-        found[f"tts/{heat}/pass_at_16_less_1"] = found[f"{at}/16"] - found[f"{at}/1"]
+        at = f"tts:{heat}:pass_at"
+        found[f"tts:{heat}:pass_at_16_less_1"] = found[f"{at}:16"] - found[f"{at}:1"]
     for kind in ("prefix_matching", "previous_token"):
         if "heads" in evaluation:
-            found[f"heads/{kind}"] = float(np.max(evaluation["heads"][kind]))
+            found[f"heads:{kind}"] = float(np.max(evaluation["heads"][kind]))
     return found
 
 
@@ -47,10 +47,10 @@ def _estimates(value: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
     if not isinstance(value, Mapping):
         return
     if {"value", "low", "high"} <= value.keys():
-        yield prefix.replace("tts/temperatures", "tts"), float(value["value"])
+        yield prefix.replace("tts:temperatures", "tts"), float(value["value"])
         return
     for name, inner in value.items():
-        yield from _estimates(inner, f"{prefix}/{name}" if prefix else name)
+        yield from _estimates(inner, f"{prefix}:{name}" if prefix else name)
 
 
 def of_pair(first: Sweep, second: Sweep) -> Measures:
@@ -62,10 +62,10 @@ def of_pair(first: Sweep, second: Sweep) -> Measures:
     inside = (one >= other.min()) & (one <= other.max())
     if inside.any():
         read = np.interp(one[inside], other[order], beneath[order])
-        found["tts/frontier/pass_at_16"] = float((top[inside] - read).mean())
+        found["tts:frontier:pass_at_16"] = float((top[inside] - read).mean())
     matched = compare_sweeps(first, second, [K])["entropy_matched"][str(K)]
     if matched is not None:
-        found["tts/entropy_matched/pass_at_16"] = matched["value"]
+        found["tts:entropy_matched:pass_at_16"] = matched["value"]
     return found
 
 

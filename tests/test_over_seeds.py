@@ -58,16 +58,16 @@ def test_contrasts_are_worked_out_seed_by_seed(tmp_path):
     TOOL.freeze(study, [run])
     found = json.loads((study / "results.json").read_text())
     assert found["seeds"] == [0, 1, 2] and set(found["contrasts"]) == {"gain", "sum"}
-    gain = found["contrasts"]["gain"]["lm/nats_per_token"]
+    gain = found["contrasts"]["gain"]["lm:nats_per_token"]
     differences = [-0.5, -1.0, -0.1]
     mean = sum(differences) / 3
     half = 4.302653 * math.sqrt(sum((d - mean) ** 2 for d in differences) / 2 / 3)
     assert gain["value"] == pytest.approx(mean, abs=1e-5)
     assert (gain["low"], gain["high"]) == (pytest.approx(mean - half, abs=1e-5), pytest.approx(mean + half, abs=1e-5))
-    assert found["contrasts"]["sum"]["lm/nats_per_token"]["value"] == pytest.approx((1.75 + 2.5 + 3.95) / 3, abs=1e-5)
-    assert found["arms"]["spt"]["lm/nats_per_token"]["value"] == pytest.approx(3.0)
-    assert found["values"]["dpt"]["1"]["heads/prefix_matching"] == 0.4
-    assert found["values"]["dpt"]["1"]["tts/1/pass_at_16_less_1"] == pytest.approx(4.0)
+    assert found["contrasts"]["sum"]["lm:nats_per_token"]["value"] == pytest.approx((1.75 + 2.5 + 3.95) / 3, abs=1e-5)
+    assert found["arms"]["spt"]["lm:nats_per_token"]["value"] == pytest.approx(3.0)
+    assert found["values"]["dpt"]["1"]["heads:prefix_matching"] == 0.4
+    assert found["values"]["dpt"]["1"]["tts:1:pass_at_16_less_1"] == pytest.approx(4.0)
     assert (study / "config.yaml").exists()
 
 
@@ -76,7 +76,7 @@ def test_a_frontier_is_read_at_equal_pass_at_1():
     first = Sweep.of([*samples({"a": 8, "b": 0}, 0.5), *samples({"a": 4, "b": 0}, 1.0)])
     second = Sweep.of([*samples({"a": 4, "b": 4}, 0.5), *samples({"a": 2, "b": 2}, 1.0)])
     found = TOOL.of_pair(first, second)
-    assert found["tts/frontier/pass_at_16"] == pytest.approx(0.5 - 1.0)
-    assert TOOL.of_pair(first, first)["tts/frontier/pass_at_16"] == 0.0
+    assert found["tts:frontier:pass_at_16"] == pytest.approx(0.5 - 1.0)
+    assert TOOL.of_pair(first, first)["tts:frontier:pass_at_16"] == 0.0
     out_of_reach = Sweep.of([*samples({"a": 16, "b": 16}, 0.5), *samples({"a": 16, "b": 15}, 1.0)])
-    assert "tts/frontier/pass_at_16" not in TOOL.of_pair(out_of_reach, second)
+    assert "tts:frontier:pass_at_16" not in TOOL.of_pair(out_of_reach, second)

@@ -58,12 +58,12 @@ ROWS = {
     "dpt90_half_over_spt_all": "DPT-90 half minus SPT all",
 }
 PANELS = {
-    "lm/nats_per_token": "held-out nats",
-    "tts/1/pass_at/1": "pass@1",
-    "tts/1/pass_at/16": "pass@16",
-    "tts/frontier/pass_at_16": "pass@16 at equal pass@1",
-    "copying/accuracy_repeat": "copying",
-    "recall/accuracy": "recall",
-    "counterfactual/follows_context": "follows context",
-    "induction/accuracy": "few-shot rules",
+    "lm:nats_per_token": "held-out nats",
+    "tts:1:pass_at:1": "pass@1",
+    "tts:1:pass_at:16": "pass@16",
+    "tts:frontier:pass_at_16": "pass@16 at equal pass@1",
+    "copying:accuracy_repeat": "copying",
+    "recall:accuracy": "recall",
+    "counterfactual:follows_context": "follows context",
+    "induction:accuracy": "few-shot rules",
 }
