@@ -42,7 +42,8 @@ def paired_t_test(differences: Iterable[float]) -> float | None:
     error, mean = _standard_error(values), abs(math.fsum(values) / len(values))
     if not error:
         return 0.0 if mean else 1.0
-    return 1.0 - _within(math.atan2(mean / error, math.sqrt(len(values) - 1)), len(values) - 1)
+    within = _within(math.atan2(mean / error, math.sqrt(len(values) - 1)), len(values) - 1)
+    return math.nan if math.isnan(within) else max(0.0, 1.0 - within)  # rounding may take the sum above 1
 
 
 def _standard_error(values: Sequence[float]) -> float:
@@ -74,11 +75,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """The p-values after the step-down correction of Holm (1979), in their order.
 
     Each is the smallest level at which its hypothesis is rejected when the chance of any false rejection among all of
-    them is held to that level.
+    them is held to that level. A p-value of NaN is no test: it stays NaN and counts for nothing in the others.
     """
-    adjusted = [0.0] * len(p_values)
+    adjusted = [math.nan] * len(p_values)
     least = 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        least = max(least, min(1.0, (len(p_values) - rank) * p_values[place]))
+    tested = sorted((i for i, p_value in enumerate(p_values) if not math.isnan(p_value)), key=lambda i: p_values[i])
+    for rank, place in enumerate(tested):
+        least = max(least, min(1.0, (len(tested) - rank) * p_values[place]))
         adjusted[place] = least
     return adjusted

@@ -169,3 +169,19 @@ def test_holm_is_its_definition() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_what_is_no_test_is_left_out_of_the_correction() -> None:
+    found = holm([0.01, float("nan"), 0.001])
+    assert [found[0], found[2]] == pytest.approx([0.01, 0.002])
+    assert np.isnan(found[1])
+    assert np.isnan(holm([float("nan")])).all()
+    assert np.isnan(paired_t_test([float("nan"), 1.0, 2.0]))
+
+
+def test_a_p_value_is_never_below_zero() -> None:
+    for num in range(5, 13):
+        for level in range(1, 40):
+            p_value = paired_t_test([level + (place % 3) * 10.0**-3 for place in range(num)])
+            assert p_value is not None
+            assert 0.0 <= p_value < 1e-6
