@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +58,67 @@ def test_a_core_for_each_batch_changes_no_sample_and_gives_the_cores_back(llama)
         torch.set_num_threads(before)
     assert together == alone
     assert steps == [(16 * num, 80) for num in range(1, 6)]
+
+
+def test_an_interrupt_does_not_wait_for_batches_under_way(llama, monkeypatch: pytest.MonkeyPatch) -> None:
+    first: list[int] = []
+    slow_draws: list[int] = []
+
+    def slowed(probs_RV: torch.Tensor, uniform_RU: torch.Tensor) -> torch.Tensor:
+        thread = threading.get_ident()
+        if (first or first.append(thread) or first)[0] != thread:
+            slow_draws.append(thread)
+            time.sleep(0.02)
+        return draw(probs_RV, uniform_RU)
+
+    def interrupted(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "draw", slowed)
+    before, length = torch.get_num_threads(), 200
+    arguments = {"num_samples": 2, "rows_at_a_time": 2, "max_new_tokens": length, "stop": [], "settings": BOTH[:1]}
+    try:
+        torch.set_num_threads(3)
+        with pytest.raises(KeyboardInterrupt):
+            draw_all(llama, [[0, 9]] * 5, progress=interrupted, **arguments)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert 0 < len(slow_draws) < length  # twice as many had both of the others been waited for
+
+
+@pytest.mark.parametrize("prompts_that_fit", [0, 1, 2, 4, 100])
+def test_batches_at_once_stay_within_the_memory_and_change_no_sample(
+    llama, monkeypatch: pytest.MonkeyPatch, prompts_that_fit: int
+) -> None:
+    sizes, before = [], torch.get_num_threads()
+    encode = module.encode_prompts
+    monkeypatch.setattr(module, "encode_prompts", lambda *given: sizes.append(len(given[1])) or encode(*given))
+    alone = draw_all(llama)
+    sizes.clear()
+    each = module._bytes_of_prompt(llama, max(map(len, PROMPTS)), 8, 10)
+    monkeypatch.setattr(module, "CACHE_BYTES", prompts_that_fit * each + each // 2)
+    try:
+        torch.set_num_threads(2)
+        together = draw_all(llama, rows_at_a_time=32)
+        _, workers = module._divided(llama, PROMPTS, 8, 10, 32)
+    finally:
+        torch.set_num_threads(before)
+    assert [[one.tokens for one in row] for row in together] == [[one.tokens for one in row] for row in alone]
+    assert sum(sizes) == len(PROMPTS)
+    assert workers * max(sizes) <= max(1, prompts_that_fit)
+    assert workers == (1 if prompts_that_fit < 2 else 2)
+
+
+def test_memory_of_a_prompt_is_that_of_its_cache(llama) -> None:
+    prompts, num_samples, capacity = [[0, 9, 8]], 8, 32
+    with torch.inference_mode():
+        rows: Any = module.encode_prompts(llama, prompts).rows(num_samples, capacity)
+        for _ in range(capacity):
+            logits_RV = rows.step(torch.full((num_samples,), 5))
+    held = [*rows._keys, *rows._values, *(block for of in (*rows._new_keys, *rows._new_values) for block in of)]
+    cache = sum(tensor.numel() * tensor.element_size() for tensor in held)
+    assert module._bytes_of_prompt(llama, 3, num_samples, capacity) == cache + 4 * 4 * logits_RV.numel()
 
 
 def test_both_engines_write_the_same(llama, monkeypatch: pytest.MonkeyPatch) -> None:

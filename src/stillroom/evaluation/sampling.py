@@ -6,9 +6,10 @@ Letters: P prompts, n samples of each, R rows (live samples), C most new tokens,
 from __future__ import annotations
 
 import contextlib
+import threading
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +25,11 @@ from stillroom.evaluation.stops import StopTexts
 
 ROWS_AT_A_TIME = 512
 """Samples drawn together: enough to fill the processor, few enough that what a layer writes stays in its cache."""
+CACHE_BYTES = 4 << 30
+"""Most memory that the batches drawn at once on a processor's cores are to take together; one prompt's samples may take
+more, as they stay in one batch."""
+_VOCABULARY_ROWS = 4
+"""Arrays of (R, V) fp32 that are alive while tokens are drawn: logits, probabilities and their running sum."""
 _COMPACT_BELOW = 0.85
 
 
@@ -115,11 +121,12 @@ def sample(
         stop: Ids that end a sample.
         seed: Seed of the draws.
         stop_texts: Texts that end a sample as well.
-        rows_at_a_time: Most samples drawn together.
+        rows_at_a_time: Most samples drawn together; fewer of a model whose caches would not fit ``CACHE_BYTES``.
         progress: Called with (samples done, samples in all).
     """
     is_stop_V = torch.zeros(model.config.get_text_config().vocab_size, dtype=torch.bool, device=model.device)
     is_stop_V[list(stop)] = True
+    halt = threading.Event()
 
     def drawn(indices: list[int]) -> list[list[Samples]]:
         """Samples of these prompts, for every setting."""
@@ -127,11 +134,11 @@ def sample(
         with torch.inference_mode():  # which is a thread's own
             prefix = encode_prompts(model, batch)
             uniform_PnC = _uniforms(seed, batch, num_samples, max_new_tokens).to(model.device)
-            return [_complete(prefix, setting, uniform_PnC, is_stop_V, stop_texts) for setting in settings]
+            return [_complete(prefix, setting, uniform_PnC, is_stop_V, stop_texts, halt) for setting in settings]
 
-    batches = list(_like_length(prompts, max(1, rows_at_a_time // num_samples)))
+    batches, workers = _divided(model, prompts, num_samples, max_new_tokens, rows_at_a_time)
     results: list[dict[int, Samples]] = [{} for _ in settings]
-    with evaluating(model), _on_every_core(model, len(batches)) as over:
+    with evaluating(model), _on_cores(workers, halt) as over:
         for indices, of_batch in zip(batches, over(drawn, batches), strict=True):
             for result, samples in zip(results, of_batch, strict=True):
                 result |= zip(indices, samples, strict=True)
@@ -140,20 +147,51 @@ def sample(
     return [[row[place] for place in range(len(prompts))] for row in results]
 
 
-@contextlib.contextmanager
-def _on_every_core(model: PreTrainedModel, num_batches: int) -> Iterator[Callable[..., Iterable[list[list[Samples]]]]]:
-    """``map``, or one that draws several batches at once, each on a core of its own.
+def _divided(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], num_samples: int, capacity: int, rows_at_a_time: int
+) -> tuple[list[list[int]], int]:
+    """Batches of prompts, and how many of them are drawn at once: as many as there are cores, or one.
 
     The products of small models are too short to be worth dividing among cores: batches of their own keep every core
-    busy between the products as well.
+    busy between the products as well. What they hold together is bounded, so that it does not grow with the cores.
     """
-    cores = torch.get_num_threads()
-    if model.device.type != "cpu" or not has_own_engine(model) or num_batches < cores or cores == 1:
+    per_batch = max(1, rows_at_a_time // num_samples)
+    if model.device.type != "cpu" or not has_own_engine(model) or not prompts:
+        return list(_like_length(prompts, per_batch)), 1
+    fitting = CACHE_BYTES // _bytes_of_prompt(model, max(map(len, prompts)), num_samples, capacity)
+    for workers in (max(1, min(torch.get_num_threads(), fitting)), 1):
+        batches = list(_like_length(prompts, max(1, min(per_batch, fitting // workers))))
+        if len(batches) >= workers:
+            break
+    return batches, workers
+
+
+def _bytes_of_prompt(model: PreTrainedModel, length: int, num_samples: int, capacity: int) -> int:
+    """Memory of all samples of one prompt at their full length: keys and values of every layer, and distributions."""
+    config = model.config.get_text_config()
+    width = config.num_key_value_heads * config.head_dim
+    per_token = 2 * config.num_hidden_layers * width * model.dtype.itemsize
+    return per_token * (length + num_samples * capacity) + 4 * _VOCABULARY_ROWS * config.vocab_size * num_samples
+
+
+@contextlib.contextmanager
+def _on_cores(workers: int, halt: threading.Event) -> Iterator[Callable[..., Iterable[list[list[Samples]]]]]:
+    """``map``, or one that draws several batches at once, each on a core of its own.
+
+    Leaving the block by an exception sets ``halt``, so that no batch that is under way is waited for.
+    """
+    if workers == 1:
         yield map
         return
+    cores = torch.get_num_threads()
     try:
-        with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool.map
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            try:
+                yield pool.map
+            except BaseException:
+                halt.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
     finally:
         torch.set_num_threads(cores)
 
@@ -230,9 +268,14 @@ class _Ends:
 
 
 def _complete(
-    prefix: Prefix, setting: Sampling, uniform_PnC: Tensor, is_stop_V: Tensor, stop_texts: StopTexts | None
+    prefix: Prefix,
+    setting: Sampling,
+    uniform_PnC: Tensor,
+    is_stop_V: Tensor,
+    stop_texts: StopTexts | None,
+    halt: threading.Event,
 ) -> list[Samples]:
-    """Samples of every prompt of a batch, for one setting."""
+    """Samples of every prompt of a batch, for one setting; raises ``CancelledError`` once ``halt`` is set."""
     num_prompts, num_samples, capacity = uniform_PnC.shape
     uniform_RC = uniform_PnC.flatten(0, 1)
     written_RC = torch.full(uniform_RC.shape, -1, dtype=torch.int64, device=uniform_RC.device)
@@ -246,6 +289,8 @@ def _complete(
     live_R = ~ends.after(place_R, tokens_R)
     rows = prefix.rows(num_samples, capacity)
     for step in range(1, capacity):
+        if halt.is_set():
+            raise CancelledError
         num_live = int(live_R.sum())
         if not num_live:
             break
