@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,10 +12,11 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from stillroom.config import LabelsConfig
+from stillroom.config import CorpusConfig, LabelsConfig, SourceConfig
+from stillroom.corpora import build_corpus
 from stillroom.models import load_model
 from stillroom.teachers import LabelStore, LiveTeacher, inspect_store, label
-from stillroom.teachers.smollm import prepare
+from stillroom.teachers.smollm import WEIGHTS, prepare, take_weights
 from stillroom.types import Batch
 
 pytestmark = [
@@ -24,6 +27,8 @@ pytestmark = [
     ),
 ]
 LENGTH = 256
+FOLDER = Path(__file__).parents[2] / "teachers" / "smollm2-135m"
+"""Made by ``make smollm-teacher``."""
 
 
 class Source:
@@ -46,7 +51,7 @@ class Source:
 
 
 def test_a_real_teacher_over_real_text(tmp_path_factory):
-    folder = prepare(tmp_path_factory.getbasetemp().parent / "smollm2")
+    folder = prepare(FOLDER)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = load_model(folder, dtype=torch.bfloat16)
     source = Source(tokenizer, 24)
@@ -63,3 +68,22 @@ def test_a_real_teacher_over_real_text(tmp_path_factory):
     inspection = inspect_store(store, decode=tokenizer.decode)
     records = sum(size for name, size in inspection.bytes_by_column.items() if "codebook" not in name)
     assert records < 26  # at 256 tokens a record; 6,144 tokens share one codebook, which is left out
+
+
+def test_a_gguf_file_is_a_teacher_of_the_label_command(tmp_path: Path) -> None:
+    """The weights as they are distributed, named on the command line, beside the folder that was made of them."""
+    weights = tmp_path / WEIGHTS
+    take_weights(weights)
+    sources = {"python": SourceConfig(kind="files", path=importlib.util.__file__)}
+    config = CorpusConfig(
+        sources=sources, tokenizer=str(FOLDER), sequence_length=64, train_tokens=1024, heldout_tokens=64
+    )
+    build_corpus(config, tmp_path / "corpus")
+    stores = []
+    for name, teacher in (("file", weights), ("folder", FOLDER)):
+        out = tmp_path / name
+        arguments = ["label", str(teacher), "--corpus", str(tmp_path / "corpus"), "--out", str(out)]
+        subprocess.run([sys.executable, "-m", "stillroom", *arguments], check=True, capture_output=True)
+        stores.append(LabelStore.open(out))
+    assert stores[0].manifest.num_tokens == stores[1].manifest.num_tokens == 1024
+    assert stores[0].manifest.teacher_ce_nats == pytest.approx(stores[1].manifest.teacher_ce_nats, abs=0.05)

