@@ -13,15 +13,22 @@ import numpy as np
 import zstandard
 
 from stillroom.config import LabelsConfig
-from stillroom.teachers import side
-from stillroom.teachers.codec import Codec, places
-from stillroom.teachers.idsets import SetCoder
+from stillroom.teachers import largest, sampled, side
+from stillroom.teachers.codec import SIDE_PLAIN, Codec, places
+from stillroom.teachers.idsets import MAX_GROUPS, SetCoder
 from stillroom.teachers.kinds import Rankings, alone
-from stillroom.teachers.largest import LargestEntries
+from stillroom.teachers.largest import BANDS, LargestEntries
+from stillroom.teachers.layout import Damaged
 from stillroom.teachers.rows import NO_GOLD, Rows, join
 from stillroom.teachers.sampled import SampledEntries
 from stillroom.teachers.streams import PairCoder, SymbolCoder
 
+MAX_BYTES = 1 << 27
+"""Most bytes of a codebook that is read, before compression."""
+MAX_LENGTH = 1 << 24
+"""Longest sequence of a codebook that is read."""
+MAX_CLASSES = 16
+PLAIN_COLUMNS = (*sampled.PLAIN, *largest.PLAIN, *SIDE_PLAIN)
 _PART = struct.Struct("<BI")
 Sample = Sequence[tuple[np.ndarray, Rows]]
 """Token ids (T,) and labels of some sequences."""
@@ -80,8 +87,19 @@ def to_bytes(codec: Codec) -> bytes:
 
 
 def from_bytes(data: bytes) -> Codec:
-    """The codec of a codebook."""
-    parts = _parts(zstandard.decompress(data))
+    """The codec of a codebook; raises ``Damaged`` for bytes that are none, whoever wrote them."""
+    try:
+        if not 0 <= zstandard.frame_content_size(data) <= MAX_BYTES:
+            raise Damaged(f"the codebook is said to hold more than {MAX_BYTES} bytes; label into a new folder.")
+        codec = _codec(_parts(zstandard.decompress(data)))
+    except (LookupError, ValueError, OverflowError, struct.error, zstandard.ZstdError) as error:
+        raise Damaged(f"the codebook cannot be read ({error!r}); label into a new folder.") from error
+    if not _is_sound(codec):
+        raise Damaged("the codebook holds tables that no labels are written with; label into a new folder.")
+    return codec
+
+
+def _codec(parts: Mapping[str, bytes]) -> Codec:
     rankings = Rankings.from_bytes(parts["rankings"])
 
     def sets(name: str, rankings: Rankings = rankings) -> SetCoder:
@@ -106,6 +124,39 @@ def from_bytes(data: bytes) -> Codec:
     )
 
 
+def _is_sound(codec: Codec) -> bool:
+    """Whether every table has the size that a reader counts on, so that none is looked up beyond its end."""
+    entries, guesses = codec.entries, [codec.entropy_guess, codec.gold_guess]
+    if isinstance(entries, SampledEntries):
+        guesses.append(entries.more_guess)
+        coders = (entries.top, entries.others, entries.singles)
+        numbers = 0 < entries.num_samples <= 255
+    else:
+        coders = (entries.ids,)
+        numbers = 0 < entries.steps <= 255 and len(entries.edges) == BANDS - 1 and entries.values.shape == (256,)
+        numbers = numbers and bool((np.isfinite(entries.values) & (entries.values > 0)).all())
+    symbols = set(codec.names) - set(PLAIN_COLUMNS)
+    return (
+        numbers
+        and 0 < codec.length <= MAX_LENGTH
+        and all(len(guess) == side.GUESS_LEVELS for guess in guesses)
+        and symbols == set(codec.coders)
+        and all(_covers(coder) for coder in (*coders, codec.missed))
+    )
+
+
+def _covers(coder: SetCoder) -> bool:
+    """Whether each kind's and class's groups of ranks hold the vocabulary, and less than twice as many ranks."""
+    size = len(coder.rankings.level_V)
+    groups = [of for of_kind in coder.bits for of in of_kind]
+    return (
+        len(coder.bits) == coder.rankings.num_kinds
+        and 0 < len(coder.bits[0]) <= MAX_CLASSES
+        and all(len(of) <= MAX_GROUPS and int(of.max(initial=0)) < 32 for of in groups)
+        and all(size <= int((1 << of.astype(np.int64)).sum()) <= 2 * size for of in groups)
+    )
+
+
 def _groups(name: str, coder: SetCoder) -> dict[str, bytes]:
     """By class: length of each kind's groups (u16), then bits of all of them, one kind after another."""
     return {
@@ -120,7 +171,10 @@ def _group_bits(parts: Mapping[str, bytes], name: str, num_kinds: int) -> tuple[
     for part in parts:
         if part.rpartition(".")[0] == f"groups.{name}":
             ends = np.cumsum(np.frombuffer(parts[part], "<u2", num_kinds), dtype=np.int64)
-            by_class.append(np.split(np.frombuffer(parts[part], np.uint8, offset=2 * num_kinds), ends[:-1]))
+            bits = np.frombuffer(parts[part], np.uint8, offset=2 * num_kinds)
+            if ends[-1] != len(bits):
+                raise ValueError(f"{part} has another length than it should")
+            by_class.append(np.split(bits, ends[:-1]))
     return tuple(tuple(of_kind) for of_kind in zip(*by_class, strict=True))
 
 

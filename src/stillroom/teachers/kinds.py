@@ -33,6 +33,8 @@ POSITIONS_PER_KIND = 512
 SMOOTHING = 20.0
 """Positions' worth of entries of all kinds together that are added to those of each."""
 MAX_SHIFT = 31
+MAX_NUMBERS = 1 << 27
+"""Most kinds times tokens of a codebook that is read: 64 kinds of two million tokens."""
 _ROUNDS = 10
 _COST_UNIT = 16
 """Parts of a bit in which costs are counted: whole numbers, so that every machine chooses the same kinds."""
@@ -122,7 +124,7 @@ class Rankings:
         """The inverse of ``to_bytes``."""
         kinds, vocab_size, num_gaps, num_shifts = _SIZES.unpack_from(data)
         ends = np.cumsum([_SIZES.size, vocab_size, 2 * kinds, num_gaps, num_shifts]).tolist()
-        if len(data) != ends[-1]:
+        if len(data) != ends[-1] or not 0 < kinds * vocab_size <= MAX_NUMBERS:
             raise Damaged("the codebook's rankings have another length than they should; label into a new folder.")
         level_V, prior, gaps, shifts = (np.frombuffer(data[begin:end], np.uint8) for begin, end in pairwise(ends))
         passed = np.cumsum(gaps, dtype=np.int64)[gaps < _FAR]

@@ -110,7 +110,10 @@ class LargestEntries:
     def sizes(self, record: Record) -> tuple[np.ndarray]:
         """Ids of every position (N,), int64."""
         low_N, high_N = record.symbols("sizes"), record.symbols("sizes_high")
-        return (1 + low_N.astype(np.int64) + (high_N.astype(np.int64) << 8),)
+        num_N = 1 + low_N.astype(np.int64) + (high_N.astype(np.int64) << 8)
+        if int(num_N.max()) > len(self.rankings.level_V):
+            raise Damaged("a position has more ids than the vocabulary; label this shard again.")
+        return (num_N,)
 
     def fill(self, record: Record, sizes: tuple[np.ndarray], ids_NK: np.ndarray, weights_NK: np.ndarray) -> Ordered:
         """Writes ids and probabilities into arrays of zeros."""

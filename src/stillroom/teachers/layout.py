@@ -194,6 +194,8 @@ class Index:
         """Row (B,) of each key in the index, -1 where it has none."""
         halves_B2 = key_halves(keys_B)
         high, low = self.columns["high"], self.columns["low"]
+        if not len(high):
+            return np.full(len(halves_B2), -1)
         rows_B = high.searchsorted(halves_B2[:, 0])
         near_B = np.minimum(rows_B, len(high) - 1)
         is_found_B = (high[near_B] == halves_B2[:, 0]) & (low[near_B] == halves_B2[:, 1])

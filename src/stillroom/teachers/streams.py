@@ -21,6 +21,8 @@ from stillroom.teachers.layout import Damaged
 DICTIONARY_BYTES = 400
 ESCAPE = 128
 """Symbol of a pair that is not among the commonest, as many as have a symbol below."""
+_SAYS_SIZE = 0xE0
+"""Bits of a frame's first byte that are 0 where the frame does not hold the size of its content."""
 _COUNT = struct.Struct("<H")
 _WRITTEN = np.dtype([("first", "u1"), ("second", "<u2")])
 
@@ -85,10 +87,11 @@ class SymbolCoder:
 
     def decode(self, frames: Sequence[bytes | memoryview], counts: Sequence[int]) -> np.ndarray:
         """The columns of several frames, one after another; ``counts`` are their symbols."""
-        decompress, usual = self._decompressor.decompress, bytes([self.usual])
+        usual = bytes([self.usual])
         try:
+            decompress = self._decompressor.decompress
             columns = [
-                decompress(frame, count) if frame else usual * count
+                decompress(_sized(frame, count), count) if frame else usual * count
                 for frame, count in zip(frames, counts, strict=True)
             ]
         except zstandard.ZstdError as error:
@@ -97,6 +100,15 @@ class SymbolCoder:
         if len(symbols) != sum(counts):
             raise Damaged("a column of a record has another length than it should; label this shard again.")
         return symbols
+
+
+def _sized(frame: bytes | memoryview, count: int) -> bytes | memoryview:
+    """The frame, if it says nothing of its size or the size that is expected: what it says would be allocated."""
+    if frame[0] & _SAYS_SIZE:
+        size = zstandard.get_frame_parameters(frame, format=zstandard.FORMAT_ZSTD1_MAGICLESS).content_size
+        if size not in (count, zstandard.CONTENTSIZE_UNKNOWN):
+            raise Damaged("a column of a record has another length than it should; label this shard again.")
+    return frame
 
 
 def _trained(samples: Sequence[np.ndarray]) -> bytes:
@@ -164,6 +176,8 @@ class PairCoder:
     def from_bytes(cls, data: bytes) -> PairCoder:
         """The inverse of ``to_bytes``."""
         (count,) = _COUNT.unpack(data[:2])
+        if count > ESCAPE or len(data) != _COUNT.size + 8 * count:
+            raise Damaged("the codebook's pairs have another number than they should; label into a new folder.")
         numbers = np.frombuffer(data, "<i4", 2 * count, 2).astype(np.int32)
         return cls(numbers[:count], numbers[count:])
 
