@@ -74,7 +74,7 @@ def test_a_gguf_file_is_a_teacher_of_the_label_command(tmp_path: Path) -> None:
     """The weights as they are distributed, named on the command line, beside the folder that was made of them."""
     weights = tmp_path / WEIGHTS
     take_weights(weights)
-    sources = {"python": SourceConfig(kind="files", path=importlib.util.__file__)}
+    sources = {"python": SourceConfig(kind="python-library")}
     config = CorpusConfig(
         sources=sources, tokenizer=str(FOLDER), sequence_length=64, train_tokens=1024, heldout_tokens=64
     )
