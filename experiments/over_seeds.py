@@ -5,7 +5,7 @@
 The study's ``recipe.py`` says what is contrasted: ``CONTRASTS`` gives each contrast a weight for every arm that it is
 made of, ``{"gain_all": {"dpt90_all": 1, "spt_all": -1}}``. A contrast is worked out seed by seed, as arms of one seed
 share first weights and order; then come its mean and the 95 % interval of Student's t over seeds. Writes
-``results.json``, and ``environment.json`` and ``config.yaml`` of the first run, into the study's folder.
+``results.json``, ``environment.json`` and, of a single run, ``config.yaml`` into the study's folder.
 """
 
 from __future__ import annotations
@@ -122,6 +122,7 @@ def freeze(study: Path, runs: list[Path]) -> None:
     table, sweeps = read_runs(runs)
     wanted: dict[str, dict[str, float]] = load_module(study / "recipe.py").CONTRASTS
     known = {name: weights for name, weights in wanted.items() if all(arm in table for arm in weights)}
+    table = {arm: table[arm] for arm in sorted({arm for weights in known.values() for arm in weights})}
     made = {
         "seeds": sorted({seed for seeds in table.values() for seed in seeds}),
         "arms": {arm: {"num_seeds": len(seeds)} | means(seeds) for arm, seeds in table.items()},
@@ -132,8 +133,9 @@ def freeze(study: Path, runs: list[Path]) -> None:
         },
     }
     write_json(study / "results.json", made)
-    for name in ("environment.json", "config.yaml"):
-        shutil.copyfile(runs[0] / name, study / name)
+    shutil.copyfile(runs[-1] / "environment.json", study / "environment.json")
+    if len(runs) == 1:  # of several, the recipe's functions are the configurations
+        shutil.copyfile(runs[0] / "config.yaml", study / "config.yaml")
 
 
 if __name__ == "__main__":

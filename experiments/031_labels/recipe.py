@@ -60,3 +60,20 @@ CONTRASTS: dict[str, dict[str, float]] = {
     "top16_over_top4": {"top16": 1.0, "top4": -1.0},
 }
 """Weights of the arms; ``spt_half`` and ``dpt90_half`` (sampled, N = 50) are those of study 030."""
+ROWS = {
+    "top1_over_spt": "top-1 minus SPT",
+    "top4_over_spt": "top-4 minus SPT",
+    "top16_over_spt": "top-16 minus SPT",
+    "sampled12_over_spt": "sampled 12 minus SPT",
+    "mtp2_over_spt": "two heads minus SPT",
+    "dpt90_over_sampled12": "sampled 50 minus sampled 12",
+    "dpt90_over_mtp2": "sampled 50 minus two heads",
+}
+PANELS = {
+    "lm:nats_per_token": "held-out nats",
+    "lm:by_source:python:nats_per_token": "Python, nats",
+    "tts:1:pass_at:1": "pass@1",
+    "tts:1:pass_at:16": "pass@16",
+    "copying:accuracy_repeat": "copying",
+    "counterfactual:follows_context": "follows context",
+}
