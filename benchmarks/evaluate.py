@@ -21,9 +21,8 @@ import json
 import platform
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ import torch
 from transformers import PreTrainedModel
 
 from stillroom.config import EvaluationConfig, ModelConfig
-from stillroom.corpora.corpus import make_batch
+from stillroom.corpora.corpus import SequenceSet
 from stillroom.corpora.tokenizer import train_tokenizer
 from stillroom.evaluation import (
     Continuation,
@@ -48,7 +47,6 @@ from stillroom.evaluation import (
 from stillroom.evaluation.jail import run_program, why_not
 from stillroom.evaluation.sandbox import is_right, parse_check
 from stillroom.models import build_model
-from stillroom.types import Batch
 from stillroom.worlds.facts import FactsWorld, counterfactuals
 
 FIVE_MILLION = ModelConfig(hidden_size=256, intermediate_size=768, num_layers=5, num_heads=8)
@@ -194,31 +192,14 @@ def _published(n: Any, c: Any, k: int) -> Any:
     )
 
 
-@dataclass(frozen=True)
-class Text:
-    """Documents of a world, packed."""
-
-    tokens_IT: torch.Tensor
-
-    @property
-    def sequence_length(self) -> int:
-        """T, in tokens."""
-        return self.tokens_IT.shape[1]
-
-    def __len__(self) -> int:
-        return len(self.tokens_IT)
-
-    def batch(self, indices: Sequence[int]) -> Batch:
-        """These sequences."""
-        return make_batch(self.tokens_IT[list(indices)], bos=0)
-
-
 def items(clock: Callable[[], float]) -> dict[str, Any]:
     world = FactsWorld().documents(0, "train")
     texts = [next(world) for _ in range(2000)]
     tokenizer = train_tokenizer(texts, VOCABULARY)
     ids = [i for text in texts for i in (0, *tokenizer(text, add_special_tokens=False)["input_ids"], 1)]
-    text = Text(torch.tensor(ids[: len(ids) // 128 * 128]).view(-1, 128))
+    tokens_IT = np.array(ids[: len(ids) // 128 * 128], np.uint16).reshape(-1, 128)
+    places_I = np.zeros(len(tokens_IT))
+    text = SequenceSet((tokens_IT,), places_I.astype(np.uint8), places_I.astype(np.uint32), bos=0, size=len(tokens_IT))
     config = EvaluationConfig(suites=("icl", "retrieval"), copying_vocabulary=200)
     model = build_model(ONE_MILLION, len(tokenizer), seed=0)
     facts = counterfactuals(config.counterfactual_items, 0)

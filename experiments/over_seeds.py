@@ -13,27 +13,31 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stillroom.config import arm_and_seed
 from stillroom.evaluation import Sweep, compare_sweeps, paired_interval
 from stillroom.files import read_json, read_json_lines, write_json
 from stillroom.study.recipes import load_module
+from stillroom.study.seeds import estimates
 
 Values = dict[str, Any]
 Measures = dict[str, float]
 Table = dict[str, dict[int, Measures]]
 """Arm → seed → measure → value."""
-NAME = re.compile(r"(.+)-s(\d+)")
 K = 16
+_BREAKDOWN = re.compile(r":by_(?!source)|:cells|:grid")
+"""Measures of parts of a suite, which a run's own evaluation keeps; those by source of text are frozen too."""
 
 
 def measures(evaluation: Mapping[str, Any]) -> Measures:
-    """Every estimate of an evaluation as ``part:measure``, and what is worked out from them."""
-    found = dict(_estimates(evaluation))
+    """The estimates of an evaluation as ``part:measure``, and what is worked out from them."""
+    every = {place.replace("tts:temperatures", "tts"): value for place, value in estimates(evaluation, ":")}
+    found = {place: value for place, value in every.items() if not _BREAKDOWN.search(place)}
     for heat in evaluation.get("tts", {}).get("temperatures", {}):
         at = f"tts:{heat}:pass_at"
         found[f"tts:{heat}:pass_at_16_less_1"] = found[f"{at}:16"] - found[f"{at}:1"]
@@ -41,16 +45,6 @@ def measures(evaluation: Mapping[str, Any]) -> Measures:
         if "heads" in evaluation:
             found[f"heads:{kind}"] = float(np.max(evaluation["heads"][kind]))
     return found
-
-
-def _estimates(value: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
-    if not isinstance(value, Mapping):
-        return
-    if {"value", "low", "high"} <= value.keys():
-        yield prefix.replace("tts:temperatures", "tts"), float(value["value"])
-        return
-    for name, inner in value.items():
-        yield from _estimates(inner, f"{prefix}:{name}" if prefix else name)
 
 
 def of_pair(first: Sweep, second: Sweep) -> Measures:
@@ -75,10 +69,9 @@ def read_runs(runs: list[Path]) -> tuple[Table, dict[str, dict[int, Sweep]]]:
     sweeps: dict[str, dict[int, Sweep]] = {}
     for run in runs:
         for folder in sorted((run / "models").iterdir()):
-            match = NAME.fullmatch(folder.name)
-            if match is None or not (folder / "evaluation.json").exists():
+            arm, seed = arm_and_seed(folder.name)
+            if seed is None or not (folder / "evaluation.json").exists():
                 continue
-            arm, seed = match[1], int(match[2])
             table.setdefault(arm, {})[seed] = measures(read_json(folder / "evaluation.json"))
             records = read_json_lines(folder / "samples.jsonl")
             if records:

@@ -7,6 +7,7 @@ YAML and can be run again from there. Imports no torch, so that ``--help`` and `
 from __future__ import annotations
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -357,6 +358,15 @@ def over_seeds(arms: Mapping[str, ArmConfig], seeds: Sequence[int]) -> dict[str,
     Seed by seed, so that a study cut short has whole seeds.
     """
     return {f"{name}-s{seed}": arm.model_copy(update={"seed": seed}) for seed in seeds for name, arm in arms.items()}
+
+
+_ARM_AND_SEED = re.compile(r"(.+)[-_.](?:s|seed)[-_]?(\d+)")
+
+
+def arm_and_seed(name: str) -> tuple[str, int | None]:
+    """``dpt90-s3`` as ``dpt90`` and 3, as ``over_seeds`` names arms; a name without a seed at its end as it is."""
+    match = _ARM_AND_SEED.fullmatch(name)
+    return (name, None) if match is None else (match[1], int(match[2]))
 
 
 class RunConfig(Strict):

@@ -53,6 +53,19 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Writes a file so that a reader sees the old bytes or the new ones, never a part."""
+    with _written_aside(path, data) as name:
+        os.replace(name, path)
+
+
+def write_first(path: Path, data: bytes) -> None:
+    """Writes a file unless it is there already: of several writers the first one's file is everyone's."""
+    with _written_aside(path, data) as name, contextlib.suppress(FileExistsError, FileNotFoundError):
+        os.link(name, path)
+
+
+@contextlib.contextmanager
+def _written_aside(path: Path, data: bytes) -> Iterator[str]:
+    """The bytes on disk under a name beside ``path``, for the block to give them theirs; removed where it does not."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -62,10 +75,9 @@ def write_bytes(path: Path, data: bytes) -> None:
                 stream.flush()
                 os.fsync(stream.fileno())
             os.chmod(name, 0o644)
-            os.replace(name, path)
-        except BaseException:
+            yield name
+        finally:
             Path(name).unlink(missing_ok=True)
-            raise
 
 
 def write_text(path: Path, text: str) -> None:

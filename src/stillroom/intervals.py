@@ -84,3 +84,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
         least = max(least, min(1.0, (len(tested) - rank) * p_values[place]))
         adjusted[place] = least
     return adjusted
+
+
+def p_text(p_value: float) -> str:
+    """A p-value for a reader: three decimals, and never a bare 0."""
+    return "< 0.001" if p_value < 0.0005 else f"{p_value:.3f}"

@@ -9,13 +9,13 @@ from typing import Any
 
 import yaml
 
+from stillroom.config import arm_and_seed
 from stillroom.intervals import holm, paired_interval, paired_t_test
 from stillroom.report.measures import Measure
 from stillroom.report.run import ModelRecord, Run
 from stillroom.report.view import MARKERS, NUM_STUDENT_COLOURS, Entry, View
 from stillroom.types import Estimate
 
-_NAME = re.compile(r"(.+)[-_.](?:s|seed)[-_]?(\d+)")
 _LABEL = re.compile(r", seed \d+$")
 
 
@@ -62,8 +62,9 @@ def arms_over_seeds(view: View) -> tuple[Arm, ...]:
         record = entry.model.record
         if entry.is_teacher:
             continue
-        match = _NAME.fullmatch(record.name)
-        arm, seed = (record.name, _seed_of(run)) if match is None else (match[1], int(match[2]))
+        arm, seed = arm_and_seed(record.name)
+        if seed is None:
+            seed = _seed_of(run)
         if seed is not None:
             groups.setdefault((run.study.name, arm, *_recipe(record)), {}).setdefault(seed, entry)
     found = [(key, seeds) for key, seeds in groups.items() if len(seeds) > 1]

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from stillroom.config import arm_and_seed
 from stillroom.evaluation import Sweep, compare_items, compare_sweeps, difference_over_seeds, mean_over_seeds
 from stillroom.files import read_json, read_json_lines, write_json
-from stillroom.study.seeds import arm_and_seed, by_seed
+from stillroom.study.seeds import by_seed
 
 
 def compare_folders(folders: dict[str, Path], ks: Sequence[int], *, seed: int = 0) -> dict[str, Any]:

@@ -221,29 +221,40 @@ class Stages:
         return model, self.evaluated(name, model.path / "model", model.key, corpus)
 
 
+@dataclass(frozen=True)
+class _Student:
+    """What another process needs to build one arm; the teacher's weights are not hashed again there."""
+
+    config: str
+    artifacts: Path
+    corpus: Path
+    teacher: tuple[Path, str]
+    labels: Artifact | None
+    arm: str
+
+
 def students_ahead(
-    config: StudyConfig, store: ArtifactStore, jobs: int, display: StageDisplay
+    stages: Stages, corpus: Corpus, teacher: tuple[Path, str], labels: Artifact | None, jobs: int
 ) -> dict[str, dict[str, Any]]:
     """Builds every arm's model and evaluation in ``jobs`` processes; returns the record of each stage by its name."""
     if launched_size() > 1:
         raise UserError(f"jobs: is {jobs} under torchrun, whose ranks train each student together; leave --jobs out.")
+    config = stages.config
     distinct = {arm.fingerprint(): name for name, arm in reversed(config.arms.items())}  # equal arms are one artifact
-    names = [name for name in config.arms if name in distinct.values()]
-    tasks = [(config.model_dump_json(), str(store.root), name) for name in names]
-    records = in_processes(_student_task, tasks, jobs, display, "students")
+    tasks = [
+        _Student(config.model_dump_json(), stages.store.root, corpus.folder, teacher, labels, name)
+        for name in config.arms
+        if name in distinct.values()
+    ]
+    records = in_processes(_student_task, tasks, jobs, stages.display, "students")
     return {record["name"]: record for made in records for record in made}
 
 
-def _student_task(task: tuple[str, str, str]) -> tuple[str, list[dict[str, Any]]]:
-    text, root, name = task
+def _student_task(task: _Student) -> tuple[str, list[dict[str, Any]]]:
     silent = StageDisplay(Console(quiet=True))
-    stages = Stages(StudyConfig.model_validate_json(text), ArtifactStore(Path(root)), silent, Stopper())
-    corpus = stages.corpus()
-    teacher = stages.teacher(corpus)
-    labels = stages.labels(corpus, teacher)
-    begin = len(stages.record)
-    stages.student(name, corpus, teacher, labels)
-    return name, stages.record[begin:]
+    stages = Stages(StudyConfig.model_validate_json(task.config), ArtifactStore(task.artifacts), silent, Stopper())
+    stages.student(task.arm, open_corpus(task.corpus), task.teacher, task.labels)
+    return task.arm, stages.record
 
 
 def _build_inside(config: StudyConfig, work: Path, update: Any) -> None:
@@ -304,7 +315,7 @@ def run_study(
             teacher = stages.teacher(corpus)
             labels = stages.labels(corpus, teacher)
             evaluations = {"teacher": stages.evaluated("teacher", *teacher, corpus)}
-            took = students_ahead(config, store, jobs, display) if jobs > 1 else {}
+            took = students_ahead(stages, corpus, teacher, labels, jobs) if jobs > 1 else {}
             models: dict[str, Artifact] = {}
             for name in config.arms:
                 models[name], evaluations[name] = stages.student(name, corpus, teacher, labels)

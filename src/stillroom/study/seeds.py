@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from stillroom.config import arm_and_seed
 from stillroom.evaluation import holm, paired_interval, paired_t_test
 
-_NAME = re.compile(r"(.+)[-_.](?:s|seed)[-_]?(\d+)")
 Measures = dict[str, float]
-
-
-def arm_and_seed(name: str) -> tuple[str, int | None]:
-    """``dpt90-s3`` as ``dpt90`` and 3; a name without a seed at its end as it is."""
-    match = _NAME.fullmatch(name)
-    return (name, None) if match is None else (match[1], int(match[2]))
 
 
 def by_seed(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -31,7 +24,7 @@ def by_seed(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     for name, part in parts.items():
         arm, seed = arm_and_seed(name)
         if seed is not None:
-            table.setdefault(arm, {})[seed] = dict(_estimates(part))
+            table.setdefault(arm, {})[seed] = dict(estimates(part))
     table = {arm: seeds for arm, seeds in table.items() if len(seeds) > 1}
     if not table:
         return {}
@@ -64,11 +57,12 @@ def _common(found: Any) -> list[str]:
     return [measure for measure in rows[0] if all(measure in row for row in rows)] if rows else []
 
 
-def _estimates(value: Any, place: str = "") -> Iterator[tuple[str, float]]:
+def estimates(value: Any, separator: str = " ", place: str = "") -> Iterator[tuple[str, float]]:
+    """Every estimate of an evaluation: its place, with ``separator`` between the names, and its value."""
     if not isinstance(value, Mapping):
         return
     if {"value", "low", "high"} <= value.keys():
         yield place, float(value["value"])
         return
     for name, inner in value.items():
-        yield from _estimates(inner, f"{place} {name}".strip())
+        yield from estimates(inner, separator, f"{place}{separator}{name}" if place else str(name))

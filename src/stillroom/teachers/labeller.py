@@ -6,13 +6,10 @@ of one plan may work on one folder: they never talk, and it does not matter who 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import cached_property
@@ -21,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from stillroom.files import disk_errors, read_json, write_bytes
+from stillroom.files import read_json, write_bytes, write_first
 from stillroom.teachers import codebook
 from stillroom.teachers import manifest as manifests
 from stillroom.teachers.codec import Codec
@@ -89,7 +86,7 @@ class Labeller:
             for number in batches:
                 self._sample[number] = self.source.rows(self._batch_range(0, number))
             sample = [piece for tokens_BT, rows in self._sample.values() for piece in _records(tokens_BT, rows)]
-            _write_first(path, _with_check(codebook.to_bytes(codebook.fit(self.config, self.plan.vocab_size, sample))))
+            write_first(path, _with_check(codebook.to_bytes(codebook.fit(self.config, self.plan.vocab_size, sample))))
         return codebook.from_bytes(read_codebook(path))
 
     @cached_property
@@ -224,19 +221,3 @@ def _write(path: Path, data: bytes) -> None:
     except FileNotFoundError:
         if not path.exists():
             raise
-
-
-def _write_first(path: Path, data: bytes) -> None:
-    """Writes a file unless it is there already: of several writers the first one's file is everyone's."""
-    with disk_errors(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.chmod(name, 0o644)
-            with contextlib.suppress(FileExistsError, FileNotFoundError):
-                os.link(name, path)
-        finally:
-            Path(name).unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stillroom.intervals import p_text
 from stillroom.report.arms import Arm, Paired, arms_over_seeds, baseline_arm, corrected, mean_of, paired_with
 from stillroom.report.figures import captions
 from stillroom.report.figures.bars import bars
@@ -60,8 +61,8 @@ def _table(arms: tuple[Arm, ...], baseline: Arm, measures: list[Measure], found:
             one, p_value = tests.get((arm, measure), (None, None))
             difference = MISSING if one is None else with_interval(one.estimate, measure.decimals)
             pairs = MISSING if one is None else str(one.estimate.num)
-            p_text = MISSING if p_value is None else f"{p_value:.3f}"
+            shown_p = MISSING if p_value is None else p_text(p_value)
             value = with_interval(mean, measure.decimals)
-            rows.append((arm.label, measure.title, value, str(mean.num), difference, pairs, p_text))
+            rows.append((arm.label, measure.title, value, str(mean.num), difference, pairs, shown_p))
     head = ("arm", "measure", "mean over seeds", "seeds", f"minus {baseline.label}", "pairs", "p (Holm)")
     return Table(head, tuple(rows))
