@@ -215,7 +215,8 @@ def run_harness(
                 model, tasks=asked, limit=limit, metadata=told, bootstrap_iters=1000, log_samples=False
             )
         except (KeyError, FileNotFoundError, ImportError, ConnectionError) as error:
-            reason = str(error).split("\n", 1)[0].strip("'\" .")
+            said = error.args[0] if isinstance(error, KeyError) and error.args else error  # its text is in quotes
+            reason = str(said).split("\n", 1)[0].strip(" .")
             raise UserError(f"lm-eval: {', '.join(map(str, tasks))} could not be loaded ({reason}).") from error
     assert found is not None  # this process is the only rank
     numbers = found["n-samples"]
