@@ -14,6 +14,7 @@ from stillroom.intervals import holm, paired_interval, paired_t_test
 from stillroom.report import build_report, compare_report, seeds_table
 from stillroom.report.arms import arms_over_seeds, baseline_arm, mean_of, paired_with
 from stillroom.report.measures import BITS_PER_BYTE
+from stillroom.report.prose import summary
 from stillroom.report.run import load_run
 from stillroom.report.view import View, make_view
 from stillroom.types import UserError
@@ -63,6 +64,17 @@ def test_the_page_shows_means_differences_and_corrected_p_values(tmp_path: Path)
     with console.capture() as printed:
         console.print(table)
     assert "minus SPT" in printed.get()
+
+
+def test_the_summary_speaks_of_arms_and_not_of_every_seed(tmp_path: Path) -> None:
+    view = view_of(make_seeds(tmp_path / "run"))
+    (words,) = summary(view)
+    spt, dpt = arms_over_seeds(view)
+    paired, mean = paired_with(spt, dpt, BITS_PER_BYTE), mean_of(spt, BITS_PER_BYTE)
+    assert paired is not None and mean is not None
+    assert f"SPT needs {mean.value:.3f} (" in words and f"DPT-90 (−{-paired.estimate.value:.3f}) is better" in words
+    assert "seed 0" not in words and "overlap" not in words
+    assert len(words) < 2000
 
 
 def test_runs_of_one_study_at_several_seeds_are_grouped_by_the_seed_of_the_run(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stillroom.report.arms import arms_over_seeds
+from stillroom.report.arms import Arm, arms_over_seeds, baseline_arm, mean_of, paired_with
 from stillroom.report.measures import (
     BITS_PER_BYTE,
     FOLLOWS_CONTEXT,
@@ -29,6 +29,13 @@ RULE = (
     "Each student is compared with {model}; it is called better or worse only where the two 95 % intervals do not "
     "overlap."
 )
+SEEDS_RULE = (
+    "Each arm is compared with {arm} seed by seed; it is called better or worse only where the 95 % interval of the "
+    "mean difference leaves out 0, uncorrected for the number of comparisons."
+)
+SEEDS_CLOSING = (
+    "Intervals are Student's t over training seeds; they cover another run and not other items. " + OVER_SEEDS
+)
 NOTHING = "No student was evaluated, so there is nothing to compare."
 
 
@@ -44,9 +51,13 @@ def summary(view: View) -> tuple[str, ...]:
     """A paragraph that compares every student with the baseline, one measure after another.
 
     Where there are several runs and each has students to compare, each run has a paragraph of its own, in which its
-    students are compared with its own baseline; else the students are compared across the runs.
+    students are compared with its own baseline; else the students are compared across the runs. Where every student is
+    one seed of an arm, arms are compared instead, over their seeds.
     """
-    closing = f"{CLOSING} {OVER_SEEDS}" if len(arms_over_seeds(view)) > 1 else CLOSING
+    arms = arms_over_seeds(view)
+    if len(arms) > 1 and sum(len(arm.seeds) for arm in arms) == len(view.students):
+        return (_arms_over_seeds(view, arms),)
+    closing = f"{CLOSING} {OVER_SEEDS}" if len(arms) > 1 else CLOSING
     alone = [make_view((run,)) for run in view.runs]
     if len(alone) == 1 or any(len(each.students) < 2 for each in alone):
         findings = _findings(view)
@@ -63,6 +74,35 @@ def _findings(view: View) -> str:
     if baseline is None or not told:
         return ""
     return " ".join([RULE.format(model=baseline.label), *told] if len(view.students) > 1 else told)
+
+
+def _arms_over_seeds(view: View, arms: tuple[Arm, ...]) -> str:
+    """Every arm against the baseline's, one measure after another."""
+    baseline = baseline_arm(arms)
+    assert baseline is not None
+    told = [_arms_finding(arms, baseline, question) for question in _questions(view)]
+    return " ".join([SEEDS_RULE.format(arm=baseline.label), *(one for one in told if one), SEEDS_CLOSING])
+
+
+def _arms_finding(arms: tuple[Arm, ...], baseline: Arm, question: Question) -> str:
+    """One sentence on one measure; empty where the baseline has it at fewer than two seeds."""
+    measure = question.measure
+    reference = mean_of(baseline, measure)
+    if reference is None:
+        return ""
+    sign = 1 if measure.better == "higher" else -1
+    groups: dict[str, list[str]] = {"better": [], "worse": [], "not told apart": []}
+    for arm in arms:
+        paired = None if arm is baseline else paired_with(baseline, arm, measure)
+        if paired is not None:
+            low, high = sorted((sign * paired.estimate.low, sign * paired.estimate.high))
+            word = "better" if low > 0 else "worse" if high < 0 else "not told apart"
+            change = fixed(paired.estimate.value, measure.decimals)
+            groups[word].append(f"{arm.label} ({'+' if paired.estimate.value > 0 else ''}{change})")
+    value = f"{fixed(reference.value, measure.decimals)} ({interval(reference, measure.decimals)})"
+    start = question.sentence.format(model=baseline.label, value=value)
+    parts = [f"{listing(found)} {_is(found)} {word}" for word, found in groups.items() if found]
+    return f"{start}: {'; '.join(parts)}." if parts else f"{start}."
 
 
 def _questions(view: View) -> tuple[Question, ...]:
