@@ -111,10 +111,15 @@ def precision_name(name: str, device: torch.device | str) -> str:
     """``auto`` resolved to ``bf16`` where the hardware multiplies it natively, else ``fp32``."""
     if name != "auto":
         return name
+    return "bf16" if multiplies_bf16(device) else "fp32"
+
+
+def multiplies_bf16(device: torch.device | str) -> bool:
+    """Whether the hardware has instructions for bf16 products; a processor without is some 50 times faster in fp32."""
     if torch.device(device).type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()
-    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def precision(name: str, device: torch.device | str) -> contextlib.AbstractContextManager[Any]:

@@ -12,8 +12,9 @@ from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Muon, Optimizer
 
 from stillroom.config import TrainingConfig
-from stillroom.models import unembedding
+from stillroom.models import multiplies_bf16, unembedding
 from stillroom.training.blocks import final_norm
+from stillroom.training.muon import FullPrecisionMuon
 from stillroom.training.step import Student
 
 
@@ -43,11 +44,11 @@ def build_optimizers(student: Student, config: TrainingConfig) -> list[Optimizer
     """The optimizers of a model, each group carrying its highest learning rate as ``peak``.
 
     Weight decay falls on the hidden matrices only: never on norms, biases and embeddings. With ``muon`` the hidden
-    matrices go to Muon (Jordan et al. 2024, as in torch) and the rest to AdamW. With ``base_width`` AdamW's rate on the
-    hidden matrices and on the final norm, whose weight is what logits are multiplied by (``models.plan_fresh``), falls
-    as 1 / width (Yang et al. 2022, 2203.03466, table 8), and the decay of the matrices rises as much, so that the
-    share of a weight that decays in a step stays; Muon's update has the same spectral norm at every width and is left
-    alone.
+    matrices go to Muon (Jordan et al. 2024, as in torch; in fp32 where bf16 is emulated) and the rest to AdamW. With
+    ``base_width`` AdamW's rate on the hidden matrices and on the final norm, whose weight is what logits are multiplied
+    by (``models.plan_fresh``), falls as 1 / width (Yang et al. 2022, 2203.03466, table 8), and the decay of the
+    matrices rises as much, so that the share of a weight that decays in a step stays; Muon's update has the same
+    spectral norm at every width and is left alone.
     """
     model, rate, decay = student.model, config.learning_rate, config.weight_decay
     trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
@@ -63,7 +64,8 @@ def build_optimizers(student: Student, config: TrainingConfig) -> list[Optimizer
     plain = [*_groups(others, 0.0, rate), *_groups(multiplier, 0.0, rate * narrower)]
     if config.optimizer == "muon":
         muon_rate = config.muon_learning_rate
-        muon = Muon(_groups(matrices, decay, muon_rate), lr=muon_rate)
+        native = all(multiplies_bf16(parameter.device) for parameter in matrices)
+        muon = (Muon if native else FullPrecisionMuon)(_groups(matrices, decay, muon_rate), lr=muon_rate)
         return [muon, _adamw(plain, config)]
     return [_adamw([*_groups(matrices, decay / narrower, rate * narrower), *plain], config)]
 
