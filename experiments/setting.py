@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from stillroom.config import ArmConfig, LabelsConfig, StudyConfig, TeacherConfig, over_seeds
+from stillroom.config import ArmConfig, LabelsConfig, ModelConfig, StudyConfig, TeacherConfig, over_seeds
 from stillroom.study.recipes import resolve_recipe
 
 Scale = Literal["cpu", "gpu", "cluster"]
@@ -33,15 +33,18 @@ def setting(
     labels: LabelsConfig | None = None,
     teacher: TeacherConfig | None = None,
     scale: Scale = "cpu",
+    temperatures: tuple[float, ...] = TEMPERATURES,
+    student_width: int | None = None,
 ) -> StudyConfig:
     """These arms at every seed; ``data`` of an arm is its part of the text."""
     base = _base(RECIPES[scale])
     changes = {
         "name": f"{name}-{scale}",
+        "student": base.student if student_width is None else _as_wide(base.student, student_width),
         "labels": labels or base.labels,
         "teacher": teacher or (cpu_teacher() if scale == "cpu" else base.teacher),
         "arms": over_seeds(arms, SEEDS[scale]),
-        "evaluation": base.evaluation.model_copy(update={"suites": SUITES, "temperatures": TEMPERATURES}),
+        "evaluation": base.evaluation.model_copy(update={"suites": SUITES, "temperatures": temperatures}),
     }
     if scale == "cpu":  # more text than the quickstart's
         changes["corpus"] = base.corpus.model_copy(update={"train_tokens": TOKENS})
@@ -54,9 +57,13 @@ def cpu_teacher(*, epochs: float = 2.0, width: int | None = None) -> TeacherConf
     teacher = _base("quickstart").teacher
     assert teacher.training is not None
     return TeacherConfig(
-        model=teacher.model if width is None else teacher.model.model_copy(update={"hidden_size": width}),
+        model=teacher.model if width is None else _as_wide(teacher.model, width),
         training=teacher.training.model_copy(update={**ON_CPU, "epochs": epochs}),
     )
+
+
+def _as_wide(model: ModelConfig, width: int) -> ModelConfig:
+    return model.model_copy(update={"hidden_size": width})
 
 
 def _base(recipe: str) -> StudyConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from stillroom.config import ArmConfig, RoutingConfig, StudyConfig
@@ -17,27 +18,38 @@ RULES = {
     "student": "student-entropy",
     "random": "random",
 }
-SHARES = {"entropy": (15, 5, 30), "copy": (15, 5, 30), "random": (15,), "gold": (15,), "student": (15,)}
+AT_15 = dict.fromkeys(RULES, (15,))
+OTHER_SHARES = {"entropy": (5, 30), "copy": (5, 30)}
+HALF = 0.5
+ONE = (1.0,)
+"""Samples are drawn at temperature 1 only."""
 
 
-def _arms(shares: dict[str, tuple[int, ...]], prefix: str = "") -> dict[str, ArmConfig]:
-    made = {f"{prefix}dpt90_half": ArmConfig(alpha=0.9, data=0.5)}
+def _routed(shares: Mapping[str, tuple[int, ...]], prefix: str = "") -> dict[str, ArmConfig]:
+    made: dict[str, ArmConfig] = {}
     for rule, percents in shares.items():
         for percent in percents:
             routing = RoutingConfig.model_validate({"rule": RULES[rule], "share": percent / 100})
-            made[f"{prefix}{rule}{percent}"] = ArmConfig(alpha=0.9, data=0.5, routing=routing)
+            made[f"{prefix}{rule}{percent}"] = ArmConfig(alpha=0.9, data=HALF, routing=routing)
     return made
 
 
 def study(scale: Scale = "cpu") -> StudyConfig:
-    """Under the teacher of 030."""
-    return setting("032-routing", _arms(SHARES), scale=scale)
+    """Hard labels, DPT-90, and every rule at 15 % under the teacher of 030."""
+    arms = {"spt_half": ArmConfig(data=HALF), "dpt90_half": ArmConfig(alpha=0.9, data=HALF)} | _routed(AT_15)
+    return setting("032-routing", arms, scale=scale, temperatures=ONE)
+
+
+def shares() -> StudyConfig:
+    """Two of the rules at 5 and 30 %."""
+    return setting("032-shares", _routed(OTHER_SHARES), temperatures=ONE)
 
 
 def unfinished() -> StudyConfig:
     """Under a teacher that has seen a quarter of what the other has, once."""
-    arms = _arms({"entropy": (15,), "copy": (15,), "random": (15,)}, "early_")
-    return setting("032-unfinished", arms, teacher=cpu_teacher(epochs=0.5))
+    arms = {"early_dpt90_half": ArmConfig(alpha=0.9, data=HALF)}
+    arms |= _routed({"entropy": (15,), "copy": (15,), "random": (15,)}, "early_")
+    return setting("032-unfinished", arms, teacher=cpu_teacher(epochs=0.5), temperatures=ONE)
 
 
 def gpu() -> StudyConfig:
@@ -50,7 +62,7 @@ def cluster() -> StudyConfig:
     return study("cluster")
 
 
-_ROUTED = [f"{rule}{percent}" for rule, percents in SHARES.items() for percent in percents]
+_ROUTED = [*_routed(AT_15), *_routed(OTHER_SHARES)]
 CONTRASTS: dict[str, dict[str, float]] = {
     "dpt90_over_spt": {"dpt90_half": 1.0, "spt_half": -1.0},
     **{f"{arm}_over_dpt90": {arm: 1.0, "dpt90_half": -1.0} for arm in _ROUTED},
@@ -60,6 +72,31 @@ CONTRASTS: dict[str, dict[str, float]] = {
         f"early_{arm}_over_dpt90": {f"early_{arm}": 1.0, "early_dpt90_half": -1.0}
         for arm in ("entropy15", "copy15", "random15")
     },
+    "copy15_over_entropy15": {"copy15": 1.0, "entropy15": -1.0},
     "early_copy15_over_entropy15": {"early_copy15": 1.0, "early_entropy15": -1.0},
+    "entropy30_over_entropy15": {"entropy30": 1.0, "entropy15": -1.0},
+    "copy30_over_copy15": {"copy30": 1.0, "copy15": -1.0},
 }
-"""Weights of the arms; ``spt_half`` is that of study 030."""
+"""Weights of the arms."""
+ROWS = {
+    "dpt90_over_spt": "DPT-90 minus SPT",
+    "entropy15_over_dpt90": "entropy 15 % minus DPT-90",
+    "copy15_over_dpt90": "copy-aware 15 %",
+    "gold15_over_dpt90": "gold probability 15 %",
+    "student15_over_dpt90": "student entropy 15 %",
+    "random15_over_dpt90": "random 15 %",
+    "entropy30_over_dpt90": "entropy 30 %",
+    "copy30_over_dpt90": "copy-aware 30 %",
+    "early_dpt90_over_spt": "unfinished teacher: DPT-90 minus SPT",
+    "early_entropy15_over_dpt90": "... entropy 15 % minus DPT-90",
+    "early_copy15_over_dpt90": "... copy-aware 15 %",
+    "early_random15_over_dpt90": "... random 15 %",
+}
+PANELS = {
+    "lm:nats_per_token": "held-out nats",
+    "tts:1:pass_at:16": "pass@16",
+    "copying:accuracy_repeat": "copying",
+    "recall:accuracy": "recall",
+    "needle:accuracy": "needle",
+    "counterfactual:follows_context": "follows context",
+}

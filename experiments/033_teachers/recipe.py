@@ -13,13 +13,15 @@ from setting import Scale, cpu_teacher, setting
 QUARTER = 0.25
 
 
-def _under(name: str, teacher: TeacherConfig | None, scale: Scale = "cpu") -> StudyConfig:
-    return setting(f"033-{name}", {name: ArmConfig(alpha=0.9, data=QUARTER)}, teacher=teacher, scale=scale)
+def _under(name: str, teacher: TeacherConfig | None, scale: Scale = "cpu", *, controls: bool = False) -> StudyConfig:
+    arms = {"spt_quarter": ArmConfig(data=QUARTER)} if controls else {}
+    arms[name] = ArmConfig(alpha=0.9, data=QUARTER)
+    return setting(f"033-{name}", arms, teacher=teacher, scale=scale, temperatures=(1.0,))
 
 
 def base() -> StudyConfig:
-    """The teacher of 030."""
-    return _under("base", None)
+    """Hard labels, and the teacher of 030."""
+    return _under("base", None, controls=True)
 
 
 def instructed() -> StudyConfig:
@@ -62,4 +64,14 @@ CONTRASTS: dict[str, dict[str, float]] = {
     **{f"{name}_over_base": {name: 1.0, "base": -1.0} for name in TEACHERS[1:]},
     "reinforced_over_instructed": {"reinforced": 1.0, "instructed": -1.0},
 }
-"""Weights of the arms; ``spt_quarter`` is that of study 030."""
+"""Weights of the arms."""
+ROWS = {f"{name}_over_spt": f"{name} minus SPT" for name in TEACHERS} | {
+    f"{name}_over_base": f"{name} minus base" for name in TEACHERS[1:]
+}
+PANELS = {
+    "lm:nats_per_token": "held-out nats",
+    "lm:by_source:python:nats_per_token": "Python, nats",
+    "tts:1:pass_at:1": "pass@1",
+    "tts:1:pass_at:16": "pass@16",
+    "counterfactual:follows_context": "follows context",
+}

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillroom.config import RoutingConfig
-from stillroom.objectives import copyable, route
+from stillroom.objectives import copyable, last_successor, route
 from stillroom.objectives.routing import lowest_share
 from stillroom.types import IGNORE_INDEX, Batch, UserError
 
@@ -31,7 +31,7 @@ def scores(batch, seed=1):
 @settings(max_examples=40, deadline=None)
 def test_copyable_equals_its_definition(seed, vocab, width):
     batch = make_batch(2, width, vocab, seed)
-    found = copyable(batch)
+    found, after = copyable(batch), last_successor(batch)
     for b in range(2):
         for t in range(width):
             earlier = [
@@ -42,6 +42,7 @@ def test_copyable_equals_its_definition(seed, vocab, width):
             target = batch.targets_BT[b, t]
             expected = bool(earlier) and target != IGNORE_INDEX and batch.tokens_BT[b, earlier[-1] + 1] == target
             assert bool(found[b, t]) == bool(expected)
+            assert after[b, t] == (batch.tokens_BT[b, earlier[-1] + 1] if earlier else -1)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from stillroom.objectives.entropy import RowStatistics, row_statistics
 from stillroom.objectives.head import HeadOutput, fused_linear_cross_entropy
 from stillroom.objectives.losses import TokenLosses, require_terms, token_losses
 from stillroom.objectives.multitoken import Ahead, look_ahead
-from stillroom.objectives.routing import copyable, route
+from stillroom.objectives.routing import copyable, last_successor, route
 from stillroom.objectives.schedules import Progress, ever_needs_teacher, objective_at, value_at
 from stillroom.objectives.targets import (
     DenseTarget,
@@ -38,6 +38,7 @@ __all__ = [
     "fused_linear_cross_entropy",
     "hard_target",
     "label_target",
+    "last_successor",
     "look_ahead",
     "mix",
     "objective_at",

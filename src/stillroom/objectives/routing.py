@@ -40,8 +40,8 @@ def random_scores(tokens_BT: Tensor, seed: int) -> Tensor:
     return torch.stack(rows).to(tokens_BT.device) if rows else torch.zeros(tokens_BT.shape, device=tokens_BT.device)
 
 
-def copyable(batch: Batch) -> Tensor:
-    """Positions whose gold token followed the last earlier occurrence of the current token in the document (B × T)."""
+def last_successor(batch: Batch) -> Tensor:
+    """The token (B × T) after the last earlier occurrence of each position's token in its document; -1 without one."""
     tokens, width = batch.tokens_BT, batch.tokens_BT.shape[1]
     key = batch.document_BT.to(torch.int64) * (tokens.amax() + 1) + tokens
     order = key.argsort(dim=1, stable=True)  # equal keys stay in time order: the neighbour before is the last time
@@ -49,8 +49,12 @@ def copyable(batch: Batch) -> Tensor:
     before = torch.full_like(order, -1)
     before[:, 1:] = torch.where(sorted_key[:, 1:] == sorted_key[:, :-1], order[:, :-1], -1)
     last_BT = torch.empty_like(before).scatter_(1, order, before)
-    followed_BT = tokens.gather(1, (last_BT + 1).clamp(max=width - 1))
-    return (last_BT >= 0) & (batch.targets_BT != IGNORE_INDEX) & (followed_BT == batch.targets_BT)
+    return torch.where(last_BT >= 0, tokens.gather(1, (last_BT + 1).clamp(max=width - 1)), -1)
+
+
+def copyable(batch: Batch) -> Tensor:
+    """Positions whose gold token followed the last earlier occurrence of the current token in the document (B × T)."""
+    return (batch.targets_BT != IGNORE_INDEX) & (last_successor(batch) == batch.targets_BT)
 
 
 def route(

@@ -28,15 +28,15 @@ class FullPrecisionMuon(Muon):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._update(parameter, group)
+                    self._update(parameter, parameter.grad, group)
         return loss
 
-    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
+    def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[parameter]
         if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(parameter.grad)
-        average = state["momentum_buffer"].lerp_(parameter.grad, 1 - group["momentum"])
-        step = parameter.grad.lerp(average, group["momentum"]) if group["nesterov"] else average
+            state["momentum_buffer"] = torch.zeros_like(gradient)
+        average = state["momentum_buffer"].lerp_(gradient, 1 - group["momentum"])
+        step = gradient.lerp(average, group["momentum"]) if group["nesterov"] else average
         step = orthogonal(step.float(), group["ns_coefficients"], group["ns_steps"], group["eps"])
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
         rows, columns = parameter.shape
