@@ -121,6 +121,7 @@ def test_unknown_fields_of_a_mapping_are_refused_with_the_nearest_name():
         (lambda: EvaluationConfig(ks=(1, 64), samples_per_problem=32), "pass@64"),
         (lambda: RoutingConfig(rule="entropy-threshold"), "threshold_nats"),
         (lambda: study(arms={"x": ArmConfig(data=3)}), "train_tokens"),
+        (lambda: study(arms={"x": ArmConfig(heads=64)}), "arms.x.heads is 64, which takes 63 blocks"),
         (lambda: study(arms={}), "arms"),
     ],
 )

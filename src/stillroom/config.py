@@ -369,6 +369,17 @@ def arm_and_seed(name: str) -> tuple[str, int | None]:
     return (name, None) if match is None else (match[1], int(match[2]))
 
 
+def heads_that_do_not_fit(model: ModelConfig, heads: int) -> str | None:
+    """Why a model cannot have so many heads, each beyond the first taking a block off its trunk; None where it can."""
+    if heads == 1 or (model.path is None and model.num_layers >= heads):
+        return None
+    found = f"{model.num_layers} layers" if model.path is None else f"model.path {model.path}"
+    return (
+        f"heads is {heads}, which takes {heads - 1} blocks off the trunk, but the model is {found}; "
+        "train a new model with at least as many layers as heads"
+    )
+
+
 class RunConfig(Strict):
     """One training run: ``stillroom train``."""
 
@@ -381,6 +392,12 @@ class RunConfig(Strict):
     """Folder of the label store, where ``objective.alpha`` is above 0."""
     teacher: str | None = None
     """Folder or hub id of a live teacher, instead of ``labels``."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if problem := heads_that_do_not_fit(self.model, self.objective.heads):
+            raise ValueError(f"objective.{problem}")
+        return self
 
 
 class EvaluationConfig(Strict):
@@ -498,6 +515,9 @@ class StudyConfig(Strict):
             if source not in self.corpus.sources:
                 hint = nearest(source, list(self.corpus.sources))
                 raise ValueError(f"teacher.mixture.domains names source {source!r}, which is not one{hint}")
+        for name, arm in self.arms.items():
+            if problem := heads_that_do_not_fit(self.student, arm.heads):
+                raise ValueError(f"arms.{name}.{problem}")
         needed = max(round(self.training.tokens * arm.data) for arm in self.arms.values())
         if self.teacher.training is not None:
             needed = max(needed, self.teacher.training.tokens)

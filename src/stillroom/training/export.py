@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from stillroom.config import ModelConfig, RunConfig, parse, to_yaml
+from stillroom.config import ModelConfig, RunConfig, heads_that_do_not_fit, parse, to_yaml
 from stillroom.files import check_new_folder, folder_aside, read_json, read_json_lines, write_json, write_text
 from stillroom.models import export_model
 from stillroom.training.checkpoint import Checkpoints, found, load_tensors
@@ -186,15 +186,9 @@ def _new_folder(target: Path) -> Iterator[Path]:
 
 def trunk(config: ModelConfig, heads: int) -> ModelConfig:
     """The model of a run with ``heads``: each head beyond the first has a block that is taken off the trunk."""
-    if heads == 1:
-        return config
-    if config.path is not None or config.num_layers < heads:
-        found = f"model.path {config.path}" if config.path is not None else f"{config.num_layers} layers"
-        raise UserError(
-            f"objective.heads: is {heads}, which takes {heads - 1} blocks off the trunk, but the model is {found}; "
-            "train a new model with at least as many layers as heads."
-        )
-    return config.model_copy(update={"num_layers": config.num_layers - (heads - 1)})
+    if problem := heads_that_do_not_fit(config, heads):
+        raise UserError(f"objective.{problem}.")
+    return config if heads == 1 else config.model_copy(update={"num_layers": config.num_layers - (heads - 1)})
 
 
 def model_card(run: RunConfig, record: dict[str, Any]) -> str:
