@@ -18,7 +18,8 @@ RULES = {
     "student": "student-entropy",
     "random": "random",
 }
-AT_15 = dict.fromkeys(RULES, (15,))
+MAIN = {"entropy": (15,), "copy": (15,), "random": (15,)}
+OTHER_RULES = {"gold": (15,), "student": (15,)}
 OTHER_SHARES = {"entropy": (5, 30), "copy": (5, 30)}
 HALF = 0.5
 ONE = (1.0,)
@@ -35,9 +36,14 @@ def _routed(shares: Mapping[str, tuple[int, ...]], prefix: str = "") -> dict[str
 
 
 def study(scale: Scale = "cpu") -> StudyConfig:
-    """Hard labels, DPT-90, and every rule at 15 % under the teacher of 030."""
-    arms = {"spt_half": ArmConfig(data=HALF), "dpt90_half": ArmConfig(alpha=0.9, data=HALF)} | _routed(AT_15)
+    """Hard labels, DPT-90, and three rules at 15 % under the teacher of 030."""
+    arms = {"spt_half": ArmConfig(data=HALF), "dpt90_half": ArmConfig(alpha=0.9, data=HALF)} | _routed(MAIN)
     return setting("032-routing", arms, scale=scale, temperatures=ONE)
+
+
+def rules() -> StudyConfig:
+    """The other rules at 15 %."""
+    return setting("032-rules", _routed(OTHER_RULES), temperatures=ONE)
 
 
 def shares() -> StudyConfig:
@@ -48,7 +54,7 @@ def shares() -> StudyConfig:
 def unfinished() -> StudyConfig:
     """Under a teacher that has seen a quarter of what the other has, once."""
     arms = {"early_dpt90_half": ArmConfig(alpha=0.9, data=HALF)}
-    arms |= _routed({"entropy": (15,), "copy": (15,), "random": (15,)}, "early_")
+    arms |= _routed(MAIN, "early_")
     return setting("032-unfinished", arms, teacher=cpu_teacher(epochs=0.5), temperatures=ONE)
 
 
@@ -62,7 +68,7 @@ def cluster() -> StudyConfig:
     return study("cluster")
 
 
-_ROUTED = [*_routed(AT_15), *_routed(OTHER_SHARES)]
+_ROUTED = [*_routed(MAIN), *_routed(OTHER_RULES), *_routed(OTHER_SHARES)]
 CONTRASTS: dict[str, dict[str, float]] = {
     "dpt90_over_spt": {"dpt90_half": 1.0, "spt_half": -1.0},
     **{f"{arm}_over_dpt90": {arm: 1.0, "dpt90_half": -1.0} for arm in _ROUTED},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,10 +12,8 @@ from stillroom.config import arm_and_seed
 from stillroom.intervals import holm, paired_interval, paired_t_test
 from stillroom.report.measures import Measure
 from stillroom.report.run import ModelRecord, Run
-from stillroom.report.view import MARKERS, NUM_STUDENT_COLOURS, Entry, View
+from stillroom.report.view import Entry, View, without_seed
 from stillroom.types import Estimate
-
-_LABEL = re.compile(r", seed \d+$")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,14 +69,7 @@ def arms_over_seeds(view: View) -> tuple[Arm, ...]:
     arms = []
     for place, (key, seeds) in enumerate(found):
         label = labels[place] if labels.count(labels[place]) == 1 else f"{labels[place]} ({key[1]})"
-        shown = replace(
-            next(iter(seeds.values())),
-            label=label,
-            colour=f"s{place % NUM_STUDENT_COLOURS}",
-            marker=MARKERS[(place + 1) % len(MARKERS)],
-            dashed=place >= NUM_STUDENT_COLOURS,
-        )
-        arms.append(Arm(shown, dict(sorted(seeds.items()))))
+        arms.append(Arm(replace(next(iter(seeds.values())), label=label), dict(sorted(seeds.items()))))
     return tuple(arms)
 
 
@@ -106,7 +96,7 @@ def _recipe(record: ModelRecord) -> tuple[Any, ...]:
 
 
 def _label(key: tuple[Any, ...], entry: Entry, several: bool) -> str:
-    label = _LABEL.sub("", entry.model.record.label)
+    label = without_seed(entry.model.record.label)
     return f"{key[0]}: {label}" if several else label
 
 

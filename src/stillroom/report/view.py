@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
+from stillroom.config import arm_and_seed
 from stillroom.report.run import ModelRun, Run
 
 NUM_STUDENT_COLOURS = 7
 NUM_TEACHER_COLOURS = 3
 MARKERS = ("circle", "square", "triangle", "diamond", "wedge", "cross", "bar")
+_SEED = re.compile(r", seed \d+$")
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A model as figures show it: ``colour`` is a CSS class, the same in every figure. Equal only to itself."""
+    """A model as figures show it: ``colour`` is a CSS class, the same in every figure. Equal only to itself.
+
+    ``arm`` is the label without the training seed: models that differ in it alone share arm, colour and marker.
+    """
 
     label: str
+    arm: str
     colour: str
     marker: str
     dashed: bool
@@ -52,12 +59,12 @@ class View:
 def make_view(runs: tuple[Run, ...]) -> View:
     """The page's models; where there are several runs, each name starts with its run's."""
     entries: list[Entry] = []
-    counts = {"teacher": 0, "student": 0}
+    places: dict[str, dict[tuple[str, str], int]] = {"teacher": {}, "student": {}}
     for prefix, run in zip(run_names(runs), runs, strict=True):
         for model in run.models:
-            role = model.record.role
-            entries.append(_entry(model, f"{prefix}: " if len(runs) > 1 else "", counts[role]))
-            counts[role] += 1
+            taken = places[model.record.role]
+            place = taken.setdefault((prefix, arm_and_seed(model.record.name)[0]), len(taken))
+            entries.append(_entry(model, f"{prefix}: " if len(runs) > 1 else "", place))
     title = runs[0].study.name if len(runs) == 1 else f"{len(runs)} runs compared"
     return View(title, runs, tuple(entries))
 
@@ -70,11 +77,17 @@ def run_names(runs: tuple[Run, ...]) -> tuple[str, ...]:
     return tuple(f"{name} #{place}" if chosen.count(name) > 1 else name for place, name in enumerate(chosen, 1))
 
 
+def without_seed(label: str) -> str:
+    """A model's label without ``, seed 3`` at its end."""
+    return _SEED.sub("", label)
+
+
 def _entry(model: ModelRun, prefix: str, place: int) -> Entry:
     teacher = model.record.role == "teacher"
     colours = NUM_TEACHER_COLOURS if teacher else NUM_STUDENT_COLOURS
     return Entry(
         label=prefix + model.record.label,
+        arm=prefix + without_seed(model.record.label),
         colour=f"{'t' if teacher else 's'}{place % colours}",
         marker=MARKERS[(place + (0 if teacher else 1)) % len(MARKERS)],
         dashed=teacher or place >= NUM_STUDENT_COLOURS,

@@ -60,8 +60,10 @@ def panel_width(num_panels: int) -> float:
 
 
 def legend(entries: tuple[Entry, ...]) -> tuple[tuple[str, Markup], ...]:
-    """Name and sign of each model, as the drawings show it."""
-    return tuple((entry.label, _sign(entry)) for entry in entries)
+    """Name and sign of each model, as the drawings show it; seeds of one arm, which look alike, are named once."""
+    arms = [entry.arm for entry in entries]
+    named = {entry.arm if arms.count(entry.arm) > 1 else entry.label: entry for entry in reversed(entries)}
+    return tuple((name, _sign(entry)) for name, entry in reversed(named.items()))
 
 
 def curve_class(entry: Entry, *more: str) -> str:

@@ -191,7 +191,7 @@ def place_label(frame: Frame, at: Point, words: str, class_: str, taken: list[Bo
     narrow screen, where it is largest.
     """
     x, y = at
-    wide, high, gap = 9.2 * len(words), 15.0, 6.0
+    wide, high, gap = 10.0 * len(words), 18.0, 6.0
     near = [(gap, -gap - high), (gap, gap), (-gap - wide, -gap - high), (-gap - wide, gap)]
     far = [(dx, dy - high if dy < 0 else dy + high) for dx, dy in near]
     boxes = [(x + dx, y + dy, x + dx + wide, y + dy + high) for dx, dy in near + far]
@@ -200,7 +200,7 @@ def place_label(frame: Frame, at: Point, words: str, class_: str, taken: list[Bo
     if box is None:
         return Markup("")
     taken.append(box)
-    return text((box[0] + box[2]) / 2, box[3] - 3, words, "middle", class_)
+    return text((box[0] + box[2]) / 2, box[3] - 4, words, "middle", class_)
 
 
 def _meet(first: Box, second: Box) -> bool:
