@@ -44,6 +44,18 @@ def test_seeds_of_one_arm_are_taken_together_and_arms_are_paired_by_seed(tmp_pat
     assert mean.high - mean.low > 5 * (paired.estimate.high - paired.estimate.low)
 
 
+def test_seeds_of_one_arm_look_alike_in_every_figure_and_are_named_once(tmp_path: Path) -> None:
+    folder = make_seeds(tmp_path / "run")
+    view = view_of(folder)
+    looks = {(entry.arm, entry.colour, entry.marker, entry.dashed) for entry in view.students}
+    assert [look[0] for look in sorted(looks)] == ["DPT-90", "SPT"]
+    for arm in arms_over_seeds(view):
+        assert {(entry.colour, entry.marker) for entry in arm.seeds.values()} == {(arm.entry.colour, arm.entry.marker)}
+    drawn = section(build_report(folder), "fig-passk")
+    named = re.findall(r"<li><svg.*?</svg>\s*([^<]+?)\s*</li>", drawn, re.DOTALL)
+    assert named == ["teacher", "SPT", "DPT-90"]
+
+
 def test_the_page_shows_means_differences_and_corrected_p_values(tmp_path: Path) -> None:
     run = make_seeds(tmp_path / "run")
     words = section(build_report(run), "fig-seeds")
