@@ -133,10 +133,10 @@ def test_a_folder_without_a_model_is_named(tmp_path):
 
 
 def test_auto_precision_asks_the_device_that_it_is_for(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
     assert precision_name("auto", "cuda:1") == "bf16" and precision_name("auto", "cpu") == "fp32"
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
     assert precision_name("auto", torch.device("cuda")) == "fp32" and precision_name("auto", "cpu") == "bf16"
 

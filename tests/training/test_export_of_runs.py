@@ -44,7 +44,8 @@ def _run(folder: Path, stop_at: int | None, seed: int = 0) -> tuple[PreTrainedMo
     run = RunConfig(
         name="small",
         corpus=CorpusConfig(sources={"facts": SourceConfig(kind="facts")}),
-        model=engine.MODEL, training=training, objective=HEADS,
+        model=engine.MODEL.model_copy(update={"num_layers": engine.MODEL.num_layers + HEADS.heads - 1}),
+        training=training, objective=HEADS,
     )  # fmt: skip
     folder.mkdir(parents=True)
     write_text(folder / "config.yaml", to_yaml(run, "run"))
