@@ -74,6 +74,13 @@ def predicted(predictor: NDArray[np.float64], students_ST: NDArray[np.float64], 
     return {"value": found, "low": float(low), "high": float(high), "p": float(as_good.mean())}
 
 
+def without_paths(values: Any) -> Any:
+    """The same without where models lay on the machine that ranked them."""
+    if isinstance(values, dict):
+        return {name: without_paths(value) for name, value in values.items() if name != "path"}
+    return [without_paths(value) for value in values] if isinstance(values, list) else values
+
+
 def freeze(ranking: Mapping[str, Any]) -> None:
     """Writes both files."""
     teachers = of_teachers(ranking)
@@ -85,7 +92,7 @@ def freeze(ranking: Mapping[str, Any]) -> None:
         predictor = np.array([teachers[teacher][said] for teacher in TEACHERS])
         made[name] = {"ranking": said, "students": measured} | predicted(predictor, students)
     write_json(HERE / "order.json", made)
-    write_json(HERE / "ranking.json", dict(ranking))
+    write_json(HERE / "ranking.json", without_paths(dict(ranking)))
 
 
 if __name__ == "__main__":
