@@ -70,12 +70,13 @@ def names(texts: dict[str, str], tokenizer: PreTrainedTokenizerBase) -> list[Que
         if len(matches) < 2:
             continue
         place = matches[rng.integers(1, len(matches))]
-        context = tokenizer.encode(text[: place.start()].rstrip(" "), add_special_tokens=False)[-CONTEXT:]
-        known = {name for name in NAME.findall(tokenizer.decode(context)) if not keyword.iskeyword(name)}
+        before = text[max(0, place.start() - 20 * CONTEXT) : place.start()]  # far more than the tokens that are kept
+        context = tokenizer.encode(before.rstrip(" "), add_special_tokens=False)[-CONTEXT:]
+        known = {name for name in NAME.findall(str(tokenizer.decode(context))) if not keyword.iskeyword(name)}
         others = sorted(known - {place[0]})
         if place[0] not in known or len(others) < CHOICES - 1:
             continue
-        gap = " " if text[: place.start()].endswith(" ") else ""
+        gap = " " if before.endswith(" ") else ""
         chosen = [place[0], *rng.choice(others, CHOICES - 1, replace=False)]
         made.append(_question(tokenizer, context, [gap + name for name in chosen]))
         if len(made) == NUM_ITEMS:
@@ -112,8 +113,8 @@ def _question(tokenizer: PreTrainedTokenizerBase, context: list[int], choices: S
     return Question(tuple(context), ids, right=0)
 
 
-def bits_per_byte(model: PreTrainedModel, texts: dict[str, str], tokenizer: PreTrainedTokenizerBase) -> float:
-    """Of pieces of the packages' text, each without its first token."""
+def pieces_of(texts: dict[str, str], tokenizer: PreTrainedTokenizerBase) -> tuple[list[Continuation], int]:
+    """Pieces of the packages' text, each after its first token, and their bytes."""
     pieces: list[Continuation] = []
     for text, rng in spread(texts, 3):
         start = int(rng.integers(0, max(1, len(text) - 400)))
@@ -122,8 +123,7 @@ def bits_per_byte(model: PreTrainedModel, texts: dict[str, str], tokenizer: PreT
             pieces.append(Continuation(tuple(ids[:1]), tuple(ids[1:])))
         if len(pieces) == NUM_ITEMS:
             break
-    num_bytes = sum(len(tokenizer.decode(list(piece.continuation)).encode()) for piece in pieces)
-    return float(-score_continuations(model, pieces).logprob_I.sum() / math.log(2) / num_bytes)
+    return pieces, sum(len(str(tokenizer.decode(list(piece.continuation))).encode()) for piece in pieces)
 
 
 def on_heldout(model: PreTrainedModel, corpus: Corpus, num: int = 256) -> Measures:
@@ -149,6 +149,7 @@ def measure(runs: list[Path]) -> Table:
     table: Table = {}
     texts = sources()
     asked: dict[str, list[Question]] = {}
+    pieces, num_bytes = [], 0
     for run in runs:
         corpus = find_corpus(run)
         for student, folder in sorted(run_places(run)["models"].items()):
@@ -156,8 +157,11 @@ def measure(runs: list[Path]) -> Table:
             if seed is None:
                 continue
             tokenizer, model = load_tokenizer(folder), load_model(folder)
-            asked = asked or {"names": names(texts, tokenizer), "lines": lines(texts, tokenizer)}
-            found = on_heldout(model, corpus) | {"other:bits_per_byte": bits_per_byte(model, texts, tokenizer)}
+            if not asked:  # all students share the tokenizer
+                asked = {"names": names(texts, tokenizer), "lines": lines(texts, tokenizer)}
+                pieces, num_bytes = pieces_of(texts, tokenizer)
+            bits = -score_continuations(model, pieces).logprob_I.sum() / math.log(2)
+            found = on_heldout(model, corpus) | {"other:bits_per_byte": float(bits / num_bytes)}
             for task, questions in asked.items():
                 answered = answer(model, questions)
                 found[f"{task}:accuracy"] = float(answered.chosen_I.mean())
