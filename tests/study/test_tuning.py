@@ -110,15 +110,15 @@ def test_without_trl_one_sentence_says_what_to_install(base, tmp_path):
 @pytest.mark.filterwarnings("ignore")
 def test_reinforcement_raises_the_reward(base, tmp_path):
     pytest.importorskip("trl", reason="needs the extra rl; run it where TRL is installed")
-    begin = CONFIG.model_copy(update={"families": "between", "problems": 1024, "epochs": 6})
+    begin = CONFIG.model_copy(update={"families": "between", "problems": 1024, "epochs": 12})
     start = supervise(str(base), begin, tmp_path / "start", StageDisplay())
     config = ReinforcedConfig(
-        families="between", problems=64, steps=40, prompts_per_step=8, samples_per_prompt=8, max_new_tokens=8,
+        families="between", problems=64, steps=80, prompts_per_step=8, samples_per_prompt=8, max_new_tokens=8,
         learning_rate=1e-3,
     )  # fmt: skip
     folder = reinforce(str(start), config, tmp_path / "rl", StageDisplay())
     result = json.loads((tmp_path / "rl" / "result.json").read_text())
-    assert result["mean_reward_last_fifth"] > result["mean_reward_first_fifth"]
+    assert result["mean_reward_last_fifth"] > result["mean_reward_first_fifth"] + 0.03  # 1,024 samples each: two errors
     model = load_model(folder)
     assert model.generation_config is not None and model.generation_config.eos_token_id == 1
     assert not (tmp_path / "rl" / "checkpoints").exists()
