@@ -93,7 +93,7 @@ ROWS = {
     "random15_over_dpt90": "random 15 %",
     "entropy30_over_dpt90": "entropy 30 %",
     "copy30_over_dpt90": "copy-aware 30 %",
-    "early_dpt90_over_spt": "unfinished teacher: DPT-90 minus SPT",
+    "early_dpt90_over_spt": "unfinished: DPT-90 minus SPT",
     "early_entropy15_over_dpt90": "... entropy 15 % minus DPT-90",
     "early_copy15_over_dpt90": "... copy-aware 15 %",
     "early_random15_over_dpt90": "... random 15 %",
