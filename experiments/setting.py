@@ -24,6 +24,8 @@ TOKENS = 1_800_000
 ON_CPU = {"tokens": TOKENS, "validate_every": 0, "checkpoint_seconds": 600.0}
 SUITES = ("lm", "icl", "tts", "heads", "retrieval")
 TEMPERATURES = (0.4, 0.6, 0.8, 1.0, 1.2)
+ONE = (1.0,)
+"""Samples at temperature 1 alone, where a study asks nothing of the others."""
 
 
 def setting(

@@ -9,7 +9,7 @@ from pathlib import Path
 from stillroom.config import ArmConfig, RoutingConfig, StudyConfig
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from setting import Scale, cpu_teacher, setting
+from setting import ONE, Scale, cpu_teacher, setting
 
 RULES = {
     "entropy": "low-entropy",
@@ -22,8 +22,6 @@ MAIN = {"entropy": (15,), "copy": (15,), "random": (15,)}
 OTHER_RULES = {"gold": (15,), "student": (15,)}
 OTHER_SHARES = {"entropy": (5, 30), "copy": (5, 30)}
 HALF = 0.5
-ONE = (1.0,)
-"""Samples are drawn at temperature 1 only."""
 
 
 def _routed(shares: Mapping[str, tuple[int, ...]], prefix: str = "") -> dict[str, ArmConfig]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from stillroom.config import ArmConfig, ModelConfig, StudyConfig, TeacherConfig
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from setting import Scale, cpu_teacher, setting
+from setting import ONE, Scale, cpu_teacher, setting
 
 QUARTER = 0.25
 
@@ -16,7 +16,7 @@ QUARTER = 0.25
 def _under(name: str, teacher: TeacherConfig | None, scale: Scale = "cpu", *, controls: bool = False) -> StudyConfig:
     arms = {"spt_quarter": ArmConfig(data=QUARTER)} if controls else {}
     arms[name] = ArmConfig(alpha=0.9, data=QUARTER)
-    return setting(f"033-{name}", arms, teacher=teacher, scale=scale, temperatures=(1.0,))
+    return setting(f"033-{name}", arms, teacher=teacher, scale=scale, temperatures=ONE)
 
 
 def base() -> StudyConfig:

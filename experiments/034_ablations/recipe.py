@@ -9,10 +9,9 @@ from pathlib import Path
 from stillroom.config import ArmConfig, LabelsConfig, ScheduleConfig, StudyConfig
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from setting import Scale, cpu_teacher, setting
+from setting import ONE, Scale, cpu_teacher, setting
 
 QUARTER = 0.25
-ONE = (1.0,)
 ALPHAS = (10, 30, 50, 70, 100)
 NARROW = 64
 """Half of the student's width."""

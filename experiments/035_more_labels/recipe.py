@@ -8,10 +8,9 @@ from pathlib import Path
 from stillroom.config import ArmConfig, LabelsConfig, StudyConfig
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from setting import Scale, setting
+from setting import ONE, Scale, setting
 
 HALF = 0.5
-ONE = (1.0,)
 
 
 def _distilled(name: str, labels: LabelsConfig, scale: Scale = "cpu") -> StudyConfig:

@@ -68,6 +68,11 @@ def test_state_passes_from_one_to_the_other() -> None:
     assert torch.equal(theirs.state[parameter]["momentum_buffer"], own.state[parameter]["momentum_buffer"])
 
 
+def test_another_adjustment_of_the_rate_is_refused_and_not_ignored() -> None:
+    with pytest.raises(ValueError, match="match_rms_adamw"):
+        FullPrecisionMuon([nn.Parameter(torch.randn(4, 6))], adjust_lr_fn="match_rms_adamw")
+
+
 @pytest.mark.parametrize("native", [True, False])
 def test_hardware_without_bf16_takes_fp32(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optimizer_module, "multiplies_bf16", lambda device: native)

@@ -9,14 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Muon
+from torch.optim.optimizer import ParamsT
 
 
 class FullPrecisionMuon(Muon):
     """torch's Muon (Jordan et al. 2024) with the Newton-Schulz iteration in fp32 instead of bf16.
 
     Parameters, state and defaults are those of ``torch.optim.Muon``, so checkpoints pass from one to the other; only
-    torch's default adjustment of the rate to a matrix's shape is known.
+    torch's default adjustment of the rate to a matrix's shape is known, and another is refused.
     """
+
+    def __init__(self, params: ParamsT, **options: Any) -> None:
+        if options.get("adjust_lr_fn") not in (None, "original"):
+            raise ValueError(f"adjust_lr_fn is {options['adjust_lr_fn']!r}, expected None or 'original'")
+        super().__init__(params, **options)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
