@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from stillroom.config import ArmConfig, LabelsConfig, ModelConfig, StudyConfig, TeacherConfig, over_seeds
+from stillroom.config import ArmConfig, LabelsConfig, StudyConfig, TeacherConfig, over_seeds
 from stillroom.study.recipes import resolve_recipe
 
 Scale = Literal["cpu", "gpu", "cluster"]
@@ -36,13 +36,13 @@ def setting(
     teacher: TeacherConfig | None = None,
     scale: Scale = "cpu",
     temperatures: tuple[float, ...] = TEMPERATURES,
-    student_width: int | None = None,
+    student: Mapping[str, int] | None = None,
 ) -> StudyConfig:
-    """These arms at every seed; ``data`` of an arm is its part of the text."""
+    """These arms at every seed; ``data`` of an arm is its part of the text, ``student`` the sizes that are its own."""
     base = _base(RECIPES[scale])
     changes = {
         "name": f"{name}-{scale}",
-        "student": base.student if student_width is None else _as_wide(base.student, student_width),
+        "student": base.student.model_copy(update=dict(student or {})),
         "labels": labels or base.labels,
         "teacher": teacher or (cpu_teacher() if scale == "cpu" else base.teacher),
         "arms": over_seeds(arms, SEEDS[scale]),
@@ -59,13 +59,9 @@ def cpu_teacher(*, epochs: float = 2.0, width: int | None = None) -> TeacherConf
     teacher = _base("quickstart").teacher
     assert teacher.training is not None
     return TeacherConfig(
-        model=teacher.model if width is None else _as_wide(teacher.model, width),
+        model=teacher.model if width is None else teacher.model.model_copy(update={"hidden_size": width}),
         training=teacher.training.model_copy(update={**ON_CPU, "epochs": epochs}),
     )
-
-
-def _as_wide(model: ModelConfig, width: int) -> ModelConfig:
-    return model.model_copy(update={"hidden_size": width})
 
 
 def _base(recipe: str) -> StudyConfig:

@@ -13,7 +13,7 @@ from setting import ONE, Scale, cpu_teacher, setting
 
 QUARTER = 0.25
 ALPHAS = (10, 30, 50, 70, 100)
-NARROW = 64
+NARROW = {"hidden_size": 64}
 """Half of the student's width."""
 PATHS = {
     "falling": ScheduleConfig(kind="linear", final=0.0),
@@ -61,15 +61,13 @@ def early() -> StudyConfig:
 def narrow() -> StudyConfig:
     """Students of half the width: hard labels and two weights."""
     arms = {"narrow_spt": ArmConfig(data=QUARTER)} | _weights("narrow")
-    return setting("034-narrow", arms, temperatures=ONE, student_width=NARROW)
+    return setting("034-narrow", arms, temperatures=ONE, student=NARROW)
 
 
 def narrow_early() -> StudyConfig:
     """Students of half the width under the unfinished teacher."""
     teacher = cpu_teacher(epochs=0.5)
-    return setting(
-        "034-narrow-early", _weights("narrow_early"), teacher=teacher, temperatures=ONE, student_width=NARROW
-    )
+    return setting("034-narrow-early", _weights("narrow_early"), teacher=teacher, temperatures=ONE, student=NARROW)
 
 
 def gpu() -> StudyConfig:
