@@ -154,7 +154,7 @@ def test_a_folder_of_another_configuration_is_refused_and_untouched(finished):
 
 def test_training_one_arm_shares_the_studys_artifacts(finished, tmp_path):
     root, _ = finished
-    folder = run_single(study_config(), "dpt90", None, root / "artifacts", StageDisplay())
+    folder = run_single(study_config(), "dpt90", root / "artifacts", StageDisplay())
     assert folder.parent == root / "artifacts" and (folder / "model" / "model.safetensors").is_file()
     assert len(list((root / "artifacts").glob("model-*"))) <= 5
 

@@ -24,7 +24,7 @@ TOKENS = 1024
 def parts(tmp_path_factory, micro_recipe):
     """A corpus and a trained model of the micro study."""
     root = tmp_path_factory.mktemp("verbs")
-    model = run_single(resolve_recipe(str(micro_recipe)), "spt", None, root / "artifacts", StageDisplay())
+    model = run_single(resolve_recipe(str(micro_recipe)), "spt", root / "artifacts", StageDisplay())
     return next((root / "artifacts").glob("corpus-*")) / "corpus", model
 
 

@@ -93,8 +93,9 @@ def train(
         typer.Option("--arm", help="Which arm of a study to train, or [bold]teacher[/].", show_default=False),
     ] = None,
     assignments: Assignments = None,
-    out: Out = None,
-    artifacts: Artifacts = None,
+    artifacts: Annotated[
+        Path, typer.Option("--artifacts", help="Folder that holds corpora, models and labels that runs share.")
+    ] = Path("runs/artifacts"),
     export_to: Annotated[
         Path | None,
         typer.Option(
@@ -126,7 +127,7 @@ def train(
     from stillroom.study.progress import StageDisplay
 
     display = StageDisplay()
-    folder = run_single(config, arm, out, artifacts, display)
+    folder = run_single(config, arm, artifacts, display)
     model = folder / "model"
     if export_to is not None:
         from stillroom.training.distributed import launched_rank

@@ -328,9 +328,7 @@ def run_study(
     return folder
 
 
-def run_single(
-    config: RunConfig | StudyConfig, arm: str | None, out: Path | None, artifacts: Path | None, display: StageDisplay
-) -> Path:
+def run_single(config: RunConfig | StudyConfig, arm: str | None, artifacts: Path, display: StageDisplay) -> Path:
     """Trains one model, with the teacher and labels that it needs, and returns its folder."""
     if isinstance(config, RunConfig):
         study = StudyConfig(
@@ -345,9 +343,8 @@ def run_single(
         study = config = with_budgets(config)
         run = teacher_run(config) if arm == "teacher" else arm_run(config, arm or "")
         labels_path, is_live = None, arm != "teacher" and config.arms[arm or ""].teacher == "live"
-    store = ArtifactStore(artifacts or (out.parent if out else Path("runs")) / "artifacts")
     with Stopper() as stopper:
-        stages = Stages(study, store, display, stopper)
+        stages = Stages(study, ArtifactStore(artifacts), display, stopper)
         try:
             corpus = stages.corpus()
             labels, live = None, None
