@@ -22,6 +22,8 @@ MAIN = {"entropy": (15,), "copy": (15,), "random": (15,)}
 OTHER_RULES = {"gold": (15,), "student": (15,)}
 OTHER_SHARES = {"entropy": (5, 30), "copy": (5, 30)}
 HALF = 0.5
+EARLY = cpu_teacher(epochs=0.5)
+"""A teacher that has seen a quarter of what the other has, once."""
 
 
 def _routed(shares: Mapping[str, tuple[int, ...]], prefix: str = "") -> dict[str, ArmConfig]:
@@ -50,10 +52,15 @@ def shares() -> StudyConfig:
 
 
 def unfinished() -> StudyConfig:
-    """Under a teacher that has seen a quarter of what the other has, once."""
+    """The three rules under the unfinished teacher."""
     arms = {"early_dpt90_half": ArmConfig(alpha=0.9, data=HALF)}
     arms |= _routed(MAIN, "early_")
-    return setting("032-unfinished", arms, teacher=cpu_teacher(epochs=0.5), temperatures=ONE)
+    return setting("032-unfinished", arms, teacher=EARLY, temperatures=ONE)
+
+
+def unfinished_rules() -> StudyConfig:
+    """The other rules at 15 % under that teacher."""
+    return setting("032-unfinished-rules", _routed(OTHER_RULES, "early_"), teacher=EARLY, temperatures=ONE)
 
 
 def gpu() -> StudyConfig:
@@ -74,8 +81,9 @@ CONTRASTS: dict[str, dict[str, float]] = {
     "early_dpt90_over_spt": {"early_dpt90_half": 1.0, "spt_half": -1.0},
     **{
         f"early_{arm}_over_dpt90": {f"early_{arm}": 1.0, "early_dpt90_half": -1.0}
-        for arm in ("entropy15", "copy15", "random15")
+        for arm in (*_routed(MAIN), *_routed(OTHER_RULES))
     },
+    **{f"early_{arm}_over_random15": {f"early_{arm}": 1.0, "early_random15": -1.0} for arm in ("gold15", "student15")},
     "copy15_over_entropy15": {"copy15": 1.0, "entropy15": -1.0},
     "early_copy15_over_entropy15": {"early_copy15": 1.0, "early_entropy15": -1.0},
     "entropy30_over_entropy15": {"entropy30": 1.0, "entropy15": -1.0},
@@ -91,9 +99,13 @@ ROWS = {
     "random15_over_dpt90": "random 15 %",
     "entropy30_over_dpt90": "entropy 30 %",
     "copy30_over_dpt90": "copy-aware 30 %",
+    "entropy5_over_dpt90": "entropy 5 %",
+    "copy5_over_dpt90": "copy-aware 5 %",
     "early_dpt90_over_spt": "unfinished: DPT-90 minus SPT",
     "early_entropy15_over_dpt90": "... entropy 15 % minus DPT-90",
     "early_copy15_over_dpt90": "... copy-aware 15 %",
+    "early_gold15_over_dpt90": "... gold probability 15 %",
+    "early_student15_over_dpt90": "... student entropy 15 %",
     "early_random15_over_dpt90": "... random 15 %",
 }
 PANELS = {
