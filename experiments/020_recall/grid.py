@@ -25,7 +25,13 @@ TEACHERS = {
 ALL = tuple(TEACHERS)
 FOCUS = ("leak-0.1", "early", "middle")
 """Teachers of the primary contrasts: every share is run with them."""
-RULES = {"entropy": "low-entropy", "copy": "copy-aware", "random": "random"}
+RULES = {
+    "entropy": "low-entropy",
+    "copy": "copy-aware",
+    "random": "random",
+    "gold": "low-gold-probability",
+    "student": "student-entropy",
+}
 GRID: dict[str, tuple[str, ...]] = {
     "dpt90": ALL,
     "entropy-15": ALL,
@@ -38,6 +44,10 @@ GRID: dict[str, tuple[str, ...]] = {
     "dpt50": FOCUS,
 }
 """Which teachers each method is run with."""
+OTHER_RULES: dict[str, tuple[str, ...]] = {
+    method: ("early", "middle") for method in ("dpt90", "copy-15", "gold-15", "student-15")
+}
+"""That of study 022: the two rules that are not in ``GRID``, and what they are compared with."""
 
 
 def arm(method: str, teacher: str) -> RecallArmConfig:
@@ -53,20 +63,23 @@ def arm(method: str, teacher: str) -> RecallArmConfig:
     return RecallArmConfig(label=label, teacher=teacher, objective=objective)
 
 
-def study(seeds: tuple[int, ...] = SEEDS) -> RecallConfig:
-    """The whole grid at these seeds. Primary arms come first, so that a seed cut short has them."""
+def study(
+    seeds: tuple[int, ...] = SEEDS, grid: dict[str, tuple[str, ...]] = GRID, name: str = "020-recall"
+) -> RecallConfig:
+    """A whole grid at these seeds. Primary arms come first, so that a seed cut short has them."""
     arms = {"spt": RecallArmConfig(label="SPT")}
     for teachers in (FOCUS, ALL):
-        for method, run_with in GRID.items():
-            arms |= {f"{method}@{name}": arm(method, name) for name in teachers if name in run_with}
+        for method, run_with in grid.items():
+            arms |= {f"{method}@{teacher}": arm(method, teacher) for teacher in teachers if teacher in run_with}
+    used = {teacher for run_with in grid.values() for teacher in run_with}
     return RecallConfig(
-        name="020-recall",
+        name=name,
         world=RecallWorldConfig(characters=33, triggers=3, sequence_length=64),
         model=ModelConfig(
             hidden_size=64, intermediate_size=192, num_layers=2, num_heads=4, max_positions=64, tie_embeddings=False
         ),
         training=training(steps=250, batch=64, rate=6e-3).model_copy(update={"checkpoint_seconds": 600.0}),
-        teachers=TEACHERS,
+        teachers={teacher: config for teacher, config in TEACHERS.items() if teacher in used},
         arms=arms,
         seeds=seeds,
         probes=RecallProbeConfig(sequences=128, pattern_sequences=16, per_doubling=4),
