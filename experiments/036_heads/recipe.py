@@ -1,4 +1,4 @@
-"""The teacher's label against tokens further ahead, on students deep enough for four heads, on a quarter of text."""
+"""The teacher's label against tokens further ahead, on students deep enough for four heads, on an eighth of text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stillroom.config import ArmConfig, StudyConfig
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from setting import ONE, Scale, setting
 
-QUARTER = 0.25
+EIGHTH = 0.125
 DEEP = {"num_layers": 6}
 """Twice the blocks of the other studies' students: four heads leave three to the trunk."""
 
@@ -18,10 +18,10 @@ DEEP = {"num_layers": 6}
 def study(scale: Scale = "cpu") -> StudyConfig:
     """Hard labels, DPT-90, and hard labels of two and four tokens ahead."""
     arms = {
-        "deep_spt": ArmConfig(data=QUARTER),
-        "deep_dpt90": ArmConfig(alpha=0.9, data=QUARTER),
-        "deep_mtp2": ArmConfig(heads=2, data=QUARTER),
-        "deep_mtp4": ArmConfig(heads=4, data=QUARTER),
+        "deep_spt": ArmConfig(data=EIGHTH),
+        "deep_dpt90": ArmConfig(alpha=0.9, data=EIGHTH),
+        "deep_mtp2": ArmConfig(heads=2, data=EIGHTH),
+        "deep_mtp4": ArmConfig(heads=4, data=EIGHTH),
     }
     deep = DEEP if scale == "cpu" else None
     return setting("036-heads", arms, scale=scale, temperatures=ONE, student=deep)
