@@ -104,6 +104,8 @@ CONTRASTS: dict[str, dict[str, float]] = {
     **{f"{arm}_over_spt": {arm: 1.0, "spt_quarter": -1.0} for arm in (*ARMS, "early50", "early90")},
     **{f"{arm}_over_dpt90": {arm: 1.0, "dpt90_quarter": -1.0} for arm in ARMS},
     **{f"{arm}_over_narrow_spt": {arm: 1.0, "narrow_spt": -1.0} for arm in CELLS if arm.startswith("narrow")},
+    "early90_over_early50": {"early90": 1.0, "early50": -1.0},
+    "narrow_early90_over_narrow_early50": {"narrow_early90": 1.0, "narrow_early50": -1.0},
     "effect_weight": _effect(0),
     "effect_teacher": _effect(1),
     "effect_width": _effect(2),
