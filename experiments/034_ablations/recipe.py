@@ -121,7 +121,6 @@ ROWS = {
     "late_over_spt": "α rising to 0.9 minus SPT",
     "sharp_over_spt": "temperature 0.5 minus SPT",
     "soft_over_spt": "temperature 2 minus SPT",
-    "hot_over_spt": "temperature 4 minus SPT",
     "effect_weight": "effect of α, 0.9 over 0.5",
     "effect_teacher": "effect of the teacher, finished",
     "effect_width": "effect of the width, double",
