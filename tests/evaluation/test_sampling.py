@@ -63,7 +63,7 @@ def test_a_core_for_each_batch_changes_no_sample_and_gives_the_cores_back(llama)
 def test_an_interrupt_does_not_wait_for_batches_under_way(llama, monkeypatch: pytest.MonkeyPatch) -> None:
     fast: list[int] = []
     slow_draws: list[int] = []
-    raised = threading.Event()
+    under_way, raised = threading.Event(), threading.Event()
     encode = module.encode_prompts
     prompts = [[0, 9] + [4] * num for num in range(5)]  # a batch each, the shortest first
 
@@ -75,12 +75,14 @@ def test_an_interrupt_does_not_wait_for_batches_under_way(llama, monkeypatch: py
     def slowed(probs_RV: torch.Tensor, uniform_RU: torch.Tensor) -> torch.Tensor:
         thread = threading.get_ident()
         if thread not in fast:  # whose batch is not over when the first one is
+            under_way.set()
             raised.wait(60)
             slow_draws.append(thread)
             time.sleep(0.02)
         return draw(probs_RV, uniform_RU)
 
     def interrupted(done: int, total: int) -> None:
+        under_way.wait(60)
         raised.set()
         raise KeyboardInterrupt
 
@@ -95,7 +97,7 @@ def test_an_interrupt_does_not_wait_for_batches_under_way(llama, monkeypatch: py
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
-    assert len(slow_draws) < length  # twice as many had both of the others been waited for
+    assert 0 < len(slow_draws) < length  # twice as many had both of the others been waited for
 
 
 @pytest.mark.parametrize("prompts_that_fit", [0, 1, 2, 4, 100])
