@@ -104,9 +104,4 @@ def paired(first: Mapping[int, float | None], second: Mapping[int, float | None]
     differences = [
         value - other for seed, value in first.items() if value is not None and (other := second.get(seed)) is not None
     ]
-    return _plain(paired_interval(differences)) if differences else None
-
-
-def _plain(estimate: Estimate) -> dict[str, Any]:
-    """Numbers for JSON, which has no NaN."""
-    return {name: value if math.isfinite(value) else None for name, value in estimate.as_dict().items()}
+    return paired_interval(differences).as_dict() if differences else None
