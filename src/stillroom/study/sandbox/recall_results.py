@@ -86,7 +86,7 @@ def cell_crossings(probes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def over_seeds(values: Mapping[int, float | None]) -> dict[str, Any] | None:
     """Mean with its interval as plain numbers, and how many seeds have the value; None where none has."""
     found = [value for value in values.values() if value is not None]
-    return _plain(paired_interval(found)) | {"of": len(values)} if found else None
+    return paired_interval(found).as_dict() | {"of": len(values)} if found else None
 
 
 def tokens_over_seeds(values: Mapping[int, float | None]) -> dict[str, Any] | None:
@@ -96,7 +96,7 @@ def tokens_over_seeds(values: Mapping[int, float | None]) -> dict[str, Any] | No
         return None
     estimate = paired_interval(logs)
     ends = (math.exp(estimate.value), math.exp(estimate.low), math.exp(estimate.high))
-    return _plain(Estimate(*ends, estimate.num)) | {"of": len(values)}
+    return Estimate(*ends, estimate.num).as_dict() | {"of": len(values)}
 
 
 def paired(first: Mapping[int, float | None], second: Mapping[int, float | None]) -> dict[str, Any] | None:
