@@ -10,42 +10,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from transformers import PreTrainedModel
 
-from stillroom.models.attention import SHORT, additive_mask, autocasts_to_bf16
+from stillroom.models.packing import calls, position_ids
+from stillroom.models.readout import unembedding_inputs
 from stillroom.types import Batch
 
 
-def position_ids(document_BT: Tensor) -> Tensor:
-    """Positions (B, T) that restart at every document."""
-    length = document_BT.shape[1]
-    places = torch.arange(length, device=document_BT.device).expand_as(document_BT)
-    is_first = torch.ones_like(document_BT, dtype=torch.bool)
-    is_first[:, 1:] = document_BT[:, 1:] != document_BT[:, :-1]
-    return places - torch.where(is_first, places, 0).cummax(dim=1).values
-
-
-def attention_mask(document_BT: Tensor) -> Tensor:
-    """Which position sees which, (B, 1, T, T), True = sees: causal and inside the same document."""
-    length = document_BT.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=document_BT.device).tril()
-    return ((document_BT[:, :, None] == document_BT[:, None, :]) & causal)[:, None]
-
-
 def hidden_states(model: PreTrainedModel, batch: Batch, isolate: bool = True) -> Tensor:
-    """The input of the unembedding, (B, T, D): the last block's output after the final norm.
+    """What the unembedding multiplies, (B, T, D): logits are hidden·weightᵀ + bias of ``unembedding``, capped where
+    ``logit_softcap`` says so. A scale of the logits is in the hidden states already.
 
-    With ``isolate``, positions restart at every document and attention does not cross from one to another; this is the
-    same with every attention implementation, flash-attention installed or not.
+    With ``isolate`` every document has the states that it has alone, whatever its model is made of (see ``packing``).
     """
-    if isolate and "flash" in (model.config._attn_implementation or ""):
-        return hidden_states_in_one_row(model, batch)
-    arguments: dict[str, Any] = {"input_ids": batch.tokens_BT, "use_cache": False}
-    if isolate:
-        arguments["attention_mask"] = _mask_for(model, batch.document_BT)
-        arguments["position_ids"] = position_ids(batch.document_BT)
-    return model.base_model(**arguments).last_hidden_state
+    if not isolate:
+        return unembedding_inputs(model, input_ids=batch.tokens_BT)
+    plan = calls(model, batch.tokens_BT, batch.document_BT)
+    return plan.gathered([unembedding_inputs(model, **arguments) for arguments in plan.arguments])
 
 
 def hidden_states_in_one_row(model: PreTrainedModel, batch: Batch) -> Tensor:
@@ -55,41 +36,8 @@ def hidden_states_in_one_row(model: PreTrainedModel, batch: Batch) -> Tensor:
     restarts them.
     """
     positions = position_ids(batch.document_BT).reshape(1, -1)
-    output = model.base_model(input_ids=batch.tokens_BT.reshape(1, -1), position_ids=positions, use_cache=False)
-    return output.last_hidden_state.view(*batch.tokens_BT.shape, -1)
-
-
-def _mask_for(model: PreTrainedModel, document_BT: Tensor) -> Tensor | BlockMask:
-    """``attention_mask`` in the form that the model's attention implementation takes."""
-    kind = model.config._attn_implementation
-    if kind == "flex_attention":
-        return _block_mask(document_BT)
-    mask = attention_mask(document_BT)
-    if kind == "eager":
-        zero = torch.zeros((), dtype=model.dtype, device=mask.device)
-        return torch.where(mask, zero, torch.finfo(model.dtype).min)
-    if kind == SHORT and autocasts_to_bf16(mask.device):
-        return additive_mask(mask, mask.shape[-1], torch.empty(0, dtype=torch.bfloat16, device=mask.device))
-    return mask
-
-
-def _block_mask(document_BT: Tensor) -> BlockMask:
-    def sees(sequence: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (query >= key) & (document_BT[sequence, query] == document_BT[sequence, key])
-
-    sequences, length = document_BT.shape
-    return create_block_mask(sees, sequences, None, length, length, device=str(document_BT.device))
-
-
-def unembedding(model: PreTrainedModel) -> tuple[Tensor, Tensor | None]:
-    """Weight (V, D) and bias (V,) or None of the output head."""
-    head = model.get_output_embeddings()
-    return head.weight, getattr(head, "bias", None)  # type: ignore[return-value]
-
-
-def logit_softcap(model: PreTrainedModel) -> float | None:
-    """The c of logits capped to c·tanh(z / c), as in Gemma 2; None where the model caps nothing."""
-    return getattr(model.config, "final_logit_softcapping", None) or None
+    hidden = unembedding_inputs(model, input_ids=batch.tokens_BT.reshape(1, -1), position_ids=positions)
+    return hidden.view(*batch.tokens_BT.shape, -1)
 
 
 def attention_patterns(model: PreTrainedModel, tokens_BT: Tensor) -> Tensor:
