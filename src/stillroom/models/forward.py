@@ -6,15 +6,16 @@ Letters: B sequences, T positions, D width, V vocabulary, L layers, H heads.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from stillroom.models.packing import calls, position_ids
 from stillroom.models.readout import unembedding_inputs
-from stillroom.types import Batch
+from stillroom.types import Batch, UserError
 
 
 def hidden_states(model: PreTrainedModel, batch: Batch, isolate: bool = True) -> Tensor:
@@ -43,16 +44,70 @@ def hidden_states_in_one_row(model: PreTrainedModel, batch: Batch) -> Tensor:
 def attention_patterns(model: PreTrainedModel, tokens_BT: Tensor) -> Tensor:
     """Attention of every head, (L, B, H, T, T), over whole sequences (no document boundaries).
 
-    The model is switched to its eager implementation meanwhile, since the fused ones return no pattern.
+    L counts the layers that have attention (see ``patterns_by_layer``).
     """
+    return torch.stack(list(patterns_by_layer(model, tokens_BT).values()))
+
+
+def patterns_by_layer(model: PreTrainedModel, tokens_BT: Tensor) -> dict[int, Tensor]:
+    """Attention (B, H, T, T) over whole sequences by the number of the layer, of the layers that have attention.
+
+    The model is switched to its eager implementation meanwhile, since the fused ones return no pattern. Refuses a
+    model none of whose layers has attention over all positions.
+    """
+    layers = layer_list(model)
+    found: dict[int, Tensor] = {}
+    with contextlib.ExitStack() as taps, torch.no_grad():
+        for number, layer in enumerate(layers or ()):
+            for part in layer.modules():
+                handle = part.register_forward_hook(_keep_pattern(found, number, tokens_BT.shape))
+                taps.callback(handle.remove)
+        taps.enter_context(_eager(model))
+        output = model.base_model(input_ids=tokens_BT, use_cache=False, output_attentions=True)
+    returned = tuple(getattr(output, "attentions", None) or ())
+    if not found and len(returned) == model.config.get_text_config().num_hidden_layers:
+        found = dict(enumerate(returned))
+    if not found or len({tuple(pattern.shape) for pattern in found.values()}) > 1:
+        kind = "layers with different numbers of heads" if found else "no layer with attention over all positions"
+        raise UserError(
+            f"{type(model).__name__} has {kind}, expected heads whose patterns can be read; leave heads out of the "
+            "suites, or choose another model."
+        )
+    return dict(sorted(found.items()))
+
+
+def _keep_pattern(found: dict[int, Tensor], number: int, shape: torch.Size) -> Callable[..., None]:
+    """A hook that keeps the first attention pattern (B, H, T, T) that a layer's modules give."""
+
+    def keep(_: Any, __: Any, output: Any) -> None:
+        if isinstance(output, tuple) and number not in found:
+            for value in output[1:]:
+                is_pattern = isinstance(value, Tensor) and value.ndim == 4 and value.shape[0] == shape[0]
+                if is_pattern and tuple(value.shape[2:]) == (shape[1], shape[1]):
+                    found[number] = value
+                    return
+
+    return keep
+
+
+@contextlib.contextmanager
+def _eager(model: PreTrainedModel) -> Iterator[None]:
+    """The model with its eager attention; the one that it had comes back when the block ends."""
     before = model.config._attn_implementation or "eager"
     model.set_attn_implementation("eager")
     try:
-        with torch.no_grad():
-            output = model.base_model(input_ids=tokens_BT, use_cache=False, output_attentions=True)
+        yield
     finally:
         model.set_attn_implementation(before)
-    return torch.stack(output.attentions)
+
+
+def layer_list(model: PreTrainedModel) -> nn.ModuleList | None:
+    """The model's layers: the one list of modules inside it that is as long as it has layers; None without one."""
+    count = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    for module in model.base_model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return module
+    return None
 
 
 def precision_name(name: str, device: torch.device | str) -> str:

@@ -25,6 +25,8 @@ from stillroom.types import UserError
 
 _LARGE = 1e12
 _SMALL = 2.0**-6
+_NUM_READ = 256
+"""Known numbers of a row that are compared with what the model made of them."""
 _CLOSE = 1e-5
 """Relative difference up to which a measured form is what the model computes (its own code may round to float32)."""
 
@@ -87,7 +89,7 @@ def _measured(model: PreTrainedModel) -> Readout:
     decoder's, else (running the blocks once, on two tokens) in that of the product alone.
     """
     num, width = matrix(output_layer(model)).shape
-    known_12V = torch.stack((_probes(num), _probes(num).flip(0)))[None]
+    known_12V = torch.stack((_probes(num), -_probes(num)))[None]
     given_12D = torch.linspace(-1.0, 1.0, 2 * width).reshape(1, 2, width) + 0.25
     with _no_gradient():
         for stands, is_direct in ((model.base_model, True), (_decoder(model), False)):
@@ -126,16 +128,23 @@ def _really_around(model: PreTrainedModel, known_12V: Tensor) -> Tensor:
     except IndexError as error:
         raise _not_understood(model, "something that its unembedding has no part in") from error
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".split("\n", 1)[0].rstrip(".")
-        raise UserError(
-            f"model: {type(model).__name__} does not run on token ids alone ({reason}); choose a causal language model "
-            "of text."
-        ) from error
+        raise does_not_run(model, error) from error
+
+
+def does_not_run(model: PreTrainedModel, error: Exception) -> UserError:
+    """What is said of a model whose own forward pass fails on token ids."""
+    reason = f"{type(error).__name__}: {error}".split("\n", 1)[0].rstrip(".:")
+    return UserError(
+        f"model: {type(model).__name__} does not run on token ids alone ({reason}); choose a causal language model of "
+        "text."
+    )
 
 
 def _probes(num: int) -> Tensor:
     """Known numbers (num,) in float64: a very large one, small ones and what lies between, of both signs."""
-    values = torch.linspace(-60.0, 60.0, max(num, 1), dtype=torch.float64)
+    values = torch.zeros(num, dtype=torch.float64)
+    read = min(num, _NUM_READ)
+    values[:read] = torch.linspace(-60.0, 60.0, read, dtype=torch.float64)
     for place, value in enumerate((_LARGE, _SMALL, -_LARGE, -_SMALL, 1.0, -1.0)):
         if 2 * place < num:
             values[2 * place] = value
@@ -161,9 +170,9 @@ def _ratio(seen: Tensor, given: Tensor) -> float | None:
 def _fitted(model: PreTrainedModel, known: Tensor, logits: Tensor, before: float | None) -> Readout:
     """The readout whose logits are those that the model made of ``known``."""
     num = logits.shape[-1]
-    found, known = logits.double().cpu(), known[..., :num]
-    if found.shape != known.shape or num < 1:
+    if logits.shape[:-1] != known.shape[:-1] or not 0 < num <= known.shape[-1]:
         raise _not_understood(model, f"logits of shape {tuple(logits.shape)}")
+    found, known = (values[..., : min(num, _NUM_READ)].double().cpu() for values in (logits, known))
     small = (known.abs() <= 1.0) & (known != 0)
     large = known.abs() >= _LARGE
     largest = float(found[large].abs().max()) if bool(large.any()) else math.inf
