@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from stillroom.config import ModelConfig
+from stillroom.models.contract import checked
 from stillroom.models.plan import ModelPlan, plan_fresh, plan_pretrained, realise
 from stillroom.types import UserError
 
@@ -37,7 +38,7 @@ def build_model(config: ModelConfig, vocab_size: int, seed: int, base_width: int
     """
     if config.path is not None:
         return load_model(config.path)
-    return realise(plan_fresh(config, vocab_size, seed, base_width))
+    return checked(realise(plan_fresh(config, vocab_size, seed, base_width)), "model")
 
 
 def load_model(path: str | Path, *, dtype: torch.dtype | Literal["auto"] = torch.float32) -> PreTrainedModel:
@@ -47,14 +48,14 @@ def load_model(path: str | Path, *, dtype: torch.dtype | Literal["auto"] = torch
     """
     _check_is_there(path)
     if Path(path).suffix == ".gguf":
-        return _load_gguf(Path(path), torch.float32 if dtype == "auto" else dtype)
+        return checked(_load_gguf(Path(path), torch.float32 if dtype == "auto" else dtype), str(path))
     try:
         with _no_bars():
             model = AutoModelForCausalLM.from_pretrained(str(path), dtype=dtype, use_safetensors=True)
     except OSError as error:
         reason = str(error).split("\n", 1)[0].rstrip(".")
         raise UserError(f"{path}: no model could be loaded ({reason}); check the path or the network.") from error
-    return model.eval()
+    return checked(model.eval(), str(path))
 
 
 def _check_is_there(path: str | Path) -> None:
