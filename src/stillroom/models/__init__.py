@@ -2,6 +2,7 @@
 
 from stillroom.models.attention import use_short_attention
 from stillroom.models.build import build_model, export_model, load_model, plan_model, plan_pretrained_model
+from stillroom.models.checks import read_weights
 from stillroom.models.cost import flops_per_token, num_parameters
 from stillroom.models.forward import (
     attention_mask,
@@ -14,7 +15,10 @@ from stillroom.models.forward import (
     precision_name,
     unembedding,
 )
+from stillroom.models.loading import check_files, empty_model, read_config
 from stillroom.models.plan import ModelPlan, allocate, place, realise
+from stillroom.models.sources import find_source, libraries, looks_local
+from stillroom.models.tokenizers import read_tokenizer
 
 __all__ = [
     "ModelPlan",
@@ -22,11 +26,16 @@ __all__ = [
     "attention_mask",
     "attention_patterns",
     "build_model",
+    "check_files",
+    "empty_model",
     "export_model",
+    "find_source",
     "flops_per_token",
     "hidden_states",
+    "libraries",
     "load_model",
     "logit_softcap",
+    "looks_local",
     "multiplies_bf16",
     "num_parameters",
     "place",
@@ -35,6 +44,9 @@ __all__ = [
     "position_ids",
     "precision",
     "precision_name",
+    "read_config",
+    "read_tokenizer",
+    "read_weights",
     "realise",
     "unembedding",
     "use_short_attention",
