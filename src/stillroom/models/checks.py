@@ -30,9 +30,10 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _LARGEST_JSON = 64 << 20
 _MOST_LAYERS = 10_000
 _SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "n_embd", "n_layer", "n_head")
-_WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+WRAPPER = r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+"""A part of a weight's name that ``torch.compile``, FSDP or activation checkpointing puts in."""
 _SAFE_TYPES = {"F64", "F32", "F16", "BF16"}
-_FOREIGN_TYPES = re.compile(r"F[48]|F6|E8|C64")
+_FOREIGN_TYPES = re.compile(r"F4$|F[68]_|C")
 
 
 def checked_json(path: Path, wanted: str) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def check_config(source: Source) -> dict[str, Any]:
         raise _adapter(source)
     if "transformers_weights" in config or "configuration_files" in config:
         raise UserError(f"{path}: names other files to read; expected {SINGLE} or {INDEX} beside it: save it anew.")
-    _check_kind_of_model(path, config)
+    _check_kind_of_model(source, config)
     _check_not_quantised(path, config)
     _check_sizes(path, config)
     return config
@@ -106,7 +107,8 @@ def _adapter(source: Source) -> UserError:
     )
 
 
-def _check_kind_of_model(path: Path, config: dict[str, Any]) -> None:
+def _check_kind_of_model(source: Source, config: dict[str, Any]) -> None:
+    path = source.folder / "config.json"
     kind, names = config.get("model_type"), config.get("architectures") or []
     if not isinstance(kind, str):
         raise UserError(f"{path}: model_type is {kind!r}; expected the name of a causal language model, such as llama.")
@@ -119,11 +121,11 @@ def _check_kind_of_model(path: Path, config: dict[str, Any]) -> None:
         )
     found = names[0] if names else kind
     causal = _causal_names(kind)
-    if not causal or config.get("is_encoder_decoder") is True:
-        raise UserError(f"{path}: is of a {found} ({kind}); expected a causal language model.")
+    if not causal or (not names and config.get("is_encoder_decoder") is True):
+        raise UserError(f"{source.given}: is a {found} ({kind}); expected a causal language model.")
     for name in names:
         if name.lower() not in {one.lower() for one in causal}:
-            raise UserError(f"{path}: is of a {name} ({kind}); expected a causal language model ({causal[0]}).")
+            raise UserError(f"{source.given}: is a {name} ({kind}); expected a causal language model ({causal[0]}).")
 
 
 def _causal_names(kind: str) -> list[str]:
@@ -146,11 +148,22 @@ def _check_sizes(path: Path, config: dict[str, Any]) -> None:
     """Refuses sizes that no model has, before anything is built of them."""
     for name in _SIZES:
         value = config.get(name)
+        if name.endswith(("heads", "n_head")) and isinstance(value, list):  # one for each layer
+            continue
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
             raise UserError(f"{path}: {name} is {value!r}; expected a whole number above 0.")
     for name, value in _entries(config):
-        if isinstance(value, int) and "layer" in name and value > _MOST_LAYERS:
+        if isinstance(value, int) and name.endswith(("layers", "n_layer")) and value > _MOST_LAYERS:
             raise UserError(f"{path}: {name} is {value}; expected at most {_MOST_LAYERS}.")
+        if name in ("dtype", "torch_dtype") and not _is_type(value):
+            raise UserError(f"{path}: {name} is {value!r}; expected a type of torch, such as bfloat16.")
+
+
+def _is_type(value: Any) -> bool:
+    """Whether a configuration may give this as the type of its weights: a name, or one for each part."""
+    if isinstance(value, str):
+        return value == "auto" or isinstance(getattr(torch, value.removeprefix("torch."), None), torch.dtype)
+    return value is None or isinstance(value, dict)
 
 
 def _entries(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -245,7 +258,7 @@ def plain_names(stored: Iterable[str]) -> dict[str, str]:
 
     ``_orig_mod.`` and FSDP's names are taken off wherever they stand, ``module.`` where every name begins with it.
     """
-    plain = {name: _WRAPPERS.sub("", name) for name in stored}
+    plain = {name: re.sub(WRAPPER, "", name) for name in stored}
     while plain and all(name.startswith("module.") for name in plain.values()):
         plain = {stored: name.removeprefix("module.") for stored, name in plain.items()}
     return plain

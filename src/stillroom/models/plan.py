@@ -17,6 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from stillroom.config import ModelConfig
 from stillroom.models.loading import check_files, empty_model, read_config
+from stillroom.models.weights import check_sizes
 from stillroom.types import UserError
 
 
@@ -91,8 +92,9 @@ def plan_pretrained(path: str | Path, read: Callable[[], PreTrainedModel]) -> Mo
 
     Raises ``UserError`` as ``read_model`` does: for damaged files at once, for what they hold when they are read.
     """
-    check_files(path)
+    stored = check_files(path)
     model = empty_model(read_config(path), path)
+    check_sizes(path, model, stored)
 
     def weights() -> Iterator[tuple[str, Tensor]]:
         parameters = {name for name, _ in model.named_parameters()}

@@ -72,7 +72,7 @@ def _expanded(path: str | Path) -> Path:
 
 
 def _check_kind(place: Path, given: str | Path, is_kind, wanted: str) -> None:
-    if not place.exists() and not place.is_symlink():
+    if not os.path.lexists(place):
         found = "no such file" if wanted == GGUF else "no such folder, so it holds no config.json"
         raise UserError(f"{given}: {found}; expected {wanted}.")
     with reading(place, wanted):
