@@ -22,12 +22,14 @@ import stillroom
 from stillroom.models import (
     export_model,
     load_model,
+    loading,
     plan_pretrained_model,
     read_config,
     read_tokenizer,
     realise,
     sources,
     tokenizers,
+    verdicts,
 )
 from stillroom.types import UserError
 
@@ -77,7 +79,7 @@ def test_a_folder_that_is_not_whole_is_refused(case, folder):
     refusal(load_model, folder)
 
 
-PLANNED = list(damaged.WEIGHTS)[::8] + ["vocabulary without end", "layers without end", "NaN", "code of its own"]
+PLANNED = [*list(damaged.WEIGHTS)[::8], "vocabulary without end", "layers without end", "NaN", "code of its own"]
 
 
 @pytest.mark.parametrize("case", PLANNED)
@@ -451,4 +453,35 @@ def test_weights_of_a_base_model_are_refused_where_the_head_is_missing(folder):
 
 def test_a_header_of_many_megabytes_is_no_file_of_weights(folder):
     save_file({"a": torch.ones(2)}, folder / "model.safetensors", {"note": "x" * (1 << 22)})
+    refusal(load_model, folder)
+
+
+def test_what_was_found_right_is_not_looked_for_again_until_a_file_changes(folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("STILLROOM_CACHE", str(tmp_path / "cache"))
+    looked: list[object] = []
+    is_finite = loading.is_finite
+    monkeypatch.setattr(loading, "is_finite", lambda value: looked.append(value) or is_finite(value))
+    load_model(folder)
+    assert looked and not (tmp_path / "cache").exists()  # just written, so it could be written again unseen
+    for path in folder.iterdir():
+        os.utime(path, (1, 1))
+    monkeypatch.setattr(verdicts, "_SETTLED_SECONDS", 0.0)
+    load_model(folder)
+    looked.clear()
+    load_model(folder)
+    assert not looked
+    load_model(folder, dtype=torch.float16)
+    assert looked  # which has its own infinities
+    damaged.WEIGHTS["NaN"](folder)
+    os.utime(folder / damaged.WHOLE, (1, 1))
+    assert "NaN" in refusal(load_model, folder)
+
+
+def test_without_a_place_for_notes_everything_is_looked_at(folder, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(verdicts, "_SETTLED_SECONDS", 0.0)
+    monkeypatch.setenv("STILLROOM_CACHE", str(tmp_path / "file" / "inside"))
+    load_model(folder)
+    load_model(folder)
+    damaged.WEIGHTS["NaN"](folder)
     refusal(load_model, folder)

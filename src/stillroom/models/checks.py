@@ -5,6 +5,7 @@ Nothing here builds a model. Weights are read as safetensors only: a pickle can 
 
 from __future__ import annotations
 
+import json
 import re
 import struct
 from collections.abc import Iterable, Iterator
@@ -32,7 +33,8 @@ _MOST_LAYERS = 10_000
 _SIZES = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "n_embd", "n_layer", "n_head")
 WRAPPER = r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 """A part of a weight's name that ``torch.compile``, FSDP or activation checkpointing puts in."""
-_SAFE_TYPES = {"F64", "F32", "F16", "BF16"}
+FRACTIONS = {"F64", "F32", "F16", "BF16"}
+"""Types of weights, in the words of safetensors."""
 _FOREIGN_TYPES = re.compile(r"F4$|F[68]_|C")
 
 
@@ -222,9 +224,9 @@ def stored_weights(files: Iterable[Path]) -> dict[str, StoredWeight]:
     for file in files:
         wanted = "a safetensors file of weights"
         check_file(file, wanted)
-        _check_length(file, wanted)
+        length = _header_length(file, wanted)
         with libraries(file, "weights", f"{wanted}, undamaged: fetch or save it again"):
-            found = list(_described(file))
+            found = list(_described(file, length))
         for weight in found:
             if weight.name in stored:
                 raise UserError(
@@ -236,21 +238,23 @@ def stored_weights(files: Iterable[Path]) -> dict[str, StoredWeight]:
     return stored
 
 
-def _check_length(file: Path, wanted: str) -> None:
-    """Says of a file that was cut that it was, which the reader of its header says in other words."""
+def _header_length(file: Path, wanted: str) -> int:
+    """Bytes of a file's header; says of a file that was cut there that it was."""
     with reading(file, wanted), file.open("rb") as handle:
         head, size = handle.read(8), file.stat().st_size
-    if len(head) < 8 or struct.unpack("<Q", head)[0] + 8 > size:
-        raise UserError(
-            f"{file}: ends inside its header after {size} bytes; expected {wanted}: fetch or save it again."
-        )
+    length = struct.unpack("<Q", head)[0] if len(head) == 8 else size
+    if length + 8 > size:
+        raise UserError(f"{file}: ends inside its header, at {size} bytes; expected {wanted}: fetch or save it again.")
+    return length
 
 
-def _described(file: Path) -> Iterator[StoredWeight]:
-    with safe_open(file, "pt") as opened:
-        for name in opened.keys():  # noqa: SIM118  it is no mapping
-            part = opened.get_slice(name)
-            yield StoredWeight(file, name, tuple(part.get_shape()), str(part.get_dtype()))
+def _described(file: Path, length: int) -> Iterator[StoredWeight]:
+    """What the header says, once its reader has found that it fits the file."""
+    with safe_open(file, "pt"), file.open("rb") as handle:
+        header = json.loads(handle.read(8 + length)[8:])
+    for name, entry in header.items():
+        if name != "__metadata__":
+            yield StoredWeight(file, name, tuple(entry["shape"]), entry["dtype"])
 
 
 def plain_names(stored: Iterable[str]) -> dict[str, str]:
@@ -268,10 +272,15 @@ def check_types(stored: dict[str, StoredWeight]) -> None:
     """Refuses weights in types that mean nothing without a scale beside them."""
     for weight in stored.values():
         if _FOREIGN_TYPES.match(weight.dtype):
-            raise UserError(
-                f"{weight.file}: {weight.name} is stored as {weight.dtype}; expected F32, F16 or BF16: give the model "
-                "in full precision."
-            )
+            raise wrong_type(weight)
+
+
+def wrong_type(weight: StoredWeight) -> UserError:
+    """What is said of a weight in a type that is none of fractions."""
+    return UserError(
+        f"{weight.file}: {weight.name} is stored as {weight.dtype}; expected F32, F16 or BF16: give the model in full "
+        "precision."
+    )
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
@@ -279,27 +288,16 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     check_types(stored_weights([file]))
     with libraries(file, "weights", "a safetensors file of weights, undamaged: fetch or save it again"):
         weights = load_file(file)
-        broken = first_not_finite([file])
-    if broken is not None:
-        raise UserError(f"{broken} holds NaN or infinities; expected numbers: fetch or save it again.")
+    if broken := [name for name, value in weights.items() if not is_finite(value)]:
+        raise UserError(f"{file}: {broken[0]} holds NaN or infinities; expected numbers: fetch or save it again.")
     return weights
 
 
-def first_not_finite(files: Iterable[Path]) -> str | None:
-    """The first weight in safetensors files that is NaN or infinite, as ``FILE: NAME``; None where all are numbers.
+def is_finite(values: Tensor) -> bool:
+    """Whether a tensor holds numbers only.
 
     A sum is a number where every summand is, unless it overflows: one pass over memory, and a second for suspects.
     """
-    for file in files:
-        with safe_open(file, "pt") as opened:
-            for name in opened.keys():  # noqa: SIM118
-                if not is_finite(opened.get_tensor(name)):
-                    return f"{file}: {name}"
-    return None
-
-
-def is_finite(values: Tensor) -> bool:
-    """Whether a tensor holds numbers only."""
     if not values.is_floating_point():
         return True
     wide = torch.float32 if values.dtype == torch.float16 else values.dtype  # which overflows at 65,504

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers import __version__ as transformers_version
 
@@ -22,13 +20,13 @@ from stillroom.models.checks import (
     check_config,
     check_file,
     check_types,
-    first_not_finite,
     is_finite,
     plain_names,
     stored_weights,
     weight_files,
 )
 from stillroom.models.sources import Source, alone, find_source, libraries
+from stillroom.models.verdicts import is_remembered, remember
 from stillroom.models.weights import WeightsContract, forget_renamings
 from stillroom.types import UserError
 
@@ -88,12 +86,10 @@ def read_model(path: str | Path, dtype: torch.dtype | Literal["auto"]) -> PreTra
     config, files = _config(source), weight_files(source)
     stored = stored_weights(files)
     check_types(stored)
-    with ThreadPoolExecutor(1) as beside:  # while transformers builds the modules
-        broken = beside.submit(first_not_finite, files)
-        model = _folder_model(source, config, stored, dtype)
-        with libraries(path, "weights", "safetensors files, undamaged: fetch or save them again"):
-            found = broken.result()
-    _check_numbers(found, model, stored)
+    model = _folder_model(source, config, stored, dtype)
+    if not is_remembered(files, f"numbers as {model.dtype}"):
+        _check_numbers(source, model, stored)
+        remember(files, f"numbers as {model.dtype}")
     return model
 
 
@@ -118,13 +114,12 @@ def _folder_model(
     return model.eval()
 
 
-def _check_numbers(found: str | None, model: PreTrainedModel, stored: dict[str, StoredWeight]) -> None:
-    """Refuses NaN and infinities, in the files and where the conversion to a narrower type makes them."""
-    if found is None and (model.dtype == torch.float16 or any(one.dtype == "F64" for one in stored.values())):
-        found = next((name for name, value in model.state_dict().items() if not is_finite(value)), None)
-        found = found and f"{model.config.name_or_path}: {found}"
-    if found is not None:
-        raise UserError(f"{found} holds NaN or infinities; expected numbers: fetch or save the model again.")
+def _check_numbers(source: Source, model: PreTrainedModel, stored: dict[str, StoredWeight]) -> None:
+    """Refuses NaN and infinities, of the files or of their conversion to a narrower type."""
+    broken = next((name for name, value in model.state_dict().items() if not is_finite(value)), None)
+    if broken is not None:
+        file = next((one.file for one in stored.values() if one.name.endswith(broken)), source.given)
+        raise UserError(f"{file}: {broken} holds NaN or infinities; expected numbers: fetch or save the model again.")
 
 
 def _gguf_config(file: Path) -> PreTrainedConfig:
@@ -137,7 +132,8 @@ def _gguf_config(file: Path) -> PreTrainedConfig:
 def _gguf_model(file: Path, dtype: torch.dtype) -> PreTrainedModel:
     """A model from a GGUF file, as ordinary weights: rebuilt without the quantisation note so that it can be saved."""
     check_gguf(file)
-    contract = WeightsContract(Source(str(file), file.parent, gguf=file), {})
+    source = Source(str(file), file.parent, gguf=file)
+    contract = WeightsContract(source, {})
     with reading_gguf(file), alone(file) as (folder, name), contract.watched():
         unpacked, report = AutoModelForCausalLM.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
             folder,
@@ -149,17 +145,12 @@ def _gguf_model(file: Path, dtype: torch.dtype) -> PreTrainedModel:
             **_unpacking(),
         )
     contract.check_report(unpacked, report)
-    weights = unpacked.state_dict()
     with libraries(file, "model", EXPECTED_MODEL):
         config = _as_full_precision(unpacked.config, file)
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
-        model.load_state_dict(weights)
-    _check_numbers(_not_finite(file, weights), model, {})
+        model.load_state_dict(unpacked.state_dict())
+    _check_numbers(source, model, {})
     return model.eval()
-
-
-def _not_finite(file: Path, weights: dict[str, Tensor]) -> str | None:
-    return next((f"{file}: {name}" for name, value in weights.items() if not is_finite(value)), None)
 
 
 def _unpacking() -> dict[str, Any]:

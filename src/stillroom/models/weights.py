@@ -17,7 +17,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from stillroom.models.checks import WRAPPER, StoredWeight, plain_names
+from stillroom.models.checks import FRACTIONS, WRAPPER, StoredWeight, plain_names, wrong_type
 from stillroom.models.sources import Source
 from stillroom.types import UserError
 
@@ -126,15 +126,15 @@ class WeightsContract:
 
     def _missing(self, model: PreTrainedModel, names: Collection[str]) -> list[str]:
         """Names that no file holds, but for weights tied to one that is there and buffers that are computed."""
-        buffers = {name for name, _ in model.named_buffers()}
-        ignored = _pattern(model, "_keys_to_ignore_on_load_missing")
         groups: dict[str, set[str]] = {}
         for target, origin in self.tied.items():
             groups.setdefault(origin, {origin}).add(target)
         there = {name for group in groups.values() if any(one not in names for one in group) for name in group}
-        return sorted(
-            name for name in names if name not in there and not (name in buffers and ignored and ignored.search(name))
-        )
+        if not (left := sorted(set(names) - there)):
+            return []
+        buffers = {name for name, _ in model.named_buffers()}
+        computed = _pattern(model, "_keys_to_ignore_on_load_missing")
+        return [name for name in left if not (name in buffers and computed and computed.search(name))]
 
     def _is_known_extra(self, model: PreTrainedModel, name: str) -> bool:
         """Whether a stored tensor without a place is one that the model computes: positions, masks, by its own list."""
@@ -146,26 +146,21 @@ class WeightsContract:
 
     def _check_types(self, model: PreTrainedModel) -> None:
         """Refuses whole numbers where the model has fractions: quantised weights without a word in config.json."""
-        wanted = model.state_dict()
-        for weight in self.stored.values():
-            target = wanted.get(self.plain[weight.name])
-            if target is not None and target.is_floating_point() and weight.dtype[0] not in "FB":
-                raise UserError(
-                    f"{weight.file}: {weight.name} is stored as {weight.dtype}; expected F32, F16 or BF16: give the "
-                    "model in full precision."
-                )
+        whole = [weight for weight in self.stored.values() if weight.dtype not in FRACTIONS]
+        wanted = model.state_dict() if whole else {}
+        for weight in whole:
+            target, name = wanted.get(self.plain[weight.name]), self.plain[weight.name]
+            if target.is_floating_point() if target is not None else not self._is_known_extra(model, name):
+                raise wrong_type(weight)
 
     def check_ties(self, model: PreTrainedModel) -> None:
-        """Refuses weights that the configuration makes one and the files make two; nothing stays without memory."""
-        held = dict([*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)])
+        """Refuses weights that the configuration makes one and the files make two."""
         for target, origin in self.tied.items():
-            if held[target] is not held[origin]:
+            if model.get_parameter(target) is not model.get_parameter(origin):
                 raise UserError(
                     f"{self.source.given}: {target} and {origin} differ, but its config.json ties them; expected "
                     "tie_word_embeddings: false or one matrix: save the model again."
                 )
-        if empty := [name for name, value in held.items() if value.is_meta]:
-            raise UserError(f"{self.source.given}: {empty[0]} was not read; expected every weight in its files.")
 
 
 def _pattern(model: PreTrainedModel, name: str) -> re.Pattern[str] | None:
