@@ -8,10 +8,10 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from stillroom.files import fingerprint
-from stillroom.types import UserError
+from stillroom.models import read_tokenizer
 
 SPECIALS = ("<|bos|>", "<|eos|>", "<|pad|>")
 BOS, EOS, PAD = range(3)
@@ -45,13 +45,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """A tokenizer from a folder, hub id or GGUF file; a ``UserError`` that names it where there is none."""
-    file = Path(path)
-    inside = {"gguf_file": file.name} if file.suffix == ".gguf" else {}
-    try:
-        return AutoTokenizer.from_pretrained(str(file.parent) if inside else str(path), **inside)
-    except (OSError, ValueError, ImportError) as error:
-        reason = str(error).split("\n", 1)[0].rstrip(".")
-        raise UserError(f"{path}: no tokenizer could be loaded ({reason}); check the path or the network.") from error
+    return read_tokenizer(path)
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:

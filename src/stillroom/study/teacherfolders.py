@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 from stillroom.corpora import Corpus, load_tokenizer, tokenizer_hash
 from stillroom.files import file_hash, fingerprint
+from stillroom.models import check_files, find_source
 from stillroom.types import UserError
 
 
 def teacher_folder(teacher: str) -> str:
     """The model folder of a teacher: a training run's folder stands for its ``model/``."""
-    inside = Path(teacher) / "model"
-    return str(inside) if (inside / "config.json").is_file() else teacher
+    inside = os.path.join(os.path.expanduser(teacher), "model")
+    return inside if os.path.isfile(os.path.join(inside, "config.json")) else teacher
 
 
 def teacher_hash(teacher: str) -> str:
-    """A hash of a local teacher's weights and configuration; a hub id stands for itself."""
-    path = Path(teacher)
-    files = [path] if path.is_file() else sorted(path.glob("*.safetensors")) + sorted(path.glob("config.json"))
-    return fingerprint([file_hash(file) for file in files] or teacher)
+    """A hash of a teacher's weights and configuration, wherever they lie; refuses what cannot be one by its files."""
+    check_files(teacher)
+    source = find_source(teacher)
+    folder = source.folder
+    files = [source.gguf] if source.gguf else [*sorted(folder.glob("*.safetensors")), folder / "config.json"]
+    return fingerprint([file_hash(file) for file in files])
 
 
 def check_vocabulary(teacher: str, corpus: Corpus) -> None:
