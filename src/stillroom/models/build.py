@@ -13,14 +13,20 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from stillroom.config import ModelConfig
-from stillroom.models.plan import ModelPlan, plan_fresh, plan_pretrained, realise
-from stillroom.types import UserError
+from stillroom.models.plan import ModelPlan, plan_fresh, plan_pretrained, realise, thaw_padding
+from stillroom.types import OWN_IDS, SpecialIds, UserError
 
 
-def plan_model(config: ModelConfig, vocab_size: int, seed: int, base_width: int | None = None) -> ModelPlan:
+def plan_model(
+    config: ModelConfig,
+    vocab_size: int,
+    seed: int,
+    base_width: int | None = None,
+    special: SpecialIds = OWN_IDS,
+) -> ModelPlan:
     """The plan of a model that takes no memory yet: a fresh one, or the pretrained one that ``config.path`` names."""
     if config.path is None:
-        return plan_fresh(config, vocab_size, seed, base_width)
+        return plan_fresh(config, vocab_size, seed, base_width, special)
     return plan_pretrained_model(config.path)
 
 
@@ -31,13 +37,20 @@ def plan_pretrained_model(path: str | Path) -> ModelPlan:
     return plan_pretrained(path, lambda: load_model(path, dtype=dtype))
 
 
-def build_model(config: ModelConfig, vocab_size: int, seed: int, base_width: int | None = None) -> PreTrainedModel:
+def build_model(
+    config: ModelConfig,
+    vocab_size: int,
+    seed: int,
+    base_width: int | None = None,
+    special: SpecialIds = OWN_IDS,
+) -> PreTrainedModel:
     """A model in fp32: fresh, with weights that depend on the arguments alone (see ``plan_fresh``), or the pretrained
-    one that ``config.path`` names.
+    one that ``config.path`` names. ``special`` are the ids of the tokenizer that a fresh one
+    is trained on: one of this package's, unless told otherwise.
     """
     if config.path is not None:
         return load_model(config.path)
-    return realise(plan_fresh(config, vocab_size, seed, base_width))
+    return realise(plan_fresh(config, vocab_size, seed, base_width, special))
 
 
 def load_model(path: str | Path, *, dtype: torch.dtype | Literal["auto"] = torch.float32) -> PreTrainedModel:
@@ -54,7 +67,7 @@ def load_model(path: str | Path, *, dtype: torch.dtype | Literal["auto"] = torch
     except OSError as error:
         reason = str(error).split("\n", 1)[0].rstrip(".")
         raise UserError(f"{path}: no model could be loaded ({reason}); check the path or the network.") from error
-    return model.eval()
+    return thaw_padding(model.eval())
 
 
 def _check_is_there(path: str | Path) -> None:
@@ -82,7 +95,7 @@ def _load_gguf(path: Path, dtype: torch.dtype) -> PreTrainedModel:
     config.__dict__.pop("quantization_config", None)
     model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     model.load_state_dict(quantised.state_dict())
-    return model.eval()
+    return thaw_padding(model.eval())
 
 
 def export_model(model: PreTrainedModel, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
