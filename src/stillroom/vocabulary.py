@@ -140,8 +140,8 @@ class Vocabulary:
     bos: int | None
     eos: int | None
     exact: bool = True
-    """Whether the pieces of every text that can be encoded are that text; else they may begin with a space more, or be
-    another Unicode form of it, and only ``bytes_of`` knows how many bytes each token stands for."""
+    """Whether the pieces of every text that can be encoded are that text; else they may begin with a space more, be
+    another Unicode form of it, or have a space for ``space``, and only ``bytes_of`` knows the bytes of each token."""
     space: str = ""
     """The letter that the tokenizer does not tell from a space."""
 
@@ -257,7 +257,7 @@ def _keeps_text(backend: Any, spelling: _Spelling) -> bool:
                 f"tokenizer: loses text ({_difference(probe, plain)}), so that bits per byte, samples and stop texts "
                 "would be wrong; use one that keeps every character, such as a byte-level one."
             )
-    return all(said == probe.encode() for probe, said in left)
+    return not spelling.space and all(said == probe.encode() for probe, said in left)
 
 
 def _alike(said: str, text: str, space: str) -> bool:

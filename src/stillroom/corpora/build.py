@@ -117,7 +117,7 @@ class _Reader:
                 if not marks.isdisjoint(ids):
                     raise UserError(
                         f"corpus.sources.{name}: the text {_begin(text)} gives a token that opens or closes documents; "
-                        "mark that token as special in the tokenizer's tokenizer.json, or use another tokenizer."
+                        "leave that text out, or use a tokenizer that keeps the names of its special tokens as text."
                     )
                 yield ids if split == "train" else self._with_bytes(name, text, ids)
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
 from stillroom.config import ObjectiveConfig, Positive, PositiveFloat, Strict, TrainingConfig
-from stillroom.corpora import load_tokenizer, save_opening
+from stillroom.corpora import load_tokenizer
 from stillroom.evaluation import Vocabulary
 from stillroom.files import read_json, write_json
 from stillroom.models import export_model, load_model, precision_name
@@ -205,7 +205,7 @@ def _training(config: SupervisedConfig) -> TrainingConfig:
 def save_tuned(model: Any, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
     """Writes ``out/model``: weights, configuration and the base's tokenizer."""
     export_model(model, out / "model")
-    save_opening(tokenizer, out / "model")
+    tokenizer.save_pretrained(out / "model")
 
 
 def print_supervised_plan(base: str, config: SupervisedConfig, out: Path, console: Console) -> None:
