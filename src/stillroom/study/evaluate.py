@@ -172,7 +172,7 @@ def evaluate_models(
     for given in models:
         model = Path(teacher_folder(str(given)))
         if corpus is not None and (note := check_measured(str(model), corpus)):
-            display.console.print(note, style="yellow", markup=False)
+            display.console.print(note, style="yellow", markup=False, soft_wrap=True)
         name = model.parent.name if model.name == "model" else model.name
         owner = [teacher_hash(str(model)), None if corpus is None else corpus.identity, config.canonical()]
         key = fingerprint(owner if external is None else [*owner, external.identity()], 8)

@@ -199,7 +199,7 @@ def _check_comparison(path: Path, request: ModelRequest, console: Console) -> No
     corpus = open_corpus(request.corpus)
     for one in filter(None, (path, request.against, request.teacher)):
         if note := check_measured(str(one), corpus):
-            console.print(note, style="yellow", markup=False)
+            console.print(note, style="yellow", markup=False, soft_wrap=True)
 
 
 def _compare(path: Path, model: PreTrainedModel, request: ModelRequest, console: Console, page: _Page) -> None:
