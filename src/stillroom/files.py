@@ -33,7 +33,10 @@ def file_hash(path: Path) -> str:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turns a full disk or a folder that may not be written into a sentence that names the path."""
+    """Turns what a file system answers to a writer into a sentence that names the path.
+
+    A file that is missing where the program itself put one is no mistake of the user's and passes through.
+    """
     try:
         yield
     except UserError:
@@ -45,10 +48,50 @@ def disk_errors(path: Path) -> Iterator[None]:
                 f"{path}: no space is left on this disk; free some or choose another folder, then run the same "
                 "command again: what was complete is kept."
             ) from error
-        if code in (errno.EACCES, errno.EROFS, errno.EPERM):
-            reason = os.strerror(code)
-            raise UserError(f"{path}: cannot be written ({reason}); choose a folder you may write.") from error
+        if isinstance(error, OSError) and isinstance(code, int) and code != errno.ENOENT:
+            raise UserError(
+                f"{_named(error, path)}: cannot be written ({os.strerror(code)}); choose a folder you may write."
+            ) from error
         raise
+
+
+@contextlib.contextmanager
+def reading(path: Path, wanted: str = "a file") -> Iterator[None]:
+    """Turns what a file system answers to a reader of ``path`` into a sentence; ``wanted`` says what it should be."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        is_link = path.is_symlink()
+        found = f"is a link to {os.readlink(path)}, which is not there" if is_link else "no such file or folder"
+        raise UserError(f"{path}: {found}; expected {wanted}: check the path.") from error
+    except OSError as error:
+        code = error.errno if isinstance(error.errno, int) else errno.EIO
+        raise UserError(f"{path}: cannot be read ({os.strerror(code)}); expected {wanted}.") from error
+    except ValueError as error:
+        if "null" not in str(error):  # the one thing that no file system takes in a name
+            raise
+        raise UserError(f"{path}: has a zero byte in its name; expected {wanted}.") from error
+
+
+def _named(error: OSError, path: Path) -> str:
+    """The path that the system complained of where it is the one asked for or a folder above it; else that one."""
+    name = error.filename
+    return str(name) if isinstance(name, str) and str(path).startswith(name) else str(path)
+
+
+def read_bytes(path: Path, wanted: str = "a file") -> bytes:
+    """A file's bytes; a ``UserError`` that names it where it cannot be read."""
+    with reading(path, wanted):
+        return path.read_bytes()
+
+
+def read_text(path: Path, wanted: str = "a UTF-8 text file") -> str:
+    """A file's UTF-8 text, a byte order mark at its beginning left out; a ``UserError`` where there is none."""
+    data = read_bytes(path, wanted)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 at byte {error.start}; expected {wanted}.") from None
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -86,33 +129,59 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """``write_bytes`` for a JSON value, indented, in the order given."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """``write_bytes`` for a JSON value, indented, in the order given.
+
+    A number that is not finite is no JSON and a broken promise of whoever made it: ``ValueError``.
+    """
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """The JSON value of a file; a ``UserError`` that names it when it is missing or damaged."""
+def read_json(path: Path, wanted: str = "a JSON file") -> Any:
+    """The JSON value of a file; a ``UserError`` that names it when it is missing or damaged.
+
+    ``NaN`` and infinities, which are no JSON but were written once, read as null: numbers that do not exist.
+    """
+    text = read_text(path, wanted)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; run the command that makes it, or check the path.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not valid JSON ({error}); delete it and run the command again.") from error
+        return json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is not valid JSON ({_reason(error)}); expected {wanted}, undamaged.") from error
+
+
+def _no_number(name: str) -> None:
+    """What ``NaN``, ``Infinity`` and ``-Infinity`` stand for."""
+
+
+def _reason(error: Exception) -> str:
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def read_json_object(path: Path, wanted: str = "a JSON object") -> dict[str, Any]:
+    """``read_json`` where the value must be an object."""
+    value = read_json(path, wanted)
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: holds a JSON {type(value).__name__}; expected {wanted}.")
+    return value
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """The records of a ``.jsonl`` file; an unfinished last line (a killed writer) is left out."""
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = read_text(path, "a file of one JSON object a line").split("\n")
     records = []
     for number, line in enumerate(lines, 1):
         if not line:
             continue
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            record = json.loads(line, parse_constant=_no_number)
+        except (ValueError, RecursionError) as error:
             if number == len(lines):
                 continue
-            raise UserError(f"{path}: line {number} is not valid JSON; delete the folder and run again.") from error
+            raise UserError(
+                f"{path}: line {number} is not valid JSON ({_reason(error)}); expected an object."
+            ) from error
+        if not isinstance(record, dict):
+            raise UserError(f"{path}: line {number} holds a {type(record).__name__}; expected a JSON object.")
+        records.append(record)
     return records
 
 

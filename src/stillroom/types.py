@@ -5,6 +5,8 @@ Letters: B sequences, T positions, N = B·T, V vocabulary, K stored ids per posi
 
 from __future__ import annotations
 
+import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Protocol, Self
@@ -17,12 +19,37 @@ IGNORE_INDEX = -100
 """Target id of a position that is not trained on (the value that PyTorch and transformers use)."""
 
 
+_UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+"""Unicode categories of characters that act on a terminal, or cannot be written to one, instead of being seen."""
+
+
+def printable(text: object) -> str:
+    r"""A text from outside as one line that a terminal shows and does not obey.
+
+    Line breaks, escape codes, direction marks, bytes of names that are not UTF-8 and the like become ``\n``,
+    ``\x1b``, ``\u202e``, ``\udcff``.
+    """
+    return "".join(_escaped(character) if _is_unseen(character) else character for character in str(text))
+
+
+def _is_unseen(character: str) -> bool:
+    return unicodedata.category(character) in _UNSEEN
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
 class UserError(Exception):
     """A mistake that the user can mend.
 
     The message is one sentence: the field or file, what was found, what was expected and what to do. The command line
-    prints it without a traceback and exits with code 2.
+    prints it without a traceback and exits with code 2. What it quotes may come from anywhere, so it reads as
+    ``printable``.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class _Moves:
@@ -113,9 +140,10 @@ class Estimate:
     high: float
     num: int
 
-    def as_dict(self) -> dict[str, float | int]:
-        """Plain numbers for JSON."""
-        return {"value": self.value, "low": self.low, "high": self.high, "num": self.num}
+    def as_dict(self) -> dict[str, float | int | None]:
+        """Plain numbers for JSON, which has none that are not finite: an unknown end of the interval is None."""
+        numbers = {"value": self.value, "low": self.low, "high": self.high}
+        return {name: value if math.isfinite(value) else None for name, value in numbers.items()} | {"num": self.num}
 
 
 class Sequences(Protocol):
