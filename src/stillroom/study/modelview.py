@@ -36,8 +36,10 @@ from stillroom.corpora import load_tokenizer, open_corpus
 from stillroom.files import write_text
 from stillroom.models import attention_patterns
 from stillroom.study.models import load_here
+from stillroom.study.teacherfolders import check_measured
 from stillroom.training.export import export_checkpoint
 from stillroom.types import Batch, UserError
+from stillroom.vocabulary import encode_documents
 
 PERIOD, REPEATS, SEQUENCES = 25, 4, 16
 _ALL_HEADS = 64
@@ -78,6 +80,7 @@ class _Page:
 
 def show_model(path: Path, console: Console, request: ModelRequest) -> None:
     """Prints the scores of every head and what the loss on repeats becomes without it; writes the page asked for."""
+    _check_comparison(path, request, console)
     model, page = load_here(path), _Page()
     tokens_BT, start = copying_sequences(model)
     scores = head_scores(model, tokens_BT, period=PERIOD, start=start)
@@ -176,7 +179,7 @@ def _draw_attention(
     shown_T = tokens_BT[0, : start + 2 * PERIOD]
     if request.text:
         tokenizer = load_tokenizer(path)
-        ids = tokenizer(request.text, add_special_tokens=False)["input_ids"]
+        (ids,) = encode_documents(tokenizer, [request.text])
         shown_T = torch.cat([tokens_BT[0, :start], torch.tensor(ids, dtype=torch.int64)])
         words = [str(tokenizer.decode([i])) for i in shown_T.tolist()]
     patterns = attention_patterns(model, shown_T[None].to(model.device))[:, 0].float().cpu()
@@ -187,11 +190,21 @@ def _draw_attention(
             page.figure(attention_svg(patterns[layer, head], words, title=caption), caption)
 
 
-def _compare(path: Path, model: PreTrainedModel, request: ModelRequest, console: Console, page: _Page) -> None:
-    """Losses of two models apart by kind of token, and the passages where they differ most."""
-    assert request.against is not None
+def _check_comparison(path: Path, request: ModelRequest, console: Console) -> None:
+    """Refuses to compare models on text of which they have other tokens."""
+    if request.against is None:
+        return
     if request.corpus is None:
         raise UserError("inspect: --against compares two models on held-out text; give its corpus with --corpus.")
+    corpus = open_corpus(request.corpus)
+    for one in filter(None, (path, request.against, request.teacher)):
+        if note := check_measured(str(one), corpus):
+            console.print(note, style="yellow", markup=False, soft_wrap=True)
+
+
+def _compare(path: Path, model: PreTrainedModel, request: ModelRequest, console: Console, page: _Page) -> None:
+    """Losses of two models apart by kind of token, and the passages where they differ most."""
+    assert request.against is not None and request.corpus is not None  # _check_comparison has seen to it
     corpus = open_corpus(request.corpus)
     batch = corpus.heldout.batch(range(min(request.sequences, len(corpus.heldout))))
     losses = [token_losses(one, batch, isolate=corpus.isolate) for one in (model, load_here(request.against))]

@@ -152,10 +152,17 @@ class LabelStore:
 
     def _refuse(self, tokens_T: np.ndarray, key: bytes) -> None:
         self.index.verify()  # a damaged index must not blame the corpus
+        size = self.manifest.identity.get("vocab_size")
+        if isinstance(size, int) and (largest := int(tokens_T.max())) >= size:
+            raise UserError(
+                f"{self.place.name}: holds labels of a vocabulary of {size} tokens but the id {largest} was looked up; "
+                "these are ids of another tokenizer, so label their corpus with a teacher of that tokenizer."
+            )
         first = " ".join(str(token) for token in tokens_T[:8])
         raise UserError(
             f"{self.place.name}: has no labels for the sequence {key.hex()} of {len(tokens_T)} tokens that begins "
-            f"{first} ...; label the corpus that holds it with 'stillroom label CORPUS --out {self.place.name}'."
+            f"{first} ...; label the corpus that holds it with 'stillroom label CORPUS --out {self.place.name}', with "
+            f"ids of the tokenizer {self.manifest.identity.get('tokenizer')}, whose labels these are."
         )
 
 
