@@ -133,6 +133,11 @@ def _differences(found: dict[str, Any], wanted: dict[str, Any], prefix: str) -> 
     return differences
 
 
+def plan_of(manifest: Manifest) -> Plan:
+    """The plan alone."""
+    return Plan(**{entry.name: getattr(manifest, entry.name) for entry in fields(Plan)})
+
+
 def plan_fingerprint(plan: Plan) -> str:
     """A hash of everything that determines the store's bytes."""
     return fingerprint(asdict(plan))
