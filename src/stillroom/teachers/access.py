@@ -117,7 +117,7 @@ class RemoteFolder:
     def path(self, file: str) -> Path:
         """See ``Place``."""
         target = self._cache / file
-        if target.is_file() if file.startswith(SHARDS) else self._is_sound(target, file):
+        if self._is_sound(target, file):
             return target
         for _ in range(TRIES):
             with file_aside(target) as scratch:

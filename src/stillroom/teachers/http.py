@@ -33,8 +33,8 @@ AT_ONCE = 8
 SCHEMES = ("http://", "https://")
 LONGEST = 1 << 24
 """Bytes of a file whose size nothing is known of."""
-_BESIDE = 1 << 20
-"""Bytes of an answer beside the file: headers, redirections."""
+_BESIDE = 1 << 17
+"""Bytes of an answer before the file: what makes up headers."""
 _PIECE = 1 << 18
 _PASSING = {http.client.REQUEST_TIMEOUT, http.client.TOO_MANY_REQUESTS}
 
@@ -52,8 +52,8 @@ class HttpFiles:
     ``longest`` is the most bytes that a file may have.
     """
 
-    def __init__(self, longest: int = LONGEST) -> None:
-        self.longest = longest
+    def __init__(self) -> None:
+        self.longest = LONGEST
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None) -> bytes:
         """A file, or its bytes from ``start`` to before ``end`` (fewer where it ends).
@@ -98,11 +98,11 @@ class HttpFiles:
         """What ``read`` makes of the server's answer; one that breaks off is asked for again."""
         for pause in (*PAUSES, None):
             try:
-                with _opener(longest + _BESIDE).open(_request(url, headers), timeout=SECONDS) as answer:
+                with _opener(longest).open(_request(url, headers), timeout=SECONDS) as answer:
                     return read(answer)
             except urllib.error.HTTPError as error:
                 error.close()
-                if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+                if headers and error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
                     return b""
                 if pause is None or (error.code < 500 and error.code not in _PASSING):
                     raise _refused(url, error) from None
@@ -172,7 +172,7 @@ class _Bounded(io.RawIOBase):
     """What a socket receives: no more than ``longest`` bytes, and none that come too slowly."""
 
     def __init__(self, sock: socket.socket, longest: int) -> None:
-        self._sock, self._raw, self._longest = sock, sock.makefile("rb", buffering=0), longest
+        self._sock, self._raw, self.longest = sock, sock.makefile("rb", buffering=0), longest
         self._begun, self._received = time.monotonic(), 0
 
     def readable(self) -> bool:
@@ -185,8 +185,8 @@ class _Bounded(io.RawIOBase):
         self._sock.settimeout(left)
         count = self._raw.readinto(buffer)
         self._received += count or 0
-        if self._received > self._longest:
-            raise OSError(f"it does not end after {self._longest:,} bytes")
+        if self._received > self.longest:
+            raise OSError(f"it does not end after {self.longest:,} bytes")
         return count
 
     def close(self) -> None:
@@ -198,7 +198,12 @@ class _Answer(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *options: Any, longest: int, **more: Any) -> None:
         super().__init__(sock, *options, **more)
         self.fp.close()
-        self.fp = io.BufferedReader(_Bounded(sock, longest))
+        self._bounded, self._longest = _Bounded(sock, _BESIDE), longest
+        self.fp = io.BufferedReader(self._bounded)
+
+    def begin(self) -> None:
+        super().begin()
+        self._bounded.longest += 2 * self._longest  # chunks have headers of their own
 
 
 def _connecting(kind: type[http.client.HTTPConnection], longest: int) -> Callable[..., http.client.HTTPConnection]:
@@ -236,7 +241,11 @@ class _Redirections(urllib.request.HTTPRedirectHandler):
 
     def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
         fp.chunked, fp.length = False, 0  # what stands beside a redirection is not read
-        return super().http_error_302(req, fp, code, msg, headers)
+        try:
+            return super().http_error_302(req, fp, code, msg, headers)
+        except UserError:
+            fp.close()
+            raise
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
