@@ -5,6 +5,7 @@ Letters: B sequences, T positions, K places of the widest position.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -21,7 +22,9 @@ from stillroom.teachers.layout import (
     CHECK_BYTES,
     Damaged,
     Index,
+    ShardCounts,
     ShardTable,
+    index_size,
     is_whole,
     read_codebook,
     read_records,
@@ -106,18 +109,35 @@ class LabelStore:
     def verify(self) -> Iterator[int]:
         """Checks every byte, shard by shard, and yields the number of shards done.
 
+        Index and manifest must be those of these very shards.
         Raises ``Damaged`` at the first fault.
         """
         self.index.verify()
         path = self.place.path("codebook.bin")
         read_codebook(path)
-        book, found = read_bytes(path)[-CHECK_BYTES:], 0
+        book, found, counts = read_bytes(path)[-CHECK_BYTES:], 0, ShardCounts()
+        size = path.stat().st_size + index_size(len(self.index))
         for shard in range(self.manifest.num_shards):
             table = self._verify_shard(shard, book)
             found += self._verify_index(shard, table)
+            counts, size = counts.plus(table.counts), size + len(self._shards[shard])
             yield shard + 1
         if found != len(self.index):
             raise self.place.damaged("index.bin", f"{len(self.index) - found} of its records are in no shard")
+        self._verify_manifest(counts, size)
+
+    def _verify_manifest(self, counts: ShardCounts, size: int) -> None:
+        """Whether the manifest sums up these shards, and not those of another store."""
+        manifest, targets = self.manifest, max(1, counts.targets)
+        sums = {
+            "num_entries": (manifest.num_entries, counts.entries),
+            "num_bytes": (manifest.num_bytes, size),
+            "teacher_entropy_nats": (manifest.teacher_entropy_nats, counts.entropy_nats / targets),
+            "teacher_ce_nats": (manifest.teacher_ce_nats, counts.gold_nats / targets),
+        }
+        for name, (said, found) in sums.items():
+            if not math.isclose(said, found, rel_tol=1e-9):
+                raise self.place.damaged("manifest.json", f"it says {name} {said} but the shards hold {found}")
 
     def _verify_shard(self, shard: int, codebook: bytes) -> ShardTable:
         """The table of a shard every byte of which is as written, its tokens those that its keys name."""

@@ -83,13 +83,12 @@ def set_learning_rate(optimizers: list[Optimizer], factor: float) -> None:
     """Sets every group's learning rate to ``factor`` times its peak; refuses one that no weight can hold."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            rate = group["peak"] * factor
-            if not abs(rate) <= torch.finfo(torch.float32).max:
+            if not abs(group["peak"]) <= torch.finfo(torch.float32).max:
                 raise UserError(
-                    f"training.learning_rate: a rate of {rate:g} is more than a weight can hold; lower it (or "
+                    f"training.learning_rate: a rate of {group['peak']:g} is more than a weight can hold; lower it (or "
                     "training.muon_learning_rate)."
                 )
-            group["lr"] = rate
+            group["lr"] = group["peak"] * factor
 
 
 def clip_gradients(model: nn.Module, limit: float) -> float:
