@@ -123,6 +123,24 @@ def _written_aside(path: Path, data: bytes) -> Iterator[str]:
             Path(name).unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def file_aside(target: Path) -> Iterator[Path]:
+    """A scratch path beside ``target`` whose file becomes it when the block ends, and vanishes when it raises.
+
+    Where the block leaves no file there, ``target`` stays as it is.
+    """
+    with disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        try:
+            scratch = folder / target.name
+            yield scratch
+            if scratch.exists():
+                os.replace(scratch, target)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """``write_bytes`` for UTF-8 text."""
     write_bytes(path, text.encode())

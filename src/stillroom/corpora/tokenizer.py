@@ -150,7 +150,7 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> SpecialIds:
 def save_opening(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Saves a tokenizer that puts the bos token before every text by itself, as every document had it in training."""
     opening = copy.deepcopy(tokenizer)
-    bos = opening.bos_token_id
+    bos: Any = opening.bos_token_id
     backend: Any = getattr(opening, "backend_tokenizer", None)
     if backend is not None and bos is not None and opening("a")["input_ids"][:1] != [bos]:  # pyright: ignore[reportIndexIssue]
         backend.post_processor = _opening(backend, str(opening.bos_token), int(bos))
