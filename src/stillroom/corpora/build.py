@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ from transformers import PreTrainedTokenizerBase
 
 from stillroom.config import CorpusConfig, SourceConfig
 from stillroom.corpora.corpus import SCHEMA, Corpus, open_corpus, pack_documents
-from stillroom.corpora.sources import documents, source_identity
+from stillroom.corpora.rows import RowCount
+from stillroom.corpora.sources import documents, source_identity, source_stamps
 from stillroom.corpora.tokenizer import load_tokenizer, tokenizer_hash, train_tokenizer
 from stillroom.files import fingerprint, folder_aside, write_json
 from stillroom.types import UserError
@@ -24,6 +27,8 @@ _TOKENIZER_CHARS = 3_000_000  # text that the tokenizer is trained on; more chan
 _ENCODE_AT_ONCE = 64  # documents
 
 _REPORT_EVERY = 200  # sequences
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 _Packed = tuple[int, int, NDArray[np.uint32]]
@@ -38,24 +43,31 @@ def corpus_identity(config: CorpusConfig) -> dict[str, Any]:
 
 
 def build_corpus(config: CorpusConfig, folder: Path, progress: Progress | None = None) -> Corpus:
-    """Builds the corpus into ``folder`` (which appears when complete) and opens it."""
+    """Builds the corpus into ``folder`` (which appears when complete) and opens it.
+
+    Raises:
+        UserError: A source cannot be read, holds too little, or changed meanwhile.
+    """
+    stamps = _stamps(config)
     identity = fingerprint(corpus_identity(config))
     with folder_aside(folder) as scratch:
         tokenizer = _tokenizer(config)
         tokenizer.save_pretrained(scratch / "tokenizer")
         bos, eos = _document_marks(tokenizer)
         sizes: dict[str, int] = {}
+        counts = {name: RowCount() for name in config.sources}
         parts: tuple[tuple[Split, int], ...] = (("train", config.train_tokens), ("heldout", config.heldout_tokens))
         total = config.train_tokens + config.heldout_tokens
         done = 0
         for split, tokens in parts:
             wanted = -(-tokens // config.sequence_length)
             sizes[split] = wanted
-            stream = _interleave(config, tokenizer, bos, eos, split, wanted)
+            stream = _interleave(config, tokenizer, bos, eos, split, wanted, counts if split == "train" else {})
             if progress is not None:
                 stream = _counted(stream, config.sequence_length, done, total, progress)
-            _write_shards(scratch / split, stream, config.sequence_length, len(tokenizer))
+            _write_shards(scratch / split, stream, config, len(tokenizer))
             done += tokens
+        _check_unchanged(stamps, _stamps(config))
         manifest = {
             "schema": SCHEMA,
             "identity": identity,
@@ -68,9 +80,32 @@ def build_corpus(config: CorpusConfig, folder: Path, progress: Progress | None =
             "bos": bos,
             "eos": eos,
             "sequences": sizes,
-        }
+        } | _told(counts)
         write_json(scratch / "corpus.json", manifest)
     return open_corpus(folder)
+
+
+def _stamps(config: CorpusConfig) -> set[tuple[str, int, int]]:
+    return {stamp for source in config.sources.values() for stamp in source_stamps(source)}
+
+
+def _check_unchanged(before: set[tuple[str, int, int]], after: set[tuple[str, int, int]]) -> None:
+    if before != after:
+        raise UserError(
+            f"{min(before ^ after)[0]}: changed while the corpus was made of it; run the same command again when "
+            "nothing writes to the text, and keep run folders out of it."
+        )
+
+
+def _told(counts: dict[str, RowCount]) -> dict[str, Any]:
+    """The part of the manifest on rows without text, which is said aloud too; empty where there are none."""
+    some = {name: count for name, count in counts.items() if count.without_text}
+    for name, count in some.items():
+        logger.warning(
+            "corpus.sources.%s: %d of the %d rows read have no text and were left out",
+            *(name, count.without_text, count.rows),
+        )
+    return {"rows": {name: dataclasses.asdict(count) for name, count in some.items()}} if some else {}
 
 
 def _tokenizer(config: CorpusConfig) -> PreTrainedTokenizerBase:
@@ -104,8 +139,10 @@ def _shares(config: CorpusConfig) -> dict[str, float]:
     return {name: source.share / total for name, source in config.sources.items()}
 
 
-def _encoded(source: SourceConfig, tokenizer: PreTrainedTokenizerBase, seed: int, split: Split) -> Iterator[list[int]]:
-    for texts in _batched(documents(source, seed, split), _ENCODE_AT_ONCE):
+def _encoded(
+    source: SourceConfig, tokenizer: PreTrainedTokenizerBase, seed: int, split: Split, count: RowCount | None
+) -> Iterator[list[int]]:
+    for texts in _batched(documents(source, seed, split, count), _ENCODE_AT_ONCE):
         # Text that spells out a special token stays text: it must not open or close a document.
         encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)
         yield from encoded["input_ids"]  # pyright: ignore[reportReturnType]
@@ -117,17 +154,24 @@ def _batched(items: Iterator[str], size: int) -> Iterator[list[str]]:
 
 
 def _interleave(
-    config: CorpusConfig, tokenizer: PreTrainedTokenizerBase, bos: int, eos: int, split: Split, wanted: int
+    config: CorpusConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    bos: int,
+    eos: int,
+    split: Split,
+    wanted: int,
+    counts: dict[str, RowCount],
 ) -> Iterator[_Packed]:
     """``wanted`` sequences, each of one source, in the order that keeps every first part true to the shares."""
     shares = list(_shares(config).values())
     streams = [
-        pack_documents(_encoded(source, tokenizer, config.seed, split), config.sequence_length, bos, eos)
-        for source in config.sources.values()
+        pack_documents(
+            _encoded(source, tokenizer, config.seed, split, counts.get(name)), config.sequence_length, bos, eos
+        )
+        for name, source in config.sources.items()
     ]
     taken = [0] * len(streams)
-    for number in range(wanted):
-        code = max(range(len(streams)), key=lambda index: shares[index] * (number + 1) - taken[index])
+    for code in _turns(config, shares, wanted, split):
         try:
             document, sequence = next(streams[code])
         except StopIteration:
@@ -142,6 +186,22 @@ def _interleave(
         yield code, document, sequence
 
 
+def _turns(config: CorpusConfig, shares: list[float], wanted: int, split: Split) -> list[int]:
+    """The source of every sequence; refuses a share of the training text that comes to nothing."""
+    taken = [0] * len(shares)
+    turns: list[int] = []
+    for number in range(wanted):
+        turns.append(max(range(len(shares)), key=lambda index: shares[index] * (number + 1) - taken[index]))
+        taken[turns[-1]] += 1
+    if split == "train" and 0 in taken:
+        name = list(config.sources)[taken.index(0)]
+        raise UserError(
+            f"corpus.sources.{name}: its share is {shares[taken.index(0)]:.2g} of {wanted} training sequences, which "
+            "is none; raise it or corpus.train_tokens, or remove the source."
+        )
+    return turns
+
+
 def _counted(stream: Iterator[_Packed], length: int, done: int, total: int, progress: Progress) -> Iterator[_Packed]:
     for number, item in enumerate(stream, 1):
         if number % _REPORT_EVERY == 0:
@@ -149,17 +209,17 @@ def _counted(stream: Iterator[_Packed], length: int, done: int, total: int, prog
         yield item
 
 
-def _write_shards(folder: Path, stream: Iterator[_Packed], length: int, vocab_size: int) -> None:
+def _write_shards(folder: Path, stream: Iterator[_Packed], config: CorpusConfig, vocab_size: int) -> None:
     """Writes ``tokens-NNNNN.npy``, ``source.npy`` and ``document.npy``, one shard in memory at a time."""
     folder.mkdir()
     kind = np.uint16 if vocab_size <= 1 << 16 else np.uint32
     codes: list[int] = []
     numbers: list[int] = []
-    for shard, rows in enumerate(_groups(stream, max(1, _SHARD_TOKENS // length))):
+    for shard, rows in enumerate(_groups(stream, max(1, _SHARD_TOKENS // config.sequence_length))):
         codes += [code for code, _, _ in rows]
         numbers += [document for _, document, _ in rows]
         np.save(folder / f"tokens-{shard:05d}.npy", np.stack([sequence for *_, sequence in rows]).astype(kind))
-    np.save(folder / "source.npy", np.asarray(codes, dtype=np.uint8))
+    np.save(folder / "source.npy", np.asarray(codes, dtype=np.min_scalar_type(len(config.sources) - 1)))
     np.save(folder / "document.npy", np.asarray(numbers, dtype=np.uint32))
 
 

@@ -1,0 +1,305 @@
+"""Texts from rows: one field of JSON, JSON lines, CSV, Parquet and Arrow files, packed or not, and of datasets.
+
+A row without text is left out and counted; a row whose field holds something else is refused.
+"""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import csv
+import gzip
+import io
+import json
+import lzma
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import zstandard
+
+from stillroom.files import reading
+from stillroom.types import UserError
+
+Row = tuple[str, Mapping[str, Any]]
+"""Where a row stands (``line 3``), and its fields."""
+
+_PEEKED = 1000  # rows whose fields are the fields that there are
+_SHOWN = 20  # fields of a sentence
+_BATCH = 1000  # rows of a table in memory
+
+
+@dataclass
+class RowCount:
+    """How many rows were read, and how many of them held no text."""
+
+    rows: int = 0
+    without_text: int = 0
+
+
+def row_texts(rows: Iterable[Row], field: str, place: str, count: RowCount) -> Iterator[str]:
+    """The texts in ``field`` of the rows of ``place``, a file or a dataset, in order."""
+    rows = iter(rows)
+    first = list(islice(rows, _PEEKED))
+    column = _column([values for _, values in first], field, place)
+    for where, values in chain(first, rows):
+        count.rows += 1
+        text = _value(values, column)
+        if text is None or text == "":
+            count.without_text += 1
+        else:
+            yield _checked(text, f"{place}: {where}", column)
+
+
+def _column(rows: list[Mapping[str, Any]], field: str, place: str) -> str:
+    """The field to read: the one asked for where a row has it, or the only one where none was asked for."""
+    if not rows or any(_has(row, field) for row in rows):
+        return field
+    names = dict.fromkeys(name for row in rows for name in row)
+    if field == "text" and len(names) == 1:
+        return str(next(iter(names)))
+    known = list(dict.fromkeys(name for row in rows for name in _dotted(row)))
+    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+    found = f"{', '.join(known[:_SHOWN])}{more}" if known else "none"
+    raise UserError(
+        f"{place}: its rows have no field {field!r}, only {found}; set field of this source to the one with the text."
+    )
+
+
+def _dotted(row: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in row.items():
+        if isinstance(value, Mapping) and value:
+            yield from _dotted(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _has(row: Mapping[str, Any], field: str) -> bool:
+    if field in row:
+        return True
+    head, _, rest = field.partition(".")
+    inner = row.get(head)
+    return bool(rest) and isinstance(inner, Mapping) and _has(inner, rest)
+
+
+def _value(row: Mapping[str, Any], field: str) -> Any:
+    """The value of a field, or of field b of field a for ``a.b``; None where there is none."""
+    if field in row:
+        return row[field]
+    head, _, rest = field.partition(".")
+    inner = row.get(head)
+    return _value(inner, rest) if rest and isinstance(inner, Mapping) else None
+
+
+def _checked(text: Any, place: str, column: str) -> str:
+    if not isinstance(text, str):
+        raise UserError(f"{place}: field {column!r} holds {_shown(text)}, expected text; name another field.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{place}: field {column!r} holds half a surrogate pair (U+{ord(text[error.start]):04X}), which is no "
+            "character, expected Unicode text; mend this row."
+        ) from None
+    return text
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 40 else text[:37] + '...'}"
+
+
+def file_rows(path: Path, field: str) -> Iterator[Row]:
+    """The rows of a file, read as its name says (JSON lines where it says nothing); tables give ``field`` alone."""
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    unpack = UNPACKERS.get(suffixes[-1]) if suffixes else None
+    kind = (suffixes[:-1] if unpack else suffixes)[-1:]
+    reader = _READERS.get(kind[0] if kind else "", _json_rows)
+    with reading(path, "a file of rows"), path.open("rb") as handle, _undamaged(path):
+        yield from reader(path, unpack(handle) if unpack else handle, field)
+
+
+@contextlib.contextmanager
+def _undamaged(path: Path) -> Iterator[None]:
+    """Turns what unpackers and parsers say of a damaged file into a sentence."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 ({error.reason}), expected rows in UTF-8; convert it.") from error
+    except (EOFError, OSError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the file system's own, not an unpacker's
+            raise
+        raise UserError(f"{path}: is damaged or no packed file ({error}); expected rows; fetch it again.") from error
+
+
+class _Zstandard(io.RawIOBase):
+    """The content of a Zstandard file of any number of frames; ``EOFError`` where the last is cut off.
+
+    The library's own reader takes the cut for the end.
+    """
+
+    def __init__(self, handle: BinaryIO) -> None:
+        self._handle = handle
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._begun = False
+        self._packed = b""
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            self._packed = self._packed or self._handle.read(1 << 17)
+            if not self._packed:
+                if self._begun:
+                    raise EOFError("it ends inside a frame")
+                return 0
+            self._begun = True
+            self._ready = memoryview(self._frame.decompress(self._packed))
+            self._packed = b""
+            if self._frame.eof:
+                self._packed = self._frame.unused_data
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+                self._begun = False
+        size = min(len(buffer), len(self._ready))
+        buffer[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size
+
+
+UNPACKERS: dict[str, Callable[[BinaryIO], BinaryIO]] = {
+    ".gz": lambda handle: cast(BinaryIO, gzip.GzipFile(fileobj=handle)),
+    ".bz2": lambda handle: cast(BinaryIO, bz2.BZ2File(handle)),
+    ".xz": lambda handle: cast(BinaryIO, lzma.LZMAFile(handle)),  # noqa: SIM115
+    ".zst": lambda handle: cast(BinaryIO, io.BufferedReader(_Zstandard(handle))),
+}
+"""What opens a packed file, by the end of its name."""
+
+
+def _json_rows(path: Path, stream: BinaryIO, field: str) -> Iterator[Row]:
+    """One object a line, or one list of objects."""
+    lines = (line for line in enumerate(stream, 1) if line[1].strip())
+    for number, line in lines:
+        line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+        if line.lstrip().startswith(b"["):
+            values = _parsed(path, line + stream.read(), f"from line {number} on")
+            yield from ((f"item {place}", _object(path, f"item {place}", item)) for place, item in enumerate(values, 1))
+            return
+        yield f"line {number}", _object(path, f"line {number}", _parsed(path, line, f"line {number}"))
+
+
+def _parsed(path: Path, data: bytes, where: str) -> Any:
+    try:
+        return json.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: {where} is not UTF-8 (byte {error.start} of it); convert the file.") from None
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise UserError(
+            f"{path}: {where} is not valid JSON ({reason}); expected one object a line, or one list of objects; mend "
+            "it, or fetch the file again."
+        ) from error
+
+
+def _object(path: Path, where: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: {where} holds {_shown(value)}, expected an object with a text in one of its fields.")
+    return value
+
+
+def _separated(delimiter: str) -> Callable[[Path, BinaryIO, str], Iterator[Row]]:
+    """A reader of CSV whose first line names the columns."""
+
+    def rows(path: Path, stream: BinaryIO, field: str) -> Iterator[Row]:
+        csv.field_size_limit(sys.maxsize if sys.maxsize < 2**31 else 2**31 - 1)
+        text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+        reader = csv.reader(text, delimiter=delimiter, strict=True)
+        try:
+            names = next(reader, [])
+            for cells in reader:
+                if cells and len(cells) != len(names):
+                    raise UserError(
+                        f"{path}: the row that ends at line {reader.line_num} has {len(cells)} cells, expected the "
+                        f"{len(names)} of the first line; quote texts that hold {delimiter!r}."
+                    )
+                if cells:
+                    yield f"the row that ends at line {reader.line_num}", dict(zip(names, cells, strict=True))
+        except csv.Error as error:
+            raise UserError(
+                f"{path}: line {reader.line_num} is not valid CSV ({error}); mend it or save it again."
+            ) from error
+
+    return rows
+
+
+def _table_rows(open_batches: Callable[[Any, BinaryIO, str], Iterator[Any]]) -> Callable[..., Iterator[Row]]:
+    """A reader of Parquet or Arrow by pyarrow."""
+
+    def rows(path: Path, stream: BinaryIO, field: str) -> Iterator[Row]:
+        try:
+            import pyarrow
+        except ImportError as error:
+            raise UserError(
+                f"{path}: reading this kind of table needs one more package; pip install 'stillroom[parquet]'."
+            ) from error
+        number = 0
+        try:
+            for batch in open_batches(pyarrow, stream, field):
+                for values in batch.to_pylist():
+                    number += 1
+                    yield f"row {number}", values
+        except (pyarrow.ArrowException, OSError) as error:
+            raise UserError(
+                f"{path}: is no table that pyarrow reads, or is damaged ({_first_line(error)}); fetch it again."
+            ) from error
+
+    return rows
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n", 1)[0]
+
+
+def _wanted(names: list[str], field: str) -> list[str]:
+    """The columns to read: the field's alone, or all where it is not there, so that they can be named."""
+    column = field if field in names else field.partition(".")[0]
+    return [column] if column in names else names
+
+
+def _parquet_batches(pyarrow: Any, stream: BinaryIO, field: str) -> Iterator[Any]:
+    from pyarrow import parquet
+
+    file = parquet.ParquetFile(stream)
+    yield from file.iter_batches(_BATCH, columns=_wanted(file.schema_arrow.names, field))
+
+
+def _arrow_batches(pyarrow: Any, stream: BinaryIO, field: str) -> Iterator[Any]:
+    """Record batches of the file or of the stream format."""
+    if stream.peek(6)[:6] == b"ARROW1":  # type: ignore[attr-defined]
+        file = pyarrow.ipc.open_file(stream)
+        batches = (file.get_batch(number) for number in range(file.num_record_batches))
+    else:
+        batches = iter(pyarrow.ipc.open_stream(stream))
+    for batch in batches:
+        yield batch.select(_wanted(batch.schema.names, field))
+
+
+_READERS: dict[str, Callable[[Path, BinaryIO, str], Iterator[Row]]] = {
+    ".jsonl": _json_rows,
+    ".ndjson": _json_rows,
+    ".jsonlines": _json_rows,
+    ".json": _json_rows,
+    ".csv": _separated(","),
+    ".tsv": _separated("\t"),
+    ".parquet": _table_rows(_parquet_batches),
+    ".arrow": _table_rows(_arrow_batches),
+    ".feather": _table_rows(_arrow_batches),
+}
+
+ROW_SUFFIXES = frozenset(_READERS)
+"""Ends of names of files that hold rows."""
