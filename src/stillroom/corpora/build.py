@@ -50,19 +50,18 @@ def build_corpus(config: CorpusConfig, folder: Path, progress: Progress | None =
     """
     stamps = _stamps(config)
     identity = fingerprint(corpus_identity(config))
+    parts: tuple[tuple[Split, int], ...] = (("train", config.train_tokens), ("heldout", config.heldout_tokens))
+    turns = {split: _turns(config, split, -(-tokens // config.sequence_length)) for split, tokens in parts}
     with folder_aside(folder) as scratch:
         tokenizer = _tokenizer(config)
         tokenizer.save_pretrained(scratch / "tokenizer")
         bos, eos = _document_marks(tokenizer)
-        sizes: dict[str, int] = {}
         counts = {name: RowCount() for name in config.sources}
-        parts: tuple[tuple[Split, int], ...] = (("train", config.train_tokens), ("heldout", config.heldout_tokens))
         total = config.train_tokens + config.heldout_tokens
         done = 0
         for split, tokens in parts:
-            wanted = -(-tokens // config.sequence_length)
-            sizes[split] = wanted
-            stream = _interleave(config, tokenizer, bos, eos, split, wanted, counts if split == "train" else {})
+            told = counts if split == "train" else {}
+            stream = _interleave(config, tokenizer, bos, eos, split, turns[split], told)
             if progress is not None:
                 stream = _counted(stream, config.sequence_length, done, total, progress)
             _write_shards(scratch / split, stream, config, len(tokenizer))
@@ -79,7 +78,7 @@ def build_corpus(config: CorpusConfig, folder: Path, progress: Progress | None =
             "tokenizer_hash": tokenizer_hash(tokenizer),
             "bos": bos,
             "eos": eos,
-            "sequences": sizes,
+            "sequences": {split: len(numbers) for split, numbers in turns.items()},
         } | _told(counts)
         write_json(scratch / "corpus.json", manifest)
     return open_corpus(folder)
@@ -153,17 +152,36 @@ def _batched(items: Iterator[str], size: int) -> Iterator[list[str]]:
         yield batch
 
 
+def _turns(config: CorpusConfig, split: Split, wanted: int) -> list[int]:
+    """The source of each of ``wanted`` sequences, in the order that keeps every first part true to the shares.
+
+    A share of the training text that comes to nothing is refused.
+    """
+    shares = list(_shares(config).values())
+    taken = [0] * len(shares)
+    turns: list[int] = []
+    for number in range(wanted):
+        turns.append(max(range(len(shares)), key=lambda index: shares[index] * (number + 1) - taken[index]))
+        taken[turns[-1]] += 1
+    if split == "train" and 0 in taken:
+        missing = taken.index(0)
+        raise UserError(
+            f"corpus.sources.{list(config.sources)[missing]}: its share is {shares[missing]:.2g} of {wanted} training "
+            "sequences, which is none; raise it or corpus.train_tokens, or remove the source."
+        )
+    return turns
+
+
 def _interleave(
     config: CorpusConfig,
     tokenizer: PreTrainedTokenizerBase,
     bos: int,
     eos: int,
     split: Split,
-    wanted: int,
+    turns: list[int],
     counts: dict[str, RowCount],
 ) -> Iterator[_Packed]:
-    """``wanted`` sequences, each of one source, in the order that keeps every first part true to the shares."""
-    shares = list(_shares(config).values())
+    """The sequences of a split, each of the source whose turn it is."""
     streams = [
         pack_documents(
             _encoded(source, tokenizer, config.seed, split, counts.get(name)), config.sequence_length, bos, eos
@@ -171,35 +189,19 @@ def _interleave(
         for name, source in config.sources.items()
     ]
     taken = [0] * len(streams)
-    for code in _turns(config, shares, wanted, split):
+    for code in turns:
         try:
             document, sequence = next(streams[code])
         except StopIteration:
-            name = list(config.sources)[code]
+            name, share = list(_shares(config).items())[code]
             found = taken[code] * config.sequence_length
             raise UserError(
                 f"corpus.sources.{name}: holds {found} {split} tokens, but its share asks for about "
-                f"{round(shares[code] * wanted * config.sequence_length)}; add text, lower the share or "
+                f"{round(share * len(turns) * config.sequence_length)}; add text, lower the share or "
                 f"corpus.{split}_tokens."
             ) from None
         taken[code] += 1
         yield code, document, sequence
-
-
-def _turns(config: CorpusConfig, shares: list[float], wanted: int, split: Split) -> list[int]:
-    """The source of every sequence; refuses a share of the training text that comes to nothing."""
-    taken = [0] * len(shares)
-    turns: list[int] = []
-    for number in range(wanted):
-        turns.append(max(range(len(shares)), key=lambda index: shares[index] * (number + 1) - taken[index]))
-        taken[turns[-1]] += 1
-    if split == "train" and 0 in taken:
-        name = list(config.sources)[taken.index(0)]
-        raise UserError(
-            f"corpus.sources.{name}: its share is {shares[taken.index(0)]:.2g} of {wanted} training sequences, which "
-            "is none; raise it or corpus.train_tokens, or remove the source."
-        )
-    return turns
 
 
 def _counted(stream: Iterator[_Packed], length: int, done: int, total: int, progress: Progress) -> Iterator[_Packed]:

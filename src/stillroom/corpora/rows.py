@@ -217,22 +217,22 @@ def _separated(delimiter: str) -> Callable[[Path, BinaryIO, str], Iterator[Row]]
 
     def rows(path: Path, stream: BinaryIO, field: str) -> Iterator[Row]:
         csv.field_size_limit(sys.maxsize if sys.maxsize < 2**31 else 2**31 - 1)
-        text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-        reader = csv.reader(text, delimiter=delimiter, strict=True)
-        try:
-            names = next(reader, [])
-            for cells in reader:
-                if cells and len(cells) != len(names):
-                    raise UserError(
-                        f"{path}: the row that ends at line {reader.line_num} has {len(cells)} cells, expected the "
-                        f"{len(names)} of the first line; quote texts that hold {delimiter!r}."
-                    )
-                if cells:
-                    yield f"the row that ends at line {reader.line_num}", dict(zip(names, cells, strict=True))
-        except csv.Error as error:
-            raise UserError(
-                f"{path}: line {reader.line_num} is not valid CSV ({error}); mend it or save it again."
-            ) from error
+        with io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
+            reader = csv.reader(text, delimiter=delimiter, strict=True)
+            try:
+                names = next(reader, [])
+                for cells in reader:
+                    if cells and len(cells) != len(names):
+                        raise UserError(
+                            f"{path}: the row that ends at line {reader.line_num} has {len(cells)} cells, expected the "
+                            f"{len(names)} of the first line; quote texts that hold {delimiter!r}."
+                        )
+                    if cells:
+                        yield f"the row that ends at line {reader.line_num}", dict(zip(names, cells, strict=True))
+            except csv.Error as error:
+                raise UserError(
+                    f"{path}: line {reader.line_num} is not valid CSV ({error}); mend it or save it again."
+                ) from error
 
     return rows
 
