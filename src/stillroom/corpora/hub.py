@@ -19,7 +19,8 @@ _ADVICE = (
     ("trust_remote_code", "its own code is never run: take a copy of it in Parquet or JSON lines"),
     ("save_to_disk", "read it with kind files and pattern '**/*.arrow'"),
     ("gated", "ask for access on its page, then run hf auth login"),
-    ("on the Hub", "check the network and HF_HUB_OFFLINE, or set path to a folder that holds the dataset"),
+    ("Couldn't reach", "check the network and HF_HUB_OFFLINE, or set path to a folder that holds the dataset"),
+    ("exist on the Hub", "check its id, and run hf auth login where it is private"),
 )
 """What to do about a message of the library, by words of it; its versions word most of them alike."""
 
@@ -63,4 +64,4 @@ def _check_reached(path: str) -> None:
     except (HfHubHTTPError, HFValidationError):
         return  # it answered: the library says what that means
     except Exception as error:
-        raise ConnectionError(f"no answer on the Hub: {error}") from error
+        raise ConnectionError(f"Couldn't reach the Hub: {error}") from error
