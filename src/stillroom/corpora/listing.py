@@ -56,7 +56,7 @@ def list_files(source: SourceConfig) -> Listing:
 
 def folder_files(root: Path) -> Listing:
     """All files below a folder but hidden ones."""
-    return Listing(root, [file for file in sorted(_glob(root, "**/*")) if _is_seen(file, root, "**/*")])
+    return Listing(root, _seen(root, "**/*"))
 
 
 def exclusion(listing: Listing, unwanted: Iterable[Path]) -> str:
@@ -94,11 +94,9 @@ def _is_folder(path: Path) -> bool:
 
 def _matching(root: Path, source: SourceConfig) -> list[Path]:
     left_out = {path for pattern in source.exclude for path in _glob(root, pattern)}
-    found = [
-        path
-        for path in sorted(_glob(root, source.pattern))
-        if _is_seen(path, root, source.pattern) and path not in left_out and left_out.isdisjoint(path.parents)
-    ]
+    found = _seen(root, source.pattern)
+    if left_out:
+        found = [path for path in found if path not in left_out and left_out.isdisjoint(path.parents)]
     if "**" in source.pattern:
         _check_folders(root, left_out)
     if not found:
@@ -121,14 +119,18 @@ def _glob(root: Path, pattern: str) -> list[Path]:
         ) from error
 
 
-def _is_seen(path: Path, root: Path, pattern: str) -> bool:
-    """Whether a path is a file that is not hidden, nor in a hidden folder, unless the pattern names its dot."""
+def _seen(root: Path, pattern: str) -> list[Path]:
+    """The files that match, sorted; those with a dot before a name in their path only where the pattern names it."""
     dotted = [part for part in PurePath(pattern).parts if part.startswith(".")]
-    hidden = [part for part in path.relative_to(root).parts if part.startswith(".")]
-    if not all(any(fnmatch(part, named) for named in dotted) for part in hidden):
-        return False
-    with reading(path, "a text file"):
-        return path.is_file()
+    depth = len(root.parts)
+
+    def is_hidden(path: Path) -> bool:
+        parts = (part for part in path.parts[depth:] if part.startswith("."))
+        return any(not any(fnmatch(part, named) for named in dotted) for part in parts)
+
+    paths = sorted(path for path in _glob(root, pattern) if not is_hidden(path))
+    with reading(root, "a folder of text"):
+        return [path for path in paths if path.is_file()]
 
 
 def _check_folders(root: Path, left_out: set[Path]) -> None:

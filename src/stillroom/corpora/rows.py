@@ -12,7 +12,6 @@ import gzip
 import io
 import json
 import lzma
-import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -216,25 +215,31 @@ def _separated(delimiter: str) -> Callable[[Path, BinaryIO, str], Iterator[Row]]
     """A reader of CSV whose first line names the columns."""
 
     def rows(path: Path, stream: BinaryIO, field: str) -> Iterator[Row]:
-        csv.field_size_limit(sys.maxsize if sys.maxsize < 2**31 else 2**31 - 1)
+        csv.field_size_limit(2**31 - 1)
         with io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
             reader = csv.reader(text, delimiter=delimiter, strict=True)
-            try:
-                names = next(reader, [])
-                for cells in reader:
-                    if cells and len(cells) != len(names):
-                        raise UserError(
-                            f"{path}: the row that ends at line {reader.line_num} has {len(cells)} cells, expected the "
-                            f"{len(names)} of the first line; quote texts that hold {delimiter!r}."
-                        )
-                    if cells:
-                        yield f"the row that ends at line {reader.line_num}", dict(zip(names, cells, strict=True))
-            except csv.Error as error:
-                raise UserError(
-                    f"{path}: line {reader.line_num} is not valid CSV ({error}); mend it or save it again."
-                ) from error
+            lines = _lines(path, reader)
+            names = next(lines, [])
+            for cells in lines:
+                where = f"the row that ends at line {reader.line_num}"
+                if len(cells) != len(names):
+                    raise UserError(
+                        f"{path}: {where} has {len(cells)} cells, expected the {len(names)} of the first line; quote "
+                        f"texts that hold {delimiter!r}."
+                    )
+                yield where, dict(zip(names, cells, strict=True))
 
     return rows
+
+
+def _lines(path: Path, reader: Any) -> Iterator[list[str]]:
+    """The lines of a CSV reader but empty ones."""
+    try:
+        yield from (cells for cells in reader if cells)
+    except csv.Error as error:
+        raise UserError(
+            f"{path}: line {reader.line_num} is not valid CSV ({error}); mend it or save it again."
+        ) from error
 
 
 def _table_rows(open_batches: Callable[[Any, BinaryIO, str], Iterator[Any]]) -> Callable[..., Iterator[Row]]:

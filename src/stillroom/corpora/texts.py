@@ -80,14 +80,26 @@ def _ends(text: str, limit: int, *, last: bool) -> Iterator[int]:
         yield len(text)
 
 
-def scan(path: Path, limit: int) -> TextFile:
+def scan(path: Path, limit: int, *, sniff: bool = False) -> TextFile:
     """The sections of a UTF-8 file, without holding more of it than a chunk.
+
+    Args:
+        path: The file.
+        limit: Most characters of a section.
+        sniff: Refuse lines that are JSON objects although the name does not say so.
 
     Raises:
         NotText: It is binary, or in another encoding.
+        UserError: It cannot be read, or was sniffed to hold rows.
     """
     with reading(path, "a text file"), path.open("rb") as handle:
         bounds = array("Q", [_beginning(handle)])
+        handle.seek(bounds[0])
+        if sniff and _has_rows(handle):
+            raise UserError(
+                f"{path}: its lines are JSON objects, expected text; set format of this source to rows to read one of "
+                "their fields, or to text to train on them as they stand."
+            )
         handle.seek(bounds[0])
         rest = ""
         for decoded, last in _decoded(handle):
@@ -131,21 +143,15 @@ def _decoded(handle: BinaryIO) -> Iterator[tuple[str, bool]]:
         yield text, not data
 
 
-def check_no_rows(path: Path) -> None:
-    """Refuses a file whose lines are JSON objects although its name does not say so."""
-    with reading(path, "a text file"), path.open("rb") as handle:
-        handle.seek(_beginning(handle))
-        objects = 0
-        for _ in range(_SNIFFED_LINES):
-            line = handle.readline(_SNIFFED_BYTES)
-            if line.strip() and not _is_json_object(line):
-                return
-            objects += bool(line.strip())
-    if objects > 1:
-        raise UserError(
-            f"{path}: its lines are JSON objects, expected text; set format of this source to rows to read one of "
-            "their fields, or to text to train on them as they stand."
-        )
+def _has_rows(handle: BinaryIO) -> bool:
+    """Whether every one of the first lines is a JSON object, and there are several."""
+    objects = 0
+    for _ in range(_SNIFFED_LINES):
+        line = handle.readline(_SNIFFED_BYTES)
+        if line.strip() and not _is_json_object(line):
+            return False
+        objects += bool(line.strip())
+    return objects > 1
 
 
 def _is_json_object(line: bytes) -> bool:
@@ -201,7 +207,7 @@ def _scanned(
         if other and split == "heldout":
             continue
         try:
-            file = _scan_one(path, source)
+            file = scan(path, source.max_document_chars, sniff=source.kind == "files" and source.format == "auto")
             if not other:
                 yield file
         except NotText as error:
@@ -211,9 +217,3 @@ def _scanned(
         path, reason = next(iter(refused.items()))
         more = f" (as are {len(refused) - 1} more files)" if len(refused) > 1 else ""
         raise UserError(f"{path}: {reason}{more}, expected UTF-8 text; convert it, or {exclusion(listing, refused)}.")
-
-
-def _scan_one(path: Path, source: SourceConfig) -> TextFile:
-    if source.kind == "files" and source.format == "auto":
-        check_no_rows(path)
-    return scan(path, source.max_document_chars)
