@@ -61,6 +61,13 @@ def separated(rows, mark):
     return text.getvalue().encode()
 
 
+def _long(data):
+    """Packed so that unpacking needs more memory than the library takes by itself (``zstd --long=31``)."""
+    settings = zstandard.ZstdCompressionParameters.from_level(1, window_log=28, enable_ldm=True)
+    packer = zstandard.ZstdCompressor(compression_params=settings).compressobj()
+    return packer.compress(data) + packer.flush()
+
+
 KINDS = {
     "a.jsonl": lines,
     "a.JSONL": lines,
@@ -77,6 +84,7 @@ KINDS = {
     "a.jsonl.bz2": lambda rows: bz2.compress(lines(rows)),
     "a.jsonl.zst": lambda rows: zstandard.compress(lines(rows)),
     "two.jsonl.zst": lambda rows: zstandard.compress(lines(rows[:9])) + zstandard.compress(lines(rows[9:])),
+    "long.jsonl.zst": lambda rows: _long(lines(rows)),
     "a.csv": lambda rows: separated(rows, ","),
     "mark.csv": lambda rows: b"\xef\xbb\xbf" + separated(rows, ","),
     "a.tsv": lambda rows: separated(rows, "\t"),
@@ -195,6 +203,8 @@ def wrong(*rows, head=3):
         ("a.csv", b"id,text\n1,a\n2\n", r"line 3 has 1 cells, expected the 2"),
         ("a.csv", b'id,text\n1,"a\n2,b\n', r"is not valid CSV"),
         ("a.csv", "id,text\n1,naïve\n".encode("latin-1"), r"is not UTF-8"),
+        ("a.csv", b"id;text\n1;a\n", r"no field 'text', only id;text"),
+        ("a.csv", b"id\ttext\n1\ta\n", r"no field 'text', only id\\ttext"),
         ("a.csv", b"", r"holds no text for the train split in 0 rows"),
         ("a.jsonl.gz", gzip.compress(wrong({}))[:-10], r"is damaged or no packed file"),
         ("a.jsonl.gz", wrong({}), r"is damaged or no packed file"),

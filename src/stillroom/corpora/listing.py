@@ -113,7 +113,7 @@ def _glob(root: Path, pattern: str) -> list[Path]:
             if ".." in PurePath(pattern).parts:
                 raise NotImplementedError("it leaves the folder")
             return list(root.glob(pattern))
-    except (ValueError, NotImplementedError) as error:
+    except (ValueError, NotImplementedError, RecursionError) as error:
         raise UserError(
             f"corpus.sources: {pattern!r} is no pattern of files below a folder ({error}); write one like '**/*.txt'."
         ) from error

@@ -30,6 +30,8 @@ Row = tuple[str, Mapping[str, Any]]
 _PEEKED = 1000  # rows whose fields are the fields that there are
 _SHOWN = 20  # fields of a sentence
 _BATCH = 1000  # rows of a table in memory
+_MARKS = frozenset(",;|\t")  # in the name of a lone field: columns that were not told apart
+_WINDOW = 1 << 31  # the longest memory of a Zstandard file, which large archives are packed with
 
 
 @dataclass
@@ -59,8 +61,8 @@ def _column(rows: list[Mapping[str, Any]], field: str, place: str) -> str:
     if not rows or any(_has(row, field) for row in rows):
         return field
     names = dict.fromkeys(name for row in rows for name in row)
-    if field == "text" and len(names) == 1:
-        return str(next(iter(names)))
+    if field == "text" and len(names) == 1 and not _MARKS.intersection(next(iter(names))):
+        return next(iter(names))
     known = list(dict.fromkeys(name for row in rows for name in _dotted(row)))
     more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
     found = f"{', '.join(known[:_SHOWN])}{more}" if known else "none"
@@ -143,7 +145,7 @@ class _Zstandard(io.RawIOBase):
 
     def __init__(self, handle: BinaryIO) -> None:
         self._handle = handle
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._frame = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
         self._begun = False
         self._packed = b""
         self._ready = memoryview(b"")
@@ -153,7 +155,7 @@ class _Zstandard(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while not self._ready:
-            self._packed = self._packed or self._handle.read(1 << 17)
+            self._packed = self._packed or self._handle.read(1 << 16)
             if not self._packed:
                 if self._begun:
                     raise EOFError("it ends inside a frame")
@@ -163,7 +165,7 @@ class _Zstandard(io.RawIOBase):
             self._packed = b""
             if self._frame.eof:
                 self._packed = self._frame.unused_data
-                self._frame = zstandard.ZstdDecompressor().decompressobj()
+                self._frame = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
                 self._begun = False
         size = min(len(buffer), len(self._ready))
         buffer[:size] = self._ready[:size]
@@ -175,7 +177,7 @@ UNPACKERS: dict[str, Callable[[BinaryIO], BinaryIO]] = {
     ".gz": lambda handle: cast(BinaryIO, gzip.GzipFile(fileobj=handle)),
     ".bz2": lambda handle: cast(BinaryIO, bz2.BZ2File(handle)),
     ".xz": lambda handle: cast(BinaryIO, lzma.LZMAFile(handle)),  # noqa: SIM115
-    ".zst": lambda handle: cast(BinaryIO, io.BufferedReader(_Zstandard(handle))),
+    ".zst": lambda handle: cast(BinaryIO, io.BufferedReader(_Zstandard(handle), 1 << 20)),
 }
 """What opens a packed file, by the end of its name."""
 
