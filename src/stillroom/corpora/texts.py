@@ -215,5 +215,5 @@ def _scanned(
                 refused[path] = str(error)
     if refused:
         path, reason = next(iter(refused.items()))
-        more = f" (as are {len(refused) - 1} more files)" if len(refused) > 1 else ""
+        more = f" (and {len(refused) - 1} more files are no text)" if len(refused) > 1 else ""
         raise UserError(f"{path}: {reason}{more}, expected UTF-8 text; convert it, or {exclusion(listing, refused)}.")
