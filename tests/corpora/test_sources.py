@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillroom.config import CorpusConfig, SourceConfig, parse, to_yaml
@@ -132,6 +132,7 @@ def test_a_folder_whose_name_is_not_utf8_comes_back_from_a_written_configuration
 # Which bytes are text, and that sections are those of the whole text.
 
 
+@settings(max_examples=80, deadline=None)  # opens files
 @given(
     st.lists(st.sampled_from(["a", "é", "☕", "𝔸", "\n", "\r\n", "\ufeff", "word "]), max_size=700).map("".join),
     st.integers(100, 400),

@@ -14,7 +14,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePath
 
 from stillroom.config import SourceConfig
-from stillroom.corpora.rows import ROW_SUFFIXES, UNPACKERS
+from stillroom.corpora.readers import ROW_SUFFIXES, UNPACKERS
 from stillroom.files import reading
 from stillroom.types import UserError, printable
 from stillroom.worlds.library import library_files

@@ -14,7 +14,8 @@ from typing import Any
 from stillroom.config import SourceConfig
 from stillroom.corpora.hub import hub_rows
 from stillroom.corpora.listing import Listing, folder_files, list_files
-from stillroom.corpora.rows import RowCount, file_rows, row_texts
+from stillroom.corpora.readers import file_rows
+from stillroom.corpora.rows import RowCount, row_texts
 from stillroom.corpora.texts import cut, held_out, sections
 from stillroom.files import file_hash, fingerprint, reading
 from stillroom.types import UserError
