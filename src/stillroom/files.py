@@ -20,9 +20,12 @@ from stillroom.types import UserError
 
 
 def fingerprint(value: Any, length: int = 16) -> str:
-    """Hexadecimal SHA-256 of a JSON-able value in canonical form, cut to ``length`` digits."""
+    """Hexadecimal SHA-256 of a JSON-able value in canonical form, cut to ``length`` digits.
+
+    Names of files that are not UTF-8, which Python holds as half surrogate pairs, have one too.
+    """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:length]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:length]
 
 
 def file_hash(path: Path) -> str:
