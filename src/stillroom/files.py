@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,10 +80,20 @@ def _named(error: OSError, path: Path) -> str:
     return str(name) if isinstance(name, str) and str(path).startswith(name) else str(path)
 
 
-def read_bytes(path: Path, wanted: str = "a file") -> bytes:
-    """A file's bytes; a ``UserError`` that names it where it cannot be read."""
+def read_bytes(path: Path, wanted: str = "a file", most: int | None = None) -> bytes:
+    """A file's bytes; a ``UserError`` that names it where it cannot be read, is no file or holds more than ``most``.
+
+    A named pipe or a device is no file: one without a writer would be waited for, and some never end.
+    """
     with reading(path, wanted):
-        return path.read_bytes()
+        kind = os.stat(path).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise UserError(f"{path}: is a pipe, a socket or a device; expected {wanted}.")
+        with path.open("rb") as stream:
+            data = stream.read() if most is None else stream.read(most + 1)
+    if most is not None and len(data) > most:
+        raise UserError(f"{path}: is larger than {most / 2**20:g} MiB; expected {wanted}.")
+    return data
 
 
 def read_text(path: Path, wanted: str = "a UTF-8 text file") -> str:

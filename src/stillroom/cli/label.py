@@ -133,13 +133,14 @@ def label(
 
     [bold]A world[/]:  stillroom label world:recall --tokens 100000 --out labels
     """
+    from stillroom.console import line
     from stillroom.study.labels import LabelRequest, export_labels, import_labels, label_corpus
     from stillroom.study.progress import StageDisplay
 
     display = StageDisplay()
     if export_to is not None:
         count = export_labels(out, export_to)
-        display.console.print(f"{count:,} sequences: [bold]{export_to}[/]", soft_wrap=True)
+        display.console.print(line(f"{count:,} sequences: ", (export_to, "bold")), soft_wrap=True)
         return
     if not teacher:
         raise UserError("label: a teacher is missing; see stillroom label --help.")
@@ -147,7 +148,7 @@ def label(
         if corpus is None:
             raise UserError("label: --corpus is missing; --import needs the tokenizer and length of the corpus.")
         manifest = import_labels(import_from, teacher, corpus, out, import_tokens)
-        display.console.print(f"{manifest.num_tokens:,} tokens: [bold]{out}[/]", soft_wrap=True)
+        display.console.print(line(f"{manifest.num_tokens:,} tokens: ", (out, "bold")), soft_wrap=True)
         return
     values = {"codec": codec, "num_samples": num_samples, "k": k, "p": p, "value_steps": value_steps}
     values |= {"temperature": temperature, "seed": seed}

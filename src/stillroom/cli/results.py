@@ -100,11 +100,10 @@ def report(
 
     [bold]Example[/]:  stillroom report runs/quickstart-1a2b3c4d
     """
-    from rich.console import Console
-
+    from stillroom.console import Terminal, line
     from stillroom.report import build_report, compare_report, seeds_table, summary_table
 
-    console = Console()
+    console = Terminal()
     if len(runs) == 1 and out is None:
         page = build_report(runs[0])
         console.print(summary_table(runs[0]))
@@ -112,4 +111,4 @@ def report(
         page = compare_report(runs, out or Path("report.html"))
     if (seeds := seeds_table(runs)) is not None:
         console.print(seeds)
-    console.print(f"Report: [bold]{page}[/]", soft_wrap=True)
+    console.print(line("Report: ", (page, "bold")), soft_wrap=True)

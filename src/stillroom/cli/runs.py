@@ -70,8 +70,7 @@ def study(
 
         print_plan(config)
         return
-    from rich.console import Console
-
+    from stillroom.console import Terminal, line
     from stillroom.report import build_report, seeds_table, summary_table
     from stillroom.study.pipeline import run_study
     from stillroom.study.progress import StageDisplay
@@ -79,11 +78,11 @@ def study(
     display = StageDisplay()
     folder = run_study(config, out, artifacts, display, jobs=jobs)
     page = build_report(folder)
-    console = Console()
+    console = Terminal()
     console.print(summary_table(folder))
     if (seeds := seeds_table([folder])) is not None:
         console.print(seeds)
-    console.print(f"Report: [bold]{page}[/]", soft_wrap=True)
+    console.print(line("Report: ", (page, "bold")), soft_wrap=True)
 
 
 def train(
@@ -123,6 +122,7 @@ def train(
 
         print_plan(config)
         return
+    from stillroom.console import line
     from stillroom.study.pipeline import run_single
     from stillroom.study.progress import StageDisplay
 
@@ -136,7 +136,7 @@ def train(
         model = export_to
         if launched_rank() == 0:
             export_run_folder(folder, export_to)
-    display.console.print(f"Model: [bold]{model}[/]", soft_wrap=True)
+    display.console.print(line("Model: ", (model, "bold")), soft_wrap=True)
 
 
 def export(
@@ -160,10 +160,9 @@ def export(
 
     [bold]Example[/]:  stillroom export runs/artifacts/.model-2f1c.unfinished halfway
     """
-    from rich.console import Console
-
+    from stillroom.console import Terminal, line
     from stillroom.training.export import export_run_folder
 
     exported = export_run_folder(run, folder, step)
     state = "the finished run" if exported is None else f"step {exported}"
-    Console().print(f"Model ({state}): [bold]{folder}[/]", soft_wrap=True)
+    Terminal().print(line(f"Model ({state}): ", (folder, "bold")), soft_wrap=True)

@@ -69,6 +69,7 @@ def recall(
 
         print_recall_plan(config)
         return
+    from stillroom.console import Terminal, line
     from stillroom.report.sandbox_recall import build_recall_report
     from stillroom.study.progress import StageDisplay
     from stillroom.study.sandbox.recall_run import run_recall
@@ -76,4 +77,4 @@ def recall(
     display = StageDisplay()
     folder = run_recall(config, out, display, jobs=jobs)
     page = build_recall_report(folder)
-    typer.echo(f"Report: {page}")
+    Terminal().print(line("Report: ", (page, "bold")), soft_wrap=True)

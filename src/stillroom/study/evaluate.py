@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel
 
 from stillroom.analysis import head_scores
 from stillroom.config import EvaluationConfig, SourceConfig, parse
+from stillroom.console import Terminal, line
 from stillroom.corpora import Corpus, load_tokenizer, open_corpus
 from stillroom.evaluation import Heldout, contamination, copying_tokens, evaluate, item_tokens, sample, token_bytes
 from stillroom.evaluation.sampling import Sampler
@@ -177,9 +177,9 @@ def evaluate_models(
         with display.stage(f"evaluate {name}", "items") as update:
             evaluate_into(folder, model, config, sources, corpus, update, external)
         folders[folder.name if name in folders else name] = folder
-        display.console.print(f"{folder / 'evaluation.json'}", soft_wrap=True, style="dim")
+        display.console.print(line((folder / "evaluation.json", "dim")), soft_wrap=True)
     results = {name: read_json(folder / "evaluation.json") for name, folder in folders.items()}
-    console = Console()
+    console = Terminal()
     console.print(estimates_table(results))
     if any("needle" in result for result in results.values()):
         console.print(needle_table(results))
@@ -188,7 +188,7 @@ def evaluate_models(
         console.print(comparison_table(comparison))
         if comparison["by_seed"]:
             console.print(seeds_table(comparison["by_seed"]))
-        display.console.print(f"{out / 'comparison.json'}", soft_wrap=True, style="dim")
+        display.console.print(line((out / "comparison.json", "dim")), soft_wrap=True)
 
 
 def _opened(folder: Path | None, external: External | None) -> tuple[Corpus | None, Sources]:

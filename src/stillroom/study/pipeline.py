@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from transformers import PreTrainedModel
 
 from stillroom.config import ArmConfig, ModelConfig, ObjectiveConfig, RunConfig, StudyConfig, TeacherConfig
+from stillroom.console import Terminal
 from stillroom.corpora import Corpus, build_corpus, corpus_identity, open_corpus
 from stillroom.files import fingerprint
 from stillroom.models import load_model, plan_pretrained_model, precision_name, use_short_attention
@@ -251,7 +251,7 @@ def students_ahead(
 
 
 def _student_task(task: _Student) -> tuple[str, list[dict[str, Any]]]:
-    silent = StageDisplay(Console(quiet=True))
+    silent = StageDisplay(Terminal(quiet=True))
     stages = Stages(StudyConfig.model_validate_json(task.config), ArtifactStore(task.artifacts), silent, Stopper())
     stages.student(task.arm, open_corpus(task.corpus), task.teacher, task.labels)
     return task.arm, stages.record

@@ -9,6 +9,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from stillroom.config import ModelConfig, RunConfig, StudyConfig, TrainingConfig, to_yaml
+from stillroom.console import Terminal
 from stillroom.models.cost import flops_per_token, num_parameters
 from stillroom.study.budgets import with_budgets
 from stillroom.study.scale import (
@@ -20,6 +21,7 @@ from stillroom.study.scale import (
     label_bytes_per_token,
     num_planned_steps,
 )
+from stillroom.types import printable_lines
 
 _UTILISATION = 0.25
 """Part of the measured matrix rate that a training step of a small model is assumed to reach on a processor."""
@@ -121,7 +123,7 @@ def this_machine(precision: str) -> Machine:
 
 def print_plan(config: StudyConfig | RunConfig) -> None:
     """Prints the resolved configuration and the table of costs."""
-    console = Console()
+    console = Terminal()
     if isinstance(config, StudyConfig):
         config = with_budgets(config)
         costs = study_costs(config)
@@ -129,7 +131,9 @@ def print_plan(config: StudyConfig | RunConfig) -> None:
         corpus = config.corpus
         costs = [training_cost(config.name, config.model, config.training, corpus.vocab_size, corpus.sequence_length)]
     kind = "study" if isinstance(config, StudyConfig) else "run"
-    console.print(Syntax(to_yaml(config, kind), "yaml", theme="ansi_light", background_color="default"))
+    console.print(
+        Syntax(printable_lines(to_yaml(config, kind)), "yaml", theme="ansi_light", background_color="default")
+    )
     machine = this_machine(config.training.precision)
     console.print(_cost_table(config.name, costs, machine.reached))
     console.print(

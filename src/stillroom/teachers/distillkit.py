@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from stillroom.types import UserError
+from stillroom.yamlfiles import read_yaml
 
 _WIDTHS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 
@@ -26,7 +26,9 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{file}: no such file; DistillKit writes it beside the Parquet files, and nothing reads them without."
         )
-    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    config = read_yaml(file, "DistillKit's compression settings")
+    if not isinstance(config, dict):
+        raise UserError(f"{file}: holds no mapping of settings; expected the file that DistillKit writes.")
     for name in ("d", "k", "exact_k"):
         if not isinstance(config.get(name), int):
             raise UserError(f"{file}: {name} is {config.get(name)!r}, expected a number; check the file.")

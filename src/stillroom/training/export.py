@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -30,6 +29,7 @@ from stillroom.training.checkpoint import Checkpoints, found, load_tensors
 from stillroom.training.distributed import Ranks
 from stillroom.training.heads import FurtherHeads
 from stillroom.types import UserError
+from stillroom.yamlfiles import read_yaml
 
 ARCHITECTURE, START, FURTHER_HEADS = "architecture", "start.json", "further_heads.safetensors"
 
@@ -122,7 +122,9 @@ def export_checkpoint(run: Path, target: Path, step: int | None = None) -> int:
     ``run`` is the run's folder, which a process may go on training in meanwhile.
     """
     checkpoint, state = _checkpoint(run, step)
-    config = parse(RunConfig, _without_kind(run / "config.yaml"), str(run / "config.yaml"))
+    values = read_yaml(run / "config.yaml", "the run's configuration")
+    without_kind = {name: value for name, value in values.items() if name != "kind"} if isinstance(values, dict) else []
+    config = parse(RunConfig, without_kind, str(run / "config.yaml"))
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(run / ARCHITECTURE), dtype=torch.float32)
     tensors = load_tensors(checkpoint, "model.")
@@ -166,12 +168,6 @@ def _results(run: Path, step: int, seconds: float) -> dict[str, Any]:
         "validation_ce": validations[-1] if validations else None,
         "unfinished": True,
     }
-
-
-def _without_kind(path: Path) -> dict[str, Any]:
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    values.pop("kind", None)
-    return values
 
 
 @contextlib.contextmanager
