@@ -295,6 +295,15 @@ class ObjectiveConfig(Strict):
         _stays_within(self.temperature_schedule, "temperature_schedule", 0.01, 100.0)
         return self
 
+    @property
+    def highest_alpha(self) -> float:
+        """The largest alpha of the run; above 0 means that a teacher is needed at some step."""
+        schedule = self.alpha_schedule
+        if schedule is None or schedule.kind == "constant":
+            return self.alpha
+        values = [self.alpha, schedule.final]
+        return max([*values, schedule.initial] if schedule.kind == "warmup-stable-decay" else values)
+
 
 _HELD_WHOLE = 2 * 2**30
 """Bytes of state up to which sharding a model costs more time in messages than its memory is worth."""
@@ -490,26 +499,6 @@ def heads_that_do_not_fit(model: ModelConfig, heads: int) -> str | None:
     )
 
 
-class RunConfig(Strict):
-    """One training run: ``stillroom train``."""
-
-    name: Name = "run"
-    corpus: CorpusConfig
-    model: ModelConfig = ModelConfig()
-    training: TrainingConfig = TrainingConfig()
-    objective: ObjectiveConfig = ObjectiveConfig()
-    labels: str | None = None
-    """Folder of the label store, where ``objective.alpha`` is above 0."""
-    teacher: str | None = None
-    """Folder or hub id of a live teacher, instead of ``labels``."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if problem := heads_that_do_not_fit(self.model, self.objective.heads):
-            raise ValueError(f"objective.{problem}")
-        return self
-
-
 class EvaluationConfig(Strict):
     """What is measured, on how many items, from which seed."""
 
@@ -614,6 +603,42 @@ class TeacherConfig(Strict):
     """None where ``model.path`` names a model to be used as it is."""
     mixture: MixtureConfig | None = None
     """Further teachers whose labels are mixed with this one's."""
+
+
+class TeachingConfig(Strict):
+    """What stands behind the soft labels of one run, in full: its recipe makes the same student anywhere."""
+
+    teacher: TeacherConfig
+    labels: LabelsConfig = LabelsConfig()
+    labelled_tokens: Positive | None = None
+    """Training tokens whose labels are stored; None means those that the run sees."""
+    source: Literal["stored", "live"] = "stored"
+    """As ``ArmConfig.teacher``."""
+
+
+class RunConfig(Strict):
+    """One training run: ``stillroom train``."""
+
+    name: Name = "run"
+    corpus: CorpusConfig
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    labels: str | None = None
+    """Folder of the label store, where ``objective.alpha`` is above 0."""
+    teacher: str | None = None
+    """Folder or hub id of a live teacher, instead of ``labels``."""
+    teaching: TeachingConfig | None = None
+    """A teacher to be made or loaded, and its labels, instead of both."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        given = [name for name in ("labels", "teacher", "teaching") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are both given; say once where soft labels come from")
+        if problem := heads_that_do_not_fit(self.model, self.objective.heads):
+            raise ValueError(f"objective.{problem}")
+        return self
 
 
 class StudyConfig(Strict):

@@ -21,6 +21,7 @@ from stillroom.study.scale import (
     label_bytes_per_token,
     num_planned_steps,
 )
+from stillroom.study.single import check_taught, single_study
 from stillroom.types import printable_lines
 
 _UTILISATION = 0.25
@@ -49,7 +50,7 @@ def study_costs(config: StudyConfig) -> list[Cost]:
     training = config.teacher.training
     if training is not None:
         costs.append(training_cost("teacher", config.teacher.model, training, vocab, length))
-    distilled = [arm for arm in config.arms.values() if arm.alpha > 0]
+    distilled = [arm for arm in config.arms.values() if arm.highest_alpha > 0]
     if distilled and config.teacher.model.path is None:
         tokens = max(config.training.tokens * arm.data for arm in distilled)
         rate = flops_per_token(config.teacher.model, vocab, length, backward=False)
@@ -127,7 +128,10 @@ def print_plan(config: StudyConfig | RunConfig) -> None:
     if isinstance(config, StudyConfig):
         config = with_budgets(config)
         costs = study_costs(config)
+    elif config.teaching is not None:
+        costs = study_costs(single_study(config))
     else:
+        check_taught(config)
         corpus = config.corpus
         costs = [training_cost(config.name, config.model, config.training, corpus.vocab_size, corpus.sequence_length)]
     kind = "study" if isinstance(config, StudyConfig) else "run"
@@ -226,5 +230,5 @@ def _gpu_runs(config: StudyConfig | RunConfig) -> list[tuple[str, ModelConfig, T
 
 
 def _labelled_tokens(config: StudyConfig) -> float:
-    distilled = [arm for arm in config.arms.values() if arm.alpha > 0]
+    distilled = [arm for arm in config.arms.values() if arm.highest_alpha > 0]
     return max((config.training.tokens * arm.data for arm in distilled), default=0.0)

@@ -190,7 +190,8 @@ def trunk(config: ModelConfig, heads: int) -> ModelConfig:
 def model_card(run: RunConfig, record: dict[str, Any]) -> str:
     """The README of an exported model: what it is, how it did, and the recipe that makes it again."""
     objective = run.objective
-    taught = "hard labels alone" if objective.alpha == 0 else f"soft labels with weight {objective.alpha:g}"
+    alpha = objective.highest_alpha
+    taught = "hard labels alone" if alpha == 0 else f"soft labels with weight {alpha:g}"
     if objective.routing is not None:
         taught += f", routing {objective.routing.rule} ({objective.routing.share:.0%} of the positions)"
     if objective.heads > 1:
