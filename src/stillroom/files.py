@@ -196,6 +196,19 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     return records
 
 
+@contextlib.contextmanager
+def shaped(path: Path, wanted: str) -> Iterator[None]:
+    """Turns what code meets in a record that lacks a part, or holds another kind of value, into a sentence.
+
+    For a file whose every part is needed by the block; ``wanted`` says which file was expected.
+    """
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        missing = f"has no {error.args[0]!r}" if isinstance(error, KeyError) and error.args else f"({error})"
+        raise UserError(f"{path}: does not hold what it should {missing}; expected {wanted}.") from error
+
+
 def check_new_folder(target: Path) -> None:
     """Refuses a path that holds something already."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):

@@ -12,14 +12,24 @@ from rich.table import Table
 from transformers import PreTrainedModel
 
 from stillroom.analysis import head_scores
-from stillroom.config import EvaluationConfig, SourceConfig, parse
+from stillroom.config import EvaluationConfig, SourceConfig, StudyConfig, parse
 from stillroom.console import Terminal, line
 from stillroom.corpora import Corpus, load_tokenizer, open_corpus
-from stillroom.evaluation import Heldout, contamination, copying_tokens, evaluate, item_tokens, sample, token_bytes
+from stillroom.evaluation import (
+    Heldout,
+    contamination,
+    copying_tokens,
+    evaluate,
+    item_tokens,
+    longest_items,
+    sample,
+    token_bytes,
+)
 from stillroom.evaluation.sampling import Sampler
 from stillroom.files import fingerprint, read_json, write_json, write_text
 from stillroom.study.compare import write_comparison
 from stillroom.study.external import External, evaluate_external
+from stillroom.study.measurable import fewest_positions, refuse_too_long
 from stillroom.study.models import load_here
 from stillroom.study.progress import StageDisplay
 from stillroom.study.teacherfolders import teacher_folder, teacher_hash
@@ -147,6 +157,20 @@ def _counterfactuals(config: EvaluationConfig, sources: Sources) -> list[Counter
     if "icl" not in config.suites or all(source.kind != "facts" for source in sources.values()):
         return []
     return counterfactuals(config.counterfactual_items, config.seed, options=_options(sources, "facts"))
+
+
+def check_items(config: StudyConfig, corpus: Corpus) -> None:
+    """Refuses a study whose models cannot hold the items that they will be measured on, before they are trained."""
+    asked, sources = config.evaluation, config.corpus.sources
+    longest = longest_items(
+        corpus.tokenizer,
+        asked,
+        heldout=_heldout(corpus),
+        problems=_problems(asked, sources),
+        counterfactuals=_counterfactuals(asked, sources),
+    )
+    needs = ((field, tokens, "shorten or leave out what needs it") for field, tokens in longest.items())
+    refuse_too_long(needs, *fewest_positions(config))
 
 
 def _options(sources: Sources, kind: str) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from stillroom.corpora import Corpus, build_corpus, corpus_identity, open_corpus
 from stillroom.models import load_model, plan_pretrained_model, precision_name, use_short_attention
 from stillroom.study.artifacts import Artifact, ArtifactStore, code_hash
 from stillroom.study.budgets import with_budgets
-from stillroom.study.evaluate import evaluate_into
+from stillroom.study.evaluate import check_items, evaluate_into
 from stillroom.study.interrupts import Stopper
 from stillroom.study.labels import label_shown
+from stillroom.study.measurable import check_evaluation
 from stillroom.study.mixtures import live_mixture, mixture_key, mixture_scores
 from stillroom.study.models import load_here, train_into
 from stillroom.study.parallel import in_processes
@@ -321,12 +322,14 @@ def run_study(
     """
     begin = time.monotonic()
     config = with_budgets(config)
+    check_evaluation(config)
     folder = check_folder(config, out)
     store = ArtifactStore(artifacts or folder.parent / "artifacts")
     with Stopper() as stopper:
         stages = Stages(config, store, display, stopper)
         try:
             corpus = stages.corpus()
+            check_items(config, corpus)
             claim_folder(folder, config)
             teacher = stages.teacher(corpus)
             labels = stages.labels(corpus, teacher)

@@ -12,6 +12,7 @@ from stillroom.config import ModelConfig, RunConfig, StudyConfig, TrainingConfig
 from stillroom.console import Terminal
 from stillroom.models.cost import flops_per_token, num_parameters
 from stillroom.study.budgets import with_budgets
+from stillroom.study.measurable import check_evaluation
 from stillroom.study.scale import (
     COUNTS,
     GPU,
@@ -127,6 +128,7 @@ def print_plan(config: StudyConfig | RunConfig) -> None:
     console = Terminal()
     if isinstance(config, StudyConfig):
         config = with_budgets(config)
+        check_evaluation(config)
         costs = study_costs(config)
     elif config.teaching is not None:
         costs = study_costs(single_study(config))

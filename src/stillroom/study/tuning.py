@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from stillroom.config import ObjectiveConfig, Positive, PositiveFloat, Strict, TrainingConfig
 from stillroom.corpora import load_tokenizer
 from stillroom.evaluation import Vocabulary
-from stillroom.files import read_json, write_json
+from stillroom.files import read_json_object, write_json
 from stillroom.models import export_model, load_model, precision_name
 from stillroom.study.artifacts import code_hash
 from stillroom.study.interrupts import Stopper
@@ -148,7 +148,7 @@ def open_base(base: str, config: Strict, kind: str, out: Path) -> tuple[str, dic
     path = teacher_folder(base)
     identity = {"kind": kind, "base": teacher_hash(path), "config": config.canonical()}
     found = out / "tuning.json"
-    if found.exists() and {key: read_json(found).get(key) for key in identity} != identity:
+    if found.exists() and {key: read_json_object(found).get(key) for key in identity} != identity:
         raise UserError(
             f"{out}: holds a model that was tuned otherwise (its tuning.json differs); choose another --out, nothing "
             "there was touched."

@@ -23,7 +23,15 @@ from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from stillroom.config import ModelConfig, RunConfig, heads_that_do_not_fit, parse, to_yaml
-from stillroom.files import check_new_folder, folder_aside, read_json, read_json_lines, write_json, write_text
+from stillroom.files import (
+    check_new_folder,
+    folder_aside,
+    read_json_lines,
+    read_json_object,
+    shaped,
+    write_json,
+    write_text,
+)
 from stillroom.models import export_model
 from stillroom.training.checkpoint import Checkpoints, found, load_tensors
 from stillroom.training.distributed import Ranks
@@ -78,7 +86,7 @@ def export_run(
     if further:
         save_file({name: value.contiguous() for name, value in further.items()}, folder / FURTHER_HEADS)
         note = {"num": run.objective.heads - 1, "file": FURTHER_HEADS}
-        write_json(folder / "config.json", read_json(folder / "config.json") | {"further_heads": note})
+        write_json(folder / "config.json", read_json_object(folder / "config.json") | {"further_heads": note})
     write_text(folder / "README.md", model_card(run, record))
 
 
@@ -87,7 +95,7 @@ def load_further_heads(folder: Path, model: PreTrainedModel) -> FurtherHeads:
 
     They give their hidden states by ``FurtherHeads.hidden_states(model, batch, isolate)``.
     """
-    note = read_json(folder / "config.json").get("further_heads")
+    note = read_json_object(folder / "config.json").get("further_heads")
     if note is None:
         raise UserError(f"{folder}: was exported without further heads; train with objective.heads above 1.")
     heads = FurtherHeads(model, int(note["num"]))
@@ -132,11 +140,17 @@ def export_checkpoint(run: Path, target: Path, step: int | None = None) -> int:
         prefix: {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         for prefix in ("model.model.", "model.further.")
     }
-    record = read_json(run / START) | _results(run, int(state["step"]), float(state["seconds"]))
+    with shaped(checkpoint / "state.json", "the state of a checkpoint"):
+        step, seconds = int(state["step"]), float(state["seconds"])
+    with shaped(run / "metrics.jsonl", "the metrics of the run"):
+        results = _results(run, step, seconds)
+    record = read_json_object(run / START) | results
+    with shaped(run / START, "what the run wrote when it began"):
+        model_card(config, record)  # before anything is written
     with _new_folder(target) as scratch:
         shutil.copytree(run / ARCHITECTURE, scratch, dirs_exist_ok=True)
         export_run(scratch, config, record, model, parts["model.model."], parts["model.further."])
-    return int(state["step"])
+    return step
 
 
 def _checkpoint(run: Path, step: int | None) -> tuple[Path, dict[str, Any]]:
@@ -153,7 +167,7 @@ def _checkpoint(run: Path, step: int | None) -> tuple[Path, dict[str, Any]]:
         raise UserError(f"--step {step}: {run} keeps no checkpoint of that step, but of these: {kept}.")
     if not checkpoints.is_whole(steps[step]):
         raise UserError(f"--step {step}: {steps[step]} is damaged; choose another step.")
-    return steps[step], read_json(steps[step] / "state.json")
+    return steps[step], read_json_object(steps[step] / "state.json")
 
 
 def _results(run: Path, step: int, seconds: float) -> dict[str, Any]:
