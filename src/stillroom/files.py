@@ -209,6 +209,23 @@ def shaped(path: Path, wanted: str) -> Iterator[None]:
         raise UserError(f"{path}: does not hold what it should {missing}; expected {wanted}.") from error
 
 
+def check_place(path: Path, *, folder: bool) -> None:
+    """Refuses a path at which no folder, or no file, can be written: told before anything is done for it."""
+    wanted = "a folder, or a path where one can be made" if folder else "a file, or a path where one can be written"
+    with reading(path, wanted):
+        try:
+            is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+        except FileNotFoundError:
+            if path.is_symlink():
+                raise
+            above = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+            if not above.is_dir():
+                raise UserError(f"{path}: leads through {above}, which is no folder; expected {wanted}.") from None
+            return
+    if is_folder != folder:
+        raise UserError(f"{path}: is a {'folder' if is_folder else 'file'}; expected {wanted}.")
+
+
 def check_new_folder(target: Path) -> None:
     """Refuses a path that holds something already."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from stillroom.cli.places import file_place, folder_place
+
 Models = Annotated[
     list[Path], typer.Argument(help="Model folders in the Hugging Face layout; several are shown side by side.")
 ]
@@ -62,7 +64,8 @@ def evaluate(
     vllm: Vllm = None,
     limit: Limit = None,
     out: Annotated[
-        Path, typer.Option("--out", help="Folder for the evaluation.json and samples of every model.")
+        Path,
+        typer.Option("--out", help="Folder for the evaluation.json and samples of every model.", callback=folder_place),
     ] = Path("evaluations"),
     seed: Annotated[int, typer.Option(help="Seed of items and samples.")] = 0,
     problems: Annotated[int, typer.Option(help="Problems of the tts suite.")] = 100,
@@ -91,7 +94,9 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; several are compared on one page.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="The HTML file. Default: in the run folder.", show_default=False),
+        typer.Option(
+            "--out", help="The HTML file. Default: in the run folder.", show_default=False, callback=file_place
+        ),
     ] = None,
 ) -> None:
     """Make the page of a run again, or one page that compares several runs. Needs no network and no torch.

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from stillroom.cli.places import folder_place
+
 Recipe = Annotated[
     str,
     typer.Argument(
@@ -21,13 +23,17 @@ Assignments = Annotated[
     ),
 ]
 Out = Annotated[
-    Path | None, typer.Option("--out", help="Run folder. Default: runs/NAME-FINGERPRINT.", show_default=False)
+    Path | None,
+    typer.Option(
+        "--out", help="Run folder. Default: runs/NAME-FINGERPRINT.", show_default=False, callback=folder_place
+    ),
 ]
 Artifacts = Annotated[
     Path | None,
     typer.Option(
         "--artifacts",
         help="Folder that holds corpora, models and labels that runs share. Default: beside the run folder.",
+        callback=folder_place,
     ),
 ]
 DryRun = Annotated[
@@ -93,12 +99,19 @@ def train(
     ] = None,
     assignments: Assignments = None,
     artifacts: Annotated[
-        Path, typer.Option("--artifacts", help="Folder that holds corpora, models and labels that runs share.")
+        Path,
+        typer.Option(
+            "--artifacts", help="Folder that holds corpora, models and labels that runs share.", callback=folder_place
+        ),
     ] = Path("runs/artifacts"),
     export_to: Annotated[
         Path | None,
         typer.Option(
-            "--export", metavar="FOLDER", help="Also write the trained model there; new or empty.", show_default=False
+            "--export",
+            metavar="FOLDER",
+            help="Also write the trained model there; new or empty.",
+            show_default=False,
+            callback=folder_place,
         ),
     ] = None,
     dry_run: DryRun = False,
@@ -147,7 +160,9 @@ def export(
             "[bold].model-KEY.unfinished[/] while it trains."
         ),
     ],
-    folder: Annotated[Path, typer.Argument(help="Where the Hugging Face folder goes; new or empty.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Where the Hugging Face folder goes; new or empty.", callback=folder_place)
+    ],
     step: Annotated[
         int | None,
         typer.Option(help="Checkpoint of a run under way. Default: the newest.", show_default=False),

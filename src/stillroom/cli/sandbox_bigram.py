@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stillroom.cli.places import folder_place
 from stillroom.types import UserError
 
 if TYPE_CHECKING:
@@ -64,11 +65,21 @@ TransformerTokens = Annotated[
 TransformerSeeds = Annotated[int, typer.Option(help="Transformers per arm.")]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", help="Run folder. Default: runs/sandbox-bigram-FINGERPRINT.", show_default=False),
+    typer.Option(
+        "--out",
+        help="Run folder. Default: runs/sandbox-bigram-FINGERPRINT.",
+        show_default=False,
+        callback=folder_place,
+    ),
 ]
 Artifacts = Annotated[
     Path | None,
-    typer.Option("--artifacts", help="Folder of finished cells. Default: beside the run folder.", show_default=False),
+    typer.Option(
+        "--artifacts",
+        help="Folder of finished cells. Default: beside the run folder.",
+        show_default=False,
+        callback=folder_place,
+    ),
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the options, arms and cells; measure and write nothing.")

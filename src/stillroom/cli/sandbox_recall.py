@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from stillroom.cli.places import folder_place
+
 
 def recall(
     preset: Annotated[
@@ -31,7 +33,10 @@ def recall(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Run folder. Default: runs/NAME-FINGERPRINT.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--out", help="Run folder. Default: runs/NAME-FINGERPRINT.", show_default=False, callback=folder_place
+        ),
     ] = None,
     jobs: Annotated[
         int, typer.Option("--jobs", min=1, help="Models trained at once, in a process each; they share the cores.")

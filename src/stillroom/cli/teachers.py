@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from stillroom.cli.places import folder_place
+
 teachers = typer.Typer(
     name="teachers",
     help="Choose a teacher before a student is trained, and make one of another kind from a base model.",
@@ -58,7 +60,12 @@ def rank(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder of the ranking. Default: rankings/FINGERPRINT.", show_default=False),
+        typer.Option(
+            "--out",
+            help="Folder of the ranking. Default: rankings/FINGERPRINT.",
+            show_default=False,
+            callback=folder_place,
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of items, samples and proxies.")] = 0,
     dry_run: Annotated[
@@ -114,7 +121,9 @@ def rank(
 Base = Annotated[
     str, typer.Argument(metavar="BASE", help="The model to begin with: RUN:ARM, a model folder or hub id.")
 ]
-Tuned = Annotated[Path, typer.Option("--out", help="Folder of the tuned model; the same command goes on.")]
+Tuned = Annotated[
+    Path, typer.Option("--out", help="Folder of the tuned model; the same command goes on.", callback=folder_place)
+]
 Families = Annotated[
     str, typer.Option(help="Families of the problems world, with spaces between. Default: all.", show_default=False)
 ]

@@ -197,7 +197,6 @@ def evaluate_models(
         owner = [teacher_hash(str(model)), None if corpus is None else corpus.identity, config.canonical()]
         key = fingerprint(owner if external is None else [*owner, external.identity()], 8)
         folder = out / f"{name}-{key}"
-        folder.mkdir(parents=True, exist_ok=True)
         with display.stage(f"evaluate {name}", "items") as update:
             evaluate_into(folder, model, config, sources, corpus, update, external)
         folders[folder.name if name in folders else name] = folder
