@@ -1,23 +1,32 @@
 """Serves programs inside a jail, by this file's text alone: each runs in a process and namespaces of its own.
 
 A message on standard input is 4 bytes of length (big-endian) and JSON. The first holds the system-call ``filter``
-(hexadecimal); each that follows holds ``limits`` (see ``Limits``), ``program`` and ``expressions``. The answer to each
-is one byte of status, 4 bytes of length and the report: a line per expression, its repr where it has a value, nothing
-where it raises. Imports nothing that is not in the standard library, and knows no right answer.
+(hexadecimal); each that follows holds ``limits`` (see ``Limits``), ``before``, ``program``, ``after`` and
+``expressions``. The answer to each is one byte of status, 4 bytes of length and the report: a line per expression, its
+value in the words of ``values`` where it has one, nothing where it raises. Imports nothing that is not in the standard
+library, and knows no right answer.
 
 The server keeps the capabilities that it has inside the jail, to make namespaces; a program has none, sees no process
 but its own, and finds a scratch folder that nobody has used.
 """
 
+import array
+import ast
 import bisect  # noqa: F401  what programs often import is imported once, here
-import collections  # noqa: F401
+import collections
+import collections.abc
 import ctypes
+import dataclasses
+import datetime
+import decimal
+import enum
+import fractions
 import functools  # noqa: F401
 import gc
 import heapq  # noqa: F401
 import itertools  # noqa: F401
 import json
-import math  # noqa: F401
+import math
 import os
 import random
 import re  # noqa: F401
@@ -28,6 +37,7 @@ import string  # noqa: F401
 import struct
 import sys
 import time
+import types
 import typing  # noqa: F401
 
 _RAN, _DIED, _TIMEOUT, _OUTPUT = range(4)
@@ -103,17 +113,130 @@ def _confine(limits, code, results):
     _install(code)
 
 
+def _sequence(opening, closing):
+    return lambda value, base: opening + ", ".join(map(_text, base.__iter__(value))) + closing
+
+
+def _mapping(value, base):
+    return "{" + ", ".join(f"{_text(key)}: {_text(one)}" for key, one in base.items(value)) + "}"
+
+
+def _as(convert):
+    """A value that Python holds equal to a plain one is told as the plain one."""
+    return lambda value, base: _text(convert(value))
+
+
+def _whole(value, base):
+    number = base.__index__(value)
+    return int.__repr__(number) if -_LARGE < number < _LARGE else hex(number)  # more digits than Python would read
+
+
+def _tuple(value, base):
+    inside = [_text(one) for one in base.__iter__(value)]
+    return f"({inside[0]},)" if len(inside) == 1 else "(" + ", ".join(inside) + ")"
+
+
+def _set(value, base):
+    return _sequence("{", "}")(value, base) if base.__len__(value) else "set()"
+
+
+def _own(value, base):
+    return base.__repr__(value)
+
+
+def _complex(value, base):
+    parts = base.__complex__(value)
+    finite = math.isfinite(parts.real) and math.isfinite(parts.imag)
+    return repr(parts) if finite else f"complex({parts.real}, {parts.imag})"
+
+
+def _fields(value):
+    inside = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.compare}
+    return f"dataclass_instance({type(value).__qualname__!r}, {_text(inside)})"
+
+
+_LARGE = 10**4000
+_WRITERS = (
+    (type(None), lambda value, base: "None"),
+    (bool, _own),
+    (int, _whole),
+    (float, _own),
+    (complex, _complex),
+    (str, _own),
+    (bytes, _own),
+    (list, _sequence("[", "]")),
+    (tuple, _tuple),
+    (set, _set),
+    (frozenset, lambda value, base: f"frozenset({_set(value, base)})"),
+    (collections.Counter, lambda value, base: f"Counter({_mapping(value, dict)})"),
+    (collections.OrderedDict, lambda value, base: f"OrderedDict({_text(list(base.items(value)))})"),
+    (dict, _mapping),
+    (type(...), lambda value, base: "..."),
+    (bytearray, lambda value, base: f"bytearray({bytes(value)!r})"),
+    (memoryview, _as(bytes)),
+    (range, _own),
+    (collections.deque, lambda value, base: f"deque({_text(list(base.__iter__(value)))})"),
+    (array.array, lambda value, base: f"array({value.typecode!r}, {_text(base.tolist(value))})"),
+    (fractions.Fraction, lambda value, base: f"Fraction({value.numerator}, {value.denominator})"),
+    (decimal.Decimal, lambda value, base: f"Decimal({base.__str__(value)!r})"),
+    (datetime.datetime, _own),
+    (datetime.date, _own),
+    (datetime.time, _own),
+    (datetime.timedelta, _own),
+    (datetime.timezone, _own),
+    (enum.Enum, lambda value, base: f"enum_member({type(value).__qualname__!r}, {str(value._name_)!r})"),
+    (type, lambda value, base: f"type_named({value.__module__!r}, {value.__qualname__!r})"),
+    (collections.abc.KeysView, _as(set)),
+    (collections.abc.ItemsView, _as(set)),
+    (types.MappingProxyType, _as(dict)),
+    (collections.UserDict, _as(lambda value: dict(value.items()))),
+    (collections.ChainMap, _as(lambda value: dict(value.items()))),
+    (collections.UserList, _as(list)),
+    (collections.UserString, _as(str)),
+)
+
+
+def _text(value):
+    """A value for the judge, by what it holds and not by what its class says of itself; ``TypeError`` without one."""
+    kind = type(value)
+    for base, write in _WRITERS:
+        if issubclass(kind, base):
+            return write(value, base)
+    if dataclasses.is_dataclass(kind) and kind.__dataclass_params__.eq:
+        return _fields(value)
+    raise TypeError(kind)
+
+
+def _execute(request):
+    """The names that a program leaves, with what is to be there before it and after it.
+
+    A statement of ``before`` that misses a name waits for the program to define it.
+    """
+    namespace = {"__name__": "__main__"}
+    waiting = []
+    for statement in ast.parse(request["before"]).body:
+        code = compile(ast.Module([statement], []), "before.py", "exec")
+        try:
+            exec(code, namespace)
+        except NameError:
+            waiting.append(code)
+    exec(compile(request["program"], "program.py", "exec"), namespace)
+    for code in waiting:
+        exec(code, namespace)
+    exec(compile(request["after"], "after.py", "exec"), namespace)
+    return namespace
+
+
 def _run(request, code, results):
     """The judged process: never returns."""
     status = 3
     try:
         _confine(request["limits"], code, results)
         random.seed(0)
-        namespace = {"__name__": "__main__"}
-        exec(compile(request["program"], "program.py", "exec"), namespace)
+        namespace = _execute(request)
         for expression in request["expressions"]:
             try:
-                line = repr(eval(expression, namespace)).encode()
+                line = _text(eval(expression, namespace)).encode()
             except BaseException:
                 line = b""
             os.write(results, line.replace(b"\n", b" ") + b"\n")

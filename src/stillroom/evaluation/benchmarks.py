@@ -19,9 +19,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stillroom.evaluation.records import Hub, read_records
 from stillroom.evaluation.sampling import Sampler, sample
-from stillroom.evaluation.sandbox import Limits, parse_check, passes, require_sandbox
+from stillroom.evaluation.sandbox import Limits, Setting, parse_check, passes, require_sandbox
 from stillroom.evaluation.scaling import measure_scaling
 from stillroom.evaluation.scoring import Progress
+from stillroom.evaluation.values import parse
 from stillroom.evaluation.vocabulary import encode
 from stillroom.types import UserError
 from stillroom.worlds.base import Problem
@@ -164,16 +165,20 @@ def program_task(record: Mapping[str, Any]) -> str:
 
 
 def passes_tests(record: Mapping[str, Any]) -> Callable[[str], str | None]:
-    """A grader that runs a record's tests on a completion: the normal form of a program that passes, else None."""
-    checks = [parse_check(test) for test in record["test_list"]]
-    setup = str(record.get("test_setup_code") or "")
+    """A grader that runs a record's tests on a completion: the normal form of a program that passes, else None.
+
+    As its authors run it, the set-up code comes after the program. Where that fails the set-up code comes first, all of
+    it that does not need a name of the program's.
+    """
     imports = "\n".join(record.get("test_imports") or ())
+    setup = str(record.get("test_setup_code") or "")
+    first = Setting(before=imports, after=setup)
+    settings = (first, Setting(before=f"{imports}\n{setup}")) if setup.strip() else (first,)
+    checks = [parse_check(test, first) for test in record["test_list"]]
 
     def grade(completion: str) -> str | None:
         normal = normal_program(completion)
-        if normal is None or not passes("\n".join((setup, imports, completion)), checks, _LIMITS):
-            return None
-        return normal
+        return normal if normal is not None and passes(completion, checks, _LIMITS, settings=settings) else None
 
     return grade
 
@@ -181,7 +186,7 @@ def passes_tests(record: Mapping[str, Any]) -> Callable[[str], str | None]:
 def normal_program(text: str) -> str | None:
     """A program without its comments and layout; None where it is no Python."""
     try:
-        return ast.unparse(ast.parse(text))
+        return ast.unparse(parse(text))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 

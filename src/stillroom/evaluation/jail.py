@@ -55,7 +55,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a program ended, and the text of each expression's value (empty where it has none)."""
+    """How a program ended, and the text of each expression's value (``values``; empty where it has none)."""
 
     status: Status
     values: tuple[str, ...]
@@ -63,15 +63,24 @@ class Outcome:
 
 
 def run_program(
-    program: str, expressions: Sequence[str], limits: Limits | None = None, *, isolation: Isolation | None = None
+    program: str,
+    expressions: Sequence[str],
+    limits: Limits | None = None,
+    *,
+    before: str = "",
+    after: str = "",
+    isolation: Isolation | None = None,
 ) -> Outcome:
-    """Runs a program in a jail and reads what the expressions then give.
+    """Runs a program in a jail and reads what the expressions then give, in the words of ``values``.
 
-    ``isolation`` names the kind of jail; None takes the first that this machine has (``require_sandbox``).
+    ``before`` and ``after`` are code of the test's in the same names. A statement of ``before`` that needs a name which
+    only the program defines runs after it. ``isolation`` names the kind of jail; None takes the first that this machine
+    has (``require_sandbox``).
     """
     limits = limits or Limits()
     kind = isolation or require_sandbox()
-    request = json.dumps({"limits": asdict(limits), "program": program, "expressions": list(expressions)}).encode()
+    asked = {"before": before, "program": program, "after": after, "expressions": list(expressions)}
+    request = json.dumps({"limits": asdict(limits)} | asked).encode()
     jail = _borrow(kind)
     start = time.monotonic()
     try:
