@@ -11,12 +11,11 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
-from re import compile as pattern
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from stillroom.evaluation.numbers import last_number
 from stillroom.evaluation.records import Hub, read_records
 from stillroom.evaluation.sampling import Sampler, sample
 from stillroom.evaluation.sandbox import Limits, Setting, parse_check, passes, require_sandbox
@@ -27,9 +26,9 @@ from stillroom.evaluation.vocabulary import encode
 from stillroom.types import UserError
 from stillroom.worlds.base import Problem
 
-_NUMBER = pattern(r"-?\$?\d[\d,]*(?:\.\d+)?")
 _MATH_SECONDS = 5
-_LIMITS = Limits()
+_LIMITS = Limits(wall_seconds=12.0, cpu_seconds=8)
+"""Twice what the slowest of MBPP's own programs takes on a slow processor."""
 FIELDS = {"gsm8k": ("question", "answer"), "math500": ("problem", "answer"), "mbpp": ("test_list",)}
 HUB: dict[str, Hub] = {
     "gsm8k": ("openai/gsm8k", "main", "test"),
@@ -77,19 +76,6 @@ def gsm8k(records: Iterable[Mapping[str, Any]], shots: Sequence[Mapping[str, Any
         for record in records
     ]
     return Benchmark("gsm8k", tuple(problems), ("\nQuestion:", "\n\n"), 256)
-
-
-def last_number(text: str) -> Decimal | None:
-    """The number after the last ``####``, else the last number of the text; None where there is none."""
-    marked = text.rpartition("####")[2] if "####" in text else text
-    found = _NUMBER.findall(marked)
-    if not found:
-        return None
-    one = found[0] if "####" in text else found[-1]
-    try:
-        return Decimal(one.replace(",", "").replace("$", "")).normalize()
-    except InvalidOperation:
-        return None
 
 
 def _same_number(answer: str) -> Callable[[str], str | None]:
