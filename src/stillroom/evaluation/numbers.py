@@ -46,7 +46,7 @@ _AMOUNT = (
 _POWER = r"\^\{?(?P<power>-?\d{1,3})(?!\d)\}?"
 _TENS = _POWER.replace("power", "tens")
 _TOKEN = re.compile(
-    r"(?P<other>\d{1,2}/\d{1,2}/\d{2,4}(?!\d)|\d{4}[/-]\d{1,2}[/-]\d{1,2}(?!\d)|\d+(?:\s?:\d+)+"  # dates, clocks, ratios
+    r"(?P<other>\d{1,2}/\d{1,2}/\d{2,4}(?!\d)|\d{4}[/-]\d{1,2}[/-]\d{1,2}(?!\d)|\d+(?:\s?:\d+)+"  # dates, ratios
     r"|(?<![A-Za-z0-9])[A-Za-z]+\d[A-Za-z0-9]*(?:\.\d+)*|(?:[A-Za-z0-9)}]_|\^)\{?-?\d+)"  # names, indices and exponents
     rf"|(?P<whole>(?<![\d.,])\d{{1,3}})(?:\s+|\s+and\s+)(?P<part>\d+/[1-9]\d*)(?![\d/])"
     rf"|(?P<top>{_AMOUNT})\s*/\s*(?P<bottom>-?{_AMOUNT})(?!/\d)"
@@ -62,7 +62,7 @@ _BEFORE = 40
 
 
 def last_number(text: str) -> Decimal | None:
-    """The number right after the last ``####``, else that of the last ``\\boxed``, else the last one of the text.
+    r"""The number right after the last ``####``, else that of the last ``\boxed``, else the last one of the text.
 
     None where there is none. Thousands may be grouped, fractions and mixed numbers are their quotient, a percentage is
     its number, and a dash between two numbers is no sign. Dates, clock times, ratios, versions, indices, exponents and
