@@ -45,6 +45,7 @@ _NEW_NAMESPACES = 0x00020000 | 0x08000000 | 0x20000000  # mounts, IPC, processes
 _NO_NEW_PRIVILEGES, _SECCOMP, _SUBREAPER, _DROP_BOUND = 38, 22, 36, 24
 _NO_SUID_NO_DEVICES = 2 | 4
 _CAPABILITIES = 0x20080522
+_MOST_THREADS, _MOST_FILES = 128, 1024
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -93,18 +94,27 @@ def _limit(limits):
         ("RLIMIT_CPU", limits["cpu_seconds"]),
         ("RLIMIT_FSIZE", limits["file_bytes"]),
         ("RLIMIT_NOFILE", 64),
+        ("RLIMIT_NPROC", _MOST_THREADS),
+        ("RLIMIT_SIGPENDING", 64),
+        ("RLIMIT_MSGQUEUE", 0),
+        ("RLIMIT_MEMLOCK", 0),
         ("RLIMIT_CORE", 0),
     ):
         resource.setrlimit(getattr(resource, name), (value, value))
 
 
-def _confine(limits, code, results):
-    """Leaves this process, the first of its namespace, with a fresh scratch folder, its limits and nothing else."""
-    scratch = f"size={limits['file_bytes']},mode=777".encode()
+def _confine(limits, code, results, printed):
+    """Leaves this process, the first of its namespace, with a fresh scratch folder, its limits and nothing else.
+
+    Its descriptors are ends of pipes made for it alone: whatever it does to one it does to nobody else's file.
+    """
+    scratch = f"size={limits['file_bytes']},nr_inodes={_MOST_FILES},mode=777".encode()
     _call("mount", b"scratch", b"/tmp", b"tmpfs", _NO_SUID_NO_DEVICES, scratch)
     os.chdir("/tmp")
-    for own in (0, 1):
-        os.dup2(2, own)  # what the program prints goes where its errors go: nowhere
+    nothing, told = os.pipe()
+    for given, own in ((nothing, 0), (printed, 1), (printed, 2)):
+        os.dup2(given, own)
+    os.close(told)
     os.closerange(3, results)
     os.closerange(results + 1, 256)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -227,11 +237,11 @@ def _execute(request):
     return namespace
 
 
-def _run(request, code, results):
+def _run(request, code, results, printed):
     """The judged process: never returns."""
     status = 3
     try:
-        _confine(request["limits"], code, results)
+        _confine(request["limits"], code, results, printed)
         random.seed(0)
         namespace = _execute(request)
         for expression in request["expressions"]:
@@ -247,7 +257,7 @@ def _run(request, code, results):
         os._exit(status)
 
 
-def _start(request, code, results):
+def _start(request, code, results, printed):
     """Starts the judged process as the first of new namespaces; it becomes a child of the server."""
     reading, telling = os.pipe()
     between = os.fork()
@@ -256,7 +266,7 @@ def _start(request, code, results):
             _call("unshare", _NEW_NAMESPACES)
             judged = os.fork()
             if judged == 0:
-                _run(request, code, results)
+                _run(request, code, results, printed)
             os.write(telling, struct.pack(">I", judged))
         finally:
             os._exit(0)
@@ -272,33 +282,39 @@ def _judge(request, code):
     deadline = time.monotonic() + request["limits"]["wall_seconds"]
     most = request["limits"]["output_bytes"]
     reading, results = os.pipe()
-    judged = _start(request, code, results)
+    prints, printed = os.pipe()
+    judged = _start(request, code, results, printed)
     os.close(results)
-    if judged is None:
-        os.close(reading)
-        return _DIED, b""
-    status, report = _listen(reading, judged, deadline, most)
+    os.close(printed)
+    status, report = _DIED, b""
+    if judged is not None:
+        status, report = _listen(reading, prints, judged, deadline, most)
     os.close(reading)
+    os.close(prints)
+    if judged is None:
+        return status, report
     if status != _RAN:
         os.kill(judged, signal.SIGKILL)
     _, code = os.waitpid(judged, 0)
     return (_DIED if status == _RAN and code else status), report
 
 
-def _listen(reading, judged, deadline, most):
-    """Reads until the program has ended, its time is over or it has said too much."""
+def _listen(reading, prints, judged, deadline, most):
+    """Reads until the program has ended, its time is over or it has said too much; what it prints goes nowhere."""
     report, ended = b"", os.pidfd_open(judged)
+    awaited = {reading, prints, ended}
     try:
         while (left := deadline - time.monotonic()) > 0:
-            ready, _, _ = select.select([reading, ended], [], [], left)
+            ready, _, _ = select.select(awaited, [], [], left)
+            if prints in ready and not os.read(prints, 1 << 16):
+                awaited.discard(prints)
             if reading in ready:
                 piece = os.read(reading, 1 << 16)
                 report += piece
                 if len(report) > most:
                     return _OUTPUT, report[:most]
                 if not piece:
-                    ready, _, _ = select.select([ended], [], [], max(0.0, deadline - time.monotonic()))
-                    return (_RAN if ready else _TIMEOUT), report
+                    awaited.discard(reading)
             elif ended in ready:
                 return _RAN, report
         return _TIMEOUT, report
