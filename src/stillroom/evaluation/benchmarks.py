@@ -16,7 +16,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stillroom.evaluation.numbers import last_number
-from stillroom.evaluation.records import Hub, read_records
+from stillroom.evaluation.records import Hub, checked, read_records
 from stillroom.evaluation.sampling import Sampler, sample
 from stillroom.evaluation.sandbox import Limits, Setting, parse_check, passes, require_sandbox
 from stillroom.evaluation.scaling import measure_scaling
@@ -73,15 +73,14 @@ def gsm8k(records: Iterable[Mapping[str, Any]], shots: Sequence[Mapping[str, Any
     before = "".join(f"Question: {shot['question']}\nAnswer: {shot['answer']}\n\n" for shot in shots)
     problems = [
         Problem("gsm8k", f"{before}Question: {record['question']}\nAnswer:", _same_number(record["answer"]))
-        for record in records
+        for record in checked(records, "gsm8k")
     ]
     return Benchmark("gsm8k", tuple(problems), ("\nQuestion:", "\n\n"), 256)
 
 
 def _same_number(answer: str) -> Callable[[str], str | None]:
     right = last_number(answer)
-    if right is None:
-        raise UserError(f"gsm8k: the answer {answer[-40:]!r} holds no number, expected one after ####.")
+    assert right is not None  # as its form asks
     return lambda completion: f"{right:f}" if last_number(completion) == right else None
 
 
@@ -94,7 +93,7 @@ def math500(records: Iterable[Mapping[str, Any]], shots: Sequence[Mapping[str, A
     before = "".join(f"Problem: {shot['problem']}\nSolution: {shot['solution']}\n\n" for shot in shots)
     problems = [
         Problem("math500", f"{before}Problem: {record['problem']}\nSolution:", _same_expression(record["answer"]))
-        for record in records
+        for record in checked(records, "math500")
     ]
     return Benchmark("math500", tuple(problems), ("\nProblem:",), 512, setup=require_math_verify)
 
@@ -130,7 +129,7 @@ def mbpp(records: Iterable[Mapping[str, Any]], shots: Sequence[Mapping[str, Any]
     """
     before = "".join(f"{program_task(shot)}{shot['code'].strip()}\n[DONE]\n\n" for shot in shots)
     problems, skipped = [], 0
-    for record in records:
+    for record in checked(records, "mbpp"):
         try:
             problems.append(Problem("mbpp", before + program_task(record), passes_tests(record)))
         except UserError:

@@ -89,7 +89,7 @@ def read_counterfactuals(source: str) -> list[Counterfactual]:
 
 
 def _first(value: Any) -> str:
-    return str(value[0] if isinstance(value, list) and value else value).strip()
+    return str(value[0] if isinstance(value, list) else value).strip()
 
 
 def _scores(
