@@ -68,6 +68,8 @@ def measure_counterfactual(
     }
     part: dict[str, Any] = {name: mean(values_I, seed=seed).as_dict() for name, values_I in measured.items()}
     part["chance"] = chance
+    if chance is None:
+        part["missing"] = {"chance": "the values that a guess would choose from are not known"}
     part["per_item"] = {name: measured[name].astype(float).tolist() for name in ("follows_context", "log_odds")}
     return part, [
         _record(item, {name: values_I[i] for name, values_I in measured.items()}) for i, item in enumerate(items)

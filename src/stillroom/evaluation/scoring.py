@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from stillroom.evaluation.statistics import require_finite
 from stillroom.models import hidden_states, unembedding
 from stillroom.types import Batch
 
@@ -113,6 +114,7 @@ def score_continuations(
             done += len(indices)
             if progress:
                 progress(done, len(items))
+    require_finite(logprob_I)
     return Scores(logprob_I, greedy_I, np.array([len(item.continuation) for item in items], dtype=np.int64))
 
 
