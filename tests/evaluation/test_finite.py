@@ -256,6 +256,7 @@ def test_measures_that_one_model_lacks_are_left_out_of_comparisons() -> None:
     assert set(compare_items(items, items)["recall"]) == {"loss_repeat"}
 
 
+@pytest.mark.filterwarnings("default")  # the harness and what it imports warn of themselves
 def test_a_harness_without_numbers_gives_nulls_with_reasons() -> None:
     pytest.importorskip("lm_eval", reason="pip install 'stillroom[lm-eval]'")
     from stillroom.evaluation.harness import _metrics

@@ -252,10 +252,10 @@ def _metrics(of_task: Mapping[str, Any], numbers: Mapping[str, int]) -> dict[str
 
 def _estimate(value: float, error: Any, num: int) -> dict[str, Any]:
     if not math.isfinite(value):
-        reason = {"value": f"the harness gives {value}"}
+        reason = dict.fromkeys(("value", "low", "high"), f"the harness gives {value}")
         return {"value": None, "low": None, "high": None, "num": num, "missing": reason}
     if not isinstance(error, int | float) or not math.isfinite(error):
-        reason = {"low": "the harness gives no standard error", "high": "the harness gives no standard error"}
+        reason = dict.fromkeys(("low", "high"), "the harness gives no standard error")
         return {"value": value, "low": None, "high": None, "num": num, "missing": reason}
     width = _NORMAL_95 * error
     return {"value": value, "low": value - width, "high": value + width, "num": num}
