@@ -68,6 +68,8 @@ def measure_counterfactual(
     }
     part: dict[str, Any] = {name: mean(values_I, seed=seed).as_dict() for name, values_I in measured.items()}
     part["chance"] = chance
+    if chance is None:
+        part["missing"] = {"chance": "the values that a guess would choose from are not known"}
     part["per_item"] = {name: measured[name].astype(float).tolist() for name in ("follows_context", "log_odds")}
     return part, [
         _record(item, {name: values_I[i] for name, values_I in measured.items()}) for i, item in enumerate(items)
@@ -89,7 +91,7 @@ def read_counterfactuals(source: str) -> list[Counterfactual]:
 
 
 def _first(value: Any) -> str:
-    return str(value[0] if isinstance(value, list) and value else value).strip()
+    return str(value[0] if isinstance(value, list) else value).strip()
 
 
 def _scores(

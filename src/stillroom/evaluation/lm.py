@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from transformers import PreTrainedModel
 
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Progress, evaluating, score_tokens
-from stillroom.evaluation.statistics import ratio
+from stillroom.evaluation.statistics import ratio, require_finite
 from stillroom.models import hidden_states
 from stillroom.types import IGNORE_INDEX, Sequences, UserError
 
@@ -130,6 +130,7 @@ def _nats(model: PreTrainedModel, heldout: Heldout, indices: range) -> tuple[NDA
         logprob_N, _ = score_tokens(model, hidden_BTD[counted_BT], on_device.targets_BT[counted_BT])
     nats_BT = np.zeros(batch.targets_BT.shape)
     nats_BT[counted_BT.cpu().numpy()] = -logprob_N.double().cpu().numpy()
+    require_finite(nats_BT)
     return nats_BT, batch.targets_BT.cpu().numpy()
 
 

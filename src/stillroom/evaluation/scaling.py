@@ -25,6 +25,8 @@ from stillroom.evaluation.vocabulary import Vocabulary, encode_documents
 from stillroom.types import Estimate, UserError
 from stillroom.worlds.base import Problem
 
+_NO_LAW = "fewer than two k have a pass@k between 0 and 1"
+
 
 @dataclass(frozen=True)
 class Graded:
@@ -209,6 +211,7 @@ def summarise(graded: Sequence[Graded], ks: Sequence[int], seed: int = 0) -> dic
         "pass_at": {k: mean(pass_P, seed=seed).as_dict() for k, pass_P in curves.items()},
         "majority": mean([one.majority for one in graded], seed=seed).as_dict(),
         "coverage_law": None if law is None else asdict(law),
+        **({"missing": {"coverage_law": _NO_LAW}} if law is None else {}),
         "unique_correct": mean([one.unique_correct for one in graded], seed=seed).as_dict(),
         "answer_entropy_nats": mean([one.answer_entropy_nats for one in graded], seed=seed).as_dict(),
         **_diversity(graded, seed),

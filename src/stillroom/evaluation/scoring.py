@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from stillroom.evaluation.statistics import require_finite
 from stillroom.models import hidden_states
 from stillroom.models.packing import in_form, sees_branches
 from stillroom.models.readout import unembedding_inputs
@@ -115,6 +116,7 @@ def score_continuations(
             done += len(indices)
             if progress:
                 progress(done, len(items))
+    require_finite(logprob_I)
     return Scores(logprob_I, greedy_I, np.array([len(item.continuation) for item in items], dtype=np.int64))
 
 
