@@ -55,7 +55,7 @@ def refused(folder: Path, table: Any, **options: Any) -> str:
     return sentence
 
 
-DAMAGED: dict[str, tuple[Callable[[Table], None], str]] = {
+DAMAGED: dict[str, tuple[Callable[[Table], object], str]] = {
     "NaN": (changed("logprobs", 1, 2, [NAN, -1.0]), r"row 1, column logprobs, position 2: found nan"),
     "positive": (changed("logprobs", 0, 3, [0.7, -1.0]), r"row 0, column logprobs, position 3: found 0\.69"),
     "infinite": (changed("logprobs", 2, 5, [INF, -1.0]), r"row 2, column logprobs, position 5: found inf"),
@@ -136,7 +136,8 @@ def test_other_forms_of_the_same_labels_are_read(tmp_path, kind):
         arrays["token_ids"] = arrays["token_ids"].cast(pyarrow.list_(pyarrow.list_(pyarrow.int64(), 2)))
     if kind == "float16":
         arrays["logprobs"] = pyarrow.array(
-            [[np.float16([-0.2, -2.5]).tolist()] * LENGTH] * 3, pyarrow.list_(pyarrow.list_(pyarrow.float16()))
+            [[np.array([-0.2, -2.5], np.float16).tolist()] * LENGTH] * 3,
+            pyarrow.list_(pyarrow.list_(pyarrow.float16())),
         )
     if kind in ("int32", "uint16"):
         arrays["token_ids"] = arrays["token_ids"].cast(pyarrow.list_(pyarrow.list_(getattr(pyarrow, kind)())))

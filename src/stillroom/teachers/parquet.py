@@ -105,10 +105,14 @@ def export_parquet(store: LabelStore, path: Path) -> int:
 
     some = tables()
     first = next(some)  # a store holds at least one sequence
-    with file_aside(path) as scratch, parquet.ParquetWriter(scratch, first.schema, compression="zstd") as writer:
+    with file_aside(path) as scratch, _written(parquet, scratch, first.schema) as writer:
         for table in itertools.chain((first,), some):
             writer.write_table(table)
     return len(store)
+
+
+def _written(parquet: Any, path: Path, schema: Any) -> Any:
+    return parquet.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True)
 
 
 def _columns(tokens_RT: np.ndarray, labels: SoftLabels, arrow: Any) -> dict[str, Any]:
@@ -232,7 +236,7 @@ def _batches(path: Path) -> Iterator[_Rows]:
     for file in files:
         first = 0
         try:
-            for batch in parquet.ParquetFile(file).iter_batches(batch_size=16):
+            for batch in parquet.ParquetFile(file, page_checksum_verification=True).iter_batches(batch_size=16):
                 yield _Rows(file, first, batch)
                 first += batch.num_rows
         except Exception as error:  # what pyarrow raises of damaged files is of many kinds
