@@ -155,6 +155,18 @@ def test_other_forms_of_the_same_labels_are_read(tmp_path, kind):
     assert np.allclose(first, wanted, atol=0.02)
 
 
+def test_the_last_position_may_lack_labels_and_others_may_hold_hardly_any_mass(tmp_path):
+    table = good()
+    for name in ("token_ids", "logprobs"):
+        table[name] = [row[:5] for row in table[name]]
+    changed("logprobs", 0, 0, [-60.0, -70.0])(table)
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "x.parquet")
+    manifest = import_parquet(tmp_path / "x.parquet", tmp_path / "labels", identity=IDENTITY, sequence_length=LENGTH)
+    assert np.isfinite(float(manifest.fidelity["mean_kl_nats"])) and float(manifest.fidelity["mean_kl_nats"]) < 0.01
+    labels = LabelStore.open(tmp_path / "labels").lookup(torch.tensor(table["input_ids"]))
+    assert float(labels.weights[0, 0].sum()) < 1e-3 and bool(labels.weights.isfinite().all())
+
+
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"<html>please log in</html>", b"PAR1" + bytes(100) + b"PAR1"])
 def test_a_file_that_is_no_parquet_is_named(tmp_path, content):
     (tmp_path / "x.parquet").write_bytes(content)

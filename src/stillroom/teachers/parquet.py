@@ -193,7 +193,8 @@ class _Rows:
         table_NK[used_NK] = flat
         ends = np.cumsum(sizes_R)[:-1]
         parts = zip(np.split(table_NK, ends), np.split(sizes_N, ends), strict=True)
-        return [_Ragged(table, sizes) for table, sizes in parts] if len(sizes_R) else []
+        rows = [_Ragged(table[:, : max(1, int(sizes.max(initial=0)))], sizes) for table, sizes in parts]
+        return rows if len(sizes_R) else []
 
     def _flat(self, name: str, depth: int, wanted: str) -> tuple[list[np.ndarray], np.ndarray]:
         """Lengths of the lists of every level, and the numbers inside; refuses another type and nulls."""
