@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from stillroom.config import LabelsConfig
 from stillroom.models import hidden_states, logit_softcap, precision, unembedding
+from stillroom.models.score import capped
 from stillroom.teachers.rows import NO_GOLD, Rows, join
 from stillroom.teachers.sampling import counted, systematic
 from stillroom.teachers.side import LEVELS
@@ -92,7 +93,7 @@ class ModelScores:
         for hidden_nD in hidden_BTD.flatten(0, 1).split(HEAD_CHUNK):
             scores_nV = (hidden_nD.to(weight_VD.dtype) @ weight_VD.T).float()
             scores_nV = scores_nV if bias_V is None else scores_nV + bias_V.float()
-            yield scores_nV if softcap is None else softcap * torch.tanh(scores_nV / softcap)
+            yield capped(scores_nV, softcap)
 
 
 def head(model: PreTrainedModel, vocab_size: int) -> tuple[Tensor, Tensor | None]:

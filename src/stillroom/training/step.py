@@ -15,7 +15,7 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel
 
 from stillroom.config import ObjectiveConfig
-from stillroom.models import hidden_states, logit_softcap, precision, unembedding
+from stillroom.models import hidden_states, logit_softcap, precision, readout, unembedding
 from stillroom.objectives import TeacherLogits, token_losses
 from stillroom.training.distributed import ALONE, Ranks
 from stillroom.training.heads import FurtherHeads
@@ -81,6 +81,7 @@ class Student(nn.Module):
 
     def __init__(self, model: PreTrainedModel, further: FurtherHeads | None = None) -> None:
         super().__init__()
+        readout(model)  # measured before the model is sharded
         self.model = model
         self.further = further
 
