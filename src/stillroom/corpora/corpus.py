@@ -73,7 +73,7 @@ class SequenceSet:
     """The sequences of one split, memory-mapped; also any first part of them (``first``)."""
 
     shards: tuple[NDArray[np.unsignedinteger[Any]], ...]  # each (sequences, T); all but the last equally long
-    source: NDArray[np.uint8]  # (sequences,) index into the corpus's source names
+    source: NDArray[np.unsignedinteger[Any]]  # (sequences,) index into the corpus's source names
     document: NDArray[np.uint32]  # (sequences,) the source's document in which each begins: what is sampled together
     bos: int
     size: int

@@ -11,9 +11,10 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from stillroom.files import fingerprint, read_json, write_json
+from stillroom.models import read_tokenizer
 from stillroom.types import SpecialIds, UserError
 from stillroom.vocabulary import PROBES, encode_documents, num_ids
 
@@ -49,13 +50,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """A tokenizer from a folder, hub id or GGUF file; a ``UserError`` that names it where there is none."""
-    file = Path(path)
-    inside = {"gguf_file": file.name} if file.suffix == ".gguf" else {}
-    try:
-        return AutoTokenizer.from_pretrained(str(file.parent) if inside else str(path), **inside)
-    except (OSError, ValueError, ImportError) as error:
-        reason = str(error).split("\n", 1)[0].rstrip(".")
-        raise UserError(f"{path}: no tokenizer could be loaded ({reason}); check the path or the network.") from error
+    return read_tokenizer(path)
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -156,7 +151,7 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> SpecialIds:
 def save_opening(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Saves a tokenizer that puts the bos token before every text by itself, as every document had it in training."""
     opening = copy.deepcopy(tokenizer)
-    bos = opening.bos_token_id
+    bos: Any = opening.bos_token_id
     backend: Any = getattr(opening, "backend_tokenizer", None)
     if backend is not None and bos is not None and opening("a")["input_ids"][:1] != [bos]:  # pyright: ignore[reportIndexIssue]
         backend.post_processor = _opening(backend, str(opening.bos_token), int(bos))

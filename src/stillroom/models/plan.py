@@ -14,9 +14,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from stillroom.config import ModelConfig
+from stillroom.models.loading import check_files, empty_model, read_config
+from stillroom.models.weights import check_sizes
 from stillroom.types import OWN_IDS, SpecialIds, UserError
 
 _NO_IDS = SpecialIds()
@@ -112,26 +114,23 @@ def _initial_scale(name: str, num_layers: int, narrower: float) -> float:
 
 
 def plan_pretrained(path: str | Path, read: Callable[[], PreTrainedModel]) -> ModelPlan:
-    """The model of a folder, hub id or GGUF file, in fp32 and in evaluation mode; ``read`` loads it whole."""
-    file = Path(path)
-    with contextlib.ExitStack() as stack:
-        try:
-            if file.suffix == ".gguf":
-                config = AutoConfig.from_pretrained(str(file.parent), gguf_file=file.name)
-                config.__dict__.pop("quantization_config", None)
-            else:
-                config = AutoConfig.from_pretrained(str(path))
-        except (OSError, ValueError, ImportError) as error:
-            reason = str(error).split("\n", 1)[0].rstrip(".")
-            raise UserError(f"{path}: no model could be loaded ({reason}); check the path or the network.") from error
-        stack.enter_context(_on_meta())
-        model = thaw_padding(AutoModelForCausalLM.from_config(config, dtype=torch.float32))
+    """The model of a folder, hub id or GGUF file, in fp32 and in evaluation mode; ``read`` loads it whole.
+
+    Raises ``UserError`` as ``read_model`` does: for damaged files at once, for what they hold when they are read.
+    """
+    stored = check_files(path)
+    model = thaw_padding(empty_model(read_config(path), path))
+    check_sizes(path, model, stored)
 
     def weights() -> Iterator[tuple[str, Tensor]]:
-        wanted = {name for name, _ in [*model.named_parameters(), *model.named_buffers()]}
-        for name, whole in read().state_dict().items():
+        parameters = {name for name, _ in model.named_parameters()}
+        wanted = parameters | {name for name, _ in model.named_buffers()}
+        whole = read().state_dict()
+        if unread := sorted(parameters - whole.keys()):
+            raise UserError(f"{path}: {unread[0]} was not read; expected every weight that its config.json calls for.")
+        for name, value in whole.items():
             if name in wanted:  # the second name of a tied weight is not
-                yield name, whole.float() if whole.is_floating_point() else whole
+                yield name, value.float() if value.is_floating_point() else value
 
     return ModelPlan(model.eval(), weights, on_every_rank=False)
 

@@ -46,6 +46,7 @@ def evaluate_into(
     Without a corpus only what is ``external`` is measured, with the model's own tokenizer.
     """
     model = load_here(model_folder)
+    folder.mkdir(parents=True, exist_ok=True)  # now that the model is known to be one
     parts: dict[str, Any] = {}
     if corpus is not None:
         for suite in config.suites:
@@ -177,7 +178,6 @@ def evaluate_models(
         owner = [teacher_hash(str(model)), None if corpus is None else corpus.identity, config.canonical()]
         key = fingerprint(owner if external is None else [*owner, external.identity()], 8)
         folder = out / f"{name}-{key}"
-        folder.mkdir(parents=True, exist_ok=True)
         with display.stage(f"evaluate {name}", "items") as update:
             evaluate_into(folder, model, config, sources, corpus, update, external)
         folders[folder.name if name in folders else name] = folder

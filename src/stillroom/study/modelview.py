@@ -153,7 +153,7 @@ def _heads_table(title: str, scores: HeadScores, effect: Tensor | None) -> Table
         for head in range(num_heads):
             rise = None if effect is None else float(effect[layer, head])
             table.add_row(
-                str(layer),
+                str(scores.layer(layer)),
                 str(head),
                 f"{float(scores.previous_token[layer, head]):.2f}",
                 f"{float(scores.prefix_matching[layer, head]):.2f}",
@@ -186,7 +186,7 @@ def _draw_attention(
     page.heading("Attention" + (" over the text" if words else " over random tokens that repeat"))
     for name, score in _named(scores)[:2]:
         for layer, head in _best(score, _SHOWN_HEADS // 2):
-            caption = f"layer {layer} head {head}: {name} {float(score[layer, head]):.2f}"
+            caption = f"layer {scores.layer(layer)} head {head}: {name} {float(score[layer, head]):.2f}"
             page.figure(attention_svg(patterns[layer, head], words, title=caption), caption)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from stillroom.corpora import Corpus, is_tokenizer_of, load_tokenizer, same_ids
-from stillroom.files import file_hash, fingerprint, read_json
+from stillroom.files import file_hash, fingerprint, read_json_object
+from stillroom.models import check_files, find_source
 from stillroom.types import UserError
 
 _TOKENIZER_FILES = ("tokenizer*", "vocab.*", "*.tiktoken", "spiece.model", "sentencepiece*.model", "tekken.json")
@@ -13,15 +15,17 @@ _TOKENIZER_FILES = ("tokenizer*", "vocab.*", "*.tiktoken", "spiece.model", "sent
 
 def teacher_folder(teacher: str) -> str:
     """The model folder of a teacher: a training run's folder stands for its ``model/``."""
-    inside = Path(teacher) / "model"
-    return str(inside) if (inside / "config.json").is_file() else teacher
+    inside = os.path.join(os.path.expanduser(teacher), "model")
+    return inside if os.path.isfile(os.path.join(inside, "config.json")) else teacher
 
 
 def teacher_hash(teacher: str) -> str:
-    """A hash of a local teacher's weights and configuration; a hub id stands for itself."""
-    path = Path(teacher)
-    files = [path] if path.is_file() else sorted(path.glob("*.safetensors")) + sorted(path.glob("config.json"))
-    return fingerprint([file_hash(file) for file in files] or teacher)
+    """A hash of a teacher's weights and configuration, wherever they lie; refuses what cannot be one by its files."""
+    check_files(teacher)
+    source = find_source(teacher)
+    folder = source.folder
+    files = [source.gguf] if source.gguf else [*sorted(folder.glob("*.safetensors")), folder / "config.json"]
+    return fingerprint([file_hash(file) for file in files])
 
 
 def check_vocabulary(model: str, corpus: Corpus, role: str = "teacher") -> None:
@@ -52,7 +56,7 @@ def check_measured(model: str, corpus: Corpus) -> str | None:
     if not folder.is_dir() or any(next(folder.glob(name), None) for name in _TOKENIZER_FILES):
         check_vocabulary(model, corpus, "model")
         return None
-    config = read_json(folder / "config.json")
+    config = read_json_object(folder / "config.json")
     size = config.get("vocab_size", (config.get("text_config") or {}).get("vocab_size"))
     if size != corpus.vocab_size:
         raise UserError(
