@@ -120,7 +120,7 @@ def same_ids(
 
 def is_tokenizer_of(tokenizer: PreTrainedTokenizerBase, manifest_hash: str) -> bool:
     """Whether a hash that was written down, now or by an earlier version, is this tokenizer's."""
-    return manifest_hash in (tokenizer_hash(tokenizer), hash_before(tokenizer))
+    return manifest_hash == tokenizer_hash(tokenizer) or manifest_hash == hash_before(tokenizer)
 
 
 def with_marks(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
@@ -143,7 +143,8 @@ def with_marks(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
 
 def special_ids(tokenizer: PreTrainedTokenizerBase) -> SpecialIds:
     """The ids with which a model of this tokenizer begins, ends and pads a text."""
-    found: list[Any] = [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id]
+    loose: Any = tokenizer
+    found = (loose.bos_token_id, loose.eos_token_id, loose.pad_token_id)
     return SpecialIds(*(None if i is None else int(i) for i in found))
 
 
