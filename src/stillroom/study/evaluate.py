@@ -9,22 +9,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel
 
 from stillroom.analysis import head_scores
-from stillroom.config import EvaluationConfig, SourceConfig, parse
+from stillroom.config import EvaluationConfig, SourceConfig, StudyConfig, parse
+from stillroom.console import Terminal, line
 from stillroom.corpora import Corpus, load_tokenizer, open_corpus
-from stillroom.evaluation import Heldout, contamination, copying_tokens, evaluate, item_tokens, sample, token_bytes
+from stillroom.evaluation import (
+    Heldout,
+    contamination,
+    copying_tokens,
+    evaluate,
+    item_tokens,
+    longest_items,
+    sample,
+    token_bytes,
+)
 from stillroom.evaluation.sampling import Sampler
 from stillroom.evaluation.statistics import NotFiniteError, require_finite_parts
 from stillroom.files import fingerprint, read_json, write_json, write_text
 from stillroom.study.compare import write_comparison
 from stillroom.study.external import External, evaluate_external, measuring
+from stillroom.study.measurable import fewest_positions, refuse_too_long
 from stillroom.study.models import load_here
 from stillroom.study.progress import StageDisplay
-from stillroom.study.teacherfolders import teacher_folder, teacher_hash
+from stillroom.study.teacherfolders import check_measured, teacher_folder, teacher_hash
 from stillroom.types import UserError
 from stillroom.worlds.base import Counterfactual, Problem
 from stillroom.worlds.facts import chance, counterfactuals
@@ -48,6 +58,7 @@ def evaluate_into(
     Without a corpus only what is ``external`` is measured, with the model's own tokenizer.
     """
     model = load_here(model_folder)
+    folder.mkdir(parents=True, exist_ok=True)  # now that the model is known to be one
     with _naming(model_folder):
         _evaluate_into(folder, model_folder, model, config, sources, corpus, progress, external)
 
@@ -154,12 +165,14 @@ def _contamination(config: EvaluationConfig, sources: Sources, corpus: Corpus, p
 
 
 def _heldout(corpus: Corpus) -> Heldout:
+    corpus.check_bytes()
     return Heldout(
         sequences=corpus.heldout,
         byte_lengths_V=token_bytes(corpus.tokenizer),
         source_names=corpus.source_names,
         source_codes=corpus.heldout.source,
         documents=corpus.heldout.source.astype(np.int64) << 32 | corpus.heldout.document,
+        bytes_of=corpus.heldout.token_bytes,
         isolate=corpus.isolate,
     )
 
@@ -174,6 +187,20 @@ def _counterfactuals(config: EvaluationConfig, sources: Sources) -> list[Counter
     if "icl" not in config.suites or all(source.kind != "facts" for source in sources.values()):
         return []
     return counterfactuals(config.counterfactual_items, config.seed, options=_options(sources, "facts"))
+
+
+def check_items(config: StudyConfig, corpus: Corpus) -> None:
+    """Refuses a study whose models cannot hold the items that they will be measured on, before they are trained."""
+    asked, sources = config.evaluation, config.corpus.sources
+    longest = longest_items(
+        corpus.tokenizer,
+        asked,
+        heldout=_heldout(corpus),
+        problems=_problems(asked, sources),
+        counterfactuals=_counterfactuals(asked, sources),
+    )
+    needs = ((field, tokens, "shorten or leave out what needs it") for field, tokens in longest.items())
+    refuse_too_long(needs, *fewest_positions(config))
 
 
 def _options(sources: Sources, kind: str) -> dict[str, Any]:
@@ -198,11 +225,12 @@ def evaluate_models(
     folders: dict[str, Path] = {}
     for given in models:
         model = Path(teacher_folder(str(given)))
+        if corpus is not None and (note := check_measured(str(model), corpus)):
+            display.console.print(note, style="yellow", markup=False, soft_wrap=True)
         name = model.parent.name if model.name == "model" else model.name
         owner = [teacher_hash(str(model)), None if corpus is None else corpus.identity, config.canonical()]
         key = fingerprint(owner if external is None else [*owner, external.identity()], 8)
         folder = out / f"{name}-{key}"
-        folder.mkdir(parents=True, exist_ok=True)
         try:
             with display.stage(f"evaluate {name}", "items") as update:
                 evaluate_into(folder, model, config, sources, corpus, update, external)
@@ -210,9 +238,9 @@ def evaluate_models(
             with contextlib.suppress(OSError):  # a mistake leaves no empty folder behind
                 folder.rmdir()
         folders[folder.name if name in folders else name] = folder
-        display.console.print(f"{folder / 'evaluation.json'}", soft_wrap=True, style="dim")
+        display.console.print(line((folder / "evaluation.json", "dim")), soft_wrap=True)
     results = {name: read_json(folder / "evaluation.json") for name, folder in folders.items()}
-    console = Console()
+    console = Terminal()
     console.print(estimates_table(results))
     if any("needle" in result for result in results.values()):
         console.print(needle_table(results))
@@ -221,7 +249,7 @@ def evaluate_models(
         console.print(comparison_table(comparison))
         if comparison["by_seed"]:
             console.print(seeds_table(comparison["by_seed"]))
-        display.console.print(f"{out / 'comparison.json'}", soft_wrap=True, style="dim")
+        display.console.print(line((out / "comparison.json", "dim")), soft_wrap=True)
 
 
 def _opened(folder: Path | None, external: External | None) -> tuple[Corpus | None, Sources]:
