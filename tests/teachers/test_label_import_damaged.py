@@ -55,7 +55,7 @@ def refused(folder: Path, table: Any, **options: Any) -> str:
     return sentence
 
 
-DAMAGED: dict[str, tuple[Callable[[Table], None], str]] = {
+DAMAGED: dict[str, tuple[Callable[[Table], object], str]] = {
     "NaN": (changed("logprobs", 1, 2, [NAN, -1.0]), r"row 1, column logprobs, position 2: found nan"),
     "positive": (changed("logprobs", 0, 3, [0.7, -1.0]), r"row 0, column logprobs, position 3: found 0\.69"),
     "infinite": (changed("logprobs", 2, 5, [INF, -1.0]), r"row 2, column logprobs, position 5: found inf"),
@@ -136,7 +136,8 @@ def test_other_forms_of_the_same_labels_are_read(tmp_path, kind):
         arrays["token_ids"] = arrays["token_ids"].cast(pyarrow.list_(pyarrow.list_(pyarrow.int64(), 2)))
     if kind == "float16":
         arrays["logprobs"] = pyarrow.array(
-            [[np.float16([-0.2, -2.5]).tolist()] * LENGTH] * 3, pyarrow.list_(pyarrow.list_(pyarrow.float16()))
+            [[np.array([-0.2, -2.5], np.float16).tolist()] * LENGTH] * 3,
+            pyarrow.list_(pyarrow.list_(pyarrow.float16())),
         )
     if kind in ("int32", "uint16"):
         arrays["token_ids"] = arrays["token_ids"].cast(pyarrow.list_(pyarrow.list_(getattr(pyarrow, kind)())))
@@ -152,6 +153,18 @@ def test_other_forms_of_the_same_labels_are_read(tmp_path, kind):
     first = labels.weights[0, 0].sort(descending=True).values[:2]
     wanted = [0.5, 0.5] if kind == "half" else np.exp([-0.2, -2.5])
     assert np.allclose(first, wanted, atol=0.02)
+
+
+def test_the_last_position_may_lack_labels_and_others_may_hold_hardly_any_mass(tmp_path):
+    table = good()
+    for name in ("token_ids", "logprobs"):
+        table[name] = [row[:5] for row in table[name]]
+    changed("logprobs", 0, 0, [-60.0, -70.0])(table)
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "x.parquet")
+    manifest = import_parquet(tmp_path / "x.parquet", tmp_path / "labels", identity=IDENTITY, sequence_length=LENGTH)
+    assert np.isfinite(float(manifest.fidelity["mean_kl_nats"])) and float(manifest.fidelity["mean_kl_nats"]) < 0.01
+    labels = LabelStore.open(tmp_path / "labels").lookup(torch.tensor(table["input_ids"]))
+    assert float(labels.weights[0, 0].sum()) < 1e-3 and bool(labels.weights.isfinite().all())
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"<html>please log in</html>", b"PAR1" + bytes(100) + b"PAR1"])

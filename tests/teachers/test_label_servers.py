@@ -137,7 +137,7 @@ def _sometimes(asked: Asked, status: int) -> None:
     asked.honest() if asked.number % 3 == 2 else asked.say(status, b"busy")
 
 
-RIGHT: dict[str, Callable[[Asked], None]] = {
+RIGHT: dict[str, Callable[[Asked], object]] = {
     "parts and what they are": lambda asked: asked.honest(),
     "parts without saying what they are": lambda asked: asked.say(206 if asked.has_range else 200, asked.data),
     "whole files to every request": lambda asked: asked.say(200, asked.whole),
@@ -153,7 +153,7 @@ RIGHT: dict[str, Callable[[Asked], None]] = {
     "whole files without a length": lambda asked: asked.send("HTTP/1.0 200 So\r\n\r\n", asked.whole),
 }
 """Behaviours that the right labels come of."""
-WRONG: dict[str, Callable[[Asked], None]] = {
+WRONG: dict[str, Callable[[Asked], object]] = {
     "another part, and says nothing": lambda asked: _another_part(asked, says="nothing"),
     "another part, and lies": lambda asked: _another_part(asked, says="lie"),
     "half, said to be whole": lambda asked: asked.say(
@@ -222,7 +222,7 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 @contextmanager
-def serving(folder: Path, behaves: Callable[[Asked], None]) -> Iterator[str]:
+def serving(folder: Path, behaves: Callable[[Asked], object]) -> Iterator[str]:
     """The address of a folder that is served in some way."""
     counts: dict[str, int] = {}
     lock = threading.Lock()

@@ -108,15 +108,17 @@ class ForeignSource:
         """KL(given‖stored) over the given ids, renormalised, and where the labels came from."""
         here = slice(numbers.start, numbers.stop)
         given_RTK = np.exp(self.foreign.logprobs_RTK[here].astype(np.float64))
-        given_RTK /= given_RTK.sum(-1, keepdims=True)
         stored_RTK = _weights_of(labels, self.foreign.ids_RTK[here]) * (given_RTK > 0)
-        stored_RTK /= stored_RTK.sum(-1, keepdims=True)
-        safe = np.where(given_RTK > 0, given_RTK, 1.0)
-        kl = (given_RTK * np.log(safe / np.maximum(stored_RTK, 1e-30))).sum(-1)
+        some_RT = (given_RTK.sum(-1) > 0) & (stored_RTK.sum(-1) > 0)  # elsewhere all mass lies outside the given ids
+        given_nK, stored_nK = given_RTK[some_RT], stored_RTK[some_RT]
+        given_nK /= given_nK.sum(-1, keepdims=True)
+        stored_nK /= stored_nK.sum(-1, keepdims=True)
+        safe_nK = np.where(given_nK > 0, given_nK, 1.0)
+        kl_n = (given_nK * np.log(safe_nK / np.maximum(stored_nK, 1e-30))).sum(-1)
         return {
-            "positions": int(kl.size),
+            "positions": len(kl_n),
             "kl": "given to stored, on the given ids",
-            "mean_kl_nats": float(kl.mean()),
+            "mean_kl_nats": float(kl_n.sum() / max(1, len(kl_n))),
             "imported_from": self.origin,
             "side_columns": "entropy is a lower bound; gold tokens outside the kept ids share the tail",
             "skipped_sequences": self.foreign.skipped,

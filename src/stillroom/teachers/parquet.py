@@ -105,10 +105,14 @@ def export_parquet(store: LabelStore, path: Path) -> int:
 
     some = tables()
     first = next(some)  # a store holds at least one sequence
-    with file_aside(path) as scratch, parquet.ParquetWriter(scratch, first.schema, compression="zstd") as writer:
+    with file_aside(path) as scratch, _written(parquet, scratch, first.schema) as writer:
         for table in itertools.chain((first,), some):
             writer.write_table(table)
     return len(store)
+
+
+def _written(parquet: Any, path: Path, schema: Any) -> Any:
+    return parquet.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True)
 
 
 def _columns(tokens_RT: np.ndarray, labels: SoftLabels, arrow: Any) -> dict[str, Any]:
@@ -189,7 +193,8 @@ class _Rows:
         table_NK[used_NK] = flat
         ends = np.cumsum(sizes_R)[:-1]
         parts = zip(np.split(table_NK, ends), np.split(sizes_N, ends), strict=True)
-        return [_Ragged(table, sizes) for table, sizes in parts] if len(sizes_R) else []
+        rows = [_Ragged(table[:, : max(1, int(sizes.max(initial=0)))], sizes) for table, sizes in parts]
+        return rows if len(sizes_R) else []
 
     def _flat(self, name: str, depth: int, wanted: str) -> tuple[list[np.ndarray], np.ndarray]:
         """Lengths of the lists of every level, and the numbers inside; refuses another type and nulls."""
@@ -232,7 +237,7 @@ def _batches(path: Path) -> Iterator[_Rows]:
     for file in files:
         first = 0
         try:
-            for batch in parquet.ParquetFile(file).iter_batches(batch_size=16):
+            for batch in parquet.ParquetFile(file, page_checksum_verification=True).iter_batches(batch_size=16):
                 yield _Rows(file, first, batch)
                 first += batch.num_rows
         except Exception as error:  # what pyarrow raises of damaged files is of many kinds
