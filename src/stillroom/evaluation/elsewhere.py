@@ -101,8 +101,8 @@ class OutOfProcess:
             return _Answer.model_validate_json(line)
         except ValidationError:
             raise UserError(
-                f"--vllm {self.python}: the worker said {line[:60]!r}, expected samples; let nothing in that environment "
-                "write to its standard output, and check that its scores are finite."
+                f"--vllm {self.python}: the worker said {line[:60]!r}, expected samples; let nothing in that "
+                "environment write to its standard output, and check that its scores are finite."
             ) from None
 
     def _answers(self, request: dict[str, Any]) -> Iterator[str]:
@@ -121,8 +121,7 @@ class OutOfProcess:
             with contextlib.suppress(BrokenPipeError):  # it has ended, and its last words say why
                 worker.stdin.write(json.dumps(request))
                 worker.stdin.close()
-            for line in worker.stdout:
-                yield line
+            yield from worker.stdout
             listener.join()
         if worker.returncode:
             last = complaints[-1].strip() if complaints else f"exit {worker.returncode}"

@@ -132,18 +132,24 @@ def _value(found: re.Match[str]) -> Decimal | None:
 
 def _computed(found: re.Match[str]) -> Decimal:
     if found["whole"]:
-        return Decimal(found["whole"]) + _quotient(*found["part"].split("/"))
+        return _plainly(Decimal(found["whole"]) + _quotient(*found["part"].split("/")))
     if found["top"]:
-        return _quotient(found["top"], found["bottom"])
+        return _plainly(_quotient(found["top"], found["bottom"]))
     if found["mantissa"]:
-        return _decimal(found["mantissa"]).scaleb(int(found["tens"] or found["shift"])).normalize()
+        return _plainly(_decimal(found["mantissa"]).scaleb(int(found["tens"] or found["shift"])))
     if found["base"]:
-        return (_decimal(found["base"]) ** int(found["power"])).normalize()
-    return _decimal(found["plain"]).normalize()
+        return _plainly(_decimal(found["base"]) ** int(found["power"]))
+    return _plainly(_decimal(found["plain"]))
+
+
+def _plainly(number: Decimal) -> Decimal:
+    """The number without trailing zeros behind its point, and without an exponent."""
+    short = number.normalize()
+    return short.quantize(Decimal(1)) if short == short.to_integral_value() else short
 
 
 def _quotient(top: str, bottom: str) -> Decimal:
-    return Context(prec=28).divide(_decimal(top), _decimal(bottom)).normalize()
+    return Context(prec=28).divide(_decimal(top), _decimal(bottom))
 
 
 def _decimal(text: str) -> Decimal:
