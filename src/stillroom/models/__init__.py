@@ -5,23 +5,22 @@ from stillroom.models.build import build_model, export_model, load_model, plan_m
 from stillroom.models.checks import read_weights
 from stillroom.models.cost import flops_per_token, num_parameters
 from stillroom.models.forward import (
-    attention_mask,
     attention_patterns,
     hidden_states,
-    logit_softcap,
     multiplies_bf16,
-    position_ids,
     precision,
     precision_name,
-    unembedding,
 )
 from stillroom.models.loading import check_files, empty_model, read_config
+from stillroom.models.packing import attention_mask, position_ids
 from stillroom.models.plan import ModelPlan, allocate, place, realise
+from stillroom.models.readout import Readout, logit_softcap, readout, unembedding
 from stillroom.models.sources import find_source, libraries, looks_local
 from stillroom.models.tokenizers import read_tokenizer
 
 __all__ = [
     "ModelPlan",
+    "Readout",
     "allocate",
     "attention_mask",
     "attention_patterns",
@@ -47,6 +46,7 @@ __all__ = [
     "read_config",
     "read_tokenizer",
     "read_weights",
+    "readout",
     "realise",
     "unembedding",
     "use_short_attention",

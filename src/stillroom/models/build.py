@@ -10,15 +10,23 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from stillroom.config import ModelConfig
+from stillroom.models.contract import checked
 from stillroom.models.loading import read_model
-from stillroom.models.plan import ModelPlan, plan_fresh, plan_pretrained, realise
+from stillroom.models.plan import ModelPlan, plan_fresh, plan_pretrained, realise, thaw_padding
 from stillroom.models.sources import quiet
+from stillroom.types import OWN_IDS, SpecialIds
 
 
-def plan_model(config: ModelConfig, vocab_size: int, seed: int, base_width: int | None = None) -> ModelPlan:
+def plan_model(
+    config: ModelConfig,
+    vocab_size: int,
+    seed: int,
+    base_width: int | None = None,
+    special: SpecialIds = OWN_IDS,
+) -> ModelPlan:
     """The plan of a model that takes no memory yet: a fresh one, or the pretrained one that ``config.path`` names."""
     if config.path is None:
-        return plan_fresh(config, vocab_size, seed, base_width)
+        return plan_fresh(config, vocab_size, seed, base_width, special)
     return plan_pretrained_model(config.path)
 
 
@@ -28,13 +36,20 @@ def plan_pretrained_model(path: str | Path) -> ModelPlan:
     return plan_pretrained(path, lambda: load_model(path, dtype=dtype))
 
 
-def build_model(config: ModelConfig, vocab_size: int, seed: int, base_width: int | None = None) -> PreTrainedModel:
+def build_model(
+    config: ModelConfig,
+    vocab_size: int,
+    seed: int,
+    base_width: int | None = None,
+    special: SpecialIds = OWN_IDS,
+) -> PreTrainedModel:
     """A model in fp32: fresh, with weights that depend on the arguments alone (see ``plan_fresh``), or the pretrained
-    one that ``config.path`` names.
+    one that ``config.path`` names. ``special`` are the ids of the tokenizer that a fresh one
+    is trained on: one of this package's, unless told otherwise.
     """
     if config.path is not None:
         return load_model(config.path)
-    return realise(plan_fresh(config, vocab_size, seed, base_width))
+    return checked(realise(plan_fresh(config, vocab_size, seed, base_width, special)), "model")
 
 
 def load_model(path: str | Path, *, dtype: torch.dtype | Literal["auto"] = torch.float32) -> PreTrainedModel:
@@ -43,7 +58,7 @@ def load_model(path: str | Path, *, dtype: torch.dtype | Literal["auto"] = torch
     ``dtype`` ``auto`` keeps the precision of its file. Raises ``UserError`` where not every weight of the model comes
     from its files, and for what ``checks`` refuses (see ``read_model``).
     """
-    return read_model(path, dtype)
+    return checked(thaw_padding(read_model(path, dtype)), str(path))
 
 
 def export_model(model: PreTrainedModel, folder: Path, weights: dict[str, Tensor] | None = None) -> None:

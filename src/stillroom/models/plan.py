@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from stillroom.config import ModelConfig
 from stillroom.models.loading import check_files, empty_model, read_config
 from stillroom.models.weights import check_sizes
-from stillroom.types import UserError
+from stillroom.types import OWN_IDS, SpecialIds, UserError
+
+_NO_IDS = SpecialIds()
+_Model = TypeVar("_Model", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,11 @@ class ModelPlan:
     """Whether ranks draw the weights each for itself from a seed; else the first reads them and sends them on."""
 
 
-def llama_config(config: ModelConfig, vocab_size: int) -> LlamaConfig:
-    """The transformers configuration of a model in the Llama layout."""
+def llama_config(config: ModelConfig, vocab_size: int, special: SpecialIds = _NO_IDS) -> LlamaConfig:
+    """The transformers configuration of a model in the Llama layout.
+
+    ``special`` are its tokenizer's ids, with which ``generate`` begins, ends and pads; where there is none, none are.
+    """
     return LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=config.hidden_size,
@@ -45,14 +52,19 @@ def llama_config(config: ModelConfig, vocab_size: int) -> LlamaConfig:
         max_position_embeddings=config.max_positions,
         rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
         tie_word_embeddings=config.tie_embeddings,
-        use_cache=False,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=2,
+        bos_token_id=special.bos,
+        eos_token_id=special.eos,
+        pad_token_id=special.pad,
     )
 
 
-def plan_fresh(config: ModelConfig, vocab_size: int, seed: int, base_width: int | None = None) -> ModelPlan:
+def plan_fresh(
+    config: ModelConfig,
+    vocab_size: int,
+    seed: int,
+    base_width: int | None = None,
+    special: SpecialIds = OWN_IDS,
+) -> ModelPlan:
     """A new model in fp32 whose weights depend on these arguments alone.
 
     Matrices are normal with standard deviation 0.02; those that write into the residual stream are divided by
@@ -60,10 +72,12 @@ def plan_fresh(config: ModelConfig, vocab_size: int, seed: int, base_width: int 
 
     With ``base_width`` what a layer gives at the start does not grow with width D either (μP: Yang et al. 2022,
     2203.03466, table 8): with r = base_width / D, matrices inside blocks are multiplied by sqrt(r), and logits by r,
-    for which the final norm begins at r instead of 1. At D = base_width nothing changes.
+    for which the final norm begins at r instead of 1. At D = base_width nothing changes. ``special`` changes no weight.
     """
     with _on_meta():
-        model = LlamaForCausalLM(llama_config(config, vocab_size))
+        model = thaw_padding(LlamaForCausalLM(llama_config(config, vocab_size, special)))
+    if model.generation_config is not None and special.pad is None:
+        model.generation_config.pad_token_id = special.eos  # what generate would take, with a warning
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     narrower = 1.0 if base_width is None else base_width / config.hidden_size
 
@@ -77,6 +91,18 @@ def plan_fresh(config: ModelConfig, vocab_size: int, seed: int, base_width: int 
                 yield name, torch.empty(shape).normal_(0.0, scale, generator=generator)
 
     return ModelPlan(model.train(), weights, on_every_rank=True)
+
+
+def thaw_padding(model: _Model) -> _Model:
+    """The model, with no row of its embeddings kept from its gradient.
+
+    The layouts of transformers freeze the row of the padding id, which in many tokenizers is also the end of a document
+    or an ordinary token.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            module.padding_idx = None
+    return model
 
 
 def _initial_scale(name: str, num_layers: int, narrower: float) -> float:
@@ -93,7 +119,7 @@ def plan_pretrained(path: str | Path, read: Callable[[], PreTrainedModel]) -> Mo
     Raises ``UserError`` as ``read_model`` does: for damaged files at once, for what they hold when they are read.
     """
     stored = check_files(path)
-    model = empty_model(read_config(path), path)
+    model = thaw_padding(empty_model(read_config(path), path))
     check_sizes(path, model, stored)
 
     def weights() -> Iterator[tuple[str, Tensor]]:

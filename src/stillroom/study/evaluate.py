@@ -22,7 +22,7 @@ from stillroom.study.compare import write_comparison
 from stillroom.study.external import External, evaluate_external
 from stillroom.study.models import load_here
 from stillroom.study.progress import StageDisplay
-from stillroom.study.teacherfolders import teacher_folder, teacher_hash
+from stillroom.study.teacherfolders import check_measured, teacher_folder, teacher_hash
 from stillroom.types import UserError
 from stillroom.worlds.base import Counterfactual, Problem
 from stillroom.worlds.facts import chance, counterfactuals
@@ -128,12 +128,14 @@ def _contamination(config: EvaluationConfig, sources: Sources, corpus: Corpus, p
 
 
 def _heldout(corpus: Corpus) -> Heldout:
+    corpus.check_bytes()
     return Heldout(
         sequences=corpus.heldout,
         byte_lengths_V=token_bytes(corpus.tokenizer),
         source_names=corpus.source_names,
         source_codes=corpus.heldout.source,
         documents=corpus.heldout.source.astype(np.int64) << 32 | corpus.heldout.document,
+        bytes_of=corpus.heldout.token_bytes,
         isolate=corpus.isolate,
     )
 
@@ -170,6 +172,8 @@ def evaluate_models(
     folders: dict[str, Path] = {}
     for given in models:
         model = Path(teacher_folder(str(given)))
+        if corpus is not None and (note := check_measured(str(model), corpus)):
+            display.console.print(note, style="yellow", markup=False, soft_wrap=True)
         name = model.parent.name if model.name == "model" else model.name
         owner = [teacher_hash(str(model)), None if corpus is None else corpus.identity, config.canonical()]
         key = fingerprint(owner if external is None else [*owner, external.identity()], 8)

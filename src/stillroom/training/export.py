@@ -23,6 +23,7 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stillroom.config import ModelConfig, RunConfig, heads_that_do_not_fit, parse, to_yaml
+from stillroom.corpora.tokenizer import load_tokenizer, save_opening, special_ids, with_marks
 from stillroom.files import (
     check_new_folder,
     folder_aside,
@@ -59,7 +60,7 @@ def describe_start(
     ``record`` holds ``parameters`` and ``distinct_tokens``; ``model`` may be on the meta device.
     """
     model.config.save_pretrained(folder / ARCHITECTURE)
-    tokenizer.save_pretrained(folder / ARCHITECTURE)
+    save_opening(tokenizer, folder / ARCHITECTURE)
     write_json(folder / START, record)
 
 
@@ -127,6 +128,7 @@ def export_finished(run: Path, target: Path) -> None:
     """Copies the model of a finished run's folder to ``target``, which must be new or empty."""
     with _new_folder(target) as scratch:
         shutil.copytree(run / "model", scratch, dirs_exist_ok=True)
+        _give_own_ids(scratch, parse(RunConfig, _without_kind(run / "config.yaml"), str(run / "config.yaml")))
 
 
 def export_checkpoint(run: Path, target: Path, step: int | None = None) -> int:
@@ -146,7 +148,23 @@ def export_checkpoint(run: Path, target: Path, step: int | None = None) -> int:
     with _new_folder(target) as scratch:
         shutil.copytree(run / ARCHITECTURE, scratch, dirs_exist_ok=True)
         export_run(scratch, config, record, model, parts["model.model."], parts["model.further."])
+        _give_own_ids(scratch, config)
     return int(state["step"])
+
+
+def _give_own_ids(folder: Path, run: RunConfig) -> None:
+    """Mends what earlier versions wrote: ids of this package's own tokenizers for every tokenizer, no cache, and a
+    tokenizer that did not open a text as every document was. What a pretrained model brought along stays.
+    """
+    if run.model.path is not None or not (folder / "tokenizer.json").is_file():
+        return
+    tokenizer = with_marks(load_tokenizer(folder))
+    ids = special_ids(tokenizer)
+    save_opening(tokenizer, folder)
+    for name, pad in (("config.json", ids.pad), ("generation_config.json", ids.eos if ids.pad is None else ids.pad)):
+        if (folder / name).is_file():
+            carried = {"bos_token_id": ids.bos, "eos_token_id": ids.eos, "pad_token_id": pad, "use_cache": True}
+            write_json(folder / name, read_json(folder / name) | carried)
 
 
 def _checkpoint(run: Path, step: int | None) -> tuple[Path, dict[str, Any]]:
