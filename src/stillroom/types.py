@@ -32,6 +32,13 @@ def printable(text: object) -> str:
     return "".join(_escaped(character) if _is_unseen(character) else character for character in str(text))
 
 
+def printable_lines(text: str) -> str:
+    """``printable`` of every line of a text; its line breaks and tabs stay."""
+    if all(part.isprintable() for part in text.split("\n")):
+        return text
+    return "".join(sign if sign in "\n\t" else printable(sign) for sign in text)
+
+
 def _is_unseen(character: str) -> bool:
     return unicodedata.category(character) in _UNSEEN
 

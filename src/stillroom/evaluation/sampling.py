@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from stillroom.evaluation.decoding import Prefix, encode_prompts, has_own_engine
-from stillroom.evaluation.scoring import Progress, evaluating
+from stillroom.evaluation.scoring import Progress, check_positions, evaluating
 from stillroom.evaluation.stops import StopTexts
 
 ROWS_AT_A_TIME = 512
@@ -124,6 +124,8 @@ def sample(
         rows_at_a_time: Most samples drawn together; fewer of a model whose caches would not fit ``CACHE_BYTES``.
         progress: Called with (samples done, samples in all).
     """
+    longest = max((len(prompt) for prompt in prompts), default=0) + max_new_tokens - 1  # the last is not read again
+    check_positions(model, longest, f"evaluation: the longest prompt and max_new_tokens {max_new_tokens},")
     is_stop_V = torch.zeros(model.config.get_text_config().vocab_size, dtype=torch.bool, device=model.device)
     is_stop_V[[i for i in stop if i < len(is_stop_V)]] = True  # ids beyond the model's are never drawn
     halt = threading.Event()

@@ -8,18 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel
 
 from stillroom.analysis import head_scores
-from stillroom.config import EvaluationConfig, SourceConfig, parse
+from stillroom.config import EvaluationConfig, SourceConfig, StudyConfig, parse
+from stillroom.console import Terminal, line
 from stillroom.corpora import Corpus, load_tokenizer, open_corpus
-from stillroom.evaluation import Heldout, contamination, copying_tokens, evaluate, item_tokens, sample, token_bytes
+from stillroom.evaluation import (
+    Heldout,
+    contamination,
+    copying_tokens,
+    evaluate,
+    item_tokens,
+    longest_items,
+    sample,
+    token_bytes,
+)
 from stillroom.evaluation.sampling import Sampler
 from stillroom.files import fingerprint, read_json, write_json, write_text
 from stillroom.study.compare import write_comparison
 from stillroom.study.external import External, evaluate_external
+from stillroom.study.measurable import fewest_positions, refuse_too_long
 from stillroom.study.models import load_here
 from stillroom.study.progress import StageDisplay
 from stillroom.study.teacherfolders import check_measured, teacher_folder, teacher_hash
@@ -152,6 +162,20 @@ def _counterfactuals(config: EvaluationConfig, sources: Sources) -> list[Counter
     return counterfactuals(config.counterfactual_items, config.seed, options=_options(sources, "facts"))
 
 
+def check_items(config: StudyConfig, corpus: Corpus) -> None:
+    """Refuses a study whose models cannot hold the items that they will be measured on, before they are trained."""
+    asked, sources = config.evaluation, config.corpus.sources
+    longest = longest_items(
+        corpus.tokenizer,
+        asked,
+        heldout=_heldout(corpus),
+        problems=_problems(asked, sources),
+        counterfactuals=_counterfactuals(asked, sources),
+    )
+    needs = ((field, tokens, "shorten or leave out what needs it") for field, tokens in longest.items())
+    refuse_too_long(needs, *fewest_positions(config))
+
+
 def _options(sources: Sources, kind: str) -> dict[str, Any]:
     """The options of the study's own world of a kind, so that items come from the world that was trained on."""
     return next((dict(source.options) for source in sources.values() if source.kind == kind), {})
@@ -181,9 +205,9 @@ def evaluate_models(
         with display.stage(f"evaluate {name}", "items") as update:
             evaluate_into(folder, model, config, sources, corpus, update, external)
         folders[folder.name if name in folders else name] = folder
-        display.console.print(f"{folder / 'evaluation.json'}", soft_wrap=True, style="dim")
+        display.console.print(line((folder / "evaluation.json", "dim")), soft_wrap=True)
     results = {name: read_json(folder / "evaluation.json") for name, folder in folders.items()}
-    console = Console()
+    console = Terminal()
     console.print(estimates_table(results))
     if any("needle" in result for result in results.values()):
         console.print(needle_table(results))
@@ -192,7 +216,7 @@ def evaluate_models(
         console.print(comparison_table(comparison))
         if comparison["by_seed"]:
             console.print(seeds_table(comparison["by_seed"]))
-        display.console.print(f"{out / 'comparison.json'}", soft_wrap=True, style="dim")
+        display.console.print(line((out / "comparison.json", "dim")), soft_wrap=True)
 
 
 def _opened(folder: Path | None, external: External | None) -> tuple[Corpus | None, Sources]:

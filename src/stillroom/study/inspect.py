@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedTokenizerBase
 
+from stillroom.console import Terminal, line
 from stillroom.corpora import is_tokenizer_of, load_tokenizer, open_corpus
 from stillroom.study.modelview import ModelRequest, checkpoint_folders, show_checkpoints, show_model
 from stillroom.teachers import LabelStore, inspect_store, render
@@ -21,7 +22,7 @@ def inspect_path(
 
     ``request`` says what more is asked of a model.
     """
-    console = Console()
+    console = Terminal()
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; expected a label store, a corpus or a model folder.")
     if (path / "corpus.json").is_file():
@@ -51,7 +52,8 @@ def _corpus(path: Path, console: Console) -> None:
     for code, name in enumerate(corpus.source_names):
         table.add_row(f"from {name}", f"{(corpus.train.source == code).mean():.1%} of the training sequences")
     console.print(table)
-    console.print(f"First training sequence:\n[dim]{corpus.tokenizer.decode(corpus.train.tokens([0])[0])!r}[/]")
+    console.print("First training sequence:")
+    console.print(line((repr(corpus.tokenizer.decode(corpus.train.tokens([0])[0])), "dim")))
 
 
 def _words(path: Path, store: LabelStore) -> PreTrainedTokenizerBase:
@@ -72,4 +74,4 @@ def _store(path: Path, console: Console, verify: bool, tokenizer: Path | None) -
     console.print(render(inspect_store(store, decode=decode)))
     if verify:
         shards = sum(1 for _ in store.verify())
-        console.print(f"[green]✓[/] every byte of {shards} shards is as it was written")
+        console.print(line(("✓", "green"), f" every byte of {shards} shards is as it was written"))

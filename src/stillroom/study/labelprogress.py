@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from stillroom.console import line
 from stillroom.study.progress import StageDisplay, Update
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -109,7 +110,7 @@ def label_stage(display: StageDisplay, folder: Path, rank: int = 0, world_size: 
         yield _showing(progress, lambda: _print(console, progress), SECONDS_BETWEEN_LINES)
     if progress.total:
         _print(console, progress)
-    console.print(f"[green]✓[/] labels [dim]{time.monotonic() - begin:.1f} s[/]", highlight=False)
+    console.print(line(("✓", "green"), " labels ", (f"{time.monotonic() - begin:.1f} s", "dim")))
 
 
 def _print(console: Console, progress: LabelProgress) -> None:

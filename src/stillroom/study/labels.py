@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from stillroom.config import LabelsConfig, MixtureConfig, parse
+from stillroom.console import line
 from stillroom.corpora import Corpus, open_corpus
 from stillroom.files import fingerprint, reading
 from stillroom.models import hidden_states, precision, unembedding
@@ -195,9 +196,8 @@ def _say(manifest: Manifest | None, out: Path, display: StageDisplay) -> None:
     if manifest is None:
         display.console.print("This rank's shards are written; the store is finished by the last rank.")
         return
-    display.console.print(
-        f"{manifest.num_tokens:,} tokens at {manifest.bytes_per_token:.1f} bytes each: [bold]{out}[/]", soft_wrap=True
-    )
+    size = f"{manifest.num_tokens:,} tokens at {manifest.bytes_per_token:.1f} bytes each: "
+    display.console.print(line(size, (out, "bold")), soft_wrap=True)
 
 
 def _print_price(job: _Job, config: LabelsConfig, display: StageDisplay) -> None:
@@ -206,7 +206,7 @@ def _print_price(job: _Job, config: LabelsConfig, display: StageDisplay) -> None
     flops = 2.0 * _parameters(job.teacher)
     asked = price(job.num_tokens, flops, config, int(job.identity["vocab_size"]), tokens_per_second=speed)
     for sentence in asked.sentences():
-        display.console.print(sentence)
+        display.console.print(line(sentence))
     display.console.print(
         f"Time is at {speed:,.0f} tokens/s, measured on one batch now. Nothing was written.", style="dim"
     )

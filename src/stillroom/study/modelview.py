@@ -23,6 +23,7 @@ from stillroom.analysis import (
     entropies,
     figure_html,
     head_scores,
+    heading_html,
     largest_differences,
     page_html,
     scores_svg,
@@ -32,13 +33,14 @@ from stillroom.analysis import (
     tokens_html,
     visible,
 )
+from stillroom.console import line
 from stillroom.corpora import load_tokenizer, open_corpus
 from stillroom.files import write_text
 from stillroom.models import attention_patterns
 from stillroom.study.models import load_here
 from stillroom.study.teacherfolders import check_measured
 from stillroom.training.export import export_checkpoint
-from stillroom.types import Batch, UserError
+from stillroom.types import Batch, UserError, printable
 from stillroom.vocabulary import encode_documents
 
 PERIOD, REPEATS, SEQUENCES = 25, 4, 16
@@ -75,7 +77,7 @@ class _Page:
         self.parts.append(figure_html(svg, caption))
 
     def heading(self, text: str) -> None:
-        self.parts.append(f"<h2>{text}</h2>")
+        self.parts.append(heading_html(text))
 
 
 def show_model(path: Path, console: Console, request: ModelRequest) -> None:
@@ -103,7 +105,7 @@ def show_model(path: Path, console: Console, request: ModelRequest) -> None:
         _compare(path, model, request, console, page)
     if request.html is not None:
         write_text(request.html, page_html(str(path), page.parts))
-        console.print(f"Pictures: [bold]{request.html}[/]", soft_wrap=True)
+        console.print(line("Pictures: ", (request.html, "bold")), soft_wrap=True)
 
 
 def copying_sequences(model: PreTrainedModel) -> tuple[Tensor, int]:
@@ -217,7 +219,7 @@ def _compare(path: Path, model: PreTrainedModel, request: ModelRequest, console:
         table.add_row(part.name, f"{part.num:,}", *numbers)
     console.print(table)
     passages = largest_differences(losses[0], losses[1], batch, corpus.tokenizer)
-    console.print(f"Where {request.against} does better (blue) or worse (red), strongest first:", style="dim")
+    console.print(line(f"Where {request.against} does better (blue) or worse (red), strongest first:"), style="dim")
     page.heading(f"Where {request.against} does better (blue) or worse (red)")
     for passage in passages:
         console.print(coloured(passage))
@@ -230,7 +232,7 @@ def coloured(passage: Passage) -> Text:
     for token, gain in zip(passage.tokens, passage.gains, strict=True):
         strength = round(min(1.0, abs(gain) / 3.0) * 160)
         ground = (255 - strength, 255 - strength // 2, 255) if gain >= 0 else (255, 255 - strength, 255 - strength)
-        text.append(visible(token), style=f"black on rgb({ground[0]},{ground[1]},{ground[2]})")
+        text.append(printable(visible(token)), style=f"black on rgb({ground[0]},{ground[1]},{ground[2]})")
     return text
 
 
@@ -265,7 +267,7 @@ def show_checkpoints(path: Path, console: Console, request: ModelRequest) -> Non
             figure_html(series_svg(steps, losses, title="loss", unit="nats"), "loss on repeated random tokens"),
         ]
         write_text(request.html, page_html(str(path), figures))
-        console.print(f"Pictures: [bold]{request.html}[/]", soft_wrap=True)
+        console.print(line("Pictures: ", (request.html, "bold")), soft_wrap=True)
 
 
 def table_names() -> Sequence[str]:

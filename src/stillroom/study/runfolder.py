@@ -136,13 +136,13 @@ def _arm_record(config: StudyConfig, corpus: Corpus, name: str, artifact: Artifa
     length = corpus.train.sequence_length
     rate = flops_per_token(config.student, corpus.vocab_size, length, backward=True)
     labelling = 0.0
-    if arm.alpha > 0:
+    if arm.highest_alpha > 0:
         forward = flops_per_token(config.teacher.model, corpus.vocab_size, length, backward=False)
         labelling = forward * result["distinct_tokens"]
     routing = None if arm.routing is None else {"rule": arm.routing.rule, "share": arm.routing.share}
     return {
         "name": name, "role": "student", "label": arm_label(config, name), "folder": f"models/{name}",
-        "alpha": arm.alpha, "routing": routing, "teacher_flops": labelling,
+        "alpha": arm.highest_alpha, "routing": routing, "teacher_flops": labelling,
     } | _took(result, arm.epochs, rate)  # fmt: skip
 
 
@@ -160,7 +160,7 @@ def _took(result: dict[str, Any], epochs: float, flops: float) -> dict[str, Any]
 def arm_label(config: StudyConfig, name: str) -> str:
     """What to call an arm in a figure: SPT or DPT-90, with what differs from the plain one."""
     arm = config.arms[name]
-    label = "SPT" if arm.alpha == 0 else f"DPT-{arm.alpha * 100:g}"
+    label = "SPT" if arm.highest_alpha == 0 else f"DPT-{arm.highest_alpha * 100:g}"
     if arm.data != 1:
         label += f"-{arm.data:g}x"
     if arm.epochs != 1:

@@ -10,17 +10,18 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
-from stillroom.config import ObjectiveConfig, Positive, PositiveFloat, Strict, TrainingConfig
+from stillroom.config import Factor, Items, ObjectiveConfig, PositiveFloat, Seed, Strict, TrainingConfig
 from stillroom.corpora import load_tokenizer
 from stillroom.evaluation import Vocabulary
-from stillroom.files import read_json, write_json
+from stillroom.files import read_json_object, write_json
 from stillroom.models import export_model, load_model, precision_name
 from stillroom.study.artifacts import code_hash
 from stillroom.study.interrupts import Stopper
@@ -42,14 +43,14 @@ class SupervisedConfig(Strict):
 
     families: str = ""
     """Names of the problems world's families, with spaces between; empty means all."""
-    problems: Positive = 4096
+    problems: Items = 4096
     """Worked problems to train on, from the training split."""
-    heldout_problems: Positive = 256
-    sequence_length: Positive = 128
-    epochs: PositiveFloat = 2.0
-    batch_sequences: Positive = 16
+    heldout_problems: Items = 256
+    sequence_length: Annotated[int, Field(ge=8, le=65_536)] = 128
+    epochs: Factor = 2.0
+    batch_sequences: Items = 16
     learning_rate: PositiveFloat = 3e-4
-    seed: int = 0
+    seed: Seed = 0
 
     @property
     def options(self) -> dict[str, Any]:
@@ -145,7 +146,7 @@ def open_base(base: str, config: Strict, kind: str, out: Path) -> tuple[str, dic
     path = teacher_folder(base)
     identity = {"kind": kind, "base": teacher_hash(path), "config": config.canonical()}
     found = out / "tuning.json"
-    if found.exists() and {key: read_json(found).get(key) for key in identity} != identity:
+    if found.exists() and {key: read_json_object(found).get(key) for key in identity} != identity:
         raise UserError(
             f"{out}: holds a model that was tuned otherwise (its tuning.json differs); choose another --out, nothing "
             "there was touched."

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
-import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from stillroom.files import read_text
 from stillroom.types import UserError
+from stillroom.yamlfiles import read_yaml
 
 _WIDTHS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 Float = Literal["float16", "bfloat16", "float32", "float64"]
@@ -79,12 +78,12 @@ def read_config(path: Path) -> Compression:
         raise UserError(
             f"{file}: no such file; DistillKit writes it beside the Parquet files, and nothing reads them without."
         )
+    values = read_yaml(file, "DistillKit's compression settings")
     try:
-        values = yaml.safe_load(read_text(file))
         return Compression.model_validate(values)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else None
-        why = f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}" if first else "it is no YAML"
+    except ValidationError as error:
+        first = error.errors()[0]
+        why = f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
         raise UserError(f"{file}: cannot be used ({why}); expected the settings that DistillKit wrote.") from None
 
 

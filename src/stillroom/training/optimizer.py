@@ -23,9 +23,11 @@ def learning_rate_factor(config: TrainingConfig, step: int, num_steps: int) -> f
     """The learning rate of a step (0-based) as a part of the highest: linear warm-up, then the schedule.
 
     The last step ends at ``final_learning_rate`` (``constant`` stays at 1). ``wsd`` is warm-up, stable, linear decay
-    over the last ``decay`` of the steps (Hu et al. 2024, 2404.06395).
+    over the last ``decay`` of the steps (Hu et al. 2024, 2404.06395). Where steps are so few that rounding would let
+    phases overlap, the earlier one is shortened: the last step belongs to the decay.
     """
-    warmup = round(config.warmup * num_steps)
+    falls = config.schedule != "constant"
+    warmup = min(round(config.warmup * num_steps), num_steps - 1 if falls else num_steps)
     if step < warmup:
         return (step + 1) / (warmup + 1)
     floor = config.final_learning_rate
@@ -35,7 +37,7 @@ def learning_rate_factor(config: TrainingConfig, step: int, num_steps: int) -> f
     if config.schedule == "cosine":
         return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
     if config.schedule == "wsd":
-        decay = max(1, round(config.decay * num_steps))
+        decay = min(max(1, round(config.decay * num_steps)), num_steps - warmup)
         left = num_steps - 1 - step
         return 1.0 if left >= decay else 1.0 - (1.0 - floor) * (decay - left) / decay
     return 1.0
