@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
 from stillroom.models import load_model
@@ -41,8 +41,8 @@ def smollm_shape() -> LlamaConfig:
 def calls(folder: Path, dtype: torch.dtype, notes: Path) -> dict[str, Callable[[], object]]:
     """What is timed: each loads the model once."""
 
-    def bare() -> LlamaForCausalLM:
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+    def bare() -> PreTrainedModel:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)  # pyright: ignore
 
     def read() -> list[bool]:
         return [bool(value.sum().isfinite()) for value in bare().parameters()]
