@@ -20,6 +20,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForSequenceCl
 
 import stillroom
 from stillroom.models import (
+    build,
+    checks,
     export_model,
     load_model,
     loading,
@@ -175,12 +177,13 @@ def test_every_precision_of_a_file_is_read_as_transformers_reads_it(stored, dtyp
     assert all(torch.equal(found[name], expected[name]) and found[name].dtype == expected[name].dtype for name in found)
 
 
-def test_large_numbers_whose_sum_overflows_are_numbers(folder):
-    def large(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return weights | {damaged.NORM: torch.full((32,), 3e38)}
-
-    damaged.change_weights(folder, large)
-    assert load_model(folder).model.norm.weight.max() > 2e38  # pyright: ignore
+def test_large_numbers_whose_sum_overflows_are_numbers():
+    for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+        large = torch.full((70_000,), torch.finfo(dtype).max, dtype=dtype)
+        assert checks.is_finite(large)
+        for value in (float("nan"), float("inf"), float("-inf")):
+            large[-1] = value
+            assert not checks.is_finite(large)
 
 
 @pytest.mark.parametrize("given_as", ["lm_head.weight", damaged.EMBEDDING, "both"])
@@ -461,17 +464,21 @@ def test_what_was_found_right_is_not_looked_for_again_until_a_file_changes(folde
     looked: list[object] = []
     is_finite = loading.is_finite
     monkeypatch.setattr(loading, "is_finite", lambda value: looked.append(value) or is_finite(value))
+    runs: list[object] = []
+    checked = build.checked
+    monkeypatch.setattr(build, "checked", lambda *given: runs.append(given) or checked(*given))
     load_model(folder)
-    assert looked and not (tmp_path / "cache").exists()  # just written, so it could be written again unseen
+    assert looked and runs and not (tmp_path / "cache").exists()  # just written, so it could be written again unseen
     for path in folder.iterdir():
         os.utime(path, (1, 1))
     monkeypatch.setattr(verdicts, "_SETTLED_SECONDS", 0.0)
     load_model(folder)
     looked.clear()
+    runs.clear()
     load_model(folder)
-    assert not looked
+    assert not looked and not runs
     load_model(folder, dtype=torch.float16)
-    assert looked  # which has its own infinities
+    assert looked and runs  # which has its own infinities
     damaged.WEIGHTS["NaN"](folder)
     os.utime(folder / damaged.WHOLE, (1, 1))
     assert "NaN" in refusal(load_model, folder)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Literal
 
 import torch
+import transformers
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from stillroom.config import ModelConfig
+from stillroom.files import fingerprint
 from stillroom.models.contract import checked
-from stillroom.models.loading import read_model
+from stillroom.models.loading import local_files, read_model
+from stillroom.models.packing import needs_rows
 from stillroom.models.plan import ModelPlan, plan_fresh, plan_pretrained, realise, thaw_padding
 from stillroom.models.sources import quiet
+from stillroom.models.verdicts import is_remembered, remember
 from stillroom.types import OWN_IDS, SpecialIds
 
 
@@ -56,9 +61,24 @@ def load_model(path: str | Path, *, dtype: torch.dtype | Literal["auto"] = torch
     """A pretrained model from a folder, GGUF file or hub id, in evaluation mode; code from the folder is never run.
 
     ``dtype`` ``auto`` keeps the precision of its file. Raises ``UserError`` where not every weight of the model comes
-    from its files, and for what ``checks`` refuses (see ``read_model``).
+    from its files, where its logits are not what it gives itself (see ``contract``), and for what ``checks`` refuses.
+    What was found right is not looked for again while the files stay as they are.
     """
-    return checked(thaw_padding(read_model(path, dtype)), str(path))
+    model = thaw_padding(read_model(path, dtype))
+    files, found = local_files(path), f"logits as {model.dtype} by {_code()}"
+    if files and is_remembered(files, found):
+        return model
+    checked(model, str(path))
+    if files and not needs_rows(model):  # what was found to need them must be found again
+        remember(files, found)
+    return model
+
+
+@functools.cache
+def _code() -> str:
+    """What decides how a model is run: the code of this room and the libraries below it."""
+    sources = [path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))]
+    return fingerprint([torch.__version__, transformers.__version__, *sources])
 
 
 def export_model(model: PreTrainedModel, folder: Path, weights: dict[str, Tensor] | None = None) -> None:

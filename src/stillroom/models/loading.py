@@ -25,7 +25,7 @@ from stillroom.models.checks import (
     stored_weights,
     weight_files,
 )
-from stillroom.models.sources import Source, alone, find_source, libraries
+from stillroom.models.sources import Source, alone, find_source, libraries, looks_local
 from stillroom.models.verdicts import is_remembered, remember
 from stillroom.models.weights import WeightsContract, forget_renamings
 from stillroom.types import UserError
@@ -72,6 +72,14 @@ def check_files(path: str | Path) -> dict[str, StoredWeight]:
     stored = stored_weights(weight_files(source))
     check_types(stored)
     return {plain: stored[name] for name, plain in plain_names(stored).items()}
+
+
+def local_files(path: str | Path) -> list[Path]:
+    """The files that decide what a model on this machine is; none of a hub id, whose files change elsewhere."""
+    if not looks_local(path):
+        return []
+    source = find_source(path)
+    return [source.gguf] if source.gguf is not None else [*weight_files(source), source.folder / "config.json"]
 
 
 def read_model(path: str | Path, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:

@@ -85,7 +85,8 @@ def _check_kind(place: Path, given: str | Path, is_kind, wanted: str) -> None:
 def _fetched(hub_id: str, weights: bool) -> Path:
     """The snapshot of a hub id in the cache, brought there where it is missing and the hub answers."""
     wanted = "one that is in the cache of the hub, or a folder on this machine"
-    folder = _snapshot(hub_id, _DESCRIPTIONS, wanted)
+    with _no_hub_bars():
+        folder = _snapshot(hub_id, _DESCRIPTIONS, wanted)
     if not weights:
         return folder
     files = [SINGLE]
@@ -100,15 +101,27 @@ def _snapshot(hub_id: str, files: list[str], wanted: str) -> Path:
 
     offline = constants.is_offline_mode() or not _answers(constants.ENDPOINT)
     try:
-        folder = snapshot_download(
-            hub_id, allow_patterns=files, ignore_patterns=["*/*"], local_files_only=offline, tqdm_class=None
-        )
+        folder = snapshot_download(hub_id, allow_patterns=files, ignore_patterns=["*/*"], local_files_only=offline)
     except Exception as error:
         where = "no such folder here, and " + (
             "the hub cannot be asked (no network, or offline mode)" if offline else f"the hub said: {reason(error)}"
         )
         raise UserError(f"{hub_id}: {where}; expected {wanted}: check the path.") from error
     return Path(folder)
+
+
+@contextlib.contextmanager
+def _no_hub_bars() -> Iterator[None]:
+    """Without the progress bars of the hub's library, which are of use for weights alone."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bars()
 
 
 def _answers(endpoint: str) -> bool:

@@ -5,6 +5,7 @@ A run folder's ``study.json`` says where its models and its corpus lie. Imports 
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ from stillroom.config import (
 )
 from stillroom.corpora import Corpus, open_corpus
 from stillroom.files import read_json_object
-from stillroom.models import empty_model, read_config
+from stillroom.models import empty_model, looks_local, read_config
 from stillroom.study.recipes import resolve_recipe
 from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
 from stillroom.types import UserError
@@ -177,6 +178,11 @@ def _free(name: str, argument: str, taken: list[str]) -> str:
 
 def describe(name: str, path: str, corpus: Corpus) -> Candidate:
     """A candidate with its size; refuses a model that cannot be found, read or used with this corpus."""
+    if looks_local(path) and not path.endswith(".gguf") and not os.path.isfile(os.path.join(path, "config.json")):
+        raise UserError(
+            f"teacher {path}: holds no config.json; expected a run folder, RUN:ARM, a Hugging Face model folder, a hub "
+            "id or a .gguf file."
+        )
     config = read_config(path)
     check_vocabulary(path, corpus)
     parameters, flops = _size(empty_model(config, path), corpus.train.sequence_length)
