@@ -20,6 +20,7 @@ from stillroom.files import read_json, write_json, write_text
 from stillroom.models import flops_per_token, precision_name
 from stillroom.study.artifacts import Artifact
 from stillroom.study.compare import write_comparison
+from stillroom.study.worth import write_worth
 from stillroom.teachers import LabelStore
 from stillroom.training.distributed import own_device
 from stillroom.types import UserError
@@ -90,6 +91,7 @@ def write_run_folder(
     arms = {name: folder / "models" / name for name in config.arms if name in evaluations}
     if len(arms) > 1:
         write_comparison(folder / "comparison.json", arms, config.evaluation.ks, seed=config.evaluation.seed)
+        write_worth(folder, config, records)
     write_json(folder / "environment.json", environment(config))
     write_json(folder / "study.json", study)
 
