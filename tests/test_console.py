@@ -92,40 +92,37 @@ def trees() -> list[tuple[Path, ast.Module]]:
     return [(file, ast.parse(file.read_text())) for file in sorted(SOURCE.rglob("*.py"))]
 
 
+def calls() -> list[tuple[str, str, ast.Call]]:
+    """Every call of the package: its file and line, the name of what is called, and the call."""
+    found = []
+    for file, tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
+                name = node.func.id if isinstance(node.func, ast.Name) else f".{node.func.attr}"
+                found.append((f"{file.name}:{node.lineno}", name, node))
+    return found
+
+
 def test_every_console_is_a_terminal_of_ours():
-    """A console of rich's own takes texts for markup; ``Console`` is for annotations and for the default of none."""
-    made = [
-        f"{file.relative_to(SOURCE)}:{node.lineno}"
-        for file, tree in trees()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Console"
-    ]
-    assert made == []
+    """A console of rich's own takes texts for markup; ``Console`` is for annotations alone."""
+    assert [place for place, name, _ in calls() if name == "Console"] == []
 
 
 def test_no_printed_text_holds_markup():
     """Options' help alone has markup, which typer reads and which holds nothing from outside."""
-    found = []
-    for file, tree in trees():
-        for node in ast.walk(tree):
-            is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-            if is_call and node.func.attr in ("print", "add_row", "add_column", "add_task", "echo"):
-                texts = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
-                found += [f"{file.name}:{node.lineno}" for text in texts if isinstance(text, str) and "[/" in text]
-            if is_call and node.func.attr == "from_markup":
-                found.append(f"{file.name}:{node.lineno}")
-    assert found == []
+    printing = (".print", ".add_row", ".add_column", ".add_task", ".echo")
+    found = [
+        place
+        for place, name, call in calls()
+        if name in printing
+        for part in ast.walk(call)
+        if isinstance(part, ast.Constant) and isinstance(part.value, str) and "[/" in part.value
+    ]
+    assert found + [place for place, name, _ in calls() if name == ".from_markup"] == []
 
 
 def test_nothing_is_written_past_the_consoles():
     """``print`` and ``typer.echo`` know no escaping; what is left prints the package's own texts in other processes."""
-    allowed = {"_namespaces.py", "_sandboxed.py", "_vllm_worker.py", "smollm.py", "main.py", "jail.py"}
-    found = [
-        f"{file.name}:{node.lineno}"
-        for file, tree in trees()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and file.name not in allowed
-        if (isinstance(node.func, ast.Name) and node.func.id == "print")
-        or (isinstance(node.func, ast.Attribute) and node.func.attr in ("echo", "secho"))
-    ]
-    assert found == []
+    allowed = ("_namespaces.py", "_sandboxed.py", "_vllm_worker.py", "smollm.py", "main.py", "jail.py")
+    found = [place for place, name, _ in calls() if name in ("print", ".echo", ".secho")]
+    assert [place for place in found if not place.startswith(allowed)] == []

@@ -183,12 +183,6 @@ def test_arms_that_would_share_a_folder_are_refused(arms, words):
         parse(StudyConfig, study().canonical() | {"arms": arms}, "x")
 
 
-def test_there_are_no_more_sources_than_a_byte_numbers():
-    sources = {f"s{number}": {"kind": "facts"} for number in range(256)}
-    with pytest.raises(UserError, match="sources"):
-        parse(CorpusConfig, {"sources": sources}, "x")
-
-
 def test_the_names_of_every_frozen_study_are_accepted():
     for file in Path(__file__).parents[1].glob("experiments/*/config.yaml"):
         values = yaml.safe_load(file.read_text())

@@ -221,7 +221,7 @@ _SOURCE_PATHS = {"files": "a file or a folder of text", "hub": "the id of a data
 class CorpusConfig(Strict):
     """Text, a tokenizer trained on it, and packed sequences of tokens."""
 
-    sources: Named[SourceConfig] = Field(min_length=1, max_length=255)
+    sources: Named[SourceConfig] = Field(min_length=1)
     vocab_size: Annotated[int, Field(ge=258, le=2**24)] = 2048
     """Tokens of the byte-level BPE tokenizer, specials included. Ignored where ``tokenizer`` is given."""
     tokenizer: str | None = None

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from stillroom.config import parse
 from stillroom.corpora.tokenizer import load_tokenizer, special_ids, with_marks
-from stillroom.files import read_json
+from stillroom.files import read_json_object
 from stillroom.types import IGNORE_INDEX, Batch, SpecialIds, UserError
 from stillroom.vocabulary import Vocabulary
 
@@ -189,11 +191,30 @@ class Corpus:
         return SequenceSet(shards, source, document, marks[0], len(source), marks[1], counted)
 
 
+class _Manifest(BaseModel):
+    """What every ``corpus.json`` holds."""
+
+    model_config = ConfigDict(strict=True)
+
+    schema_: int = Field(alias="schema")
+    identity: str
+    sources: list[str]
+    source_configs: dict[str, dict[str, Any]]
+    isolate_documents: bool
+    sequence_length: int = Field(gt=0)
+    vocab_size: int = Field(gt=0)
+    tokenizer_hash: str
+    bos: int | None
+    eos: int | None
+
+
 def open_corpus(folder: Path) -> Corpus:
     """A corpus from its folder; refuses one made by a newer version."""
-    manifest = read_json(folder / "corpus.json")
-    if manifest.get("schema", 0) > SCHEMA:
+    file = folder / "corpus.json"
+    manifest = read_json_object(file, "that of a built corpus")
+    if isinstance(manifest.get("schema"), int) and manifest["schema"] > SCHEMA:
         raise UserError(
             f"{folder}: corpus schema {manifest['schema']} is newer than {SCHEMA}, which this version reads; upgrade."
         )
+    parse(_Manifest, manifest, str(file))
     return Corpus(folder, manifest)

@@ -65,7 +65,7 @@ class Scores:
 
 def check_positions(model: PreTrainedModel, tokens: int, what: str) -> None:
     """Refuses an item of more tokens than the model has positions for: it would answer from where it never learnt."""
-    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    longest = getattr(model.config, "max_position_embeddings", None)
     if longest and 0 < longest < tokens:
         raise UserError(f"{what} of {tokens} tokens: the model has {longest} positions; shorten what is asked.")
 
