@@ -272,7 +272,20 @@ def test_a_terminal_without_a_sign_shows_its_code(env, tmp_path):
     assert done.stderr.isascii() and b"[/red]: no such folder" in done.stderr
 
 
-SHAPES = ("null", "[]", "3", '"x"', "{}", '{"a": 1}', "[[[]]]", "true", "[" * 5000 + "]" * 5000, "", "{", "NaN")
+SHAPES: tuple[str, ...] = (
+    "null",
+    "[]",
+    "3",
+    '"x"',
+    "{}",
+    '{"a": 1}',
+    "[[[]]]",
+    "true",
+    "[" * 5000 + "]" * 5000,
+    "",
+    "{",
+    "NaN",
+)
 
 
 def variants(good: str) -> list[str]:

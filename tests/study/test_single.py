@@ -52,7 +52,9 @@ def test_the_recipe_of_a_card_trains_the_same_student_in_an_empty_folder(name, t
     config = small(**({name: ARMS[name]} | {"other": ArmConfig(alpha=0.3)}))
     first = run_single(config, name, tmp_path / "a", StageDisplay())
     (tmp_path / "config.yaml").write_text(card_recipe(first))
-    again = run_single(resolve_recipe(str(tmp_path / "config.yaml")), None, tmp_path / "b", StageDisplay())
+    recipe = resolve_recipe(str(tmp_path / "config.yaml"))
+    assert isinstance(recipe, RunConfig)
+    again = run_single(recipe, None, tmp_path / "b", StageDisplay())
     assert weights(again) == weights(first)
     assert {path.name for path in (tmp_path / "a").iterdir()} == {path.name for path in (tmp_path / "b").iterdir()}
     made = sorted(path.name.partition("-")[0] for path in (tmp_path / "b").iterdir())
