@@ -15,6 +15,7 @@ from stillroom.config import (
     StudyConfig,
     TeacherConfig,
     TrainingConfig,
+    over_seeds,
 )
 
 TEACHER = "teachers/smollm2-135m"
@@ -23,9 +24,8 @@ SEEDS = range(3)
 
 
 def smollm() -> StudyConfig:
-    """DPT-90 against SPT, three seeds each, three passes over the same two hundred thousand tokens."""
-    arms = {f"spt_{seed}": ArmConfig(seed=seed, epochs=3.0) for seed in SEEDS}
-    arms |= {f"dpt90_{seed}": ArmConfig(alpha=0.9, seed=seed, epochs=3.0) for seed in SEEDS}
+    """DPT-90 against SPT, three seeds each, one pass over the same two hundred thousand tokens."""
+    arms = over_seeds({"spt": ArmConfig(), "dpt90": ArmConfig(alpha=0.9)}, SEEDS)
     return StudyConfig(
         name="smollm",
         corpus=CorpusConfig(
