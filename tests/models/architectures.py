@@ -41,10 +41,13 @@ _PATTERNS = [(re.compile(pattern), size) for pattern, size in _SIZES]
 
 _DECODER = {"is_decoder": True, "pad_token_id": 2}
 _LATENT = {"num_key_value_heads": 4}
+_WIDE = {"num_key_value_heads": 4, "swa_num_key_value_heads": 4, "swa_head_dim": 16}
 _OVERRIDES: dict[str, dict[str, Any]] = {
-    "axk1": _LATENT, "axk2": _LATENT, "deepseek_v2": _LATENT, "deepseek_v3": _LATENT, "deepseek_v32": _LATENT,
+    "axk1": _LATENT, "axk2": _LATENT, "deepseek_v2": {"num_key_value_heads": 4, "num_experts_per_tok": 2}, "deepseek_v3": _LATENT, "deepseek_v32": _LATENT,
     "glm4_moe_lite": _LATENT, "glm_moe_dsa": _LATENT, "longcat_flash": _LATENT, "minicpm3": _LATENT, "youtu": _LATENT,
-    "dots3_note": _LATENT, "dots3_note_text": _LATENT,
+    "dots3_note": _WIDE, "dots3_note_text": _WIDE,
+    "bailing_hybrid": _LATENT, "kimi_linear": {"num_key_value_heads": 4, "short_conv_kernel_size": 4},
+    "cohere_compass_text": {"layer_types": ["sliding_attention", "full_attention"]},
     "bamba": {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 16, "attn_layer_indices": [1]},
     "codegen": {"rotary_dim": 4}, "gptj": {"rotary_dim": 4},
     "dots1": {"head_dim": 8, "moe_intermediate_size": 32},
@@ -55,19 +58,19 @@ _OVERRIDES: dict[str, dict[str, Any]] = {
     "granite": {"logits_scaling": 8.0}, "granitemoe": {"logits_scaling": 8.0},
     "granitemoeshared": {"logits_scaling": 8.0}, "granite_swa": {"logits_scaling": 8.0},
     "granitemoe_swa": {"logits_scaling": 8.0}, "hyperclovax": {"logits_scaling": 0.25},
-    "granitemoehybrid": {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 16, "logits_scaling": 8.0},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention"], "mamba_n_heads": 8, "mamba_d_head": 8,
+                         "mamba_d_state": 16, "logits_scaling": 8.0},
     "hunyuan_v1_dense": {"head_dim": 8}, "hunyuan_v1_moe": {"head_dim": 8}, "ministral": {"head_dim": 8},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 4, "mamba_dt_rank": 4,
-              "layers_block_type": ["mamba", "attention"]},
-    "kimi_linear": {"short_conv_kernel_size": 4},
+              "layer_types": None, "num_hidden_layers": 2},
     "lfm2": {"layer_types": ["conv", "full_attention"]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
     "mamba2": {"num_heads": 8, "head_dim": 8, "state_size": 16, "n_groups": 1, "chunk_size": 8},
-    "mistral": {"head_dim": 8}, "nemotron": {"head_dim": 8, "num_key_value_heads": 2},
+    "nemotron": {"head_dim": 8, "num_key_value_heads": 2},
     "nemotron_h": {"layers_block_type": ["mamba", "attention", "mlp"], "mamba_num_heads": 8, "mamba_head_dim": 8,
                    "ssm_state_size": 16, "n_groups": 1, "chunk_size": 8},
-    "phi3": {"pad_token_id": None}, "qwen2": {"use_sliding_window": True, "max_window_layers": 1},
-    "qwen3": {"use_sliding_window": True, "max_window_layers": 1},
+    "qwen2": {"max_window_layers": 1, "layer_types": None}, "qwen3": {"max_window_layers": 1, "layer_types": None},
+    "qwen2_moe": {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1, "layer_types": None}, "qwen3_moe": {"max_window_layers": 1},
     "recurrent_gemma": {"block_types": ["recurrent", "attention"], "num_hidden_layers": 2},
     "modernbert-decoder": {"pad_token_id": 2, "local_attention": WINDOW},
     "reformer": {"is_decoder": True},
@@ -94,6 +97,8 @@ def _shrunk(fields: dict[str, Any]) -> dict[str, Any]:
             for pattern, size in _PATTERNS:
                 if pattern.fullmatch(name) and value > size:
                     small[name] = size
+    if "sliding_window" in fields and fields["sliding_window"] is None:
+        small |= {"sliding_window": WINDOW} | ({"use_sliding_window": True} if "use_sliding_window" in fields else {})
     kinds = list(dict.fromkeys(fields.get("layer_types") or ()))
     if kinds:
         small["layer_types"] = (kinds * 2)[: max(2, len(kinds))]

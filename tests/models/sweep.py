@@ -28,6 +28,7 @@ from stillroom.models import export_model, load_model
 from stillroom.models.contract import checked
 from stillroom.models.forward import layer_list, patterns_by_layer
 from stillroom.teachers.capture import ModelScores
+from stillroom.training.heads import check_further
 from stillroom.training.step import StepContext, Student, global_step
 from stillroom.types import IGNORE_INDEX, Batch, UserError
 
@@ -36,7 +37,7 @@ TOLERANCE = 2e-4
 """Of the largest number, in float32."""
 LENGTHS = ((13, 5, 1, 14), (20, 13))
 """Tokens of the documents of two rows; the window is 8."""
-FACETS = ("load", "labels", "training", "scores", "sampling", "heads", "export")
+FACETS = ("load", "labels", "training", "further heads", "scores", "sampling", "heads", "export")
 
 
 def examine(name: str) -> dict[str, str]:
@@ -201,7 +202,7 @@ def _exports(model: PreTrainedModel) -> None:
 
 
 _CHECKS: dict[str, Callable[[PreTrainedModel], None]] = dict(
-    zip(FACETS, (_loads, _labels, _training, _scores, _sampling, _heads, _exports), strict=True)
+    zip(FACETS, (_loads, _labels, _training, check_further, _scores, _sampling, _heads, _exports), strict=True)
 )
 
 

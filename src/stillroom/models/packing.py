@@ -82,7 +82,7 @@ class Calls:
     def gathered(self, hidden: Sequence[Tensor]) -> Tensor:
         """Hidden states (B, T, D) of the batch from those of the calls."""
         if self.order_N is None:
-            return hidden[0].view(*self.shape, -1)
+            return hidden[0].reshape(*self.shape, -1)
         flat_ND = torch.cat([states[inside] for states, inside in zip(hidden, self.inside, strict=True)])
         return flat_ND[self.order_N].view(*self.shape, -1)
 
@@ -154,12 +154,12 @@ def needs_rows(model: PreTrainedModel) -> bool:
 def shortest_window(model: PreTrainedModel) -> int | None:
     """The smallest span of a window or chunk that the configuration names; None where there is none."""
     fields = vars(model.config.get_text_config()).items()
-    spans = [
+    named = [
         value
         for name, value in fields
-        if ("window" in name or "attention_chunk" in name) and type(value) is int and value > 0
-        and name != "max_window_layers"
-    ]  # fmt: skip
+        if ("window" in name or "attention_chunk" in name) and not name.endswith(("layers", "pattern"))
+    ]
+    spans = [value for value in named if type(value) is int and value > 0]
     return min(spans, default=None)
 
 
