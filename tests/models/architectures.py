@@ -43,7 +43,8 @@ _DECODER = {"is_decoder": True, "pad_token_id": 2}
 _LATENT = {"num_key_value_heads": 4}
 _WIDE = {"num_key_value_heads": 4, "swa_num_key_value_heads": 4, "swa_head_dim": 16}
 _OVERRIDES: dict[str, dict[str, Any]] = {
-    "axk1": _LATENT, "axk2": _LATENT, "deepseek_v2": {"num_key_value_heads": 4, "num_experts_per_tok": 2}, "deepseek_v3": _LATENT, "deepseek_v32": _LATENT,
+    "axk1": _LATENT, "axk2": _LATENT, "deepseek_v2": {"num_key_value_heads": 4, "num_experts_per_tok": 2},
+    "deepseek_v3": _LATENT, "deepseek_v32": _LATENT,
     "glm4_moe_lite": _LATENT, "glm_moe_dsa": _LATENT, "longcat_flash": _LATENT, "minicpm3": _LATENT, "youtu": _LATENT,
     "dots3_note": _WIDE, "dots3_note_text": _WIDE,
     "bailing_hybrid": _LATENT, "kimi_linear": {"num_key_value_heads": 4, "short_conv_kernel_size": 4},
@@ -70,7 +71,8 @@ _OVERRIDES: dict[str, dict[str, Any]] = {
     "nemotron_h": {"layers_block_type": ["mamba", "attention", "mlp"], "mamba_num_heads": 8, "mamba_head_dim": 8,
                    "ssm_state_size": 16, "n_groups": 1, "chunk_size": 8},
     "qwen2": {"max_window_layers": 1, "layer_types": None}, "qwen3": {"max_window_layers": 1, "layer_types": None},
-    "qwen2_moe": {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1, "layer_types": None}, "qwen3_moe": {"max_window_layers": 1},
+    "qwen2_moe": {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1, "layer_types": None},
+    "qwen3_moe": {"max_window_layers": 1},
     "recurrent_gemma": {"block_types": ["recurrent", "attention"], "num_hidden_layers": 2},
     "modernbert-decoder": {"pad_token_id": 2, "local_attention": WINDOW},
     "reformer": {"is_decoder": True},

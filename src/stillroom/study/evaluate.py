@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel
 
-from stillroom.analysis import head_scores
+from stillroom.analysis import check_heads, head_scores
 from stillroom.config import EvaluationConfig, SourceConfig, parse
 from stillroom.corpora import Corpus, load_tokenizer, open_corpus
 from stillroom.evaluation import Heldout, contamination, copying_tokens, evaluate, item_tokens, sample, token_bytes
@@ -48,6 +48,8 @@ def evaluate_into(
     model = load_here(model_folder)
     parts: dict[str, Any] = {}
     if corpus is not None:
+        if "heads" in config.suites:
+            check_heads(model)  # before any suite is measured
         for suite in config.suites:
             cached = folder / f"suite-{suite}.json"
             if not cached.exists():
