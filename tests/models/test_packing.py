@@ -101,6 +101,14 @@ def test_documents_on_both_sides_of_a_change_of_frequencies():
         assert_equal(logits(model, hidden_states(model, batch())), own_logits(model, True), "long rope")
 
 
+def test_choices_on_both_sides_of_a_change_of_frequencies():
+    model = long_rope(14)
+    items = [scoring.Continuation(tuple(range(3, 15)), tuple(range(5, 5 + size))) for size in (1, 2, 9)]
+    together = scoring.score_continuations(model, items).logprob_I
+    for item, found in zip(items, together, strict=True):
+        assert scoring.score_continuations(model, [item]).logprob_I[0] == pytest.approx(found, rel=1e-5)
+
+
 STATEFUL = ["lfm2", "mamba", "mamba2", "jamba", "falcon_h1", "recurrent_gemma", "nemotron_h", "rwkv", "bloom"]
 
 

@@ -165,11 +165,13 @@ def shortest_window(model: PreTrainedModel) -> int | None:
 
 def _straddles(model: PreTrainedModel, shortest: int, longest: int) -> bool:
     """Whether documents lie on both sides of the length at which the model changes its rotary frequencies."""
-    return any(shortest <= limit < longest for limit in _limits(model))
+    return any(shortest <= limit < longest for limit in rotary_limits(model))
 
 
-def _limits(model: PreTrainedModel) -> set[int]:
+def rotary_limits(model: PreTrainedModel) -> set[int]:
     """Lengths at which rotary frequencies change (long rope); the longest text of a call decides for all of it."""
+    if not isinstance(model, PreTrainedModel):
+        return set()
     rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
     parts = [rope, *(part for part in rope.values() if isinstance(part, dict))]
     return {
@@ -204,7 +206,7 @@ def _groups(model: PreTrainedModel, lengths: Sequence[int], size: int) -> Iterat
     """Numbers of documents of like length, longest first: at most ``size`` positions with their padding (0: no limit),
     none half as long as the first, all on one side of every limit of the model.
     """
-    limits = _limits(model)
+    limits = rotary_limits(model)
     group: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
         if group:
