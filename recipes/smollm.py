@@ -24,8 +24,8 @@ SEEDS = range(3)
 
 def smollm() -> StudyConfig:
     """DPT-90 against SPT, three seeds each, three passes over the same two hundred thousand tokens."""
-    arms = {f"spt_{seed}": ArmConfig(seed=seed) for seed in SEEDS}
-    arms |= {f"dpt90_{seed}": ArmConfig(alpha=0.9, seed=seed) for seed in SEEDS}
+    arms = {f"spt_{seed}": ArmConfig(seed=seed, epochs=3.0) for seed in SEEDS}
+    arms |= {f"dpt90_{seed}": ArmConfig(alpha=0.9, seed=seed, epochs=3.0) for seed in SEEDS}
     return StudyConfig(
         name="smollm",
         corpus=CorpusConfig(
@@ -40,7 +40,6 @@ def smollm() -> StudyConfig:
         student=ModelConfig(hidden_size=128, intermediate_size=384, num_layers=4, num_heads=4),
         training=TrainingConfig(
             tokens=TOKENS,
-            epochs=3.0,
             batch_sequences=4,
             optimizer="muon",
             learning_rate=1e-2,

@@ -7,30 +7,124 @@ YAML and can be run again from there. Imports no torch, so that ``--help`` and `
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 import types
 import typing
+import unicodedata
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
-from stillroom.files import fingerprint
-from stillroom.types import UserError
+from stillroom.files import fingerprint, read_json_object
+from stillroom.types import UserError, printable
+from stillroom.yamlfiles import parse_yaml
+
+_MOST_ITEM_TOKENS = 100_000_000
+"""Tokens of all items of one measure together: they are made one by one and held in memory."""
+_MANY = 10**15
+"""More than anything that is counted here comes to; what is larger would overflow somewhere."""
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, le=_MANY)]
+Count = Annotated[int, Field(ge=0, le=_MANY)]
+Items = Annotated[int, Field(gt=0, le=1_000_000)]
+"""How many items are measured: each is held in memory."""
+Length = Annotated[int, Field(gt=0, le=65_536)]
+"""Tokens of an item that is measured."""
 PositiveFloat = Annotated[float, Field(gt=0.0)]
+Factor = Annotated[float, Field(gt=0.0, le=1e6)]
+"""A multiple of something."""
+Temperature = Annotated[float, Field(ge=1e-6, le=1e6)]
+"""A softmax temperature: outside of this, logits divided by it are not finite or all alike."""
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+"""What both torch and numpy take as a seed."""
 M = TypeVar("M", bound=BaseModel)
 C = TypeVar("C", bound="Strict")
+V = TypeVar("V")
+
+_MOST_NAME_BYTES = 100
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+"""Names that are devices in every folder of some systems."""
+
+
+def _is_name(name: str) -> str:
+    """A name that is safe as a folder's: one visible line without separators."""
+    stripped = name.strip(" ")
+    if not name or name != stripped or name[-1] == ".":
+        problem = "is empty, or begins or ends with a space, or ends with a point"
+    elif printable(name) != name or any(sign in name for sign in "/\\:"):
+        problem = "holds a slash, a backslash, a colon or a sign that cannot be seen"
+    elif name[0] in ".-~":
+        problem = "begins with a point, a hyphen or a tilde"
+    elif len(name.encode()) > _MOST_NAME_BYTES:
+        problem = f"takes {len(name.encode())} bytes"
+    elif name.partition(".")[0].lower() in _DEVICES:
+        problem = "is the name of a device on some systems"
+    else:
+        return name
+    raise ValueError(
+        f"the name {problem}; it becomes that of a folder, so give letters, digits and signs such as _ - + . @ of at "
+        f"most {_MOST_NAME_BYTES} bytes"
+    )
+
+
+def _names_apart(named: dict[str, V]) -> dict[str, V]:
+    """Refuses names that some file systems take for the same one."""
+    seen: dict[str, str] = {}
+    for name in named:
+        folded = unicodedata.normalize("NFKC", name).casefold()
+        if folded in seen:
+            raise ValueError(f"{seen[folded]!r} and {name!r} are one name on some file systems; rename one")
+        seen[folded] = name
+    return named
+
+
+Name = Annotated[str, AfterValidator(_is_name)]
+"""A name that becomes part of a path."""
+Named = Annotated[dict[Name, V], AfterValidator(_names_apart)]
+"""Things by name, where names become folders."""
+
+
+@functools.cache
+def _takes_bool(kind: type[BaseModel], field: str) -> bool:
+    return _mentions_bool(kind.model_fields[field].annotation)
+
+
+def _mentions_bool(annotation: Any) -> bool:
+    return annotation in (bool, Any) or any(map(_mentions_bool, typing.get_args(annotation)))
+
+
+def _holds_bool(value: Any) -> bool:
+    return isinstance(value, bool) or (isinstance(value, list | tuple) and any(map(_holds_bool, value)))
 
 
 class Strict(BaseModel):
     """A frozen configuration object that refuses fields it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.field_name is not None and _holds_bool(value) and not _takes_bool(cls, info.field_name):
+            raise ValueError("should be no true or false")
+        return value
 
     def canonical(self) -> dict[str, Any]:
         """Plain JSON-able values of every field, defaults included."""
@@ -44,15 +138,15 @@ class Strict(BaseModel):
 class ModelConfig(Strict):
     """A causal language model in the Llama layout, or the folder or hub id of a pretrained one."""
 
-    hidden_size: Positive = 128
+    hidden_size: Annotated[int, Field(gt=0, le=2**17)] = 128
     """Width D of the residual stream."""
-    intermediate_size: Positive = 384
+    intermediate_size: Annotated[int, Field(gt=0, le=2**20)] = 384
     """Width of the gated feed-forward layer."""
-    num_layers: Positive = 4
-    num_heads: Positive = 4
+    num_layers: Annotated[int, Field(gt=0, le=4096)] = 4
+    num_heads: Annotated[int, Field(gt=0, le=4096)] = 4
     num_kv_heads: Positive | None = None
     """Key and value heads; None means one for each query head."""
-    max_positions: Positive = 512
+    max_positions: Annotated[int, Field(gt=0, le=2**24)] = 512
     """Longest sequence, in tokens, that the positions of the model cover."""
     rope_theta: PositiveFloat = 10_000.0
     tie_embeddings: bool = True
@@ -73,31 +167,66 @@ class SourceConfig(Strict):
     """Where a part of the text comes from."""
 
     kind: Literal["python-library", "files", "hub", "facts", "problems", "copying"]
-    """``python-library``: the installed Python library's source. ``files``: text files under ``path``. ``hub``: a
+    """``python-library``: the installed Python library's source. ``files``: files under ``path``. ``hub``: a
     Hugging Face dataset named by ``path`` (extra ``hub``). The others are synthetic worlds."""
-    share: PositiveFloat = 1.0
+    share: Factor = 1.0
     """Part of the training tokens, relative to the other sources."""
     path: str | None = None
-    """Folder or file (``files``) or dataset id (``hub``)."""
+    """Folder or file (``files``), dataset id or folder (``hub``)."""
     pattern: str = "**/*"
-    """Which files under ``path`` (``files``)."""
+    """Which files under ``path`` (``files``); hidden ones only where the pattern names their dot."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of files and folders under ``path`` that are left out (``files``)."""
+    format: Literal["auto", "text", "rows"] = "auto"
+    """``text``: files are text as they stand. ``rows``: they hold rows with a text in ``field`` (JSON, JSON lines, CSV,
+    Parquet, Arrow). ``auto``: what their names say (``files``)."""
     field: str = "text"
-    """Column that holds the text (``hub``)."""
-    max_document_chars: Annotated[int, Field(ge=100)] = 4000
+    """Column that holds the text (``hub``, and ``files`` of rows); ``a.b`` is field b of field a."""
+    name: str | None = None
+    """Configuration of the dataset (``hub``); None means its only one."""
+    split: str | None = None
+    """Split of the dataset that is read (``hub``); None means train. Held-out text is set apart within it."""
+    max_document_chars: Annotated[int, Field(ge=100, le=_MANY)] = 4000
     """Longer texts are cut into documents of at most this many characters, at line ends."""
     options: dict[str, int | float | str | bool] = Field(default_factory=dict)
     """Knobs of a world, by name; the world refuses those that it does not know."""
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        known = _SOURCE_FIELDS.get(self.kind, ("options",))
+        for name, field in type(self).model_fields.items():
+            if name in ("kind", "share", *known):
+                continue
+            if getattr(self, name) != field.get_default(call_default_factory=True):
+                raise ValueError(f"{name} has no effect on kind {self.kind}, which takes {', '.join(known)}; remove it")
+        if "path" in known and not self.path:
+            raise ValueError(f"kind {self.kind} has no path; set it to {_SOURCE_PATHS[self.kind]}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_later_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out the fields that came later where they ask for nothing, so that older hashes still hold."""
+        later = {"exclude": ((), []), "format": ("auto",), "name": (None,), "split": (None,)}
+        return {name: value for name, value in handler(self).items() if value not in later.get(name, ())}
+
+
+_SOURCE_FIELDS = {
+    "python-library": ("max_document_chars",),
+    "files": ("path", "pattern", "exclude", "format", "field", "max_document_chars"),
+    "hub": ("path", "name", "split", "field", "max_document_chars"),
+}
+_SOURCE_PATHS = {"files": "a file or a folder of text", "hub": "the id of a dataset, or a folder that holds one"}
 
 
 class CorpusConfig(Strict):
     """Text, a tokenizer trained on it, and packed sequences of tokens."""
 
-    sources: dict[str, SourceConfig] = Field(min_length=1)
-    vocab_size: Annotated[int, Field(ge=258)] = 2048
+    sources: Named[SourceConfig] = Field(min_length=1)
+    vocab_size: Annotated[int, Field(ge=258, le=2**24)] = 2048
     """Tokens of the byte-level BPE tokenizer, specials included. Ignored where ``tokenizer`` is given."""
     tokenizer: str | None = None
     """A Hugging Face tokenizer folder or hub id to use instead of training one."""
-    sequence_length: Annotated[int, Field(ge=8)] = 128
+    sequence_length: Annotated[int, Field(ge=8, le=2**20)] = 128
     """T, in tokens."""
     train_tokens: Positive = 1_000_000
     """Distinct training tokens prepared; an arm may use fewer (the first ones), never more."""
@@ -105,7 +234,7 @@ class CorpusConfig(Strict):
     """Held-out tokens, from files and worlds' items that training never sees."""
     isolate_documents: bool = True
     """Attention does not cross from one packed document to another and positions restart at each."""
-    seed: int = 0
+    seed: Seed = 0
 
 
 class ScheduleConfig(Strict):
@@ -129,7 +258,7 @@ class ScheduleConfig(Strict):
     def _complete(self) -> Self:
         if self.kind == "switch" and self.at_tokens is None:
             raise ValueError("kind switch needs at_tokens, the training tokens after which the value is final")
-        if self.warmup + self.decay > 1:
+        if self.kind == "warmup-stable-decay" and self.warmup + self.decay > 1 + 1e-9:
             raise ValueError(f"warmup {self.warmup:g} and decay {self.decay:g} together are more than the whole run")
         return self
 
@@ -172,7 +301,7 @@ class ObjectiveConfig(Strict):
 
     alpha: Fraction = 0.0
     """Weight of the teacher's label: 0 is standard pretraining (SPT), 0.9 is DPT-90."""
-    temperature: PositiveFloat = 1.0
+    temperature: Temperature = 1.0
     """Softmax temperature of the teacher; stored labels must have been made at it."""
     temperature_form: Literal["teacher", "both"] = "teacher"
     """``teacher``: the teacher's softmax alone (the paper's form). ``both``: teacher and student, with the soft term
@@ -189,7 +318,7 @@ class ObjectiveConfig(Strict):
     """Part of the hard label that is spread evenly over the vocabulary."""
     z_loss: Annotated[float, Field(ge=0.0)] = 0.0
     """Weight of logsumexp² of the logits, which keeps them from drifting."""
-    heads: Positive = 1
+    heads: Annotated[int, Field(gt=0, le=4096)] = 1
     """Tokens predicted ahead of each position (multi-token prediction); 1 is the next token alone."""
     alpha_schedule: ScheduleConfig | None = None
     """How ``alpha`` changes over the run."""
@@ -202,6 +331,15 @@ class ObjectiveConfig(Strict):
         _stays_within(self.alpha_schedule, "alpha_schedule", 0.0, 1.0)
         _stays_within(self.temperature_schedule, "temperature_schedule", 0.01, 100.0)
         return self
+
+    @property
+    def highest_alpha(self) -> float:
+        """The largest alpha of the run; above 0 means that a teacher is needed at some step."""
+        schedule = self.alpha_schedule
+        if schedule is None or schedule.kind == "constant":
+            return self.alpha
+        values = [self.alpha, schedule.final]
+        return max([*values, schedule.initial] if schedule.kind == "warmup-stable-decay" else values)
 
 
 _HELD_WHOLE = 2 * 2**30
@@ -243,7 +381,7 @@ class TrainingConfig(Strict):
 
     tokens: Positive = 1_000_000
     """Distinct tokens seen: the first ones of the corpus."""
-    epochs: PositiveFloat = 1.0
+    epochs: Factor = 1.0
     """Passes over them."""
     steps: Positive | None = None
     """Budget in optimizer steps, instead of ``epochs``: the data is passed over as often as it takes."""
@@ -283,16 +421,16 @@ class TrainingConfig(Strict):
     """Steps between checkpoints; takes the place of ``checkpoint_seconds``."""
     keep_last: Positive = 2
     """Newest checkpoints that are kept."""
-    keep_every: Annotated[int, Field(ge=0)] = 0
+    keep_every: Count = 0
     """Checkpoints whose step is a multiple of this are kept to the end of the run; 0 means none."""
     non_finite: Literal["stop", "skip"] = "stop"
     """On a loss or gradient that is not finite: ``stop`` saves and ends the run, ``skip`` leaves the step out."""
     tracker: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
     """Where the metrics go besides ``metrics.jsonl`` (extra ``track``)."""
     parallel: ParallelConfig = ParallelConfig()
-    validate_every: Annotated[int, Field(ge=0)] = 100
+    validate_every: Count = 100
     """Steps between validations; 0 means at the end only."""
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _micro_batches_divide(self) -> Self:
@@ -303,6 +441,24 @@ class TrainingConfig(Strict):
             )
         if self.steps is not None and self.flops is not None:
             raise ValueError("steps and flops are both given; give one budget")
+        return self
+
+    @model_validator(mode="after")
+    def _phases_fit(self) -> Self:
+        if self.schedule != "constant" and self.warmup >= 1:
+            raise ValueError(
+                f"warmup is {self.warmup:g}, the whole run, so schedule {self.schedule} never begins; lower warmup or "
+                "take schedule constant"
+            )
+        if self.schedule == "wsd" and self.warmup + self.decay > 1 + 1e-9:
+            raise ValueError(
+                f"warmup {self.warmup:g} and decay {self.decay:g} together are more than the whole run; lower one"
+            )
+        if self.schedule == "wsd" and self.decay == 0 and self.final_learning_rate < 1:
+            raise ValueError(
+                "decay is 0 with schedule wsd, so the rate would fall in no time; give a decay or take schedule "
+                "constant"
+            )
         return self
 
     def identity(self) -> dict[str, Any]:
@@ -325,19 +481,19 @@ class LabelsConfig(Strict):
     """Probability mass kept (``top-p``)."""
     value_steps: Annotated[int, Field(ge=1, le=255)] = 199
     """Levels per unit of the square root of a probability (``top-k``, ``top-p``): their error falls with its square."""
-    temperature: PositiveFloat = 1.0
+    temperature: Temperature = 1.0
     """Temperature at which the teacher is read."""
     shard_sequences: Positive = 512
     """Sequences per shard."""
-    seed: int = 0
+    seed: Seed = 0
 
 
 class ArmConfig(ObjectiveConfig):
     """One student of a study: its objective, and what differs from the study's training."""
 
-    data: PositiveFloat = 1.0
+    data: Factor = 1.0
     """Distinct tokens as a multiple of ``training.tokens``: 2 for SPT-2x."""
-    epochs: PositiveFloat = 1.0
+    epochs: Factor = 1.0
     """Passes over them."""
     teacher: Literal["stored", "live"] = "stored"
     """Where the teacher's labels come from: the store that all arms share, or the teacher itself at every step."""
@@ -348,7 +504,7 @@ class ArmConfig(ObjectiveConfig):
     counts once for every distinct token)."""
     learning_rate: PositiveFloat | None = None
     """None means the study's."""
-    seed: int | None = None
+    seed: Seed | None = None
     """Seed of weights and order; None means the study's."""
 
 
@@ -380,26 +536,6 @@ def heads_that_do_not_fit(model: ModelConfig, heads: int) -> str | None:
     )
 
 
-class RunConfig(Strict):
-    """One training run: ``stillroom train``."""
-
-    name: str = "run"
-    corpus: CorpusConfig
-    model: ModelConfig = ModelConfig()
-    training: TrainingConfig = TrainingConfig()
-    objective: ObjectiveConfig = ObjectiveConfig()
-    labels: str | None = None
-    """Folder of the label store, where ``objective.alpha`` is above 0."""
-    teacher: str | None = None
-    """Folder or hub id of a live teacher, instead of ``labels``."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if problem := heads_that_do_not_fit(self.model, self.objective.heads):
-            raise ValueError(f"objective.{problem}")
-        return self
-
-
 class EvaluationConfig(Strict):
     """What is measured, on how many items, from which seed."""
 
@@ -407,43 +543,43 @@ class EvaluationConfig(Strict):
     """``lm``: bits per byte. ``icl``: copying, recall, few-shot rules and counterfactual facts. ``tts``: pass@k and
     diversity. ``heads``: induction and previous-token heads. ``retrieval``: needle in a haystack and context question
     answering."""
-    heldout_sequences: Positive = 256
-    copying_sequences: Positive = 64
+    heldout_sequences: Items = 256
+    copying_sequences: Items = 64
     """Sequences of random tokens, repeated."""
-    copying_period: Annotated[int, Field(ge=2)] = 25
+    copying_period: Annotated[int, Field(ge=2, le=65_536)] = 25
     """Tokens before the sequence repeats."""
-    copying_repeats: Annotated[int, Field(ge=2)] = 4
-    copying_vocabulary: Positive = 256
+    copying_repeats: Annotated[int, Field(ge=2, le=65_536)] = 4
+    copying_vocabulary: Items = 256
     """How many token ids, the most frequent ones of the held-out text, the random tokens are drawn from."""
-    counterfactual_items: Positive = 200
-    recall_sequences: Positive = 64
+    counterfactual_items: Items = 200
+    recall_sequences: Items = 64
     """Random walks over real bigrams in which some tokens always have the same successor (``icl``)."""
-    recall_length: Annotated[int, Field(ge=16)] = 96
+    recall_length: Annotated[int, Field(ge=16, le=65_536)] = 96
     """Tokens of each."""
-    recall_triggers: Positive = 3
+    recall_triggers: Items = 3
     """Tokens of each sequence that always have the same successor."""
-    rule_items: Positive = 16
+    rule_items: Items = 16
     """Few-shot items per kind (words, numbers) and number of shots (``icl``)."""
-    rule_shots: tuple[Annotated[int, Field(ge=1, le=32)], ...] = (1, 2, 4)
+    rule_shots: Annotated[tuple[Annotated[int, Field(ge=1, le=32)], ...], Field(min_length=1)] = (1, 2, 4)
     """Examples before the question; those that the model's positions cannot hold are left out."""
-    contamination_ngram: Annotated[int, Field(ge=0)] = 13
+    contamination_ngram: Annotated[int, Field(ge=0, le=65_536)] = 13
     """Tokens of the n-grams by which items are looked for in the training text; 0 looks for none."""
     contamination_sequences: Positive = 50_000
     """Most training sequences that are read for it, evenly spaced."""
-    retrieval_items: Positive = 40
+    retrieval_items: Items = 40
     """Needles per length and depth, and context questions per number of notes."""
-    needle_lengths: tuple[Positive, ...] = (48, 80, 112)
+    needle_lengths: Annotated[tuple[Length, ...], Field(min_length=1)] = (48, 80, 112)
     """Whole prompts, in tokens."""
-    needle_depths: tuple[Fraction, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    needle_depths: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.0, 0.25, 0.5, 0.75, 1.0)
     """Where the needle lies: 0 is first, 1 is last."""
-    context_notes: tuple[Positive, ...] = (1, 2, 4)
+    context_notes: Annotated[tuple[Annotated[int, Field(gt=0, le=1000)], ...], Field(min_length=1)] = (1, 2, 4)
     """Facts stated before a context question."""
-    problems: Positive = 100
-    samples_per_problem: Positive = 32
-    temperatures: tuple[PositiveFloat, ...] = (0.6, 1.0)
-    ks: tuple[Positive, ...] = (1, 2, 4, 8, 16)
-    max_new_tokens: Positive = 24
-    seed: int = 0
+    problems: Items = 100
+    samples_per_problem: Items = 32
+    temperatures: Annotated[tuple[Temperature, ...], Field(min_length=1)] = (0.6, 1.0)
+    ks: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 2, 4, 8, 16)
+    max_new_tokens: Length = 24
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _enough_samples(self) -> Self:
@@ -454,6 +590,22 @@ class EvaluationConfig(Strict):
             )
         return self
 
+    @model_validator(mode="after")
+    def _items_fit_into_memory(self) -> Self:
+        for name, number in (
+            ("copying_sequences, copying_period and copying_repeats", self.copying_tokens * self.copying_sequences),
+            ("recall_sequences and recall_length", self.recall_length * self.recall_sequences),
+            ("retrieval_items and needle_lengths", sum(self.needle_lengths) * self.retrieval_items),
+        ):
+            if number > _MOST_ITEM_TOKENS:
+                raise ValueError(f"{name} make {number:,} tokens, expected at most {_MOST_ITEM_TOKENS:,}; lower one")
+        return self
+
+    @property
+    def copying_tokens(self) -> int:
+        """Tokens of a copying sequence after what opens it."""
+        return self.copying_period * self.copying_repeats
+
 
 class MixtureConfig(Strict):
     """Further teachers beside the study's own, whose name among them is ``teacher``."""
@@ -461,9 +613,9 @@ class MixtureConfig(Strict):
     rule: Literal["average", "position", "domain"] = "average"
     """``average``: of their probabilities. ``position``: at every position the one with the lowest cross-entropy (it
     looks at the next token to choose). ``domain``: each for the sources that ``domains`` gives it."""
-    teachers: dict[str, str] = Field(min_length=1)
+    teachers: Named[str] = Field(min_length=1)
     """A model folder, hub id or GGUF file by name; all must have the corpus's tokenizer."""
-    weights: dict[str, PositiveFloat] = Field(default_factory=dict)
+    weights: dict[str, Factor] = Field(default_factory=dict)
     """By teacher's name, relative to the others (``average``); 1 where none is given."""
     domains: dict[str, str] = Field(default_factory=dict)
     """The name of the teacher for a source (``domain``); ``teacher`` where none is given."""
@@ -490,16 +642,52 @@ class TeacherConfig(Strict):
     """Further teachers whose labels are mixed with this one's."""
 
 
+class TeachingConfig(Strict):
+    """What stands behind the soft labels of one run, in full: its recipe makes the same student anywhere."""
+
+    teacher: TeacherConfig
+    labels: LabelsConfig = LabelsConfig()
+    labelled_tokens: Positive | None = None
+    """Training tokens whose labels are stored; None means those that the run sees."""
+    source: Literal["stored", "live"] = "stored"
+    """As ``ArmConfig.teacher``."""
+
+
+class RunConfig(Strict):
+    """One training run: ``stillroom train``."""
+
+    name: Name = "run"
+    corpus: CorpusConfig
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    labels: str | None = None
+    """Folder of the label store, where ``objective.alpha`` is above 0."""
+    teacher: str | None = None
+    """Folder or hub id of a live teacher, instead of ``labels``."""
+    teaching: TeachingConfig | None = None
+    """A teacher to be made or loaded, and its labels, instead of both."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        given = [name for name in ("labels", "teacher", "teaching") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are both given; say once where soft labels come from")
+        if problem := heads_that_do_not_fit(self.model, self.objective.heads):
+            raise ValueError(f"objective.{problem}")
+        return self
+
+
 class StudyConfig(Strict):
     """A corpus, a teacher, its labels, students that differ in one thing each, and what is measured on all."""
 
-    name: str
+    name: Name
     corpus: CorpusConfig
     teacher: TeacherConfig = TeacherConfig()
     labels: LabelsConfig = LabelsConfig()
     student: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
-    arms: dict[str, ArmConfig] = Field(min_length=1)
+    arms: Named[ArmConfig] = Field(min_length=1)
     evaluation: EvaluationConfig = EvaluationConfig()
 
     @model_validator(mode="after")
@@ -515,7 +703,13 @@ class StudyConfig(Strict):
             if source not in self.corpus.sources:
                 hint = nearest(source, list(self.corpus.sources))
                 raise ValueError(f"teacher.mixture.domains names source {source!r}, which is not one{hint}")
+        if self.training.epochs != 1:
+            raise ValueError(
+                f"training.epochs is {self.training.epochs:g}, but every arm has its own; set arms.NAME.epochs"
+            )
         for name, arm in self.arms.items():
+            if name.casefold() == "teacher":
+                raise ValueError(f"arms names one {name!r}, which is the study's own teacher; call it otherwise")
             if problem := heads_that_do_not_fit(self.student, arm.heads):
                 raise ValueError(f"arms.{name}.{problem}")
         needed = max(round(self.training.tokens * arm.data) for arm in self.arms.values())
@@ -538,6 +732,11 @@ def explain(error: ValidationError, root: type[BaseModel], where: str) -> UserEr
     if first["type"] == "extra_forbidden":
         names = field_names(root, path[:-1])
         return UserError(f"{where}: {dotted} is not a field here{nearest(path[-1], names)}{more}.")
+    if first["type"] == "invalid_key":
+        return UserError(f"{where}: {dotted} is no text and so no name of a field{more}.")
+    if path and path[-1] == "[key]":
+        del path[-1]
+        dotted = ".".join(path)
     if first["type"] == "missing":
         return UserError(f"{where}: {dotted} is missing{more}; give it a value.")
     found = first.get("input")
@@ -545,8 +744,13 @@ def explain(error: ValidationError, root: type[BaseModel], where: str) -> UserEr
     message = message[:1].lower() + message[1:]
     if not dotted:
         return UserError(f"{where}: {message}{more}.")
-    shown = ":" if isinstance(found, Mapping | BaseModel) else f" is {found!r},"
+    shown = ":" if isinstance(found, Mapping | BaseModel) else f" is {_short(found)},"
     return UserError(f"{where}: {dotted}{shown} {message}{more}.")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
 
 
 def nearest(name: str, choices: list[str]) -> str:
@@ -593,8 +797,13 @@ def parse(kind: type[M], values: Any, where: str) -> M:
         raise explain(error, kind, where) from None
 
 
+def read_record(kind: type[M], path: Path) -> M:
+    """A JSON file as a record of ``kind``; a ``UserError`` that names file and field where it is none."""
+    return parse(kind, read_json_object(path), str(path))
+
+
 def override(config: C, assignments: list[str]) -> C:
-    """The configuration with ``dotted.name=value`` assignments applied; values are read as YAML scalars."""
+    """The configuration with ``dotted.name=value`` assignments applied; values are read as YAML."""
     values = config.model_dump(mode="python")
     for assignment in assignments:
         name, sign, text = assignment.partition("=")
@@ -605,13 +814,8 @@ def override(config: C, assignments: list[str]) -> C:
 
 
 def _scalar(text: str, assignment: str) -> Any:
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(
-            f"--set {assignment}: the value is not a YAML scalar or list; quote it if it is text."
-        ) from None
-    if isinstance(value, str):  # YAML 1.1 takes 1e-3 for text
+    value = parse_yaml(text, f"--set {assignment}", "a YAML value, quoted where it is text with signs")
+    if isinstance(value, str) and re.search(r"\d", value):  # YAML 1.1 takes 1e-3 for text
         try:
             return float(value)
         except ValueError:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,9 +21,12 @@ from stillroom.types import UserError
 
 
 def fingerprint(value: Any, length: int = 16) -> str:
-    """Hexadecimal SHA-256 of a JSON-able value in canonical form, cut to ``length`` digits."""
+    """Hexadecimal SHA-256 of a JSON-able value in canonical form, cut to ``length`` digits.
+
+    Names of files that are not UTF-8, which Python holds as half surrogate pairs, have one too.
+    """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:length]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:length]
 
 
 def file_hash(path: Path) -> str:
@@ -79,10 +83,20 @@ def _named(error: OSError, path: Path) -> str:
     return str(name) if isinstance(name, str) and str(path).startswith(name) else str(path)
 
 
-def read_bytes(path: Path, wanted: str = "a file") -> bytes:
-    """A file's bytes; a ``UserError`` that names it where it cannot be read."""
+def read_bytes(path: Path, wanted: str = "a file", most: int | None = None) -> bytes:
+    """A file's bytes; a ``UserError`` that names it where it cannot be read, is no file or holds more than ``most``.
+
+    A named pipe or a device is no file: one without a writer would be waited for, and some never end.
+    """
     with reading(path, wanted):
-        return path.read_bytes()
+        kind = os.stat(path).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise UserError(f"{path}: is a pipe, a socket or a device; expected {wanted}.")
+        with path.open("rb") as stream:
+            data = stream.read() if most is None else stream.read(most + 1)
+    if most is not None and len(data) > most:
+        raise UserError(f"{path}: is larger than {most / 2**20:g} MiB; expected {wanted}.")
+    return data
 
 
 def read_text(path: Path, wanted: str = "a UTF-8 text file") -> str:
@@ -121,6 +135,24 @@ def _written_aside(path: Path, data: bytes) -> Iterator[str]:
             yield name
         finally:
             Path(name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def file_aside(target: Path) -> Iterator[Path]:
+    """A scratch path beside ``target`` whose file becomes it when the block ends, and vanishes when it raises.
+
+    Where the block leaves no file there, ``target`` stays as it is.
+    """
+    with disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        try:
+            scratch = folder / target.name
+            yield scratch
+            if scratch.exists():
+                os.replace(scratch, target)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -183,6 +215,36 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
             raise UserError(f"{path}: line {number} holds a {type(record).__name__}; expected a JSON object.")
         records.append(record)
     return records
+
+
+@contextlib.contextmanager
+def shaped(path: Path, wanted: str) -> Iterator[None]:
+    """Turns what code meets in a record that lacks a part, or holds another kind of value, into a sentence.
+
+    For a file whose every part is needed by the block; ``wanted`` says which file was expected.
+    """
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        missing = f"has no {error.args[0]!r}" if isinstance(error, KeyError) and error.args else f"({error})"
+        raise UserError(f"{path}: does not hold what it should {missing}; expected {wanted}.") from error
+
+
+def check_place(path: Path, *, folder: bool) -> None:
+    """Refuses a path at which no folder, or no file, can be written: told before anything is done for it."""
+    wanted = "a folder, or a path where one can be made" if folder else "a file, or a path where one can be written"
+    with reading(path, wanted):
+        try:
+            is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+        except FileNotFoundError:
+            if path.is_symlink():
+                raise
+            above = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+            if not above.is_dir():
+                raise UserError(f"{path}: leads through {above}, which is no folder; expected {wanted}.") from None
+            return
+    if is_folder != folder:
+        raise UserError(f"{path}: is a {'folder' if is_folder else 'file'}; expected {wanted}.")
 
 
 def check_new_folder(target: Path) -> None:

@@ -32,6 +32,13 @@ def printable(text: object) -> str:
     return "".join(_escaped(character) if _is_unseen(character) else character for character in str(text))
 
 
+def printable_lines(text: str) -> str:
+    """``printable`` of every line of a text; its line breaks and tabs stay."""
+    if all(part.isprintable() for part in text.split("\n")):
+        return text
+    return "".join(sign if sign in "\n\t" else printable(sign) for sign in text)
+
+
 def _is_unseen(character: str) -> bool:
     return unicodedata.category(character) in _UNSEEN
 
@@ -84,6 +91,19 @@ class Batch(_Moves):
     def num_positions(self) -> int:
         """N = B·T."""
         return self.tokens_BT.numel()
+
+
+@dataclass(frozen=True)
+class SpecialIds:
+    """The ids that open and close a document and that fill what is left of a batch; None where there is none."""
+
+    bos: int | None = None
+    eos: int | None = None
+    pad: int | None = None
+
+
+OWN_IDS = SpecialIds(0, 1, 2)
+"""Those of every tokenizer that this package trains."""
 
 
 @dataclass(frozen=True)

@@ -91,3 +91,17 @@ def test_without_vllm_it_is_one_sentence(tmp_path: Path, elsewhere: Path) -> Non
         OutOfProcess(tmp_path / "none", Path("model"))(None, [[1]], **arguments)
     with pytest.raises(UserError, match=r"could not sample from broken .*no such model"):
         OutOfProcess(elsewhere, Path("broken"))(None, [[1]], **arguments)
+
+
+@pytest.mark.parametrize(
+    "said", ["hello", "{}", "[1]", '{"setting": 0, "prompt": 0, "tokens": [[1]], "logprobs": [NaN]}', ""]
+)
+def test_a_worker_that_says_something_else_is_one_sentence(
+    elsewhere: Path, monkeypatch, tmp_path: Path, said: str
+) -> None:
+    worker = tmp_path / "worker.py"
+    worker.write_text(f"import sys\nsys.stdin.read()\nprint({said!r}) if {said!r} else None\n")
+    monkeypatch.setattr("stillroom.evaluation.elsewhere._WORKER", worker)
+    arguments = {"num_samples": 1, "max_new_tokens": 1, "settings": [Sampling()], "stop": [1], "seed": 0}
+    with pytest.raises(UserError, match=r"expected samples|before every prompt was answered"):
+        OutOfProcess(elsewhere, Path("model"))(None, [[1]], **arguments)

@@ -41,17 +41,34 @@ _PATTERNS = [(re.compile(pattern), size) for pattern, size in _SIZES]
 
 _DECODER = {"is_decoder": True, "pad_token_id": 2}
 _LATENT = {"num_key_value_heads": 4}
-_WIDE = {"num_key_value_heads": 4, "swa_num_key_value_heads": 4, "swa_head_dim": 16}
+_WIDE = {
+    "num_key_value_heads": 4, "head_dim": 16, "swa_num_key_value_heads": 4, "swa_num_attention_heads": 4,
+    "swa_head_dim": 16, "swa_qk_nope_head_dim": 8, "swa_qk_rope_head_dim": 8, "swa_v_head_dim": 8,
+    "swa_q_lora_rank": 16, "swa_kv_lora_rank": 16,
+}  # fmt: skip
+_INDEXED = {
+    "layer_types": ["linear_attention", "indexed_attention"], "num_hidden_layers": 2, "indexer_n_heads": 4,
+    "indexer_kv_heads": 1, "indexer_head_dim": 8, "indexer_budget": WINDOW, "indexer_compress_ratio": 2,
+}  # fmt: skip
 _OVERRIDES: dict[str, dict[str, Any]] = {
-    "axk1": _LATENT, "axk2": _LATENT, "deepseek_v2": {"num_key_value_heads": 4, "num_experts_per_tok": 2},
+    "axk1": {"num_key_value_heads": 4, "n_group": 1, "topk_group": 1, "n_routed_experts": 8},
+    "axk2": _LATENT, "deepseek_v2": {"num_key_value_heads": 4, "num_experts_per_tok": 2},
     "deepseek_v3": _LATENT, "deepseek_v32": _LATENT,
     "glm4_moe_lite": _LATENT, "glm_moe_dsa": _LATENT, "longcat_flash": _LATENT, "minicpm3": _LATENT, "youtu": _LATENT,
-    "dots3_note": _WIDE, "dots3_note_text": _WIDE,
+    "dots3_note_text": _WIDE, "qwen4_exp_text": _INDEXED,
+    "qwen4_exp": {"text_config": _INDEXED},
     "bailing_hybrid": _LATENT, "kimi_linear": {"num_key_value_heads": 4, "short_conv_kernel_size": 4},
-    "cohere_compass_text": {"layer_types": ["sliding_attention", "full_attention"]},
+    "cohere_compass_text": {
+        "layer_types": ["sliding_attention", "full_attention"],
+        "rope_parameters": {kind: {"rope_type": "default", "rope_theta": 10000.0}
+                            for kind in ("sliding_attention", "full_attention")},
+    },
+    "dbrx": {"attn_config": {"kv_n_heads": 2, "clip_qkv": 8, "rope_theta": 10000.0},
+             "ffn_config": {"ffn_hidden_size": 64, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": 32}},
     "bamba": {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 16, "attn_layer_indices": [1]},
     "codegen": {"rotary_dim": 4}, "gptj": {"rotary_dim": 4},
-    "dots1": {"head_dim": 8, "moe_intermediate_size": 32},
+    "dots1": {"head_dim": 8, "moe_intermediate_size": 32, "n_shared_experts": 1, "n_routed_experts": 4,
+              "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1},
     "falcon_h1": {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_ssm": 64, "mamba_d_state": 16,
                   "mamba_chunk_size": 8, "lm_head_multiplier": 0.25},
     "gemma3n_text": {"num_kv_shared_layers": 0, "layer_types": ["sliding_attention", "full_attention"]},
@@ -75,17 +92,20 @@ _OVERRIDES: dict[str, dict[str, Any]] = {
     "qwen3_moe": {"max_window_layers": 1},
     "recurrent_gemma": {"block_types": ["recurrent", "attention"], "num_hidden_layers": 2},
     "modernbert-decoder": {"pad_token_id": 2, "local_attention": WINDOW},
-    "reformer": {"is_decoder": True},
-    "zamba": {"num_hidden_layers": 3, "layer_types": None, "mamba_d_state": 4, "mamba_dt_rank": 4,
-              "attention_head_dim": 16, "attention_hidden_size": 64, "n_mamba_heads": 2},
-    "zamba2": {"num_hidden_layers": 3, "layer_types": None, "layers_block_type": ["mamba", "mamba", "hybrid"],
+    "reformer": {"is_decoder": True, "pad_token_id": 2, "axial_pos_embds_dim": [16, 16], "axial_pos_shape": [8, 16],
+                 "attn_layers": ["local", "lsh"], "attention_head_size": 8, "lsh_attn_chunk_length": 16,
+                 "local_attn_chunk_length": 16, "hash_seed": 0, "num_buckets": 4},
+    "zamba": {"num_hidden_layers": 4, "layer_types": None, "layers_block_type": ["mamba", "hybrid"] * 2,
+              "mamba_d_state": 4, "mamba_dt_rank": 4, "attention_head_dim": 16, "attention_hidden_size": 64,
+              "n_mamba_heads": 2},
+    "zamba2": {"num_hidden_layers": 3, "layer_types": ["mamba", "mamba", "hybrid"], "hybrid_layer_ids": [2],
                "mamba_d_state": 16, "n_mamba_heads": 8, "mamba_headdim": 8, "mamba_ngroups": 1, "chunk_size": 8,
-               "num_mem_blocks": 1, "attention_head_dim": 16},
+               "num_mem_blocks": 1, "attention_head_dim": 16, "attention_hidden_size": 64},
     **{name: _DECODER for name in ("bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra",
                                    "ernie", "megatron-bert", "rembert", "roberta", "roberta-prelayernorm", "roc_bert",
-                                   "roformer", "xlm-roberta", "xlm-roberta-xl", "xmod")},
+                                   "roformer", "xlm-roberta", "xlm-roberta-xl")},
     "prophetnet": {"pad_token_id": 2, "is_decoder": True}, "xlm": {"pad_token_id": 2, "causal": True},
-    "emu3": {"pad_token_id": 2}, "mllama": {"pad_token_id": 2},
+    "xmod": {**_DECODER, "languages": ["en_XX"], "default_language": "en_XX"},
 }  # fmt: skip
 
 
@@ -117,6 +137,9 @@ def tiny_config(name: str, **changes: Any) -> Any:
         if field.endswith("_token_id"):
             small[field] = {"pad_token_id": None, "bos_token_id": 0}.get(field, 1)
     made = {**small, **_OVERRIDES.get(name, {}), **changes}
+    for field, inner in made.items():
+        if isinstance(inner, dict) and isinstance(small.get(field), dict):
+            made[field] = small[field] | inner
     return kind(**{field: value for field, value in made.items() if field != "layer_types" or value is not None})
 
 

@@ -345,3 +345,49 @@ def test_two_ranks_under_torchrun_make_the_store_of_one_process(made, tmp_path):
     )
     assert ended.returncode == 0, ended.stderr[-2000:]
     assert contents(tmp_path / "labels") == contents(made)
+
+
+@pytest.mark.parametrize("tokens", [0, -5, 31])
+def test_fewer_tokens_than_a_sequence_are_refused(text_corpus, tmp_path, tokens):
+    asked = ["label", "world:drifting", "--corpus", str(text_corpus[0]), "--tokens", str(tokens)]
+    ended = CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "labels")])
+    assert isinstance(ended.exception, UserError)
+    assert re.search(rf"--tokens is {tokens}, expected at least one sequence of 32 tokens", str(ended.exception))
+    assert not (tmp_path / "labels").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, r"ids\.npy: no such file"),
+        (b"", r"ids\.npy: cannot be read"),
+        (b"\x93NUMPY\x01\x00", r"ids\.npy: cannot be read"),
+        (b"cos\nsystem\n(S'true'\ntR.", r"ids\.npy: cannot be read .*pickle"),
+        (np.array([0.5, 1.5]), r"ids\.npy: holds float64; expected a NumPy file"),
+        (np.array(["a"]), r"ids\.npy: holds <U1"),
+    ],
+)
+def test_the_ids_beside_a_sidecar_are_whole_numbers(text_corpus, tmp_path, content, sentence):
+    ids, sidecar = tmp_path / "ids.npy", tmp_path / "x.kd"
+    sidecar.write_bytes(b"KD.LOGP\n" + bytes(2000))
+    if isinstance(content, bytes):
+        ids.write_bytes(content)
+    elif content is not None:
+        np.save(ids, content)
+    asked = ["label", "them", "--import", str(sidecar), "--import-tokens", str(ids), "--corpus", str(text_corpus[0])]
+    ended = CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "labels")])
+    assert isinstance(ended.exception, UserError) and re.search(sentence, str(ended.exception))
+    assert not (tmp_path / "labels").exists()
+
+
+def test_a_broken_teacher_ends_the_command_in_one_sentence_and_leaves_nothing(text_corpus, teachers, tmp_path):
+    model = load_model(teachers[0])
+    with torch.no_grad():
+        unembedding(model)[0][5, 5] = float("inf")
+    model.save_pretrained(tmp_path / "broken")  # type: ignore[operator]
+    text_corpus[1].tokenizer.save_pretrained(tmp_path / "broken")
+    for codec in ("sampled", "top-k", "top-p"):
+        asked = ["label", str(tmp_path / "broken"), "--corpus", str(text_corpus[0]), "--codec", codec]
+        ended = CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "labels")])
+        assert isinstance(ended.exception, UserError), ended.exception
+        assert not (tmp_path / "labels").exists()

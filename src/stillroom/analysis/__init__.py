@@ -23,6 +23,7 @@ from stillroom.analysis.losses import (
 from stillroom.analysis.pictures import (
     attention_svg,
     figure_html,
+    heading_html,
     page_html,
     scores_svg,
     series_svg,
@@ -45,6 +46,7 @@ __all__ = [
     "entropies",
     "figure_html",
     "head_scores",
+    "heading_html",
     "largest_differences",
     "page_html",
     "prefix_matching_scores",

@@ -23,6 +23,9 @@ _PATTERNS_AT_A_TIME = 1 << 25
 _SEQUENCES_AT_A_TIME = 16
 
 
+_NO_COPYING = "the model is not in the Llama layout, whose value and output matrices are read"
+
+
 @dataclass(frozen=True)
 class HeadScores:
     """One score per head, each (L, H), fp64 on the processor's memory."""
@@ -50,6 +53,7 @@ class HeadScores:
             "previous_token": self.previous_token.tolist(),
             "prefix_matching": self.prefix_matching.tolist(),
             "copying": None if self.copying is None else self.copying.tolist(),
+            **({"missing": {"copying": _NO_COPYING}} if self.copying is None else {}),
         }
 
 

@@ -11,12 +11,19 @@ from html import escape
 from torch import Tensor
 
 from stillroom.analysis.losses import Passage
+from stillroom.types import printable
 
 _CELL = 9
 _MARGIN = 84
 _BLUE, _RED = (31, 97, 173), (186, 50, 40)
 _STRONGEST_NATS = 3.0
 """Difference at which a token has its full colour."""
+
+_POLICY = (
+    '<meta http-equiv="Content-Security-Policy" '
+    "content=\"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'\">"
+)
+"""Nothing is fetched and no script runs, whatever a name or a text holds."""
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2rem auto;padding:0 1rem;color:#1b1b1b;background:#fff}
@@ -42,7 +49,7 @@ def attention_svg(pattern_TT: Tensor, tokens: Sequence[str] = (), *, title: str 
                 parts.append(f'<rect {place} fill="{_shade(weight, _BLUE)}"/>')
     for row, token in enumerate(tokens[:length]):
         place = f'x="{left - 4}" y="{row * _CELL + _CELL - 1}" text-anchor="end"'
-        parts.append(f'<text {place} font-size="8" font-family="monospace">{escape(visible(token))}</text>')
+        parts.append(f'<text {place} font-size="8" font-family="monospace">{_text(visible(token))}</text>')
     return _svg(left + length * _CELL + 2, length * _CELL + 2, parts, title)
 
 
@@ -84,13 +91,13 @@ def series_svg(steps: Sequence[int], lines: Mapping[str, Sequence[float]], *, ti
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
         parts.append(
             f'<text x="{float(end[0]) + 5:.1f}" y="{float(end[1]) + 4:.1f}" font-size="11" fill="{colour}">'
-            f"{escape(name)} {line[-1]:.2f}</text>"
+            f"{_text(name)} {line[-1]:.2f}</text>"
         )
     for value in (low, high):
         y = place(first, value).split(",")[1]
         parts.append(f'<text x="{left - 5}" y="{float(y) + 4:.1f}" font-size="11" text-anchor="end">{value:.2g}</text>')
     axis = f"step {first} to {steps[-1]}, {unit}"
-    parts.append(f'<text x="{left}" y="{height - 4}" font-size="11">{escape(axis)}</text>')
+    parts.append(f'<text x="{left}" y="{height - 4}" font-size="11">{_text(axis)}</text>')
     return _svg(width, height, parts, title)
 
 
@@ -99,26 +106,36 @@ def tokens_html(passage: Passage) -> str:
     spans = []
     for token, gain in zip(passage.tokens, passage.gains, strict=True):
         colour = _shade(min(1.0, abs(gain) / _STRONGEST_NATS) * 0.75, _BLUE if gain >= 0 else _RED)
-        spans.append(f'<span style="background:{colour}" title="{gain:+.2f} nats">{escape(visible(token))}</span>')
+        spans.append(f'<span style="background:{colour}" title="{gain:+.2f} nats">{_text(visible(token))}</span>')
     return f'<p>{passage.total:+.1f} nats</p><div class="tokens">{"".join(spans)}</div>'
 
 
 def page_html(title: str, parts: Sequence[str]) -> str:
     """One page that needs nothing else."""
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{STYLE}</style></head><body><h1>{escape(title)}</h1>{''.join(parts)}</body></html>\n"
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">{_POLICY}<title>{_text(title)}</title>'
+        f"<style>{STYLE}</style></head><body><h1>{_text(title)}</h1>{''.join(parts)}</body></html>\n"
     )
+
+
+def heading_html(text: str) -> str:
+    """A heading of a page's part."""
+    return f"<h2>{_text(text)}</h2>"
 
 
 def figure_html(svg: str, caption: str) -> str:
     """A picture with a line of text below."""
-    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+    return f"<figure>{svg}<figcaption>{_text(caption)}</figcaption></figure>"
 
 
 def visible(token: str) -> str:
     """A token's text with line ends and tabs shown by signs."""
     return token.replace("\n", "⏎").replace("\t", "⇥").replace("\r", "␍")
+
+
+def _text(text: str) -> str:
+    """A text from outside for HTML and SVG: no markup, and nothing that XML cannot hold or that turns lines around."""
+    return escape(printable(text))
 
 
 def _shade(strength: float, colour: tuple[int, int, int]) -> str:
@@ -128,6 +145,6 @@ def _shade(strength: float, colour: tuple[int, int, int]) -> str:
 
 
 def _svg(width: int, height: int, parts: Sequence[str], title: str) -> str:
-    name = f"<title>{escape(title)}</title>" if title else ""
+    name = f"<title>{_text(title)}</title>" if title else ""
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     return f'{head} role="img" font-family="system-ui,sans-serif">{name}{"".join(parts)}</svg>'

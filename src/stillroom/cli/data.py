@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from stillroom.cli.places import file_place
+
 
 def inspect(
     path: Annotated[Path, typer.Argument(help="A label store, a corpus, a model folder, or a run with checkpoints.")],
@@ -28,7 +30,8 @@ def inspect(
     ] = None,
     text: Annotated[str, typer.Option(help="Text whose attention is drawn.", show_default=False)] = "",
     html: Annotated[
-        Path | None, typer.Option("--html", help="Write the pictures to this page.", show_default=False)
+        Path | None,
+        typer.Option("--html", help="Write the pictures to this page.", show_default=False, callback=file_place),
     ] = None,
     ablation: Annotated[bool, typer.Option(help="Measure the loss on repeats without each head.")] = True,
 ) -> None:

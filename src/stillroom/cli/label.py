@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stillroom.cli.places import file_place, folder_place
 from stillroom.types import UserError
 
 if TYPE_CHECKING:
@@ -63,7 +64,9 @@ Domains = Annotated[
         show_default=False,
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", help="Folder of the label store; the same command goes on.")]
+Out = Annotated[
+    Path, typer.Option("--out", help="Folder of the label store; the same command goes on.", callback=folder_place)
+]
 Codec = Annotated[
     str,
     typer.Option(help="[bold]sampled[/] (unbiased), [bold]top-k[/] or [bold]top-p[/] (both with the tail's mass)."),
@@ -76,7 +79,7 @@ ValueSteps = Annotated[
 ]
 Temperature = Annotated[float, typer.Option(help="Softmax temperature at which the teacher is read.")]
 Tokens = Annotated[
-    int | None, typer.Option(help="Label only the first TOKENS tokens. Default: all.", show_default=False)
+    int | None, typer.Option(min=1, help="Label only the first TOKENS tokens. Default: all.", show_default=False)
 ]
 Length = Annotated[int, typer.Option(help="Tokens per sequence that a world draws, where --corpus is missing.")]
 Seed = Annotated[int, typer.Option(help="Seed of the sampled codec, and of what a world draws.")]
@@ -95,7 +98,9 @@ ImportTokens = Annotated[
 ]
 ExportTo = Annotated[
     Path | None,
-    typer.Option("--export", help="Write the store at --out as one Parquet file.", show_default=False),
+    typer.Option(
+        "--export", help="Write the store at --out as one Parquet file.", show_default=False, callback=file_place
+    ),
 ]
 
 
@@ -133,13 +138,14 @@ def label(
 
     [bold]A world[/]:  stillroom label world:recall --tokens 100000 --out labels
     """
+    from stillroom.console import line
     from stillroom.study.labels import LabelRequest, export_labels, import_labels, label_corpus
     from stillroom.study.progress import StageDisplay
 
     display = StageDisplay()
     if export_to is not None:
         count = export_labels(out, export_to)
-        display.console.print(f"{count:,} sequences: [bold]{export_to}[/]", soft_wrap=True)
+        display.console.print(line(f"{count:,} sequences: ", (export_to, "bold")), soft_wrap=True)
         return
     if not teacher:
         raise UserError("label: a teacher is missing; see stillroom label --help.")
@@ -147,7 +153,7 @@ def label(
         if corpus is None:
             raise UserError("label: --corpus is missing; --import needs the tokenizer and length of the corpus.")
         manifest = import_labels(import_from, teacher, corpus, out, import_tokens)
-        display.console.print(f"{manifest.num_tokens:,} tokens: [bold]{out}[/]", soft_wrap=True)
+        display.console.print(line(f"{manifest.num_tokens:,} tokens: ", (out, "bold")), soft_wrap=True)
         return
     values = {"codec": codec, "num_samples": num_samples, "k": k, "p": p, "value_steps": value_steps}
     values |= {"temperature": temperature, "seed": seed}

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import sys
 from inspect import cleandoc
+from typing import NoReturn
 
 import typer
 
@@ -61,28 +65,66 @@ def _root(
 
 def run(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 2 a mistake in what was asked for, 130 interrupted by Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a sign shows its code instead
+            stream.reconfigure(errors="backslashreplace")
     code = None
     try:
         code = app(arguments, standalone_mode=False)
-    except UserError as error:
-        _complain(str(error))
-        sys.exit(2)
-    except (KeyboardInterrupt, typer.Abort):
+        sys.stdout.flush()
+    except (KeyboardInterrupt, typer.Abort) as error:
+        if isinstance(error.__cause__, EOFError):  # typer takes the end of any file for an interruption
+            _leave("a file or standard input ended too early; check that what was named is complete.")
         code = _INTERRUPTED
+    except BrokenPipeError:
+        _leave_quietly()
     except Exception as error:
-        usage_message = getattr(error, "format_message", None)  # typer carries a click of its own: no class to name
-        if usage_message is None:
+        sentence = _sentence(error)
+        if sentence is None:
             raise
-        _complain(f"{usage_message().rstrip('.')}; stillroom --help and stillroom COMMAND --help tell what there is.")
-        sys.exit(2)
+        _leave(sentence)
 
     if code == _INTERRUPTED:
         _complain("stopped; what was complete is kept: run the same command again to go on.")
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _complain(message: str) -> None:
-    from rich.console import Console
-    from rich.text import Text
+def _sentence(error: Exception) -> str | None:
+    """What to say of an exception that is no broken promise of the program's; None of one that is.
 
-    Console(stderr=True).print(Text.assemble(("stillroom: ", "bold red"), message), soft_wrap=True)
+    The last resort: who reads a file says better what it should have been.
+    """
+    if isinstance(error, UserError):
+        return str(error)
+    usage_message = getattr(error, "format_message", None)  # typer carries a click of its own: no class to name
+    if usage_message is not None:
+        return f"{usage_message().rstrip('.')}; stillroom --help and stillroom COMMAND --help tell what there is."
+    if isinstance(error, OSError) and error.strerror:
+        names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+        where = f"{names}: " if names else ""
+        return f"{where}the system refuses ({error.strerror}); check the path and your rights to it."
+    if isinstance(error, UnicodeError):
+        return f"a text cannot be read or written ({error}); check the encoding of files and names."
+    if isinstance(error, MemoryError):
+        return "memory does not suffice; ask for less at once, such as smaller batches, models or items."
+    if isinstance(error, RecursionError):
+        return "something is nested too deeply to be read; check the files that were named."
+    return None
+
+
+def _leave(sentence: str) -> NoReturn:
+    _complain(sentence)
+    sys.exit(2)
+
+
+def _leave_quietly() -> NoReturn:
+    """Ends as others do whose reader has gone away, such as ``head``; Python's own last flush must not complain."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
+
+
+def _complain(message: str) -> None:
+    from stillroom.console import Terminal, line
+
+    Terminal(stderr=True).print(line(("stillroom: ", "bold red"), message), soft_wrap=True, highlight=False)

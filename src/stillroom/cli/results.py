@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from stillroom.cli.places import file_place, folder_place
+
 Models = Annotated[
     list[Path], typer.Argument(help="Model folders in the Hugging Face layout; several are shown side by side.")
 ]
@@ -62,7 +64,8 @@ def evaluate(
     vllm: Vllm = None,
     limit: Limit = None,
     out: Annotated[
-        Path, typer.Option("--out", help="Folder for the evaluation.json and samples of every model.")
+        Path,
+        typer.Option("--out", help="Folder for the evaluation.json and samples of every model.", callback=folder_place),
     ] = Path("evaluations"),
     seed: Annotated[int, typer.Option(help="Seed of items and samples.")] = 0,
     problems: Annotated[int, typer.Option(help="Problems of the tts suite.")] = 100,
@@ -91,7 +94,9 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; several are compared on one page.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="The HTML file. Default: in the run folder.", show_default=False),
+        typer.Option(
+            "--out", help="The HTML file. Default: in the run folder.", show_default=False, callback=file_place
+        ),
     ] = None,
 ) -> None:
     """Make the page of a run again, or one page that compares several runs. Needs no network and no torch.
@@ -100,11 +105,10 @@ def report(
 
     [bold]Example[/]:  stillroom report runs/quickstart-1a2b3c4d
     """
-    from rich.console import Console
-
+    from stillroom.console import Terminal, line
     from stillroom.report import build_report, compare_report, seeds_table, summary_table
 
-    console = Console()
+    console = Terminal()
     if len(runs) == 1 and out is None:
         page = build_report(runs[0])
         console.print(summary_table(runs[0]))
@@ -112,4 +116,4 @@ def report(
         page = compare_report(runs, out or Path("report.html"))
     if (seeds := seeds_table(runs)) is not None:
         console.print(seeds)
-    console.print(f"Report: [bold]{page}[/]", soft_wrap=True)
+    console.print(line("Report: ", (page, "bold")), soft_wrap=True)

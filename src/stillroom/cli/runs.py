@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from stillroom.cli.places import folder_place
+
 Recipe = Annotated[
     str,
     typer.Argument(
@@ -21,13 +23,17 @@ Assignments = Annotated[
     ),
 ]
 Out = Annotated[
-    Path | None, typer.Option("--out", help="Run folder. Default: runs/NAME-FINGERPRINT.", show_default=False)
+    Path | None,
+    typer.Option(
+        "--out", help="Run folder. Default: runs/NAME-FINGERPRINT.", show_default=False, callback=folder_place
+    ),
 ]
 Artifacts = Annotated[
     Path | None,
     typer.Option(
         "--artifacts",
         help="Folder that holds corpora, models and labels that runs share. Default: beside the run folder.",
+        callback=folder_place,
     ),
 ]
 DryRun = Annotated[
@@ -70,8 +76,7 @@ def study(
 
         print_plan(config)
         return
-    from rich.console import Console
-
+    from stillroom.console import Terminal, line
     from stillroom.report import build_report, seeds_table, summary_table
     from stillroom.study.pipeline import run_study
     from stillroom.study.progress import StageDisplay
@@ -79,11 +84,11 @@ def study(
     display = StageDisplay()
     folder = run_study(config, out, artifacts, display, jobs=jobs)
     page = build_report(folder)
-    console = Console()
+    console = Terminal()
     console.print(summary_table(folder))
     if (seeds := seeds_table([folder])) is not None:
         console.print(seeds)
-    console.print(f"Report: [bold]{page}[/]", soft_wrap=True)
+    console.print(line("Report: ", (page, "bold")), soft_wrap=True)
 
 
 def train(
@@ -94,12 +99,19 @@ def train(
     ] = None,
     assignments: Assignments = None,
     artifacts: Annotated[
-        Path, typer.Option("--artifacts", help="Folder that holds corpora, models and labels that runs share.")
+        Path,
+        typer.Option(
+            "--artifacts", help="Folder that holds corpora, models and labels that runs share.", callback=folder_place
+        ),
     ] = Path("runs/artifacts"),
     export_to: Annotated[
         Path | None,
         typer.Option(
-            "--export", metavar="FOLDER", help="Also write the trained model there; new or empty.", show_default=False
+            "--export",
+            metavar="FOLDER",
+            help="Also write the trained model there; new or empty.",
+            show_default=False,
+            callback=folder_place,
         ),
     ] = None,
     dry_run: DryRun = False,
@@ -123,6 +135,7 @@ def train(
 
         print_plan(config)
         return
+    from stillroom.console import line
     from stillroom.study.pipeline import run_single
     from stillroom.study.progress import StageDisplay
 
@@ -136,7 +149,7 @@ def train(
         model = export_to
         if launched_rank() == 0:
             export_run_folder(folder, export_to)
-    display.console.print(f"Model: [bold]{model}[/]", soft_wrap=True)
+    display.console.print(line("Model: ", (model, "bold")), soft_wrap=True)
 
 
 def export(
@@ -147,7 +160,9 @@ def export(
             "[bold].model-KEY.unfinished[/] while it trains."
         ),
     ],
-    folder: Annotated[Path, typer.Argument(help="Where the Hugging Face folder goes; new or empty.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Where the Hugging Face folder goes; new or empty.", callback=folder_place)
+    ],
     step: Annotated[
         int | None,
         typer.Option(help="Checkpoint of a run under way. Default: the newest.", show_default=False),
@@ -160,10 +175,9 @@ def export(
 
     [bold]Example[/]:  stillroom export runs/artifacts/.model-2f1c.unfinished halfway
     """
-    from rich.console import Console
-
+    from stillroom.console import Terminal, line
     from stillroom.training.export import export_run_folder
 
     exported = export_run_folder(run, folder, step)
     state = "the finished run" if exported is None else f"step {exported}"
-    Console().print(f"Model ({state}): [bold]{folder}[/]", soft_wrap=True)
+    Terminal().print(line(f"Model ({state}): ", (folder, "bold")), soft_wrap=True)

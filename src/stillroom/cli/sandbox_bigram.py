@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stillroom.cli.places import folder_place
 from stillroom.types import UserError
 
 if TYPE_CHECKING:
@@ -64,11 +65,21 @@ TransformerTokens = Annotated[
 TransformerSeeds = Annotated[int, typer.Option(help="Transformers per arm.")]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", help="Run folder. Default: runs/sandbox-bigram-FINGERPRINT.", show_default=False),
+    typer.Option(
+        "--out",
+        help="Run folder. Default: runs/sandbox-bigram-FINGERPRINT.",
+        show_default=False,
+        callback=folder_place,
+    ),
 ]
 Artifacts = Annotated[
     Path | None,
-    typer.Option("--artifacts", help="Folder of finished cells. Default: beside the run folder.", show_default=False),
+    typer.Option(
+        "--artifacts",
+        help="Folder of finished cells. Default: beside the run folder.",
+        show_default=False,
+        callback=folder_place,
+    ),
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the options, arms and cells; measure and write nothing.")
@@ -135,33 +146,34 @@ def _sweep(options: dict[str, Any]) -> BigramSweep:
 
 def _run(sweep: BigramSweep, out: Path | None, artifacts: Path | None) -> None:
     """Measures, writes the page and prints what was found."""
-    from rich.console import Console
-
+    from stillroom.console import Terminal, line
     from stillroom.report.sandbox_bigram import build_bigram_report
     from stillroom.study.progress import StageDisplay
     from stillroom.study.sandbox.bigram import run_bigram
 
     folder = run_bigram(sweep, out, artifacts, StageDisplay())
     page, findings = build_bigram_report(folder)
-    console = Console()
+    console = Terminal()
     for sentence in findings:
         console.print(sentence)
-    console.print(f"Report: [bold]{page}[/]", soft_wrap=True)
+    console.print(line("Report: ", (page, "bold")), soft_wrap=True)
 
 
 def _print_plan(sweep: BigramSweep, out: Path | None) -> None:
     """The resolved options, and how much there is to measure."""
     from stillroom.config import to_yaml
+    from stillroom.console import Terminal
     from stillroom.study.sandbox.bigram import check_folder
 
     folder, world = check_folder(sweep, out), sweep.make_world()
-    typer.echo(to_yaml(sweep, "sandbox-bigram"))
+    console = Terminal(highlight=False, soft_wrap=True)
+    console.print(to_yaml(sweep, "sandbox-bigram"))
     arms, sizes = len(sweep.arms()), len(sweep.samples)
-    typer.echo(f"# {arms} arms × {sizes} sizes × {sweep.seeds} seeds = {arms * sizes * sweep.seeds} tables of rows")
-    typer.echo(f"# {world.num_states} tokens, {int(world.high_K.sum())} high-entropy rows")
-    typer.echo(f"# lowest possible loss {world.optimal_loss_nats(sweep.visits):.4f} nats per token")
-    typer.echo(f"# curves of: {'; '.join(arm.name for arm in sweep.drawn_arms())}")
-    typer.echo(f"# run folder: {folder} (nothing was written)")
+    console.print(f"# {arms} arms × {sizes} sizes × {sweep.seeds} seeds = {arms * sizes * sweep.seeds} tables of rows")
+    console.print(f"# {world.num_states} tokens, {int(world.high_K.sum())} high-entropy rows")
+    console.print(f"# lowest possible loss {world.optimal_loss_nats(sweep.visits):.4f} nats per token")
+    console.print(f"# curves of: {'; '.join(arm.name for arm in sweep.drawn_arms())}")
+    console.print(f"# run folder: {folder} (nothing was written)")
 
 
 def _parts(text: str) -> list[str]:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from stillroom.cli.places import folder_place
+
 
 def recall(
     preset: Annotated[
@@ -31,7 +33,10 @@ def recall(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Run folder. Default: runs/NAME-FINGERPRINT.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--out", help="Run folder. Default: runs/NAME-FINGERPRINT.", show_default=False, callback=folder_place
+        ),
     ] = None,
     jobs: Annotated[
         int, typer.Option("--jobs", min=1, help="Models trained at once, in a process each; they share the cores.")
@@ -69,6 +74,7 @@ def recall(
 
         print_recall_plan(config)
         return
+    from stillroom.console import Terminal, line
     from stillroom.report.sandbox_recall import build_recall_report
     from stillroom.study.progress import StageDisplay
     from stillroom.study.sandbox.recall_run import run_recall
@@ -76,4 +82,4 @@ def recall(
     display = StageDisplay()
     folder = run_recall(config, out, display, jobs=jobs)
     page = build_recall_report(folder)
-    typer.echo(f"Report: {page}")
+    Terminal().print(line("Report: ", (page, "bold")), soft_wrap=True)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from stillroom.cli.places import folder_place
+
 teachers = typer.Typer(
     name="teachers",
     help="Choose a teacher before a student is trained, and make one of another kind from a base model.",
@@ -58,7 +60,12 @@ def rank(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder of the ranking. Default: rankings/FINGERPRINT.", show_default=False),
+        typer.Option(
+            "--out",
+            help="Folder of the ranking. Default: rankings/FINGERPRINT.",
+            show_default=False,
+            callback=folder_place,
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of items, samples and proxies.")] = 0,
     dry_run: Annotated[
@@ -77,9 +84,8 @@ def rank(
     [bold]Example[/]:  stillroom teachers rank runs/quickstart-1a2b3c4d --corpus runs/quickstart-1a2b3c4d
     --proxy-tokens 200000
     """
-    from rich.console import Console
-
     from stillroom.config import parse
+    from stillroom.console import Terminal, line
     from stillroom.study.progress import StageDisplay
     from stillroom.study.ranking import (
         RankRequest,
@@ -97,7 +103,7 @@ def rank(
     }  # fmt: skip
     settings = parse(RankSettings, values, "teachers rank")
     prepared = prepare(RankRequest(candidates, corpus, student, out, settings))
-    console = Console()
+    console = Terminal()
     if dry_run:
         print_rank_plan(prepared, console)
         return
@@ -108,14 +114,16 @@ def rank(
     page = build_teachers_page(prepared.out)
     console.print(ranking_table(ranking))
     for sentence in ranking["recommendation"]["sentences"]:
-        console.print(f"• {sentence}", highlight=False)
-    console.print(f"Page: [bold]{page}[/]", soft_wrap=True)
+        console.print(line("• ", sentence))
+    console.print(line("Page: ", (page, "bold")), soft_wrap=True)
 
 
 Base = Annotated[
     str, typer.Argument(metavar="BASE", help="The model to begin with: RUN:ARM, a model folder or hub id.")
 ]
-Tuned = Annotated[Path, typer.Option("--out", help="Folder of the tuned model; the same command goes on.")]
+Tuned = Annotated[
+    Path, typer.Option("--out", help="Folder of the tuned model; the same command goes on.", callback=folder_place)
+]
 Families = Annotated[
     str, typer.Option(help="Families of the problems world, with spaces between. Default: all.", show_default=False)
 ]
@@ -142,9 +150,8 @@ def supervise(
 
     [bold]Example[/]:  stillroom teachers supervise runs/quickstart-1a2b3c4d:teacher --out teachers/supervised
     """
-    from rich.console import Console
-
     from stillroom.config import parse
+    from stillroom.console import Terminal, line
     from stillroom.study.progress import StageDisplay
     from stillroom.study.ranking.request import find_one
     from stillroom.study.tuning import SupervisedConfig, print_supervised_plan, supervise
@@ -155,10 +162,10 @@ def supervise(
     }  # fmt: skip
     config = parse(SupervisedConfig, values, "teachers supervise")
     if dry_run:
-        print_supervised_plan(find_one(base), config, out, Console())
+        print_supervised_plan(find_one(base), config, out, Terminal())
         return
     folder = supervise(find_one(base), config, out, StageDisplay())
-    Console().print(f"Model: [bold]{folder}[/]", soft_wrap=True)
+    Terminal().print(line("Model: ", (folder, "bold")), soft_wrap=True)
 
 
 @teachers.command()
@@ -184,9 +191,8 @@ def reinforce(
 
     [bold]Example[/]:  stillroom teachers reinforce teachers/supervised/model --out teachers/reinforced
     """
-    from rich.console import Console
-
     from stillroom.config import parse
+    from stillroom.console import Terminal, line
     from stillroom.study.progress import StageDisplay
     from stillroom.study.ranking.request import find_one
     from stillroom.study.reinforce import ReinforcedConfig, print_reinforced_plan, reinforce
@@ -198,7 +204,7 @@ def reinforce(
     }  # fmt: skip
     config = parse(ReinforcedConfig, values, "teachers reinforce")
     if dry_run:
-        print_reinforced_plan(find_one(base), config, out, Console())
+        print_reinforced_plan(find_one(base), config, out, Terminal())
         return
     folder = reinforce(find_one(base), config, out, StageDisplay())
-    Console().print(f"Model: [bold]{folder}[/]", soft_wrap=True)
+    Terminal().print(line("Model: ", (folder, "bold")), soft_wrap=True)

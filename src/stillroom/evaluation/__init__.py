@@ -32,7 +32,7 @@ from stillroom.evaluation.scaling import Graded, compare_samples, measure_scalin
 from stillroom.evaluation.scoring import Continuation, Scores, score_continuations
 from stillroom.evaluation.statistics import holm, mean, paired_difference, paired_interval, paired_t_test, ratio
 from stillroom.evaluation.stops import StopTexts
-from stillroom.evaluation.suites import copying_tokens, evaluate, item_tokens
+from stillroom.evaluation.suites import copying_tokens, evaluate, item_tokens, longest_items
 from stillroom.evaluation.vocabulary import Vocabulary, token_bytes
 
 __all__ = [
@@ -69,6 +69,7 @@ __all__ = [
     "holm",
     "item_tokens",
     "load_benchmark",
+    "longest_items",
     "majority_correct",
     "mean",
     "mean_over_seeds",

@@ -11,24 +11,24 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
-from re import compile as pattern
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stillroom.evaluation.records import Hub, read_records
+from stillroom.evaluation.numbers import last_number
+from stillroom.evaluation.records import Hub, checked, read_records
 from stillroom.evaluation.sampling import Sampler, sample
-from stillroom.evaluation.sandbox import Limits, parse_check, passes, require_sandbox
+from stillroom.evaluation.sandbox import Limits, Setting, parse_check, passes, require_sandbox
 from stillroom.evaluation.scaling import measure_scaling
 from stillroom.evaluation.scoring import Progress
+from stillroom.evaluation.values import parse
 from stillroom.evaluation.vocabulary import encode
 from stillroom.types import UserError
 from stillroom.worlds.base import Problem
 
-_NUMBER = pattern(r"-?\$?\d[\d,]*(?:\.\d+)?")
 _MATH_SECONDS = 5
-_LIMITS = Limits()
+_LIMITS = Limits(wall_seconds=20.0, cpu_seconds=12)
+"""Three times what the slowest of MBPP's own programs takes on an idle processor: a busy one may take twice as long."""
 FIELDS = {"gsm8k": ("question", "answer"), "math500": ("problem", "answer"), "mbpp": ("test_list",)}
 HUB: dict[str, Hub] = {
     "gsm8k": ("openai/gsm8k", "main", "test"),
@@ -73,28 +73,14 @@ def gsm8k(records: Iterable[Mapping[str, Any]], shots: Sequence[Mapping[str, Any
     before = "".join(f"Question: {shot['question']}\nAnswer: {shot['answer']}\n\n" for shot in shots)
     problems = [
         Problem("gsm8k", f"{before}Question: {record['question']}\nAnswer:", _same_number(record["answer"]))
-        for record in records
+        for record in checked(records, "gsm8k")
     ]
     return Benchmark("gsm8k", tuple(problems), ("\nQuestion:", "\n\n"), 256)
 
 
-def last_number(text: str) -> Decimal | None:
-    """The number after the last ``####``, else the last number of the text; None where there is none."""
-    marked = text.rpartition("####")[2] if "####" in text else text
-    found = _NUMBER.findall(marked)
-    if not found:
-        return None
-    one = found[0] if "####" in text else found[-1]
-    try:
-        return Decimal(one.replace(",", "").replace("$", "")).normalize()
-    except InvalidOperation:
-        return None
-
-
 def _same_number(answer: str) -> Callable[[str], str | None]:
     right = last_number(answer)
-    if right is None:
-        raise UserError(f"gsm8k: the answer {answer[-40:]!r} holds no number, expected one after ####.")
+    assert right is not None  # as its form asks
     return lambda completion: f"{right:f}" if last_number(completion) == right else None
 
 
@@ -107,7 +93,7 @@ def math500(records: Iterable[Mapping[str, Any]], shots: Sequence[Mapping[str, A
     before = "".join(f"Problem: {shot['problem']}\nSolution: {shot['solution']}\n\n" for shot in shots)
     problems = [
         Problem("math500", f"{before}Problem: {record['problem']}\nSolution:", _same_expression(record["answer"]))
-        for record in records
+        for record in checked(records, "math500")
     ]
     return Benchmark("math500", tuple(problems), ("\nProblem:",), 512, setup=require_math_verify)
 
@@ -143,7 +129,7 @@ def mbpp(records: Iterable[Mapping[str, Any]], shots: Sequence[Mapping[str, Any]
     """
     before = "".join(f"{program_task(shot)}{shot['code'].strip()}\n[DONE]\n\n" for shot in shots)
     problems, skipped = [], 0
-    for record in records:
+    for record in checked(records, "mbpp"):
         try:
             problems.append(Problem("mbpp", before + program_task(record), passes_tests(record)))
         except UserError:
@@ -164,16 +150,20 @@ def program_task(record: Mapping[str, Any]) -> str:
 
 
 def passes_tests(record: Mapping[str, Any]) -> Callable[[str], str | None]:
-    """A grader that runs a record's tests on a completion: the normal form of a program that passes, else None."""
-    checks = [parse_check(test) for test in record["test_list"]]
-    setup = str(record.get("test_setup_code") or "")
+    """A grader that runs a record's tests on a completion: the normal form of a program that passes, else None.
+
+    As its authors run it, the set-up code comes after the program. Where that fails the set-up code comes first, all of
+    it that does not need a name of the program's.
+    """
     imports = "\n".join(record.get("test_imports") or ())
+    setup = str(record.get("test_setup_code") or "")
+    first = Setting(before=imports, after=setup)
+    settings = (first, Setting(before=f"{imports}\n{setup}")) if setup.strip() else (first,)
+    checks = [parse_check(test, first) for test in record["test_list"]]
 
     def grade(completion: str) -> str | None:
         normal = normal_program(completion)
-        if normal is None or not passes("\n".join((setup, imports, completion)), checks, _LIMITS):
-            return None
-        return normal
+        return normal if normal is not None and passes(completion, checks, _LIMITS, settings=settings) else None
 
     return grade
 
@@ -181,7 +171,7 @@ def passes_tests(record: Mapping[str, Any]) -> Callable[[str], str | None]:
 def normal_program(text: str) -> str | None:
     """A program without its comments and layout; None where it is no Python."""
     try:
-        return ast.unparse(ast.parse(text))
+        return ast.unparse(parse(text))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stillroom.evaluation.statistics import RESAMPLES
+from stillroom.evaluation.statistics import RESAMPLES, require_finite
 from stillroom.types import Estimate, UserError
 
 BINS = 15
@@ -73,6 +73,7 @@ def calibration(
     items_N = np.asarray(items, np.int64)
     if not len(confidence_N):
         raise UserError("calibration: no position is left to measure, expected at least one; give more text.")
+    require_finite(confidence_N)
     if confidence_N.min() < 0 or confidence_N.max() > 1 + 1e-6:
         raise ValueError(f"confidence must lie between 0 and 1, found {confidence_N.min()} to {confidence_N.max()}")
     bin_N = np.clip(np.ceil(confidence_N * bins).astype(np.int64) - 1, 0, bins - 1)

@@ -30,6 +30,8 @@ class Sweep:
     correct_TP: NDArray[np.int64]
     entropy_TP: NDArray[np.float64]
     """Entropy of the answers of each problem, nats."""
+    right_TP: NDArray[np.int64]
+    """Different right answers of each problem."""
 
     @classmethod
     def of(cls, records: Sequence[Record]) -> Sweep:
@@ -47,6 +49,7 @@ class Sweep:
             np.array([[len(one) for one in row] for row in answers]),
             np.array([[sum(answer is not None for answer in one) for one in row] for row in answers]),
             np.array([[_entropy(record) for record in row] for row in rows]),
+            np.array([[len({answer for answer in one if answer is not None}) for one in row] for row in answers]),
         )
 
     def passed(self, k: int) -> NDArray[np.float64]:
@@ -210,12 +213,20 @@ def compare_items(first: Mapping[str, Any], second: Mapping[str, Any], *, seed: 
         parts = [one.get(part, {}) for one in (first, second)]
         values = [one.get("per_item", {}).get(measure) for one in parts]
         weights = [one.get("per_item_weights", {}).get(measure) for one in parts]
-        if values[0] is None or values[1] is None or len(values[0]) != len(values[1]) or weights[0] != weights[1]:
+        if not _are_paired(values) or weights[0] != weights[1]:
             continue
         difference, p_value = paired_difference(values[0], values[1], weights=weights[0], seed=seed)
         made.setdefault(part, {})[measure] = difference.as_dict() | {"p_value": p_value}
     _correct([cell for cells in made.values() for cell in cells.values()])
     return made
+
+
+def _are_paired(values: Sequence[Sequence[float | None] | None]) -> bool:
+    """Whether both have a number for each of the same items."""
+    first, second = values
+    if first is None or second is None or len(first) != len(second):
+        return False
+    return None not in first and None not in second
 
 
 def _correct(cells: Sequence[dict[str, Any]]) -> None:

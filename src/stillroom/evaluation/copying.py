@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Progress, evaluating, run_plain, score_tokens
-from stillroom.evaluation.statistics import mean
+from stillroom.evaluation.statistics import mean, require_finite
 from stillroom.models import unembedding
 from stillroom.types import Sequences, UserError
 
@@ -102,6 +102,7 @@ def _scores(model: PreTrainedModel, tokens_BT: Tensor, period: int, repeats: int
         hidden_BND = run_plain(model, tokens_BT)[:, -num_scored - 1 : -1]
         targets_BN = tokens_BT[:, -num_scored:]
         logprob_N, first_N = score_tokens(model, hidden_BND.flatten(0, 1), targets_BN.flatten())
+        require_finite(logprob_N.cpu())
         order_BN = _above_others(model, hidden_BND, targets_BN, tokens_BT[:, -period:])
     scores = (-logprob_N, first_N, order_BN)
     return [score.double().cpu().numpy().reshape(targets_BN.shape) for score in scores]

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from stillroom.evaluation.records import read_records
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Continuation, Progress, Scores, score_continuations
 from stillroom.evaluation.statistics import mean
-from stillroom.evaluation.vocabulary import Vocabulary, encode
+from stillroom.evaluation.vocabulary import Vocabulary, encode, encode_documents
 from stillroom.types import UserError
 from stillroom.worlds.base import Counterfactual
 
@@ -26,8 +26,8 @@ def continuations(
     The two are encoded as one text, as training text is, and cut where the prompt's own tokens end; where a token
     spans the border, prompt and answer are encoded apart.
     """
-    alone = encode(tokenizer, [prompt for prompt, _ in pairs])
-    joint = encode(tokenizer, [prompt + answer for prompt, answer in pairs])
+    alone = encode_documents(tokenizer, [prompt for prompt, _ in pairs])
+    joint = encode_documents(tokenizer, [prompt + answer for prompt, answer in pairs])
     apart = encode(tokenizer, [answer for _, answer in pairs])
     made = []
     for prompt, whole, answer in zip(alone, joint, apart, strict=True):
@@ -68,6 +68,8 @@ def measure_counterfactual(
     }
     part: dict[str, Any] = {name: mean(values_I, seed=seed).as_dict() for name, values_I in measured.items()}
     part["chance"] = chance
+    if chance is None:
+        part["missing"] = {"chance": "the values that a guess would choose from are not known"}
     part["per_item"] = {name: measured[name].astype(float).tolist() for name in ("follows_context", "log_odds")}
     return part, [
         _record(item, {name: values_I[i] for name, values_I in measured.items()}) for i, item in enumerate(items)
@@ -89,7 +91,7 @@ def read_counterfactuals(source: str) -> list[Counterfactual]:
 
 
 def _first(value: Any) -> str:
-    return str(value[0] if isinstance(value, list) and value else value).strip()
+    return str(value[0] if isinstance(value, list) else value).strip()
 
 
 def _scores(

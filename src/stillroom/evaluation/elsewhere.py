@@ -5,13 +5,16 @@ The protocol is JSON over standard input and output; ``_vllm_worker.py`` says it
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stillroom.evaluation.sampling import Samples, Sampling
 from stillroom.evaluation.scoring import Progress
@@ -19,6 +22,17 @@ from stillroom.evaluation.stops import StopTexts
 from stillroom.types import UserError
 
 _WORKER = Path(__file__).parent / "_vllm_worker.py"
+
+
+class _Answer(BaseModel):
+    """A line of the worker: samples of one prompt under one setting."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+    setting: int
+    prompt: int
+    tokens: tuple[tuple[int, ...], ...]
+    stopped: tuple[bool, ...]
+    logprobs: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -67,21 +81,31 @@ class OutOfProcess:
             "num_samples": num_samples,
             "max_new_tokens": max_new_tokens,
             "settings": [asdict(setting) for setting in settings],
-            "stop": sorted(stop),
+            "stop": sorted({*stop, *(() if stop_texts is None else stop_texts.ids)}),
             "stop_texts": [] if stop_texts is None else list(stop_texts.texts),
             "seed": seed,
         }
         drawn: list[dict[int, Samples]] = [{} for _ in settings]
         total = len(settings) * len(prompts) * num_samples
-        for answer in self._answers(request):
-            drawn[answer["setting"]][answer["prompt"]] = Samples(
-                tuple(tuple(ids) for ids in answer["tokens"]), tuple(answer["stopped"]), tuple(answer["logprobs"])
-            )
+        for line in self._answers(request):
+            answer = self._read(line)
+            drawn[answer.setting][answer.prompt] = Samples(answer.tokens, answer.stopped, answer.logprobs)
             if progress:
                 progress(sum(map(len, drawn)) * num_samples, total)
+        if any(len(of_setting) < len(prompts) for of_setting in drawn):
+            raise UserError(f"--vllm {self.python}: vLLM ended before every prompt was answered; run it again.")
         return [[of_setting[place] for place in range(len(prompts))] for of_setting in drawn]
 
-    def _answers(self, request: dict[str, Any]) -> Any:
+    def _read(self, line: str) -> _Answer:
+        try:
+            return _Answer.model_validate_json(line)
+        except ValidationError:
+            raise UserError(
+                f"--vllm {self.python}: the worker said {line[:60]!r}, expected samples; let nothing in that "
+                "environment write to its standard output, and check that its scores are finite."
+            ) from None
+
+    def _answers(self, request: dict[str, Any]) -> Iterator[str]:
         """The worker's lines as they come; a ``UserError`` with its last words where it fails."""
         with subprocess.Popen(
             [self.python, str(_WORKER)],
@@ -94,10 +118,10 @@ class OutOfProcess:
             complaints: list[str] = []
             listener = threading.Thread(target=lambda lines=worker.stderr: complaints.extend(lines))
             listener.start()
-            worker.stdin.write(json.dumps(request))
-            worker.stdin.close()
-            for line in worker.stdout:
-                yield json.loads(line)
+            with contextlib.suppress(BrokenPipeError):  # it has ended, and its last words say why
+                worker.stdin.write(json.dumps(request))
+                worker.stdin.close()
+            yield from worker.stdout
             listener.join()
         if worker.returncode:
             last = complaints[-1].strip() if complaints else f"exit {worker.returncode}"

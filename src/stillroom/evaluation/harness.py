@@ -7,7 +7,9 @@ process that judges them; here they run in the sandbox instead.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from stillroom.evaluation.benchmarks import passes_tests, program_task
 from stillroom.evaluation.sampling import Sampling, sample
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Continuation, score_continuations
 from stillroom.evaluation.stops import StopTexts
-from stillroom.evaluation.vocabulary import Vocabulary, encode
+from stillroom.evaluation.vocabulary import Vocabulary, encode_documents
 from stillroom.types import UserError
 
 _NO_LIMIT = 1 << 30
@@ -74,7 +76,7 @@ class HarnessModel(TemplateLM):
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **unused: Any) -> list[int]:
         """Token ids of a text, opened as a document unless told otherwise."""
         del unused
-        (ids,) = encode(self.tokenizer, [string])
+        (ids,) = encode_documents(self.tokenizer, [string])
         return ids if add_special_tokens is False else [*self._start, *ids]
 
     def tok_decode(self, tokens: Sequence[int], **unused: Any) -> str:
@@ -163,7 +165,7 @@ class HarnessModel(TemplateLM):
             stop_texts=texts,
             seed=self._seed,
         )
-        return [texts.cut(self._vocabulary.text(samples.tokens[0])) for samples in drawn]
+        return [texts.text(samples.tokens[0], self._vocabulary.eos) for samples in drawn]
 
 
 def _mbpp_result(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
@@ -214,7 +216,11 @@ def run_harness(
             found = simple_evaluate(
                 model, tasks=asked, limit=limit, metadata=told, bootstrap_iters=1000, log_samples=False
             )
-        except (KeyError, FileNotFoundError, ImportError, ConnectionError) as error:
+        except UserError:
+            raise
+        except Exception as error:  # whatever the harness, its tasks and the data behind them may raise
+            if _is_of(error, HarnessModel):
+                raise
             said = error.args[0] if isinstance(error, KeyError) and error.args else error  # its text is in quotes
             reason = str(said).split("\n", 1)[0].strip(" .")
             raise UserError(f"lm-eval: {', '.join(map(str, tasks))} could not be loaded ({reason}).") from error
@@ -223,18 +229,36 @@ def run_harness(
     return {task: _metrics(of_task, numbers.get(task, {})) for task, of_task in found["results"].items()}
 
 
+def _is_of(error: BaseException, model: type) -> bool:
+    """Whether an error arose inside a model of ours, where none is expected, and not in what surrounds it."""
+    ours = {method.__code__ for method in vars(model).values() if hasattr(method, "__code__")}
+    return any(frame.f_code in ours for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
 def _metrics(of_task: Mapping[str, Any], numbers: Mapping[str, int]) -> dict[str, Any]:
-    """Estimates by metric; a filter is named where it is not the only one."""
+    """Estimates by metric; a filter is named where it is not the only one.
+
+    A number that the harness does not give, or gives as NaN, is None and ``missing`` says why.
+    """
     made: dict[str, Any] = {}
     for key, value in of_task.items():
         name, _, chosen = key.partition(",")
-        error = of_task.get(f"{name}_stderr,{chosen}")
         if not chosen or name.endswith("_stderr") or not isinstance(value, int | float):
             continue
-        width = _NORMAL_95 * error if isinstance(error, int | float) else 0.0
         label = name if chosen == "none" else f"{name} ({chosen})"
-        made[label] = {"value": value, "low": value - width, "high": value + width, "num": numbers.get("effective", 0)}
+        made[label] = _estimate(value, of_task.get(f"{name}_stderr,{chosen}"), numbers.get("effective", 0))
     return made
+
+
+def _estimate(value: float, error: Any, num: int) -> dict[str, Any]:
+    if not math.isfinite(value):
+        reason = dict.fromkeys(("value", "low", "high"), f"the harness gives {value}")
+        return {"value": None, "low": None, "high": None, "num": num, "missing": reason}
+    if not isinstance(error, int | float) or not math.isfinite(error):
+        reason = dict.fromkeys(("low", "high"), "the harness gives no standard error")
+        return {"value": value, "low": None, "high": None, "num": num, "missing": reason}
+    width = _NORMAL_95 * error
+    return {"value": value, "low": value - width, "high": value + width, "num": num}
 
 
 @contextlib.contextmanager

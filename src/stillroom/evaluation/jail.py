@@ -2,7 +2,10 @@
 
 Starting a Python in a jail takes far longer than a judged program does, so a jail is kept and used again. What a
 program may leave behind dies with it: every one has a process, a process table, a scratch folder and a name space for
-shared memory of its own, and neither capabilities nor a system call to make another.
+shared memory of its own, no descriptor but fresh pipes, and neither capabilities nor a system call to make another.
+
+Root's jails are nobody's, since the kernel does not count root's threads. Where nobody can build one they are root's
+after all, and programs in them have no threads.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ _STATUSES: tuple[Status, ...] = ("ran", "died", "timeout", "output")
 _HERE = Path(__file__).parent
 _SERVER = (_HERE / "_sandboxed.py").read_text(encoding="utf-8")
 _BUILDER = (_HERE / "_namespaces.py").read_text(encoding="utf-8")
+_DEMOTION = (_HERE / "_nobody.py").read_text(encoding="utf-8")
 _PYTHON = "/python"
 _GRACE_SECONDS = 10.0
 """How much longer than a program's own clock its server may take to say that the time is over."""
@@ -55,7 +59,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a program ended, and the text of each expression's value (empty where it has none)."""
+    """How a program ended, and the text of each expression's value (``values``; empty where it has none)."""
 
     status: Status
     values: tuple[str, ...]
@@ -63,15 +67,24 @@ class Outcome:
 
 
 def run_program(
-    program: str, expressions: Sequence[str], limits: Limits | None = None, *, isolation: Isolation | None = None
+    program: str,
+    expressions: Sequence[str],
+    limits: Limits | None = None,
+    *,
+    before: str = "",
+    after: str = "",
+    isolation: Isolation | None = None,
 ) -> Outcome:
-    """Runs a program in a jail and reads what the expressions then give.
+    """Runs a program in a jail and reads what the expressions then give, in the words of ``values``.
 
-    ``isolation`` names the kind of jail; None takes the first that this machine has (``require_sandbox``).
+    ``before`` and ``after`` are code of the test's in the same names. A statement of ``before`` that needs a name which
+    only the program defines runs after it. ``isolation`` names the kind of jail; None takes the first that this machine
+    has (``require_sandbox``).
     """
     limits = limits or Limits()
     kind = isolation or require_sandbox()
-    request = json.dumps({"limits": asdict(limits), "program": program, "expressions": list(expressions)}).encode()
+    asked = {"before": before, "program": program, "after": after, "expressions": list(expressions)}
+    request = json.dumps({"limits": asdict(limits)} | asked).encode()
     jail = _borrow(kind)
     start = time.monotonic()
     try:
@@ -94,14 +107,15 @@ class Jail:
     def __init__(self, kind: Isolation) -> None:
         self.kind: Isolation = kind
         self.owner = os.getpid()
+        demoted = _can_demote(kind)
         self._process = subprocess.Popen(
-            _command(kind, [_interpreter(), "-I", "-S", "-c", _SERVER]),
+            _command(kind, [_interpreter(), "-I", "-S", "-c", _SERVER], demoted),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={},
         )
-        code = single_process_filter()
+        code = single_process_filter(threads=demoted or not _is_root())
         assert code is not None  # require_sandbox has looked
         self._send(json.dumps({"filter": code.hex()}).encode())
 
@@ -198,14 +212,33 @@ def why_not(kind: Isolation) -> str | None:
     """Why this kind of jail does not hold here; None where it does."""
     if kind == "bubblewrap" and shutil.which("bwrap") is None:
         return "bwrap is not installed"
+    return _probe(kind, True) and _probe(kind, False) if _is_root() else _probe(kind, False)
+
+
+def _probe(kind: Isolation, demoted: bool) -> str | None:
     probe = subprocess.run(
-        _command(kind, [_interpreter(), "-I", "-S", "-c", _PROBE]),
+        _command(kind, [_interpreter(), "-I", "-S", "-c", _PROBE], demoted),
         env={},
         capture_output=True,
         text=True,
         check=False,
     )
     return None if probe.returncode == 0 else probe.stderr.strip().rsplit("\n", 1)[-1] or f"exit {probe.returncode}"
+
+
+def _is_root() -> bool:
+    return os.geteuid() == 0
+
+
+_demotable: set[Isolation] = set()
+"""Kinds of jail that nobody was seen to build."""
+
+
+def _can_demote(kind: Isolation) -> bool:
+    """Whether this process is root and may build its jails as nobody."""
+    if _is_root() and kind not in _demotable and _probe(kind, True) is None:
+        _demotable.add(kind)
+    return _is_root() and kind in _demotable
 
 
 _PROBE = "import ctypes, os, sys; sys.exit(ctypes.CDLL(None).unshare(0x28020000) and 'no namespaces inside the jail')"
@@ -215,19 +248,34 @@ def _interpreter() -> str:
     return f"{_PYTHON}/bin/{Path(sys.executable).resolve().name}"
 
 
-def _command(kind: Isolation, inside: list[str]) -> list[str]:
+def _command(kind: Isolation, inside: list[str], demoted: bool = False) -> list[str]:
     """What starts ``inside`` in a jail: no environment, and a Python to read: no /proc, /dev, /etc or /home."""
-    binds, links = [(sys.base_prefix, _PYTHON)], []
+    prefix, (staging, *others) = sys.base_prefix, [place for place in ("/mnt", "/tmp", "/srv") if _is_free(place)]
+    aside = [staging, *others][-1]
+    hidden = demoted and not _is_open_to_all(Path(prefix))
+    if hidden:
+        prefix = f"{aside}/python"
+    binds, links = [(prefix, _PYTHON)], []
     for folder in (Path("/usr"), Path("/lib"), Path("/lib64")):
         if folder.is_symlink():
             links.append((str(folder), str(folder.resolve())[1:]))
         elif folder.exists():
             binds.append((str(folder), str(folder)))
-    if kind == "bubblewrap":
-        return [*_bubblewrap(binds, links), *inside]
-    staging = next(place for place in ("/mnt", "/tmp", "/srv") if _is_free(place))
-    asked = {"binds": binds, "links": links, "staging": staging, "command": inside, "libraries": f"{_PYTHON}/lib"}
-    return [str(Path(sys.executable).resolve()), "-I", "-S", "-c", _BUILDER, json.dumps(asked)]
+    command = [*_bubblewrap(binds, links), *inside]
+    own_python = str(Path(sys.executable).resolve())
+    if kind == "namespaces":
+        asked = {"binds": binds, "links": links, "staging": staging, "command": inside, "libraries": f"{_PYTHON}/lib"}
+        builder = f"{prefix}/bin/{Path(own_python).name}" if hidden else own_python
+        command = [builder, "-I", "-S", "-c", _BUILDER, json.dumps(asked)]
+    if demoted:
+        asked = {"python": sys.base_prefix if hidden else None, "staging": aside, "libraries": f"{prefix}/lib"}
+        command = [own_python, "-I", "-S", "-c", _DEMOTION, json.dumps(asked | {"command": command})]
+    return command
+
+
+def _is_open_to_all(folder: Path) -> bool:
+    """Whether every user may enter a folder."""
+    return all(one.stat().st_mode & 0o001 for one in (folder, *folder.parents))
 
 
 def _is_free(place: str) -> bool:

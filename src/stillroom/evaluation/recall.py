@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Progress, evaluating, run_plain, score_tokens
-from stillroom.evaluation.statistics import mean, ratio
+from stillroom.evaluation.statistics import mean, ratio, require_finite
 from stillroom.types import Sequences, UserError
 
 _TRIGGER_RATE = 0.12
@@ -123,6 +123,7 @@ def measure_recall(
         with evaluating(model):
             hidden_ND = run_plain(model, part_BT)[:, :-1].flatten(0, 1)
             logprob_N, first_N = score_tokens(model, hidden_ND, part_BT[:, 1:].flatten())
+        require_finite(logprob_N.cpu())
         shape = (len(part_BT), -1)
         loss_BT[begin : begin + per_batch, 1:] = -logprob_N.double().cpu().numpy().reshape(shape)
         hit_BT[begin : begin + per_batch, 1:] = first_N.double().cpu().numpy().reshape(shape)

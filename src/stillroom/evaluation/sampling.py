@@ -20,7 +20,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from stillroom.evaluation.decoding import Prefix, encode_prompts, has_own_engine
-from stillroom.evaluation.scoring import Progress, evaluating
+from stillroom.evaluation.scoring import Progress, check_positions, evaluating
+from stillroom.evaluation.statistics import NotFiniteError
 from stillroom.evaluation.stops import StopTexts
 
 ROWS_AT_A_TIME = 512
@@ -124,8 +125,10 @@ def sample(
         rows_at_a_time: Most samples drawn together; fewer of a model whose caches would not fit ``CACHE_BYTES``.
         progress: Called with (samples done, samples in all).
     """
+    longest = max((len(prompt) for prompt in prompts), default=0) + max_new_tokens - 1  # the last is not read again
+    check_positions(model, longest, f"evaluation: the longest prompt and max_new_tokens {max_new_tokens},")
     is_stop_V = torch.zeros(model.config.get_text_config().vocab_size, dtype=torch.bool, device=model.device)
-    is_stop_V[list(stop)] = True
+    is_stop_V[[i for i in stop if i < len(is_stop_V)]] = True  # ids beyond the model's are never drawn
     halt = threading.Event()
 
     def drawn(indices: list[int]) -> list[list[Samples]]:
@@ -221,6 +224,7 @@ def probabilities(logits_RV: Tensor, setting: Sampling) -> Tensor:
     """
     if setting.temperature == 0:
         first_R = logits_RV.argmax(dim=-1, keepdim=True)
+        _require_scores(logits_RV.gather(-1, first_R))  # the largest is NaN where any is
         return torch.zeros_like(logits_RV, dtype=torch.float32).scatter_(-1, first_R, 1.0)
     logits_RV = logits_RV.float()
     probs_RV = (logits_RV if setting.temperature == 1 else logits_RV / setting.temperature).softmax(dim=-1)
@@ -245,9 +249,15 @@ def draw(probs_RV: Tensor, uniform_RU: Tensor) -> Tensor:
     """Token ids (R, U) by the inverse of the cumulative distribution: U draws from each of R distributions."""
     cumulative_RV = probs_RV.cumsum(dim=-1)
     total_R1 = cumulative_RV[:, -1:]
+    _require_scores(total_R1)
     # Rounding may take u·total up to total itself, beyond the last token that can be drawn.
     threshold_RU = torch.minimum(uniform_RU * total_R1, torch.nextafter(total_R1, torch.zeros_like(total_R1)))
     return torch.searchsorted(cumulative_RV, threshold_RU.contiguous(), right=True)
+
+
+def _require_scores(scores: Tensor) -> None:
+    if not bool(scores.isfinite().all()):
+        raise NotFiniteError("the scores that tokens are drawn from are not finite; check the model's weights.")
 
 
 class _Ends:

@@ -21,9 +21,11 @@ from stillroom.evaluation.sampling import ROWS_AT_A_TIME, Sampler, Sampling, sam
 from stillroom.evaluation.scoring import Progress
 from stillroom.evaluation.statistics import mean, paired_difference
 from stillroom.evaluation.stops import StopTexts
-from stillroom.evaluation.vocabulary import Vocabulary, encode
+from stillroom.evaluation.vocabulary import Vocabulary, encode_documents
 from stillroom.types import Estimate, UserError
 from stillroom.worlds.base import Problem
+
+_NO_LAW = "fewer than two k have a pass@k between 0 and 1"
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,9 @@ def solve(
     """
     vocabulary = Vocabulary.of(tokenizer)
     texts = StopTexts(tuple(stops), vocabulary.pieces) if stops else None
-    prompts = [[*vocabulary.start, *ids] for ids in encode(tokenizer, [problem.prompt for problem in problems])]
+    prompts = [
+        [*vocabulary.start, *ids] for ids in encode_documents(tokenizer, [problem.prompt for problem in problems])
+    ]
     drawn = sampler(
         model,
         prompts,
@@ -120,7 +124,7 @@ def solve(
 
 
 def _text(vocabulary: Vocabulary, stops: StopTexts | None, ids: Sequence[int]) -> str:
-    return vocabulary.line(ids) if stops is None else stops.cut(vocabulary.text(ids))
+    return vocabulary.line(ids) if stops is None else stops.text(ids, vocabulary.eos)
 
 
 def _grade_all(
@@ -207,6 +211,7 @@ def summarise(graded: Sequence[Graded], ks: Sequence[int], seed: int = 0) -> dic
         "pass_at": {k: mean(pass_P, seed=seed).as_dict() for k, pass_P in curves.items()},
         "majority": mean([one.majority for one in graded], seed=seed).as_dict(),
         "coverage_law": None if law is None else asdict(law),
+        **({"missing": {"coverage_law": _NO_LAW}} if law is None else {}),
         "unique_correct": mean([one.unique_correct for one in graded], seed=seed).as_dict(),
         "answer_entropy_nats": mean([one.answer_entropy_nats for one in graded], seed=seed).as_dict(),
         **_diversity(graded, seed),

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from stillroom.evaluation.statistics import require_finite
 from stillroom.models import hidden_states
 from stillroom.models.packing import in_form, rotary_limits, sees_branches
 from stillroom.models.readout import unembedding_inputs
 from stillroom.models.score import token_logprobs
-from stillroom.types import Batch
+from stillroom.types import Batch, UserError
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) as work proceeds."""
@@ -62,6 +63,13 @@ class Scores:
     tokens_I: NDArray[np.int64]
 
 
+def check_positions(model: PreTrainedModel, tokens: int, what: str) -> None:
+    """Refuses an item of more tokens than the model has positions for: it would answer from where it never learnt."""
+    longest = getattr(model.config, "max_position_embeddings", None)
+    if longest and 0 < longest < tokens:
+        raise UserError(f"{what} of {tokens} tokens: the model has {longest} positions; shorten what is asked.")
+
+
 def score_tokens(model: PreTrainedModel, hidden_ND: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probability (N,) in nats, fp32, of each target, and whether (N,) it is the model's first choice."""
     return token_logprobs(model, hidden_ND, targets_N, logits_at_a_time=_LOGITS_AT_A_TIME)
@@ -97,6 +105,8 @@ def score_continuations(
     """
     if any(not item.context or not item.continuation for item in items):
         raise ValueError("a context and its continuation must hold at least one token each")
+    longest = max((len(item.context) + len(item.continuation) - 1 for item in items), default=0)
+    check_positions(model, longest, "evaluation: a question with its answer")
     logprob_I, greedy_I = np.zeros(len(items)), np.zeros(len(items), dtype=bool)
     done = 0
     with evaluating(model):
@@ -106,6 +116,7 @@ def score_continuations(
             done += len(indices)
             if progress:
                 progress(done, len(items))
+    require_finite(logprob_I)
     return Scores(logprob_I, greedy_I, np.array([len(item.continuation) for item in items], dtype=np.int64))
 
 
@@ -191,5 +202,6 @@ def _run_branches(model: PreTrainedModel, tokens_BT: Tensor, places_BT: Tensor, 
 
 def run_plain(model: PreTrainedModel, tokens_BT: Tensor) -> Tensor:
     """Hidden states (B, T, D) of whole sequences: causal attention, no document boundaries."""
+    check_positions(model, tokens_BT.shape[1], "evaluation: a sequence")
     unused_BT = torch.zeros_like(tokens_BT, dtype=torch.int32)
     return hidden_states(model, Batch(tokens_BT, tokens_BT, unused_BT), isolate=False)

@@ -5,6 +5,8 @@ Letters: I items, R resamples.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,47 @@ from numpy.typing import ArrayLike, NDArray
 from stillroom.intervals import holm, paired_interval, paired_t_test, student_t
 from stillroom.types import Estimate, UserError
 
-__all__ = ["holm", "mean", "paired_difference", "paired_interval", "paired_t_test", "ratio", "student_t"]
+__all__ = [
+    "NotFiniteError",
+    "holm",
+    "mean",
+    "paired_difference",
+    "paired_interval",
+    "paired_t_test",
+    "ratio",
+    "require_finite",
+    "require_finite_parts",
+    "student_t",
+]
 
 RESAMPLES = 2000
 _COUNTS_AT_A_TIME = 1 << 22
+
+
+class NotFiniteError(UserError):
+    """A model's scores that are no numbers; whoever knows names the model and what was measured."""
+
+
+def require_finite(scores: ArrayLike) -> None:
+    """``NotFiniteError`` where one of the scores of a model is NaN or infinite: no mean of them says anything."""
+    finite = np.isfinite(np.asarray(scores, dtype=np.float64))
+    if not finite.all():
+        raise NotFiniteError(
+            f"{int((~finite).sum())} of {finite.size} scores of the model are not finite; check its weights, or "
+            "evaluate it in a precision that holds its activations (fp32)."
+        )
+
+
+def require_finite_parts(parts: Any, place: str = "") -> None:
+    """``NotFiniteError`` that names the first number of parts of an evaluation that is NaN or infinite."""
+    if isinstance(parts, Mapping):
+        for name, inner in parts.items():
+            require_finite_parts(inner, f"{place}.{name}" if place else str(name))
+    elif isinstance(parts, list | tuple):
+        for number, inner in enumerate(parts):
+            require_finite_parts(inner, f"{place}[{number}]")
+    elif isinstance(parts, float) and not math.isfinite(parts):
+        raise NotFiniteError(f"{place} is not finite; check the model's weights, or evaluate it in fp32.")
 
 
 def ratio(
@@ -100,6 +139,7 @@ def _items(numerators: ArrayLike, denominators: ArrayLike) -> tuple[NDArray[np.f
     counted_I = _counted(bottom_I)
     if not counted_I.any():
         raise UserError("evaluation: no item is left to measure, expected at least one; ask for more items.")
+    require_finite(top_I[counted_I])
     return top_I[counted_I], bottom_I[counted_I]
 
 

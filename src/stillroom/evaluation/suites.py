@@ -205,6 +205,46 @@ def item_tokens(
     return items
 
 
+def longest_items(
+    tokenizer: PreTrainedTokenizerBase,
+    config: EvaluationConfig,
+    *,
+    heldout: Heldout,
+    problems: Sequence[Problem] = (),
+    counterfactuals: Sequence[Counterfactual] = (),
+) -> dict[str, int]:
+    """Tokens of the longest item of each kind that ``config`` asks for, by the field that makes it long.
+
+    Draws every item as the evaluation will, so what cannot be drawn is refused here as there. Few-shot items are left
+    out: those that do not fit are left out of the evaluation too.
+    """
+    needed: dict[str, int] = {}
+    if {"icl", "heads"} & set(config.suites):
+        copying = copying_tokens(tokenizer, config, heldout.sequences)
+        needed["copying_period x copying_repeats"] = copying.shape[1]
+    if "icl" in config.suites:
+        needed["recall_length"] = recall_items(tokenizer, config, heldout.sequences).tokens_BT.shape[1]
+    if "retrieval" in config.suites:
+        needles = needle_questions(
+            tokenizer, heldout.sequences, lengths=config.needle_lengths, depths=(0.0,),
+            num_each=config.retrieval_items, seed=config.seed,
+        )  # fmt: skip
+        needed["needle_lengths"] = _longest(needles)
+        needed["context_notes"] = _longest(_context_questions(tokenizer, config))
+    opening = len(Vocabulary.of(tokenizer).start)
+    few = config.model_copy(update={"suites": tuple({"icl", "tts"} & set(config.suites)), "rule_items": 1})
+    texts = item_tokens(tokenizer, few, heldout=heldout, problems=problems, counterfactuals=counterfactuals)
+    if texts.get("counterfactual"):
+        needed["counterfactual_items"] = opening + max(map(len, texts["counterfactual"])) - 1
+    if texts.get("problems"):
+        needed["max_new_tokens"] = opening + max(map(len, texts["problems"])) + config.max_new_tokens - 1
+    return needed
+
+
+def _longest(questions: Sequence[Question]) -> int:
+    return max(len(question.context) + max(map(len, question.choices)) - 1 for question in questions)
+
+
 def _named(progress: SuiteProgress | None, part: str) -> Progress | None:
     if progress is None:
         return None

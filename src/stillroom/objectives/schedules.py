@@ -65,7 +65,4 @@ def objective_at(objective: ObjectiveConfig, progress: Progress) -> ObjectiveCon
 
 def ever_needs_teacher(objective: ObjectiveConfig) -> bool:
     """Whether alpha is above 0 at any point of the run."""
-    schedule = objective.alpha_schedule
-    if schedule is None or schedule.kind == "constant":
-        return objective.alpha > 0
-    return max(objective.alpha, schedule.final, schedule.initial) > 0
+    return objective.highest_alpha > 0

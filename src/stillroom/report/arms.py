@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
-
 from stillroom.config import arm_and_seed
 from stillroom.intervals import holm, paired_interval, paired_t_test
 from stillroom.report.measures import Measure
 from stillroom.report.run import ModelRecord, Run
 from stillroom.report.view import Entry, View, without_seed
 from stillroom.types import Estimate
+from stillroom.yamlfiles import parse_yaml
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +80,7 @@ def _placed(view: View) -> list[tuple[Run, Entry]]:
 
 def _seed_of(run: Run) -> int | None:
     """The run's own seed; None where its configuration says none."""
-    values = yaml.safe_load(run.config_yaml)
+    values = parse_yaml(run.config_yaml, str(run.folder / "config.yaml"), "the run's configuration")
     seed = values.get("seed") if isinstance(values, dict) else None
     return seed if isinstance(seed, int) else None
 

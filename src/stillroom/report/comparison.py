@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
 from stillroom.report.record import Record
 from stillroom.types import Estimate
+
+Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+"""A number as JSON holds it: null where there is none."""
 
 
 class Difference(Record):
@@ -12,9 +20,9 @@ class Difference(Record):
     ``p_holm`` is the p-value corrected for the number of differences that were tested together.
     """
 
-    value: float
-    low: float
-    high: float
+    value: Number
+    low: Number
+    high: Number
     num: int
     p_value: float | None = None
     p_holm: float | None = None

@@ -9,6 +9,12 @@ from typing import Any
 import jinja2
 
 from stillroom.report.numbers import kept_together
+from stillroom.types import printable_lines
+
+
+def _shown(value: Any) -> Any:
+    """Values as a page shows them: signs that turn lines around, or that no file holds, are written out."""
+    return printable_lines(value) if type(value) is str else value
 
 
 def fill(template: str, **values: Any) -> str:
@@ -19,6 +25,7 @@ def fill(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
     )
     environment.filters["kept"] = kept_together
     script = environment.get_template("script.js.j2").render()

@@ -15,6 +15,7 @@ from pydantic import ValidationError, model_validator
 from stillroom.files import read_json, read_json_lines
 from stillroom.report.comparison import Comparison
 from stillroom.report.record import Estimate, Record
+from stillroom.report.worth import Worths
 from stillroom.types import UserError
 
 Numbers = tuple[float, ...]
@@ -265,6 +266,7 @@ class Run:
     environment: dict[str, Any] = field(default_factory=dict)
     profile: Profile | None = None
     comparison: Comparison | None = None
+    worth: Worths | None = None
 
 
 def load_run(folder: Path) -> Run:
@@ -281,6 +283,7 @@ def load_run(folder: Path) -> Run:
     if not study.models:
         raise UserError(f"{folder / 'study.json'}: lists no models; run the study again.")
     comparison_path = folder / "comparison.json"
+    worth_path = folder / "worth.json"
     profile_path = folder / "labels" / "profile.json"
     expects_profile = study.labels is not None or profile_path.exists()
     return Run(
@@ -291,6 +294,7 @@ def load_run(folder: Path) -> Run:
         environment=_mapping(folder / "environment.json"),
         profile=_record(Profile, profile_path) if expects_profile else None,
         comparison=_record(Comparison, comparison_path) if comparison_path.exists() else None,
+        worth=_record(Worths, worth_path) if worth_path.exists() else None,
     )
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from stillroom.files import write_text
+from stillroom.files import shaped, write_text
 from stillroom.report.figures.base import Table
 from stillroom.report.html import fill
 from stillroom.report.numbers import MISSING, duration, fixed, interval, percent, si
@@ -28,9 +28,11 @@ def build_bigram_report(folder: Path) -> tuple[Path, tuple[str, ...]]:
         UserError: a file of the folder is missing or damaged, or the folder cannot be written.
     """
     run = load_bigram_run(folder)
-    found = findings(run)
+    with shaped(folder / "sandbox.json", "that of stillroom sandbox bigram"):
+        found = findings(run)
+        text = render(run, found)
     page = folder / "report.html"
-    write_text(page, render(run, found))
+    write_text(page, text)
     return page, found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stillroom.files import read_json, write_text
+from stillroom.files import read_json_object, read_text, shaped, write_text
 from stillroom.report.figures import Figure, Table
 from stillroom.report.figures.recall import (
     Arm,
@@ -33,14 +33,15 @@ def build_recall_report(run_folder: Path) -> Path:
     Raises:
         UserError: a file is missing, damaged, or of another kind of run.
     """
-    results = read_json(run_folder / "sandbox.json")
-    if not isinstance(results, dict) or results.get("kind") != "recall" or any(name not in results for name in _NEEDED):
-        raise UserError(
-            f"{run_folder / 'sandbox.json'}: is not that of a recall study; give a folder of stillroom sandbox recall."
-        )
-    environment = read_json(run_folder / "environment.json")
-    config = (run_folder / "config.yaml").read_text(encoding="utf-8")
-    write_text(run_folder / "report.html", render(results, environment, config))
+    file = run_folder / "sandbox.json"
+    results = read_json_object(file, "that of stillroom sandbox recall")
+    if results.get("kind") != "recall" or any(name not in results for name in _NEEDED):
+        raise UserError(f"{file}: is not that of a recall study; give a folder of stillroom sandbox recall.")
+    environment = read_json_object(run_folder / "environment.json")
+    config = read_text(run_folder / "config.yaml", "the configuration of the study")
+    with shaped(file, "that of stillroom sandbox recall"):
+        page = render(results, environment, config)
+    write_text(run_folder / "report.html", page)
     return run_folder / "report.html"
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stillroom.files import read_json, write_text
+from stillroom.files import read_json_object, shaped, write_text
 from stillroom.report.figures import Table
 from stillroom.report.figures.teachers import (
     Shown,
@@ -41,13 +41,14 @@ def build_teachers_page(folder: Path) -> Path:
     Raises:
         UserError: ``ranking.json`` is missing, damaged, or no ranking.
     """
-    ranking = read_json(folder / "ranking.json")
-    missing = [name for name in _NEEDED if not isinstance(ranking, dict) or name not in ranking]
+    file = folder / "ranking.json"
+    ranking = read_json_object(file, "that of stillroom teachers rank")
+    missing = [name for name in _NEEDED if name not in ranking]
     if missing:
-        raise UserError(
-            f"{folder / 'ranking.json'}: has no {missing[0]}, expected that of stillroom teachers rank; run it again."
-        )
-    write_text(folder / "ranking.html", render(ranking))
+        raise UserError(f"{file}: has no {missing[0]}, expected that of stillroom teachers rank; run it again.")
+    with shaped(file, "that of stillroom teachers rank"):
+        page = render(ranking)
+    write_text(folder / "ranking.html", page)
     return folder / "ranking.html"
 
 

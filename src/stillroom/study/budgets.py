@@ -29,7 +29,7 @@ def account(config: StudyConfig, arm: ArmConfig) -> Account:
     vocab, length = config.corpus.vocab_size, config.corpus.sequence_length
     distinct = config.training.tokens * arm.data
     student = flops_per_token(config.student, vocab, length, backward=True) * distinct * arm.epochs
-    if arm.alpha == 0:
+    if arm.highest_alpha == 0:
         return Account(student, 0.0)
     forward = flops_per_token(config.teacher.model, vocab, length, backward=False) * distinct
     return Account(student, forward * (arm.epochs if arm.teacher == "live" else 1.0))

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel
 
 from stillroom.analysis import check_heads, head_scores
-from stillroom.config import EvaluationConfig, SourceConfig, parse
+from stillroom.config import EvaluationConfig, SourceConfig, StudyConfig, parse
+from stillroom.console import Terminal, line
 from stillroom.corpora import Corpus, load_tokenizer, open_corpus
-from stillroom.evaluation import Heldout, contamination, copying_tokens, evaluate, item_tokens, sample, token_bytes
+from stillroom.evaluation import (
+    Heldout,
+    contamination,
+    copying_tokens,
+    evaluate,
+    item_tokens,
+    longest_items,
+    sample,
+    token_bytes,
+)
 from stillroom.evaluation.sampling import Sampler
+from stillroom.evaluation.statistics import NotFiniteError, require_finite_parts
 from stillroom.files import fingerprint, read_json, write_json, write_text
 from stillroom.study.compare import write_comparison
-from stillroom.study.external import External, evaluate_external
+from stillroom.study.external import External, evaluate_external, measuring
+from stillroom.study.measurable import fewest_positions, refuse_too_long
 from stillroom.study.models import load_here
 from stillroom.study.progress import StageDisplay
-from stillroom.study.teacherfolders import teacher_folder, teacher_hash
+from stillroom.study.teacherfolders import check_measured, teacher_folder, teacher_hash
 from stillroom.types import UserError
 from stillroom.worlds.base import Counterfactual, Problem
 from stillroom.worlds.facts import chance, counterfactuals
@@ -46,6 +58,30 @@ def evaluate_into(
     Without a corpus only what is ``external`` is measured, with the model's own tokenizer.
     """
     model = load_here(model_folder)
+    folder.mkdir(parents=True, exist_ok=True)  # now that the model is known to be one
+    with _naming(model_folder):
+        _evaluate_into(folder, model_folder, model, config, sources, corpus, progress, external)
+
+
+@contextlib.contextmanager
+def _naming(model_folder: Path) -> Iterator[None]:
+    """Says whose scores are not finite."""
+    try:
+        yield
+    except NotFiniteError as error:
+        raise UserError(f"{model_folder}: {error}") from error
+
+
+def _evaluate_into(
+    folder: Path,
+    model_folder: Path,
+    model: PreTrainedModel,
+    config: EvaluationConfig,
+    sources: Sources,
+    corpus: Corpus | None,
+    progress: Progress,
+    external: External | None,
+) -> None:
     parts: dict[str, Any] = {}
     if corpus is not None:
         if "heads" in config.suites:
@@ -54,7 +90,9 @@ def evaluate_into(
             cached = folder / f"suite-{suite}.json"
             if not cached.exists():
                 sampler = sample if external is None else external.sampler(model_folder)
-                part, samples = _suite(suite, model, config, sources, corpus, progress, sampler)
+                with measuring(f"suite {suite}"):
+                    part, samples = _suite(suite, model, config, sources, corpus, progress, sampler)
+                    require_finite_parts(part)
                 if samples:
                     write_text(folder / "samples.jsonl", "".join(_line(sample) for sample in samples))
                 write_json(cached, part)
@@ -129,12 +167,14 @@ def _contamination(config: EvaluationConfig, sources: Sources, corpus: Corpus, p
 
 
 def _heldout(corpus: Corpus) -> Heldout:
+    corpus.check_bytes()
     return Heldout(
         sequences=corpus.heldout,
         byte_lengths_V=token_bytes(corpus.tokenizer),
         source_names=corpus.source_names,
         source_codes=corpus.heldout.source,
         documents=corpus.heldout.source.astype(np.int64) << 32 | corpus.heldout.document,
+        bytes_of=corpus.heldout.token_bytes,
         isolate=corpus.isolate,
     )
 
@@ -149,6 +189,20 @@ def _counterfactuals(config: EvaluationConfig, sources: Sources) -> list[Counter
     if "icl" not in config.suites or all(source.kind != "facts" for source in sources.values()):
         return []
     return counterfactuals(config.counterfactual_items, config.seed, options=_options(sources, "facts"))
+
+
+def check_items(config: StudyConfig, corpus: Corpus) -> None:
+    """Refuses a study whose models cannot hold the items that they will be measured on, before they are trained."""
+    asked, sources = config.evaluation, config.corpus.sources
+    longest = longest_items(
+        corpus.tokenizer,
+        asked,
+        heldout=_heldout(corpus),
+        problems=_problems(asked, sources),
+        counterfactuals=_counterfactuals(asked, sources),
+    )
+    needs = ((field, tokens, "shorten or leave out what needs it") for field, tokens in longest.items())
+    refuse_too_long(needs, *fewest_positions(config))
 
 
 def _options(sources: Sources, kind: str) -> dict[str, Any]:
@@ -167,21 +221,28 @@ def evaluate_models(
 ) -> None:
     """Evaluates model folders side by side into ``out/<name>``, compares them, and prints one table."""
     config = parse(EvaluationConfig, {"suites": suites, **values}, "evaluate")
+    if external is not None:
+        external.check(config)
     corpus, sources = _opened(corpus_folder, external)
     folders: dict[str, Path] = {}
     for given in models:
         model = Path(teacher_folder(str(given)))
+        if corpus is not None and (note := check_measured(str(model), corpus)):
+            display.console.print(note, style="yellow", markup=False, soft_wrap=True)
         name = model.parent.name if model.name == "model" else model.name
         owner = [teacher_hash(str(model)), None if corpus is None else corpus.identity, config.canonical()]
         key = fingerprint(owner if external is None else [*owner, external.identity()], 8)
         folder = out / f"{name}-{key}"
-        folder.mkdir(parents=True, exist_ok=True)
-        with display.stage(f"evaluate {name}", "items") as update:
-            evaluate_into(folder, model, config, sources, corpus, update, external)
+        try:
+            with display.stage(f"evaluate {name}", "items") as update:
+                evaluate_into(folder, model, config, sources, corpus, update, external)
+        finally:
+            with contextlib.suppress(OSError):  # a mistake leaves no empty folder behind
+                folder.rmdir()
         folders[folder.name if name in folders else name] = folder
-        display.console.print(f"{folder / 'evaluation.json'}", soft_wrap=True, style="dim")
+        display.console.print(line((folder / "evaluation.json", "dim")), soft_wrap=True)
     results = {name: read_json(folder / "evaluation.json") for name, folder in folders.items()}
-    console = Console()
+    console = Terminal()
     console.print(estimates_table(results))
     if any("needle" in result for result in results.values()):
         console.print(needle_table(results))
@@ -190,7 +251,7 @@ def evaluate_models(
         console.print(comparison_table(comparison))
         if comparison["by_seed"]:
             console.print(seeds_table(comparison["by_seed"]))
-        display.console.print(f"{out / 'comparison.json'}", soft_wrap=True, style="dim")
+        display.console.print(line((out / "comparison.json", "dim")), soft_wrap=True)
 
 
 def _opened(folder: Path | None, external: External | None) -> tuple[Corpus | None, Sources]:
@@ -213,8 +274,8 @@ def _differences(part: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     if not isinstance(part, dict):
         return
     if {"value", "low", "high"} <= part.keys():
-        test = f" p={part['p_holm']:.3f}" if "p_holm" in part else ""
-        yield prefix, f"{part['value']:+.3f} [{part['low']:+.3f}, {part['high']:+.3f}]{test}"
+        test = f" p={_number(part['p_holm'])}" if "p_holm" in part else ""
+        yield prefix, f"{_with_interval(part, '+')}{test}"
         return
     for name, inner in part.items():
         yield from _differences(inner, f"{prefix} {name.replace('_', ' ')}".strip())
@@ -229,7 +290,7 @@ def seeds_table(found: dict[str, Any]) -> Table:
         if name != found["baseline"]:
             differences = {measure: cell.get("difference") for measure, cell in arm["measures"].items()}
             columns[f"{name} minus {found['baseline']}"] = {
-                measure: f"{_with_interval(one, '+')} p={one['p_holm']:.3f}"
+                measure: f"{_with_interval(one, '+')} p={_number(one['p_holm'])}"
                 for measure, one in differences.items()
                 if one is not None
             }
@@ -237,7 +298,13 @@ def seeds_table(found: dict[str, Any]) -> Table:
 
 
 def _with_interval(estimate: dict[str, Any], sign: str = "") -> str:
-    return f"{estimate['value']:{sign}.3f} [{estimate['low']:{sign}.3f}, {estimate['high']:{sign}.3f}]"
+    value, low, high = (_number(estimate[name], sign) for name in ("value", "low", "high"))
+    return value if estimate["low"] is None and estimate["high"] is None else f"{value} [{low}, {high}]"
+
+
+def _number(value: float | None, sign: str = "") -> str:
+    """A number for a table, and a dash where there is none."""
+    return "–" if value is None else f"{value:{sign}.3f}"
 
 
 def estimates_table(results: dict[str, dict[str, Any]]) -> Table:
@@ -256,7 +323,9 @@ def needle_table(results: dict[str, dict[str, Any]]) -> Table:
         table.add_column(heading, justify="left" if heading == "model" else "right")
     for name, needle in found.items():
         for length, row in zip(needle["lengths"], needle["grid"], strict=True):
-            table.add_row(name, str(length), *(f"{cell['value']:.2f}" for cell in row))
+            table.add_row(
+                name, str(length), *("–" if cell["value"] is None else f"{cell['value']:.2f}" for cell in row)
+            )
     return table
 
 
@@ -275,7 +344,7 @@ def _estimates(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     if not isinstance(value, dict):
         return
     if {"value", "low", "high"} <= value.keys():
-        yield prefix, f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+        yield prefix, _with_interval(value)
         return
     for name, inner in value.items():
         yield from _estimates(inner, f"{prefix} {name}".strip())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from stillroom.evaluation.benchmarks import gsm8k, mbpp
 from stillroom.evaluation.elsewhere import OutOfProcess
 from stillroom.evaluation.homemade import program_problems, word_problems
 from stillroom.evaluation.sampling import Sampler
+from stillroom.evaluation.statistics import NotFiniteError, require_finite_parts
 from stillroom.files import file_hash, read_json, write_json, write_text
 from stillroom.types import UserError
 
@@ -54,6 +56,15 @@ class External:
     def sampler(self, model_folder: Path) -> Sampler:
         """What draws samples from the model of this folder."""
         return sample if self.vllm is None else OutOfProcess(self.vllm, model_folder)
+
+    def check(self, config: EvaluationConfig) -> None:
+        """Reads what is asked for, so that a mistake in it is told before anything is computed."""
+        for name, source in self.benchmarks:
+            _benchmark(name, source, self.limit or config.problems, config.seed).setup()
+        if self.counterfactual is not None:
+            read_counterfactuals(str(self.counterfactual))
+        for task in self.lm_eval:
+            _require_harness(task)
 
     def identity(self) -> dict[str, Any]:
         """What determines the results, with the contents of files."""
@@ -99,7 +110,9 @@ def evaluate_external(
     for path, make in _jobs(model_folder, model, tokenizer, config, external, progress):
         cached = folder / f"suite-{'-'.join(path)}.json"
         if not cached.exists():
-            value, records = make()
+            with measuring(" ".join(path)):
+                value, records = make()
+                require_finite_parts(value)
             if records:
                 lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
                 write_text(folder / f"samples-{path[-1]}.jsonl", "".join(lines))
@@ -109,6 +122,15 @@ def evaluate_external(
             inside = inside.setdefault(name, {})
         inside[path[-1]] = read_json(cached)
     return parts
+
+
+@contextlib.contextmanager
+def measuring(what: str) -> Iterator[None]:
+    """Says what was measured when scores were not finite."""
+    try:
+        yield
+    except NotFiniteError as error:
+        raise NotFiniteError(f"{what}: {error}") from error
 
 
 def _jobs(
@@ -152,6 +174,11 @@ def _benchmark(name: str, source: str, num: int, seed: int) -> Benchmark:
     return load_benchmark(name, source, num=num)
 
 
+def _require_harness(task: str) -> None:
+    if importlib.util.find_spec("lm_eval") is None:
+        raise UserError(f"--lm-eval {task}: lm-evaluation-harness is not installed; pip install 'stillroom[lm-eval]'.")
+
+
 def _harness(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -159,8 +186,7 @@ def _harness(
     external: External,
     task: str,
 ) -> dict[str, Any]:
-    if importlib.util.find_spec("lm_eval") is None:
-        raise UserError(f"--lm-eval {task}: lm-evaluation-harness is not installed; pip install 'stillroom[lm-eval]'.")
+    _require_harness(task)
     from stillroom.evaluation.harness import HarnessModel, run_harness
 
     adapter = HarnessModel(model, tokenizer, seed=config.seed)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from transformers import PreTrainedTokenizerBase
 
-from stillroom.corpora import load_tokenizer, open_corpus
+from stillroom.console import Terminal, line
+from stillroom.corpora import is_tokenizer_of, load_tokenizer, open_corpus
 from stillroom.study.modelview import ModelRequest, checkpoint_folders, show_checkpoints, show_model
 from stillroom.teachers import LabelStore, inspect_store, render
 from stillroom.types import UserError
@@ -20,7 +22,7 @@ def inspect_path(
 
     ``request`` says what more is asked of a model.
     """
-    console = Console()
+    console = Terminal()
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; expected a label store, a corpus or a model folder.")
     if (path / "corpus.json").is_file():
@@ -50,14 +52,26 @@ def _corpus(path: Path, console: Console) -> None:
     for code, name in enumerate(corpus.source_names):
         table.add_row(f"from {name}", f"{(corpus.train.source == code).mean():.1%} of the training sequences")
     console.print(table)
-    console.print(f"First training sequence:\n[dim]{corpus.tokenizer.decode(corpus.train.tokens([0])[0])!r}[/]")
+    console.print("First training sequence:")
+    console.print(line((repr(corpus.tokenizer.decode(corpus.train.tokens([0])[0])), "dim")))
+
+
+def _words(path: Path, store: LabelStore) -> PreTrainedTokenizerBase:
+    """The tokenizer that tells what a store's ids are; refuses another one than it was made with."""
+    tokenizer, own = load_tokenizer(path), str(store.manifest.identity["tokenizer"])
+    if not is_tokenizer_of(tokenizer, own):
+        raise UserError(
+            f"--tokenizer {path}: is another tokenizer than that of the labels ({own}), whose ids it would misread; "
+            "give the tokenizer/ of the corpus that was labelled."
+        )
+    return tokenizer
 
 
 def _store(path: Path, console: Console, verify: bool, tokenizer: Path | None) -> None:
     store = LabelStore.open(path)
-    words = None if tokenizer is None else load_tokenizer(tokenizer)
+    words = None if tokenizer is None else _words(tokenizer, store)
     decode = None if words is None else (lambda ids: str(words.decode(ids)))
     console.print(render(inspect_store(store, decode=decode)))
     if verify:
         shards = sum(1 for _ in store.verify())
-        console.print(f"[green]✓[/] every byte of {shards} shards is as it was written")
+        console.print(line(("✓", "green"), f" every byte of {shards} shards is as it was written"))

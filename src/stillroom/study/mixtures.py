@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stillroom.config import LabelsConfig, MixtureConfig
+from stillroom.config import LabelsConfig, MixtureConfig, nearest
 from stillroom.corpora import Corpus
 from stillroom.corpora.corpus import make_batch
 from stillroom.files import fingerprint
@@ -20,6 +20,10 @@ OWN = "teacher"
 
 def mixture_key(config: MixtureConfig, own_key: str, corpus: Corpus) -> str:
     """A hash of what determines the mixture's labels; refuses a teacher of another tokenizer."""
+    for source in config.domains:
+        if source not in corpus.source_names:
+            hint = nearest(source, list(corpus.source_names))
+            raise UserError(f"mixture.domains: the corpus has no source {source!r}{hint}.")
     folders = {name: teacher_folder(path) for name, path in config.teachers.items()}
     for path in folders.values():
         check_vocabulary(path, corpus)

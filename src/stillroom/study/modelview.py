@@ -23,6 +23,7 @@ from stillroom.analysis import (
     entropies,
     figure_html,
     head_scores,
+    heading_html,
     largest_differences,
     page_html,
     scores_svg,
@@ -32,12 +33,15 @@ from stillroom.analysis import (
     tokens_html,
     visible,
 )
+from stillroom.console import line
 from stillroom.corpora import load_tokenizer, open_corpus
 from stillroom.files import write_text
 from stillroom.models import attention_patterns
 from stillroom.study.models import load_here
+from stillroom.study.teacherfolders import check_measured
 from stillroom.training.export import export_checkpoint
-from stillroom.types import Batch, UserError
+from stillroom.types import Batch, UserError, printable
+from stillroom.vocabulary import encode_documents
 
 PERIOD, REPEATS, SEQUENCES = 25, 4, 16
 _ALL_HEADS = 64
@@ -73,11 +77,12 @@ class _Page:
         self.parts.append(figure_html(svg, caption))
 
     def heading(self, text: str) -> None:
-        self.parts.append(f"<h2>{text}</h2>")
+        self.parts.append(heading_html(text))
 
 
 def show_model(path: Path, console: Console, request: ModelRequest) -> None:
     """Prints the scores of every head and what the loss on repeats becomes without it; writes the page asked for."""
+    _check_comparison(path, request, console)
     model, page = load_here(path), _Page()
     tokens_BT, start = copying_sequences(model)
     scores = head_scores(model, tokens_BT, period=PERIOD, start=start)
@@ -100,7 +105,7 @@ def show_model(path: Path, console: Console, request: ModelRequest) -> None:
         _compare(path, model, request, console, page)
     if request.html is not None:
         write_text(request.html, page_html(str(path), page.parts))
-        console.print(f"Pictures: [bold]{request.html}[/]", soft_wrap=True)
+        console.print(line("Pictures: ", (request.html, "bold")), soft_wrap=True)
 
 
 def copying_sequences(model: PreTrainedModel) -> tuple[Tensor, int]:
@@ -176,7 +181,7 @@ def _draw_attention(
     shown_T = tokens_BT[0, : start + 2 * PERIOD]
     if request.text:
         tokenizer = load_tokenizer(path)
-        ids = tokenizer(request.text, add_special_tokens=False)["input_ids"]
+        (ids,) = encode_documents(tokenizer, [request.text])
         shown_T = torch.cat([tokens_BT[0, :start], torch.tensor(ids, dtype=torch.int64)])
         words = [str(tokenizer.decode([i])) for i in shown_T.tolist()]
     patterns = attention_patterns(model, shown_T[None].to(model.device))[:, 0].float().cpu()
@@ -187,11 +192,21 @@ def _draw_attention(
             page.figure(attention_svg(patterns[layer, head], words, title=caption), caption)
 
 
-def _compare(path: Path, model: PreTrainedModel, request: ModelRequest, console: Console, page: _Page) -> None:
-    """Losses of two models apart by kind of token, and the passages where they differ most."""
-    assert request.against is not None
+def _check_comparison(path: Path, request: ModelRequest, console: Console) -> None:
+    """Refuses to compare models on text of which they have other tokens."""
+    if request.against is None:
+        return
     if request.corpus is None:
         raise UserError("inspect: --against compares two models on held-out text; give its corpus with --corpus.")
+    corpus = open_corpus(request.corpus)
+    for one in filter(None, (path, request.against, request.teacher)):
+        if note := check_measured(str(one), corpus):
+            console.print(note, style="yellow", markup=False, soft_wrap=True)
+
+
+def _compare(path: Path, model: PreTrainedModel, request: ModelRequest, console: Console, page: _Page) -> None:
+    """Losses of two models apart by kind of token, and the passages where they differ most."""
+    assert request.against is not None and request.corpus is not None  # _check_comparison has seen to it
     corpus = open_corpus(request.corpus)
     batch = corpus.heldout.batch(range(min(request.sequences, len(corpus.heldout))))
     losses = [token_losses(one, batch, isolate=corpus.isolate) for one in (model, load_here(request.against))]
@@ -204,7 +219,7 @@ def _compare(path: Path, model: PreTrainedModel, request: ModelRequest, console:
         table.add_row(part.name, f"{part.num:,}", *numbers)
     console.print(table)
     passages = largest_differences(losses[0], losses[1], batch, corpus.tokenizer)
-    console.print(f"Where {request.against} does better (blue) or worse (red), strongest first:", style="dim")
+    console.print(line(f"Where {request.against} does better (blue) or worse (red), strongest first:"), style="dim")
     page.heading(f"Where {request.against} does better (blue) or worse (red)")
     for passage in passages:
         console.print(coloured(passage))
@@ -217,7 +232,7 @@ def coloured(passage: Passage) -> Text:
     for token, gain in zip(passage.tokens, passage.gains, strict=True):
         strength = round(min(1.0, abs(gain) / 3.0) * 160)
         ground = (255 - strength, 255 - strength // 2, 255) if gain >= 0 else (255, 255 - strength, 255 - strength)
-        text.append(visible(token), style=f"black on rgb({ground[0]},{ground[1]},{ground[2]})")
+        text.append(printable(visible(token)), style=f"black on rgb({ground[0]},{ground[1]},{ground[2]})")
     return text
 
 
@@ -252,7 +267,7 @@ def show_checkpoints(path: Path, console: Console, request: ModelRequest) -> Non
             figure_html(series_svg(steps, losses, title="loss", unit="nats"), "loss on repeated random tokens"),
         ]
         write_text(request.html, page_html(str(path), figures))
-        console.print(f"Pictures: [bold]{request.html}[/]", soft_wrap=True)
+        console.print(line("Pictures: ", (request.html, "bold")), soft_wrap=True)
 
 
 def table_names() -> Sequence[str]:

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import torch
 
+from stillroom.console import line
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
 from stillroom.types import UserError
@@ -64,7 +65,7 @@ def in_processes(
             else:
                 made.append(result)
             if not display.console.is_terminal:
-                display.console.print(f"  {done} of {len(tasks)}: {title}", highlight=False, markup=False)
+                display.console.print(line(f"  {done} of {len(tasks)}: {title}"))
     if failed:
         raise failed[0]
     return made

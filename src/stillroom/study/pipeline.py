@@ -8,25 +8,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from transformers import PreTrainedModel
 
-from stillroom.config import ArmConfig, ModelConfig, ObjectiveConfig, RunConfig, StudyConfig, TeacherConfig
+from stillroom.config import ArmConfig, ObjectiveConfig, RunConfig, StudyConfig, TeachingConfig
+from stillroom.console import Terminal
 from stillroom.corpora import Corpus, build_corpus, corpus_identity, open_corpus
-from stillroom.files import fingerprint
 from stillroom.models import load_model, plan_pretrained_model, precision_name, use_short_attention
 from stillroom.study.artifacts import Artifact, ArtifactStore, code_hash
 from stillroom.study.budgets import with_budgets
-from stillroom.study.evaluate import evaluate_into
+from stillroom.study.evaluate import check_items, evaluate_into
 from stillroom.study.interrupts import Stopper
 from stillroom.study.labels import label_shown
+from stillroom.study.measurable import check_evaluation
 from stillroom.study.mixtures import live_mixture, mixture_key, mixture_scores
 from stillroom.study.models import load_here, train_into
 from stillroom.study.parallel import in_processes
 from stillroom.study.progress import StageDisplay, no_update
 from stillroom.study.runfolder import check_folder, claim_folder, write_run_folder
+from stillroom.study.single import check_taught, labelled_tokens, single_study
 from stillroom.study.teacherfolders import check_vocabulary, teacher_hash
 from stillroom.teachers import LabelStore, LiveMixture, MixtureScores
+from stillroom.teachers.manifest import plan_fingerprint
 from stillroom.training import Interrupted, LiveTeacher
 from stillroom.training.distributed import launched_size, own_device
 from stillroom.types import UserError
@@ -93,25 +95,28 @@ class Stages:
         title: str,
         run: RunConfig,
         corpus: Corpus,
-        labels: Artifact | None,
+        stored: tuple[str, str] | None,
         live: tuple[Path, str] | None = None,
     ) -> Artifact:
-        """A trained model, built or found; it learns from stored labels, from a ``live`` teacher, or from neither."""
+        """A trained model, built or found; it learns from stored labels, from a ``live`` teacher, or from neither.
+
+        ``stored`` is the place of the label store and a hash of what is in it, ``live`` the teacher's folder and hash.
+        """
         identity = {
             "corpus": corpus.identity,
             "isolate": run.corpus.isolate_documents,
             "model": run.model.canonical(),
             "training": run.training.identity() | {"precision": self.precision},
             "objective": run.objective.canonical(),
-            "labels": labels.key if labels is not None else self._live_key(live, corpus),
+            "labels": stored[1] if stored is not None else self._live_key(live, corpus),
             "code": code_hash(*_TRAINING_ROOMS),
         }
 
         def make(work: Path, update: Any) -> None:
             source: LabelStore | LiveTeacher | LiveMixture | None = None
             mixture = self.config.teacher.mixture
-            if labels is not None:
-                source = LabelStore.open(labels.path / "labels")
+            if stored is not None:
+                source = LabelStore.open(stored[0])
             elif live is not None and mixture is not None:
                 source = live_mixture(mixture, live[0], corpus, self.config.labels, self.precision)
             elif live is not None:
@@ -153,13 +158,15 @@ class Stages:
         check_vocabulary(path, corpus)
         return Path(path), teacher_hash(path)
 
-    def labels(self, corpus: Corpus, teacher: tuple[Path, str]) -> Artifact | None:
-        """Stored labels of every sequence that a distilled arm reads; None where no arm has a teacher."""
-        distilled = [arm for arm in self.config.arms.values() if arm.alpha > 0 and arm.teacher == "stored"]
-        if not distilled:
+    def labels(self, corpus: Corpus, teacher: tuple[Path, str], tokens: int | None = None) -> Artifact | None:
+        """Stored labels of every sequence that a distilled arm reads, or of the first ``tokens``.
+
+        None where no arm has a teacher.
+        """
+        tokens = tokens or labelled_tokens(self.config)
+        if not tokens:
             return None
         folder, key = teacher
-        tokens = max(round(self.config.training.tokens * arm.data) for arm in distilled)
         sequences = corpus.train.first(tokens)
         owner = {
             "teacher": self._teaching_key(key, corpus),
@@ -215,10 +222,14 @@ class Stages:
     ) -> tuple[Artifact, Artifact]:
         """An arm's trained model and its evaluation, built or found."""
         arm = self.config.arms[name]
-        stored = labels if arm.alpha > 0 and arm.teacher == "stored" else None
-        live = teacher if arm.alpha > 0 and arm.teacher == "live" else None
-        model = self.trained(name, arm_run(self.config, name), corpus, stored, live)
+        stored = labels if arm.highest_alpha > 0 and arm.teacher == "stored" else None
+        live = teacher if arm.highest_alpha > 0 and arm.teacher == "live" else None
+        model = self.trained(name, arm_run(self.config, name), corpus, stored and _place(stored), live)
         return model, self.evaluated(name, model.path / "model", model.key, corpus)
+
+
+def _place(labels: Artifact) -> tuple[str, str]:
+    return str(labels.path / "labels"), labels.key
 
 
 @dataclass(frozen=True)
@@ -251,7 +262,7 @@ def students_ahead(
 
 
 def _student_task(task: _Student) -> tuple[str, list[dict[str, Any]]]:
-    silent = StageDisplay(Console(quiet=True))
+    silent = StageDisplay(Terminal(quiet=True))
     stages = Stages(StudyConfig.model_validate_json(task.config), ArtifactStore(task.artifacts), silent, Stopper())
     stages.student(task.arm, open_corpus(task.corpus), task.teacher, task.labels)
     return task.arm, stages.record
@@ -279,7 +290,13 @@ def arm_run(config: StudyConfig, name: str) -> RunConfig:
         model=config.student,
         training=config.training.model_copy(update=changes),
         objective=arm_objective(arm),
+        teaching=None if arm.highest_alpha == 0 else _teaching(config, arm),
     )
+
+
+def _teaching(config: StudyConfig, arm: ArmConfig) -> TeachingConfig:
+    tokens = labelled_tokens(config) if arm.teacher == "stored" else None
+    return TeachingConfig(teacher=config.teacher, labels=config.labels, labelled_tokens=tokens, source=arm.teacher)
 
 
 def arm_objective(arm: ArmConfig) -> ObjectiveConfig:
@@ -305,12 +322,14 @@ def run_study(
     """
     begin = time.monotonic()
     config = with_budgets(config)
+    check_evaluation(config)
     folder = check_folder(config, out)
     store = ArtifactStore(artifacts or folder.parent / "artifacts")
     with Stopper() as stopper:
         stages = Stages(config, store, display, stopper)
         try:
             corpus = stages.corpus()
+            check_items(config, corpus)
             claim_folder(folder, config)
             teacher = stages.teacher(corpus)
             labels = stages.labels(corpus, teacher)
@@ -330,32 +349,30 @@ def run_study(
 
 def run_single(config: RunConfig | StudyConfig, arm: str | None, artifacts: Path, display: StageDisplay) -> Path:
     """Trains one model, with the teacher and labels that it needs, and returns its folder."""
-    if isinstance(config, RunConfig):
-        study = StudyConfig(
-            name=config.name, corpus=config.corpus, student=config.model, training=config.training,
-            arms={"run": ArmConfig(**config.objective.model_dump(), teacher="live" if config.teacher else "stored")},
-            teacher=TeacherConfig(model=ModelConfig(path=config.teacher), training=None)
-            if config.teacher
-            else TeacherConfig(),
-        )  # fmt: skip
-        run, labels_path, is_live = config, config.labels, config.teacher is not None
-    else:
-        study = config = with_budgets(config)
+    if isinstance(config, StudyConfig):
+        config = with_budgets(config)
         run = teacher_run(config) if arm == "teacher" else arm_run(config, arm or "")
-        labels_path, is_live = None, arm != "teacher" and config.arms[arm or ""].teacher == "live"
+    else:
+        run = config
+    check_taught(run)
     with Stopper() as stopper:
-        stages = Stages(study, ArtifactStore(artifacts), display, stopper)
+        stages = Stages(single_study(run), ArtifactStore(artifacts), display, stopper)
         try:
             corpus = stages.corpus()
-            labels, live = None, None
-            if run.objective.alpha > 0 and is_live:
-                live = stages.teacher(corpus)
-            elif run.objective.alpha > 0 and labels_path is not None:
-                opened = LabelStore.open(labels_path)
-                labels = Artifact(Path(labels_path).parent, fingerprint(opened.manifest.identity), reused=True)
-            elif run.objective.alpha > 0:
-                labels = stages.labels(corpus, stages.teacher(corpus))
-            artifact = stages.trained(run.name, run, corpus, labels, live)
+            artifact = stages.trained(run.name, run, corpus, *_taught(run, stages, corpus))
         except Interrupted:
             stopper.leave()
     return artifact.path
+
+
+def _taught(run: RunConfig, stages: Stages, corpus: Corpus) -> tuple[tuple[str, str] | None, tuple[Path, str] | None]:
+    """The stored labels, or the live teacher, that a run learns from; neither where its alpha stays 0."""
+    if run.objective.highest_alpha == 0:
+        return None, None
+    if run.labels is not None:
+        return (run.labels, plan_fingerprint(LabelStore.open(run.labels).manifest)), None
+    teacher = stages.teacher(corpus)
+    if run.teaching is None or run.teaching.source == "live":
+        return None, teacher
+    labels = stages.labels(corpus, teacher, run.teaching.labelled_tokens or run.training.tokens)
+    return labels and _place(labels), None

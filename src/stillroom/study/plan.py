@@ -9,8 +9,10 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from stillroom.config import ModelConfig, RunConfig, StudyConfig, TrainingConfig, to_yaml
+from stillroom.console import Terminal
 from stillroom.models.cost import flops_per_token, num_parameters
 from stillroom.study.budgets import with_budgets
+from stillroom.study.measurable import check_evaluation
 from stillroom.study.scale import (
     COUNTS,
     GPU,
@@ -20,6 +22,8 @@ from stillroom.study.scale import (
     label_bytes_per_token,
     num_planned_steps,
 )
+from stillroom.study.single import check_taught, single_study
+from stillroom.types import printable_lines
 
 _UTILISATION = 0.25
 """Part of the measured matrix rate that a training step of a small model is assumed to reach on a processor."""
@@ -47,7 +51,7 @@ def study_costs(config: StudyConfig) -> list[Cost]:
     training = config.teacher.training
     if training is not None:
         costs.append(training_cost("teacher", config.teacher.model, training, vocab, length))
-    distilled = [arm for arm in config.arms.values() if arm.alpha > 0]
+    distilled = [arm for arm in config.arms.values() if arm.highest_alpha > 0]
     if distilled and config.teacher.model.path is None:
         tokens = max(config.training.tokens * arm.data for arm in distilled)
         rate = flops_per_token(config.teacher.model, vocab, length, backward=False)
@@ -121,15 +125,21 @@ def this_machine(precision: str) -> Machine:
 
 def print_plan(config: StudyConfig | RunConfig) -> None:
     """Prints the resolved configuration and the table of costs."""
-    console = Console()
+    console = Terminal()
     if isinstance(config, StudyConfig):
         config = with_budgets(config)
+        check_evaluation(config)
         costs = study_costs(config)
+    elif config.teaching is not None:
+        costs = study_costs(single_study(config))
     else:
+        check_taught(config)
         corpus = config.corpus
         costs = [training_cost(config.name, config.model, config.training, corpus.vocab_size, corpus.sequence_length)]
     kind = "study" if isinstance(config, StudyConfig) else "run"
-    console.print(Syntax(to_yaml(config, kind), "yaml", theme="ansi_light", background_color="default"))
+    console.print(
+        Syntax(printable_lines(to_yaml(config, kind)), "yaml", theme="ansi_light", background_color="default")
+    )
     machine = this_machine(config.training.precision)
     console.print(_cost_table(config.name, costs, machine.reached))
     console.print(
@@ -222,5 +232,5 @@ def _gpu_runs(config: StudyConfig | RunConfig) -> list[tuple[str, ModelConfig, T
 
 
 def _labelled_tokens(config: StudyConfig) -> float:
-    distilled = [arm for arm in config.arms.values() if arm.alpha > 0]
+    distilled = [arm for arm in config.arms.values() if arm.highest_alpha > 0]
     return max((config.training.tokens * arm.data for arm in distilled), default=0.0)

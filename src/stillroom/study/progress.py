@@ -21,6 +21,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from stillroom.console import Terminal, line
+from stillroom.types import printable
+
 Update = Callable[[int, int], None]
 
 
@@ -40,18 +43,18 @@ class StageDisplay:
     """Shows stages one after another: a live bar on a terminal, a line at start and end of each elsewhere."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, quiet=int(os.environ.get("RANK", "0")) > 0)
+        self.console = console or Terminal(stderr=True, quiet=int(os.environ.get("RANK", "0")) > 0)
 
     @contextlib.contextmanager
     def stage(self, name: str, unit: str = "tokens") -> Iterator[Update]:
         """Yields the function that a stage calls with (done, total)."""
         begin = time.monotonic()
         if not self.console.is_terminal:
-            self.console.print(f"{name} ...", highlight=False)
+            self.console.print(line(name, " ..."))
             yield no_update
         else:
             columns = (
-                TextColumn("[progress.description]{task.description}"),
+                TextColumn("{task.description}", style="progress.description", markup=False),
                 BarColumn(bar_width=28),
                 TextColumn("{task.percentage:>3.0f} %"),
                 _Rate(),
@@ -62,11 +65,11 @@ class StageDisplay:
             with Progress(*columns, console=self.console, transient=True) as progress:
                 yield _Bar(progress, name, unit).update
         seconds = time.monotonic() - begin
-        self.console.print(f"[green]✓[/] {name} [dim]{seconds:.1f} s[/]", highlight=False)
+        self.console.print(line(("✓", "green"), " ", name, (f" {seconds:.1f} s", "dim")))
 
     def reused(self, name: str) -> None:
         """Says that a stage's result was there already."""
-        self.console.print(f"[green]✓[/] {name} [dim]already there[/]", highlight=False)
+        self.console.print(line(("✓", "green"), " ", name, (" already there", "dim")))
 
 
 @dataclass
@@ -82,7 +85,7 @@ class _Bar:
         if self.part is None or self.part[0] != total:
             if self.part is not None:
                 self.progress.remove_task(self.part[1])
-            self.part = total, self.progress.add_task(f"{self.name:<28}", total=total, unit=self.unit)
+            self.part = total, self.progress.add_task(f"{printable(self.name):<28}", total=total, unit=self.unit)
         self.progress.update(self.part[1], completed=done)
 
 

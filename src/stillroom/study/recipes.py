@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import yaml
+from pydantic import ValidationError
 
 import stillroom
-from stillroom.config import RunConfig, Strict, StudyConfig, nearest, parse
+import stillroom.config
+from stillroom.config import RunConfig, Strict, StudyConfig, explain, nearest, parse
+from stillroom.files import fingerprint, read_bytes
 from stillroom.types import UserError
+from stillroom.yamlfiles import read_yaml
 
 KINDS: dict[str, type[Strict]] = {"study": StudyConfig, "run": RunConfig}
 
@@ -35,9 +43,10 @@ def resolve_recipe(name: str) -> Strict:
     """
     if name.endswith((".yaml", ".yml")):
         return _from_yaml(Path(name))
-    file_name, _, function = name.partition(":")
+    file_name, _, function = (name, "", "") if name.endswith(".py") else name.rpartition(":")
     if file_name.endswith(".py"):
-        return _from_python(Path(file_name), function or Path(file_name).stem)
+        return _from_python(Path(file_name), function or re.sub(r"\W", "_", Path(file_name).stem))
+    file_name, _, function = name.partition(":")
     stem = file_name.replace("-", "_")
     for folder in recipe_folders():
         if (folder / f"{stem}.py").is_file():
@@ -49,29 +58,57 @@ def resolve_recipe(name: str) -> Strict:
 
 
 def _from_yaml(path: Path) -> Strict:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; expected a resolved configuration in YAML.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        first_line = str(error).split("\n", 1)[0]
-        raise UserError(f"{path}: is not valid YAML ({first_line}); mend it or take a run's config.yaml.") from None
-    if not isinstance(values, dict) or values.get("kind") not in KINDS:
-        found = values.get("kind") if isinstance(values, dict) else type(values).__name__
-        raise UserError(f"{path}: kind is {found!r}, expected one of {', '.join(KINDS)}; add it as the first line.")
+    values = read_yaml(path, "a resolved configuration in YAML")
+    if not isinstance(values, dict) or values.get("kind") not in tuple(KINDS):
+        found = repr(values.get("kind")) if isinstance(values, dict) else f"missing, for it holds {_named(values)}"
+        raise UserError(f"{path}: kind is {found}, expected one of {', '.join(KINDS)}; add it as the first line.")
     kind = KINDS[values.pop("kind")]
     return parse(kind, values, str(path))
 
 
+def _named(value: Any) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"
+
+
 def load_module(path: Path) -> ModuleType:
-    """A recipe's file as a module; runs it, as naming it asks for."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; expected a Python file with a recipe function.")
-    spec = importlib.util.spec_from_file_location(f"stillroom_recipe_{path.stem}", path)
+    """A recipe's file as a module; runs it, as naming it asks for.
+
+    The module is known to Python by a name that nothing else has, as dataclasses inside it need.
+    """
+    read_bytes(path, "a Python file with a recipe function")
+    name = f"stillroom_recipe_{fingerprint(str(path.resolve()))}"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.modules[name] = module
+    with _mistakes_named(path):
+        spec.loader.exec_module(module)
     return module
+
+
+@contextlib.contextmanager
+def _mistakes_named(path: Path) -> Iterator[None]:
+    """Whatever a recipe's own code raises, as a sentence with its line; only Ctrl-C passes."""
+    try:
+        yield
+    except (UserError, KeyboardInterrupt):
+        raise
+    except ValidationError as error:
+        kind = getattr(stillroom.config, error.title, Strict)
+        raise explain(error, kind, f"{path}: {_line(error, path)}{error.title}") from None
+    except BaseException as error:  # a recipe may also raise SystemExit
+        words = " ".join(str(error).split()).rstrip(".")
+        reason = f"{type(error).__name__}: {words}" if words else type(error).__name__
+        raise UserError(f"{path}: {_line(error, path)}ends in {reason}; mend the recipe.") from error
+
+
+def _line(error: BaseException, path: Path) -> str:
+    """``line N `` of the recipe where an exception came from; empty where it is not known."""
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno} " if error.lineno and Path(error.filename or "") == path else ""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename) == path]
+    return f"line {lines[-1]} " if lines else ""
 
 
 def _from_python(path: Path, function: str) -> Strict:
@@ -80,7 +117,8 @@ def _from_python(path: Path, function: str) -> Strict:
     if not callable(recipe):
         names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
         raise UserError(f"{path}: has no function {function!r}{nearest(function, names)}.")
-    config = recipe()
+    with _mistakes_named(path):
+        config = recipe()
     if not isinstance(config, tuple(KINDS.values())):
         raise UserError(f"{path}: {function}() returned {type(config).__name__}, expected StudyConfig or RunConfig.")
     return config

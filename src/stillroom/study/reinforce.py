@@ -12,15 +12,16 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging as transformers_logging
 
-from stillroom.config import Positive, PositiveFloat, Strict
+from stillroom.config import Items, Length, Positive, PositiveFloat, Seed, Strict, Temperature
 from stillroom.corpora import load_tokenizer
 from stillroom.evaluation import Vocabulary
 from stillroom.files import write_json, write_text
@@ -38,18 +39,18 @@ class ReinforcedConfig(Strict):
 
     families: str = ""
     """Names of the problems world's families, with spaces between; empty means all."""
-    problems: Positive = 512
+    problems: Items = 512
     """Different problems to draw prompts from, from the training split."""
     steps: Positive = 100
-    prompts_per_step: Positive = 8
-    samples_per_prompt: Positive = 8
+    prompts_per_step: Items = 8
+    samples_per_prompt: Annotated[int, Field(ge=2, le=1_000_000)] = 8
     """Samples of one prompt that are compared with one another."""
-    max_new_tokens: Positive = 24
-    temperature: PositiveFloat = 1.0
+    max_new_tokens: Length = 24
+    temperature: Temperature = 1.0
     learning_rate: PositiveFloat = 1e-5
-    kl_weight: float = 0.0
+    kl_weight: Annotated[float, Field(ge=0.0)] = 0.0
     """Weight of the divergence from the model that training began with."""
-    seed: int = 0
+    seed: Seed = 0
 
     @property
     def options(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from stillroom.files import read_json, write_json, write_text
 from stillroom.models import flops_per_token, precision_name
 from stillroom.study.artifacts import Artifact
 from stillroom.study.compare import write_comparison
+from stillroom.study.worth import write_worth
 from stillroom.teachers import LabelStore
 from stillroom.training.distributed import own_device
 from stillroom.types import UserError
@@ -90,6 +91,7 @@ def write_run_folder(
     arms = {name: folder / "models" / name for name in config.arms if name in evaluations}
     if len(arms) > 1:
         write_comparison(folder / "comparison.json", arms, config.evaluation.ks, seed=config.evaluation.seed)
+        write_worth(folder, config, records)
     write_json(folder / "environment.json", environment(config))
     write_json(folder / "study.json", study)
 
@@ -134,13 +136,13 @@ def _arm_record(config: StudyConfig, corpus: Corpus, name: str, artifact: Artifa
     length = corpus.train.sequence_length
     rate = flops_per_token(config.student, corpus.vocab_size, length, backward=True)
     labelling = 0.0
-    if arm.alpha > 0:
+    if arm.highest_alpha > 0:
         forward = flops_per_token(config.teacher.model, corpus.vocab_size, length, backward=False)
         labelling = forward * result["distinct_tokens"]
     routing = None if arm.routing is None else {"rule": arm.routing.rule, "share": arm.routing.share}
     return {
         "name": name, "role": "student", "label": arm_label(config, name), "folder": f"models/{name}",
-        "alpha": arm.alpha, "routing": routing, "teacher_flops": labelling,
+        "alpha": arm.highest_alpha, "routing": routing, "teacher_flops": labelling,
     } | _took(result, arm.epochs, rate)  # fmt: skip
 
 
@@ -158,7 +160,7 @@ def _took(result: dict[str, Any], epochs: float, flops: float) -> dict[str, Any]
 def arm_label(config: StudyConfig, name: str) -> str:
     """What to call an arm in a figure: SPT or DPT-90, with what differs from the plain one."""
     arm = config.arms[name]
-    label = "SPT" if arm.alpha == 0 else f"DPT-{arm.alpha * 100:g}"
+    label = "SPT" if arm.highest_alpha == 0 else f"DPT-{arm.highest_alpha * 100:g}"
     if arm.data != 1:
         label += f"-{arm.data:g}x"
     if arm.epochs != 1:

@@ -58,11 +58,12 @@ def _common(found: Any) -> list[str]:
 
 
 def estimates(value: Any, separator: str = " ", place: str = "") -> Iterator[tuple[str, float]]:
-    """Every estimate of an evaluation: its place, with ``separator`` between the names, and its value."""
+    """Every estimate of an evaluation that exists: its place, with ``separator`` between the names, and its value."""
     if not isinstance(value, Mapping):
         return
     if {"value", "low", "high"} <= value.keys():
-        yield place, float(value["value"])
+        if value["value"] is not None:
+            yield place, float(value["value"])
         return
     for name, inner in value.items():
         yield from estimates(inner, separator, f"{place}{separator}{name}" if place else str(name))

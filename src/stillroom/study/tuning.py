@@ -10,17 +10,18 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
-from stillroom.config import ObjectiveConfig, Positive, PositiveFloat, Strict, TrainingConfig
+from stillroom.config import Factor, Items, ObjectiveConfig, PositiveFloat, Seed, Strict, TrainingConfig
 from stillroom.corpora import load_tokenizer
 from stillroom.evaluation import Vocabulary
-from stillroom.files import read_json, write_json
+from stillroom.files import read_json_object, write_json
 from stillroom.models import export_model, load_model, precision_name
 from stillroom.study.artifacts import code_hash
 from stillroom.study.interrupts import Stopper
@@ -29,6 +30,7 @@ from stillroom.study.teacherfolders import teacher_folder, teacher_hash
 from stillroom.training import Interrupted, TrainingData, train
 from stillroom.training.distributed import own_device
 from stillroom.types import IGNORE_INDEX, Batch, UserError
+from stillroom.vocabulary import encode, encode_documents
 from stillroom.worlds.base import Split
 from stillroom.worlds.registry import make_world
 
@@ -41,14 +43,14 @@ class SupervisedConfig(Strict):
 
     families: str = ""
     """Names of the problems world's families, with spaces between; empty means all."""
-    problems: Positive = 4096
+    problems: Items = 4096
     """Worked problems to train on, from the training split."""
-    heldout_problems: Positive = 256
-    sequence_length: Positive = 128
-    epochs: PositiveFloat = 2.0
-    batch_sequences: Positive = 16
+    heldout_problems: Items = 256
+    sequence_length: Annotated[int, Field(ge=8, le=65_536)] = 128
+    epochs: Factor = 2.0
+    batch_sequences: Items = 16
     learning_rate: PositiveFloat = 3e-4
-    seed: int = 0
+    seed: Seed = 0
 
     @property
     def options(self) -> dict[str, Any]:
@@ -95,8 +97,8 @@ def worked_problems(
         raise UserError("teachers supervise: the base's tokenizer has no eos token, which ends an answer; use another.")
     texts = list(itertools.islice(make_world("problems", options).documents(seed, split), num))
     parts = [text.partition(_ANSWER) for text in texts]
-    prompts = _encoded(tokenizer, [question + mark for question, mark, _ in parts])
-    answers = _encoded(tokenizer, [answer for *_, answer in parts])
+    prompts = encode_documents(tokenizer, [question + mark for question, mark, _ in parts])
+    answers = encode(tokenizer, [answer for *_, answer in parts])
     documents = (
         ([*vocabulary.start, *prompt], [*answer, vocabulary.eos])
         for prompt, answer in zip(prompts, answers, strict=True)
@@ -105,10 +107,6 @@ def worked_problems(
     if not rows:
         raise UserError(f"teachers supervise: no problem fits into sequence_length {length}; raise it.")
     return WorkedProblems(*(np.stack(column) for column in zip(*rows, strict=True)))
-
-
-def _encoded(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    return tokenizer(texts, add_special_tokens=False)["input_ids"]  # pyright: ignore[reportReturnType]
 
 
 def _packed(
@@ -148,7 +146,7 @@ def open_base(base: str, config: Strict, kind: str, out: Path) -> tuple[str, dic
     path = teacher_folder(base)
     identity = {"kind": kind, "base": teacher_hash(path), "config": config.canonical()}
     found = out / "tuning.json"
-    if found.exists() and {key: read_json(found).get(key) for key in identity} != identity:
+    if found.exists() and {key: read_json_object(found).get(key) for key in identity} != identity:
         raise UserError(
             f"{out}: holds a model that was tuned otherwise (its tuning.json differs); choose another --out, nothing "
             "there was touched."

@@ -16,20 +16,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stillroom.config import ModelConfig, RunConfig, heads_that_do_not_fit, parse, to_yaml
-from stillroom.files import check_new_folder, folder_aside, read_json, read_json_lines, write_json, write_text
-from stillroom.models import export_model
+from stillroom.corpora.tokenizer import load_tokenizer, save_opening, special_ids, with_marks
+from stillroom.files import (
+    check_new_folder,
+    folder_aside,
+    read_json_lines,
+    read_json_object,
+    shaped,
+    write_json,
+    write_text,
+)
+from stillroom.models import empty_model, export_model, libraries, read_config, read_weights
 from stillroom.training.checkpoint import Checkpoints, found, load_tensors
 from stillroom.training.distributed import Ranks
 from stillroom.training.heads import FurtherHeads
 from stillroom.types import UserError
+from stillroom.yamlfiles import read_yaml
 
 ARCHITECTURE, START, FURTHER_HEADS = "architecture", "start.json", "further_heads.safetensors"
 
@@ -52,7 +60,7 @@ def describe_start(
     ``record`` holds ``parameters`` and ``distinct_tokens``; ``model`` may be on the meta device.
     """
     model.config.save_pretrained(folder / ARCHITECTURE)
-    tokenizer.save_pretrained(folder / ARCHITECTURE)
+    save_opening(tokenizer, folder / ARCHITECTURE)
     write_json(folder / START, record)
 
 
@@ -78,7 +86,7 @@ def export_run(
     if further:
         save_file({name: value.contiguous() for name, value in further.items()}, folder / FURTHER_HEADS)
         note = {"num": run.objective.heads - 1, "file": FURTHER_HEADS}
-        write_json(folder / "config.json", read_json(folder / "config.json") | {"further_heads": note})
+        write_json(folder / "config.json", read_json_object(folder / "config.json") | {"further_heads": note})
     write_text(folder / "README.md", model_card(run, record))
 
 
@@ -87,11 +95,17 @@ def load_further_heads(folder: Path, model: PreTrainedModel) -> FurtherHeads:
 
     They give their hidden states by ``FurtherHeads.hidden_states(model, batch, isolate)``.
     """
-    note = read_json(folder / "config.json").get("further_heads")
+    note = read_json_object(folder / "config.json", "the configuration of an exported model").get("further_heads")
     if note is None:
         raise UserError(f"{folder}: was exported without further heads; train with objective.heads above 1.")
-    heads = FurtherHeads(model, int(note["num"]))
-    heads.load_state_dict(load_file(folder / str(note["file"])))
+    if not isinstance(note, dict) or not isinstance(note.get("num"), int) or note.get("file") != FURTHER_HEADS:
+        raise UserError(
+            f"{folder / 'config.json'}: further_heads is {note!r}; expected {{num, file}} with file {FURTHER_HEADS}."
+        )
+    heads = FurtherHeads(model, note["num"])
+    weights = read_weights(folder / FURTHER_HEADS)
+    with libraries(folder / FURTHER_HEADS, "further heads", f"the {note['num']} that config.json names"):
+        heads.load_state_dict(weights)
     return heads.eval()
 
 
@@ -114,6 +128,7 @@ def export_finished(run: Path, target: Path) -> None:
     """Copies the model of a finished run's folder to ``target``, which must be new or empty."""
     with _new_folder(target) as scratch:
         shutil.copytree(run / "model", scratch, dirs_exist_ok=True)
+        _give_own_ids(scratch, _run_config(run))
 
 
 def export_checkpoint(run: Path, target: Path, step: int | None = None) -> int:
@@ -122,19 +137,47 @@ def export_checkpoint(run: Path, target: Path, step: int | None = None) -> int:
     ``run`` is the run's folder, which a process may go on training in meanwhile.
     """
     checkpoint, state = _checkpoint(run, step)
-    config = parse(RunConfig, _without_kind(run / "config.yaml"), str(run / "config.yaml"))
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(run / ARCHITECTURE), dtype=torch.float32)
+    config = _run_config(run)
+    model = empty_model(read_config(run / ARCHITECTURE), run / ARCHITECTURE)
     tensors = load_tensors(checkpoint, "model.")
     parts = {
         prefix: {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         for prefix in ("model.model.", "model.further.")
     }
-    record = read_json(run / START) | _results(run, int(state["step"]), float(state["seconds"]))
+    with shaped(checkpoint / "state.json", "the state of a checkpoint"):
+        step, seconds = int(state["step"]), float(state["seconds"])
+    with shaped(run / "metrics.jsonl", "the metrics of the run"):
+        results = _results(run, step, seconds)
+    record = read_json_object(run / START) | results
+    with shaped(run / START, "what the run wrote when it began"):
+        model_card(config, record)  # before anything is written
     with _new_folder(target) as scratch:
         shutil.copytree(run / ARCHITECTURE, scratch, dirs_exist_ok=True)
         export_run(scratch, config, record, model, parts["model.model."], parts["model.further."])
-    return int(state["step"])
+        _give_own_ids(scratch, config)
+    return step
+
+
+def _run_config(run: Path) -> RunConfig:
+    """What a run's folder says was trained."""
+    values = read_yaml(run / "config.yaml", "the run's configuration")
+    without_kind = {name: value for name, value in values.items() if name != "kind"} if isinstance(values, dict) else []
+    return parse(RunConfig, without_kind, str(run / "config.yaml"))
+
+
+def _give_own_ids(folder: Path, run: RunConfig) -> None:
+    """Mends what earlier versions wrote: ids of this package's own tokenizers for every tokenizer, no cache, and a
+    tokenizer that did not open a text as every document was. What a pretrained model brought along stays.
+    """
+    if run.model.path is not None or not (folder / "tokenizer.json").is_file():
+        return
+    tokenizer = with_marks(load_tokenizer(folder))
+    ids = special_ids(tokenizer)
+    save_opening(tokenizer, folder)
+    for name, pad in (("config.json", ids.pad), ("generation_config.json", ids.eos if ids.pad is None else ids.pad)):
+        if (folder / name).is_file():
+            carried = {"bos_token_id": ids.bos, "eos_token_id": ids.eos, "pad_token_id": pad, "use_cache": True}
+            write_json(folder / name, read_json_object(folder / name) | carried)
 
 
 def _checkpoint(run: Path, step: int | None) -> tuple[Path, dict[str, Any]]:
@@ -151,7 +194,7 @@ def _checkpoint(run: Path, step: int | None) -> tuple[Path, dict[str, Any]]:
         raise UserError(f"--step {step}: {run} keeps no checkpoint of that step, but of these: {kept}.")
     if not checkpoints.is_whole(steps[step]):
         raise UserError(f"--step {step}: {steps[step]} is damaged; choose another step.")
-    return steps[step], read_json(steps[step] / "state.json")
+    return steps[step], read_json_object(steps[step] / "state.json")
 
 
 def _results(run: Path, step: int, seconds: float) -> dict[str, Any]:
@@ -166,12 +209,6 @@ def _results(run: Path, step: int, seconds: float) -> dict[str, Any]:
         "validation_ce": validations[-1] if validations else None,
         "unfinished": True,
     }
-
-
-def _without_kind(path: Path) -> dict[str, Any]:
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    values.pop("kind", None)
-    return values
 
 
 @contextlib.contextmanager
@@ -194,7 +231,8 @@ def trunk(config: ModelConfig, heads: int) -> ModelConfig:
 def model_card(run: RunConfig, record: dict[str, Any]) -> str:
     """The README of an exported model: what it is, how it did, and the recipe that makes it again."""
     objective = run.objective
-    taught = "hard labels alone" if objective.alpha == 0 else f"soft labels with weight {objective.alpha:g}"
+    alpha = objective.highest_alpha
+    taught = "hard labels alone" if alpha == 0 else f"soft labels with weight {alpha:g}"
     if objective.routing is not None:
         taught += f", routing {objective.routing.rule} ({objective.routing.share:.0%} of the positions)"
     if objective.heads > 1:

@@ -16,15 +16,18 @@ from stillroom.models import multiplies_bf16, unembedding
 from stillroom.training.blocks import final_norm
 from stillroom.training.muon import FullPrecisionMuon
 from stillroom.training.step import Student
+from stillroom.types import UserError
 
 
 def learning_rate_factor(config: TrainingConfig, step: int, num_steps: int) -> float:
     """The learning rate of a step (0-based) as a part of the highest: linear warm-up, then the schedule.
 
     The last step ends at ``final_learning_rate`` (``constant`` stays at 1). ``wsd`` is warm-up, stable, linear decay
-    over the last ``decay`` of the steps (Hu et al. 2024, 2404.06395).
+    over the last ``decay`` of the steps (Hu et al. 2024, 2404.06395). Where steps are so few that rounding would let
+    phases overlap, the earlier one is shortened: the last step belongs to the decay.
     """
-    warmup = round(config.warmup * num_steps)
+    falls = config.schedule != "constant"
+    warmup = min(round(config.warmup * num_steps), num_steps - 1 if falls else num_steps)
     if step < warmup:
         return (step + 1) / (warmup + 1)
     floor = config.final_learning_rate
@@ -34,7 +37,7 @@ def learning_rate_factor(config: TrainingConfig, step: int, num_steps: int) -> f
     if config.schedule == "cosine":
         return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
     if config.schedule == "wsd":
-        decay = max(1, round(config.decay * num_steps))
+        decay = min(max(1, round(config.decay * num_steps)), num_steps - warmup)
         left = num_steps - 1 - step
         return 1.0 if left >= decay else 1.0 - (1.0 - floor) * (decay - left) / decay
     return 1.0
@@ -79,9 +82,14 @@ def _adamw(groups: list[dict[str, Any]], config: TrainingConfig) -> AdamW:
 
 
 def set_learning_rate(optimizers: list[Optimizer], factor: float) -> None:
-    """Sets every group's learning rate to ``factor`` times its peak."""
+    """Sets every group's learning rate to ``factor`` times its peak; refuses one that no weight can hold."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
+            if not abs(group["peak"]) <= torch.finfo(torch.float32).max:
+                raise UserError(
+                    f"training.learning_rate: a rate of {group['peak']:g} is more than a weight can hold; lower it (or "
+                    "training.muon_learning_rate)."
+                )
             group["lr"] = group["peak"] * factor
 
 

@@ -153,7 +153,7 @@ def global_step(
         if isinstance(student, FSDPModule):  # ranks exchange gradients in the last micro-batch alone
             student.set_requires_gradient_sync(number == len(micro_batches) - 1)
         with precision(context.precision_name, ranks.device):
-            loss, terms = student(batch, objective, _labels(context, objective, batch), context, seed)
+            loss, terms = student(batch, objective, teacher_labels(context, objective, batch), context, seed)
             if scale is None:
                 scale = 1.0 / count().clamp(min=1.0)
             (loss * scale.to(loss.dtype)).backward()
@@ -163,7 +163,7 @@ def global_step(
     return sums
 
 
-def _labels(context: StepContext, objective: ObjectiveConfig, batch: Batch) -> SoftLabels | TeacherLogits | None:
+def teacher_labels(context: StepContext, objective: ObjectiveConfig, batch: Batch) -> SoftLabels | TeacherLogits | None:
     """What the teacher says of a batch: looked up, or computed now."""
     if context.labels is None or objective.alpha == 0:
         return None

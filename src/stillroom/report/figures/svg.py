@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from stillroom.report.figures.scales import Scale, tick_text
+from stillroom.types import printable_lines
 
 WIDE = 500.0
 """Width of a drawing that stands alone or in a pair; CSS enlarges its text on narrow screens."""
@@ -33,10 +34,14 @@ def tag(name: str, *children: Markup | str, **attributes: str | float | None) ->
     parts = [name]
     for key, value in attributes.items():
         if value is not None:
-            shown = number(value) if isinstance(value, int | float) else value
+            shown = number(value) if isinstance(value, int | float) else _shown(value)
             parts.append(f'{key.rstrip("_").replace("_", "-")}="{escape(shown)}"')
-    body = "".join(str(escape(child)) for child in children)
+    body = "".join(str(escape(_shown(child))) for child in children)
     return Markup(f"<{' '.join(parts)}>{body}</{name}>" if body else f"<{' '.join(parts)}/>")
+
+
+def _shown(text: Markup | str) -> Markup | str:
+    return text if isinstance(text, Markup) else printable_lines(text)
 
 
 def join(parts: Iterable[Markup]) -> Markup:

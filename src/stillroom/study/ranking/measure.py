@@ -18,7 +18,7 @@ from stillroom.analysis import head_scores
 from stillroom.config import EvaluationConfig, LabelsConfig, ObjectiveConfig, RunConfig
 from stillroom.corpora import Corpus
 from stillroom.evaluation import Sampling, copying_tokens, measure_copying, pass_at_k, solve, summarise
-from stillroom.files import read_json, write_json
+from stillroom.files import read_json_object, write_json
 from stillroom.models import load_model, precision_name
 from stillroom.study.interrupts import Stopper
 from stillroom.study.models import load_here, train_into
@@ -78,7 +78,7 @@ class Bench:
         if not path.exists():
             with self.display.stage(f"{candidate.name}: copying and heads", "sequences") as update:
                 write_json(path, _looking_back(model(), self, update))
-        return read_json(path)
+        return read_json_object(path)
 
     def problems(self, candidate: Candidate, model: Loaded, folder: Path) -> dict[str, Any] | None:
         """pass@k, with every problem's right samples, measured or found; None without a source of problems."""
@@ -89,7 +89,7 @@ class Bench:
         if not path.exists():
             with self.display.stage(f"{candidate.name}: problems", "items") as update:
                 write_json(path, _problems(model(), self, options, update))
-        return read_json(path)
+        return read_json_object(path)
 
     def cost(self, candidate: Candidate, positions: Positions) -> dict[str, Any]:
         """What labelling takes: FLOPs, bytes of the default codec, and hours at the speed just measured."""

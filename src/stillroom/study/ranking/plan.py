@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stillroom.config import LabelsConfig
+from stillroom.console import line
 from stillroom.models import flops_per_token
 from stillroom.study.ranking.rank import Prepared
 from stillroom.teachers import price
@@ -30,7 +31,7 @@ def print_rank_plan(prepared: Prepared, console: Console) -> None:
         )
     console.print(table)
     reference = prepared.student.reference
-    console.print(f"Supervised student: {reference.path if reference else 'none named'}", soft_wrap=True)
+    console.print(line("Supervised student: ", reference.path if reference else "none named"), soft_wrap=True)
     if settings.proxy_tokens:
         rate = flops_per_token(prepared.student.model, corpus.vocab_size, corpus.train.sequence_length, backward=True)
         runs = (len(prepared.teachers) + 1) * settings.proxy_seeds
@@ -38,4 +39,4 @@ def print_rank_plan(prepared: Prepared, console: Console) -> None:
             f"{runs} proxy students of {settings.proxy_tokens:,} tokens, one of hard labels per seed among them: "
             f"{runs * rate * settings.proxy_tokens:.2e} FLOPs, and the teachers' forward passes."
         )
-    console.print(f"Would be written to {prepared.out}. Nothing was written.", style="dim", soft_wrap=True)
+    console.print(line((f"Would be written to {prepared.out}. Nothing was written.", "dim")), soft_wrap=True)

@@ -5,60 +5,64 @@ A run folder's ``study.json`` says where its models and its corpus lie. Imports 
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from pydantic import Field
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import PreTrainedModel
 
 from stillroom.config import (
     ArmConfig,
     CorpusConfig,
+    Count,
     Fraction,
+    Items,
+    Length,
     ModelConfig,
+    Named,
     Positive,
-    PositiveFloat,
+    Seed,
     Share,
     Strict,
     StudyConfig,
+    Temperature,
     TrainingConfig,
     nearest,
+    parse,
 )
 from stillroom.corpora import Corpus, open_corpus
-from stillroom.files import read_json
-from stillroom.models import load_model
+from stillroom.files import read_json_object
+from stillroom.models import empty_model, looks_local, read_config
 from stillroom.study.recipes import resolve_recipe
 from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
 from stillroom.types import UserError
-
-Count = Annotated[int, Field(ge=0)]
 
 
 class RankSettings(Strict):
     """How much is measured of every candidate."""
 
-    heldout_sequences: Positive = 256
+    heldout_sequences: Items = 256
     low_entropy_share: Share = 0.15
     """Share of the counted positions of each sequence that are taken for its low-entropy ones."""
-    copying_sequences: Positive = 64
-    copying_period: Positive = 25
-    copying_repeats: Positive = 4
-    problems: Count = 50
+    copying_sequences: Items = 64
+    copying_period: Annotated[int, Field(ge=2, le=4096)] = 25
+    copying_repeats: Annotated[int, Field(ge=2, le=64)] = 4
+    problems: Annotated[int, Field(ge=0, le=1_000_000)] = 50
     """Problems for pass@k; 0 leaves them out. They come from the corpus's own problems source."""
-    samples_per_problem: Positive = 16
-    temperature: PositiveFloat = 1.0
+    samples_per_problem: Items = 16
+    temperature: Temperature = 1.0
     """Sampling temperature of pass@k."""
-    max_new_tokens: Positive = 24
+    max_new_tokens: Length = 24
     label_tokens: Positive | None = None
     """Tokens to be labelled, for the price; None means the corpus's training tokens."""
     proxy_tokens: Count = 0
     """Training tokens of a proxy student per teacher; 0 trains none."""
-    proxy_seeds: Positive = 1
+    proxy_seeds: Annotated[int, Field(gt=0, le=1000)] = 1
     proxy_alpha: Fraction = 0.9
-    seed: int = 0
+    seed: Seed = 0
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,13 @@ class Student:
     reference: Candidate | None
 
 
+class _Places(Strict):
+    """Where a run's corpus and models lie, from its folder."""
+
+    corpus: str
+    models: Named[str]
+
+
 def is_run(path: Path) -> bool:
     """Whether a folder is that of a finished study."""
     return (path / "study.json").is_file()
@@ -94,17 +105,20 @@ def is_run(path: Path) -> bool:
 
 def run_places(run: Path) -> dict[str, Any]:
     """Where a run's corpus and models lie: ``{"corpus": folder, "models": {name: folder}}``, as absolute paths."""
-    places = read_json(run / "study.json").get("places")
-    if not places:
+    file = run / "study.json"
+    found = read_json_object(file, "that of a finished study")
+    if not found.get("places"):
         raise UserError(
             f"{run}: its study.json does not say where its models lie; run the same stillroom study command again, "
             "which finds everything in place and writes it down."
         )
-    models = {name: (run / folder).resolve() for name, folder in places["models"].items()}
-    for folder in ((run / places["corpus"]).resolve(), *models.values()):
+    places = parse(_Places, found["places"], f"{file}: places")
+    corpus = (run / places.corpus).resolve()
+    models = {name: (run / folder).resolve() for name, folder in places.models.items()}
+    for folder in (corpus, *models.values()):
         if not folder.exists():
             raise UserError(f"{run}: names {folder}, which is not there; give the moved folder itself, or run again.")
-    return {"corpus": (run / places["corpus"]).resolve(), "models": models}
+    return {"corpus": corpus, "models": models}
 
 
 def find_corpus(path: Path) -> Corpus:
@@ -164,33 +178,23 @@ def _free(name: str, argument: str, taken: list[str]) -> str:
 
 def describe(name: str, path: str, corpus: Corpus) -> Candidate:
     """A candidate with its size; refuses a model that cannot be found, read or used with this corpus."""
-    looks_local = path.startswith((".", "/", "~")) or Path(path).exists()
-    if looks_local and not path.endswith(".gguf") and not (Path(path) / "config.json").is_file():
+    if looks_local(path) and not path.endswith(".gguf") and not os.path.isfile(os.path.join(path, "config.json")):
         raise UserError(
             f"teacher {path}: holds no config.json; expected a run folder, RUN:ARM, a Hugging Face model folder, a hub "
             "id or a .gguf file."
         )
+    config = read_config(path)
     check_vocabulary(path, corpus)
-    parameters, flops = _size(path, corpus.train.sequence_length)
+    parameters, flops = _size(empty_model(config, path), corpus.train.sequence_length)
     return Candidate(name, path, teacher_hash(path), parameters, flops)
 
 
-def _size(path: str, length: int) -> tuple[int, float]:
+def _size(model: PreTrainedModel, length: int) -> tuple[int, float]:
     """Parameters, and forward FLOPs per token, without reading the weights where the layout alone tells them.
 
     2 per parameter of a matrix that a token passes (an embedding that is looked up costs nothing), and causal
     attention over the mean of T/2 earlier positions.
     """
-    if path.endswith(".gguf"):
-        model = load_model(path)
-    else:
-        try:
-            config = AutoConfig.from_pretrained(path)
-            with torch.device("meta"):
-                model = AutoModelForCausalLM.from_config(config)
-        except (OSError, ValueError) as error:
-            reason = str(error).split("\n", 1)[0].rstrip(".")
-            raise UserError(f"teacher {path}: no model could be read ({reason}); check the path or network.") from error
     parameters = sum(parameter.numel() for parameter in model.parameters())
     config: Any = model.config
     embedding: Any = model.get_input_embeddings().weight
@@ -255,7 +259,8 @@ def _study_of(given: str | None, corpus_path: Path) -> StudyConfig | None:
 
 def _read_study(run: Path) -> StudyConfig:
     config = resolve_recipe(str(run / "config.yaml"))
-    assert isinstance(config, StudyConfig)
+    if not isinstance(config, StudyConfig):
+        raise UserError(f"{run / 'config.yaml'}: is of a single run, expected that of a study.")
     return config
 
 
@@ -266,7 +271,7 @@ def _proxy_training(training: TrainingConfig, settings: RankSettings) -> Trainin
 
 def layout_of(path: str) -> ModelConfig:
     """The sizes of a model in the Llama layout, for a fresh one of the same shape."""
-    config = AutoConfig.from_pretrained(path)
+    config = read_config(path)
     if config.model_type != "llama":
         raise UserError(
             f"--student {path}: is of layout {config.model_type}, but proxies are built in the llama layout; give "

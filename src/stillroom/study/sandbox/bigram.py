@@ -19,7 +19,7 @@ import numpy as np
 
 import stillroom
 from stillroom.config import to_yaml
-from stillroom.files import file_hash, fingerprint, read_json, write_json, write_text
+from stillroom.files import file_hash, fingerprint, read_json_object, write_json, write_text
 from stillroom.study.artifacts import ArtifactStore, code_hash
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
@@ -117,7 +117,7 @@ class Cells:
                 identity = self.identity(kind, fields, key)
                 cell = self.store.build(KIND, identity, lambda work, key=key, part=part: make(work, key, part))
                 reused += cell.reused
-                found.append(read_json(cell.path / "cell.json"))
+                found.append(read_json_object(cell.path / "cell.json"))
                 part(1, 1)
         seconds = round(time.monotonic() - begin, 2)
         self.stages.append({"name": kind, "seconds": seconds, "reused": reused == len(keys)})

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from stillroom.config import Fraction, Positive, PositiveFloat, Strict
+from stillroom.config import Fraction, Positive, PositiveFloat, Seed, Strict, Temperature
 from stillroom.study.sandbox.tabular import Arm, Routing, parse_routing
 from stillroom.types import UserError
 from stillroom.worlds.bigram import BigramOptions, BigramWorld, bigram_world
@@ -29,20 +29,20 @@ class BigramSweep(Strict):
     """K, the tokens."""
     high_share: Fraction = 0.5
     """Part of the rows that are high-entropy (``drawn``)."""
-    support: Annotated[int, Field(ge=0)] = 0
+    support: Annotated[int, Field(ge=0, le=5000)] = 0
     """Next tokens of a high-entropy row (``drawn``); 0 means all."""
     concentration: PositiveFloat = 1.0
     """Dirichlet concentration of the rows (``drawn``)."""
-    high_entropy: float = -1.0
+    high_entropy: Annotated[float, Field(ge=-1e6, le=1e6)] = -1.0
     """Entropy of the high-entropy rows (``drawn``), nats; negative means as drawn."""
-    low_entropy: float = 0.0
+    low_entropy: Annotated[float, Field(ge=0.0, le=1e6)] = 0.0
     """Entropy of the low-entropy rows (``drawn``), nats; 0 means one certain next token."""
     split_nats: PositiveFloat = 2.0
     """Entropy above which a row of a given matrix or of text counts as high-entropy."""
-    world_seed: int = 0
+    world_seed: Seed = 0
     visits: Literal["uniform", "stationary"] = "uniform"
     """How often each row is met: all alike, or as a long walk meets them."""
-    samples: Annotated[tuple[Positive, ...], Field(min_length=1)] = (
+    samples: Annotated[tuple[Annotated[int, Field(gt=0, le=10**12)], ...], Field(min_length=1)] = (
         *(100, 300, 1_000, 3_000, 10_000, 30_000),
         *(100_000, 300_000, 1_000_000),
     )
@@ -53,7 +53,7 @@ class BigramSweep(Strict):
         *("exact", "uniform:0.05", "uniform:0.1", "uniform:0.2"),
         *("context:0.1", "samples:10000", "rank:10"),
     )
-    temperatures: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1.0, 2.0)
+    temperatures: Annotated[tuple[Temperature, ...], Field(min_length=1)] = (1.0, 2.0)
     """Softmax temperatures of the teacher."""
     routings: Annotated[tuple[str, ...], Field(min_length=1)] = ("none", "0.15", "0.5", "random:0.5")
     hard_weight: Literal["restore", "keep"] = "restore"
@@ -62,18 +62,18 @@ class BigramSweep(Strict):
     """Independent samples of every size."""
     ks: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 2, 4, 8, 16, 32, 64)
     """Draws of pass@k."""
-    ratio_supports: tuple[Annotated[int, Field(ge=2)], ...] = (5, 10, 20, 50, 100)
+    ratio_supports: tuple[Annotated[int, Field(ge=2, le=5000)], ...] = (5, 10, 20, 50, 100)
     """p of the sample ratio's worlds, which have ``states`` tokens; empty leaves the ratio out."""
     ratio_tolerances: Annotated[tuple[Annotated[float, Field(gt=0.0, lt=0.5)], ...], Field(min_length=1)] = (
         *(0.05, 0.1, 0.2),
     )
     """ε: mean total variation that counts as learnt."""
-    gradient_samples: Annotated[int, Field(ge=0)] = 100_000
+    gradient_samples: Annotated[int, Field(ge=0, le=10**9)] = 100_000
     """Samples of the softmax table that learns by gradient; 0 leaves it out."""
-    gradient_seeds: Positive = 3
-    transformer_tokens: Annotated[int, Field(ge=0)] = 200_000
+    gradient_seeds: Annotated[int, Field(gt=0, le=1000)] = 3
+    transformer_tokens: Annotated[int, Field(ge=0, le=10**12)] = 200_000
     """Training tokens of a one-layer transformer for each of a few arms; 0 leaves it out."""
-    transformer_seeds: Positive = 1
+    transformer_seeds: Annotated[int, Field(gt=0, le=1000)] = 1
 
     @model_validator(mode="after")
     def _words_are_understood(self) -> Self:

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from stillroom.config import ModelConfig, ObjectiveConfig, RoutingConfig, TrainingConfig
-from stillroom.files import read_json, write_json
+from stillroom.files import read_json_object, write_json
 from stillroom.models import build_model, hidden_states, precision_name, unembedding
 from stillroom.study.sandbox.bigram_config import BigramSweep
 from stillroom.study.sandbox.tabular import Arm
@@ -100,7 +100,7 @@ class Notes:
         """Notes of a run of so many tokens, with what an earlier, killed call wrote."""
         steps = np.geomspace(1, tokens // (LENGTH * BATCH), _CHECKPOINTS).round().astype(int)
         wanted = frozenset(LENGTH * BATCH * int(step) for step in steps)
-        return cls(file, wanted, read_json(file) if file.exists() else {})
+        return cls(file, wanted, read_json_object(file) if file.exists() else {})
 
     def take(self, tokens: int, measure: Callable[[], dict[str, Any]]) -> None:
         """Measures after so many tokens, where that is wanted."""

@@ -6,19 +6,30 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from stillroom.config import Fraction, ModelConfig, ObjectiveConfig, Positive, PositiveFloat, Strict, TrainingConfig
+from stillroom.config import (
+    Fraction,
+    Items,
+    ModelConfig,
+    Name,
+    Named,
+    ObjectiveConfig,
+    Seed,
+    Strict,
+    Temperature,
+    TrainingConfig,
+)
 
 
 class RecallWorldConfig(Strict):
     """See ``worlds.recall.RecallOptions``; the sequence length beside it."""
 
     characters: Annotated[int, Field(ge=4, le=90)] = 65
-    triggers: Positive = 5
+    triggers: Annotated[int, Field(gt=0, le=90)] = 5
     draw: Literal["fixed", "per-sequence"] = "fixed"
-    skip: Annotated[int, Field(ge=0)] = 0
+    skip: Annotated[int, Field(ge=0, le=90)] = 0
     """The most frequent characters that are no triggers (``fixed``)."""
     outputs: Literal["uniform", "row", "other"] = "uniform"
-    sequence_length: Annotated[int, Field(ge=16)] = 128
+    sequence_length: Annotated[int, Field(ge=16, le=65_536)] = 128
     """T, in tokens."""
 
     @model_validator(mode="after")
@@ -41,7 +52,7 @@ class RecallTeacherConfig(Strict):
     """η: probability that goes astray (``leaking``)."""
     towards: Literal["unigram", "uniform", "context"] = "unigram"
     """Where it goes: the characters' frequencies, all characters alike, or those of the context."""
-    temperature: PositiveFloat = 1.0
+    temperature: Temperature = 1.0
     """Of the true distribution, before the leak (``leaking``)."""
     until: Fraction = 1.0
     """Copy accuracy at which a ``trained`` teacher is taken; 1 means at the end of its training."""
@@ -59,11 +70,11 @@ class RecallArmConfig(Strict):
 class RecallProbeConfig(Strict):
     """What is measured while a student trains, on held-out sequences."""
 
-    sequences: Positive = 64
+    sequences: Items = 64
     """For losses and accuracies."""
-    pattern_sequences: Positive = 16
+    pattern_sequences: Items = 16
     """For the scores of heads."""
-    per_doubling: Positive = 4
+    per_doubling: Annotated[int, Field(gt=0, le=1000)] = 4
     """Probes each time that the number of steps doubles."""
 
 
@@ -73,13 +84,13 @@ class RecallConfig(Strict):
     A seed fixes first weights, data and their order, so arms of one seed differ in nothing but objective and teacher.
     """
 
-    name: str = "recall"
+    name: Name = "recall"
     world: RecallWorldConfig = RecallWorldConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
-    teachers: dict[str, RecallTeacherConfig] = Field(default_factory=dict)
-    arms: dict[str, RecallArmConfig] = Field(min_length=1)
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
+    teachers: Named[RecallTeacherConfig] = Field(default_factory=dict)
+    arms: Named[RecallArmConfig] = Field(min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     probes: RecallProbeConfig = RecallProbeConfig()
     keep_models: bool = True
     """Keep the weights of every finished student."""
@@ -96,7 +107,7 @@ class RecallConfig(Strict):
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds {list(self.seeds)} holds one twice; give each once")
         for name, arm in self.arms.items():
-            if (arm.teacher is None) != (arm.objective.alpha == 0):
+            if (arm.teacher is None) != (arm.objective.highest_alpha == 0):
                 raise ValueError(f"arms.{name}: a teacher is needed where objective.alpha is above 0, and only there")
             if arm.teacher is not None and arm.teacher not in self.teachers:
                 known = ", ".join(self.teachers) or "none"

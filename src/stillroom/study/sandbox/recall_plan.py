@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.syntax import Syntax
 
 from stillroom.config import to_yaml
+from stillroom.console import Terminal
 from stillroom.models.cost import flops_per_token, num_parameters
 from stillroom.study.sandbox.recall_config import RecallConfig
+from stillroom.types import printable_lines
 
 _FORWARD_SHARE = 1.0 / 3.0
 """Of a training step's FLOPs: what a trained teacher adds to every step of its students."""
@@ -34,7 +35,7 @@ def plan_lines(config: RecallConfig) -> list[str]:
 
 def print_recall_plan(config: RecallConfig) -> None:
     """The resolved configuration and what it takes, on standard output."""
-    console = Console()
-    console.print(Syntax(to_yaml(config, "recall"), "yaml", background_color="default"))
+    console = Terminal()
+    console.print(Syntax(printable_lines(to_yaml(config, "recall")), "yaml", background_color="default"))
     for line in plan_lines(config):
         console.print(line, highlight=False)

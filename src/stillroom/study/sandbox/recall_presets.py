@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
-
 from stillroom.config import ModelConfig, ObjectiveConfig, RoutingConfig, TrainingConfig, nearest, parse
 from stillroom.study.sandbox.recall_config import (
     RecallArmConfig,
@@ -16,6 +14,7 @@ from stillroom.study.sandbox.recall_config import (
     RecallWorldConfig,
 )
 from stillroom.types import UserError
+from stillroom.yamlfiles import read_yaml
 
 
 def arms(teacher: str) -> dict[str, RecallArmConfig]:
@@ -123,11 +122,7 @@ def preset(name: str) -> RecallConfig:
 
 
 def _from_yaml(path: Path) -> RecallConfig:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = str(error).split("\n", 1)[0].rstrip(".")
-        raise UserError(f"--preset {path}: cannot be read ({reason}); give the config.yaml of a recall run.") from None
+    values = read_yaml(path, "the config.yaml of a recall run")
     if not isinstance(values, dict) or values.pop("kind", None) != "recall":
         raise UserError(f"--preset {path}: is no recall study (its kind is not recall); give that of a recall run.")
     return parse(RecallConfig, values, str(path))

@@ -21,7 +21,7 @@ import torch
 
 import stillroom
 from stillroom.config import to_yaml
-from stillroom.files import disk_errors, read_json, read_json_lines, write_json, write_text
+from stillroom.files import disk_errors, read_json_lines, read_json_object, shaped, write_json, write_text
 from stillroom.models import precision_name
 from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.interrupts import Stopper
@@ -236,12 +236,19 @@ def _teacher_records(cells: Cells) -> dict[str, Any]:
         records[name] = teacher.canonical()
         if teacher.kind == "trained":
             folders = {seed: cells.folder(Cell(None, seed)) / name for seed in cells.config.seeds}
-            taken = {seed: read_json(folder / "taken.json") for seed, folder in folders.items()}
+            taken = {seed: _taken(folder / "taken.json") for seed, folder in folders.items()}
             records[name]["measured"] = {
                 measure: over_seeds({seed: found[measure] for seed, found in taken.items()})
                 for measure in ("step", *FINAL)
             }
     return records
+
+
+def _taken(file: Path) -> dict[str, Any]:
+    """What a trained teacher was when it was taken."""
+    found = read_json_object(file)
+    with shaped(file, "that of a teacher that was trained"):
+        return {measure: found[measure] for measure in ("step", *FINAL)}
 
 
 def _arm_record(cells: Cells, name: str) -> dict[str, Any]:
@@ -268,11 +275,15 @@ def _arm_record(cells: Cells, name: str) -> dict[str, Any]:
 
 
 def _read_cell(folder: Path, with_pictures: bool) -> Iterator[tuple[str, Any]]:
-    result = read_json(folder / "result.json")
+    result = read_json_object(folder / "result.json")
     probes = read_json_lines(folder / "probes.jsonl")
-    yield from ((name, result[name]) for name in ("seconds", "parameters", "random_tokens"))
+    with shaped(folder / "result.json", "that of a finished student"):
+        named = [(name, result[name]) for name in ("seconds", "parameters", "random_tokens")]
+    with shaped(folder / "probes.jsonl", "the probes of a finished student"):
+        crossings = cell_crossings(probes)
+    yield from named
     yield "probes", probes
-    yield "crossings", cell_crossings(probes)
+    yield "crossings", crossings
     pictures = folder / "attention.jsonl"
     yield "attention", read_json_lines(pictures) if with_pictures and pictures.exists() else []
     yield "routed_share", _routed_share(folder / "metrics.jsonl")
