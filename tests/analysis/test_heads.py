@@ -6,12 +6,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedModel
+from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from stillroom.analysis import copying_scores, head_scores, prefix_matching_scores, previous_token_scores
+from stillroom.analysis.heads import _gain
 from stillroom.config import ModelConfig
 from stillroom.evaluation import repeated_tokens
 from stillroom.models import build_model
+from stillroom.types import UserError
 
 PERIOD, REPEATS, START = 5, 3, 1
 LENGTH = START + PERIOD * REPEATS
@@ -184,3 +188,32 @@ def test_as_dict_is_plain_and_complete() -> None:
     assert (plain["num_layers"], plain["num_heads"]) == (2, 4)
     for name in ("previous_token", "prefix_matching", "copying"):
         assert len(plain[name]) == 2 and all(len(row) == 4 and isinstance(row[0], float) for row in plain[name])
+
+
+def test_scores_of_a_hybrid_are_of_the_layers_that_have_attention() -> None:
+    """A convolution has no heads: its layer gets no scores, least of all those of another."""
+    config = AutoConfig.for_model(
+        "lfm2", vocab_size=97, hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, layer_types=["conv", "full_attention", "conv"],
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config).eval()
+    tokens = repeated_tokens(range(3, 90), [0], num=2, period=PERIOD, repeats=REPEATS, seed=0)
+    scores = head_scores(model, tokens, period=PERIOD)
+    assert scores.layers == (1,) and scores.previous_token.shape == (1, 4) and scores.copying is None
+    assert scores.layer(0) == 1 and scores.as_dict()["layers"] == [1] and scores.as_dict()["num_layers"] == 1
+
+
+@pytest.mark.parametrize("name", ["mamba", "falcon"])
+def test_models_whose_patterns_cannot_be_read_are_refused(name: str) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "state_size": 4}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(name, vocab_size=97, **sizes)).eval()
+    tokens = repeated_tokens(range(3, 90), [0], num=2, period=PERIOD, repeats=REPEATS, seed=0)
+    with pytest.raises(UserError, match="expected heads whose patterns can be read; leave heads out of the suites"):
+        head_scores(model, tokens, period=PERIOD)
+
+
+def test_gain_of_a_norm_that_adds_one_to_its_weight() -> None:
+    """Gemma's norm multiplies by 1 + weight: with the same product, copying scores are those of a plain norm."""
+    assert torch.equal(_gain(Gemma2RMSNorm(4), torch.zeros(())), torch.ones(4))
+    plain = LlamaRMSNorm(4)
+    assert _gain(plain, torch.zeros(())) is plain.weight

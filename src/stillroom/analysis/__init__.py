@@ -3,6 +3,7 @@
 from stillroom.analysis.ablation import Ablation, copying_ablation, without_head
 from stillroom.analysis.heads import (
     HeadScores,
+    check_heads,
     copying_scores,
     head_scores,
     prefix_matching_scores,
@@ -38,6 +39,7 @@ __all__ = [
     "Split",
     "attention_svg",
     "by_quantile",
+    "check_heads",
     "copyable",
     "copying_ablation",
     "copying_scores",

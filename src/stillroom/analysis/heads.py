@@ -98,6 +98,16 @@ def head_scores(
     )
 
 
+def check_heads(model: PreTrainedModel) -> None:
+    """Refuses a model whose heads' patterns cannot be read."""
+    was_training = model.training
+    model.eval()
+    try:
+        patterns_by_layer(model, torch.zeros(1, 4, dtype=torch.int64, device=model.device))
+    finally:
+        model.train(was_training)
+
+
 def previous_token_scores(patterns_LBHTT: Tensor) -> Tensor:
     """Mean attention (L, H), fp64, from a token to the one before it, over all tokens that have one."""
     to_previous = patterns_LBHTT.diagonal(offset=-1, dim1=-2, dim2=-1)

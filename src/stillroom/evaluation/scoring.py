@@ -6,7 +6,7 @@ Letters: B sequences, T positions, N positions scored, D width, V vocabulary, I 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from stillroom.evaluation.statistics import require_finite
 from stillroom.models import hidden_states
-from stillroom.models.packing import in_form, sees_branches
+from stillroom.models.packing import in_form, rotary_limits, sees_branches
 from stillroom.models.readout import unembedding_inputs
 from stillroom.models.score import token_logprobs
 from stillroom.types import Batch, UserError
@@ -110,7 +110,7 @@ def score_continuations(
     logprob_I, greedy_I = np.zeros(len(items)), np.zeros(len(items), dtype=bool)
     done = 0
     with evaluating(model):
-        for rows in _like_length(_by_context(items, _sharing(model, items)), tokens_at_a_time):
+        for rows in _like_length(_by_context(items, _sharing(model, items)), tokens_at_a_time, rotary_limits(model)):
             indices = [index for row in rows for index in row.items]
             logprob_I[indices], greedy_I[indices] = _score_rows(model, rows)
             done += len(indices)
@@ -123,7 +123,8 @@ def score_continuations(
 def _sharing(model: PreTrainedModel, items: Sequence[Continuation]) -> int:
     """How many continuations may share a row: one where a mask is not all that decides what a position sees."""
     longest = max((len(item.context) + len(item.continuation) for item in items), default=1)
-    return _SHARING if sees_branches(model, longest) else 1
+    changes = any(limit < longest for limit in rotary_limits(model))
+    return _SHARING if sees_branches(model, longest) and not changes else 1
 
 
 def _by_context(items: Sequence[Continuation], sharing: int = _SHARING) -> list[_Shared]:
@@ -138,11 +139,18 @@ def _by_context(items: Sequence[Continuation], sharing: int = _SHARING) -> list[
     ]
 
 
-def _like_length(rows: Sequence[_Shared], tokens_at_a_time: int) -> Iterator[list[_Shared]]:
-    """Rows in batches whose padded size is at most ``tokens_at_a_time`` (or one row), longest first."""
+def _like_length(
+    rows: Sequence[_Shared], tokens_at_a_time: int, limits: Collection[int] = ()
+) -> Iterator[list[_Shared]]:
+    """Rows in batches whose padded size is at most ``tokens_at_a_time`` (or one row), longest first, each on one side
+    of every one of the ``limits``.
+    """
     batch: list[_Shared] = []
     for row in sorted(rows, key=lambda row: (-row.length, row.items)):
-        if batch and batch[0].length * (len(batch) + 1) > tokens_at_a_time:
+        if batch and (
+            batch[0].length * (len(batch) + 1) > tokens_at_a_time
+            or any(row.length <= limit < batch[0].length for limit in limits)
+        ):
             yield batch
             batch = []
         batch.append(row)

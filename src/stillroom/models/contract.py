@@ -23,12 +23,22 @@ from stillroom.models.readout import does_not_run, matrix, output_layer, output_
 from stillroom.models.score import logits
 from stillroom.types import Batch, UserError
 
-_LENGTHS = (5, 3)
+_LENGTHS = (4, 2)
 """Tokens of the two documents; the first is longer where the model has a short window."""
 _LONGEST_WINDOW = 64
 """Windows up to which the first document reaches beyond the window."""
 _FEW = 1 << 20
 """Numbers in an unembedding that is small enough to be multiplied out."""
+_BY_RANK = "picks the keys that it attends to by ranks that change with the padding of a row"
+_REFUSED = {
+    "axk2": _BY_RANK,
+    "big_bird": "runs on lengths that are a multiple of its blocks alone",
+    "doge": _BY_RANK,
+    "dots3_note": _BY_RANK,
+    "dots3_note_text": _BY_RANK,
+    "reformer": "hashes what it attends to, at random where no seed is set, and trains on one length alone",
+}
+"""What a short text does not show: found by the sweep over all architectures."""
 _TOLERANCE = 1e-4
 """Of the largest number, in float32, between two ways to the same logits."""
 _DEPENDS = 1e-5
@@ -72,6 +82,10 @@ def _check_fast(model: PreTrainedModel, name: str) -> None:
 
 def _check(model: PreTrainedModel, name: str) -> None:
     """Two rows of two documents: they share the second document in one test, and the first in the other."""
+    reason = _REFUSED.get(model.config.model_type)
+    if reason is not None:
+        raise UserError(f"{name}: {type(model).__name__} {reason}, expected a causal model that takes texts of any "
+                        "length; choose another.")  # fmt: skip
     readout(model)
     tokens_RT, length = _documents(model)
     own_first_RTD = _own(model, torch.stack((tokens_RT[0], torch.cat((tokens_RT[0, :length], tokens_RT[2, length:])))))
@@ -153,7 +167,7 @@ def _own(model: PreTrainedModel, tokens_RT: Tensor) -> Tensor:
 
 
 def _differ(found_TD: Tensor, expected_TD: Tensor, tolerance: float, dtype: torch.dtype) -> bool:
-    """Whether a position differs by more than ``tolerance`` of the largest number; below float32 the last three must,
+    """Whether a position differs by more than ``tolerance`` of the largest number; below float32 the last two must,
     and by much.
     """
     if found_TD.shape != expected_TD.shape:
@@ -162,7 +176,7 @@ def _differ(found_TD: Tensor, expected_TD: Tensor, tolerance: float, dtype: torc
     error_T = (found_TD - expected_TD).abs().amax(-1) / size
     if dtype in (torch.float32, torch.float64):
         return not bool((error_T <= tolerance).all())
-    return not bool((error_T[-3:] <= _LOW_PRECISION_TOLERANCE).any())
+    return not bool((error_T[-2:] <= _LOW_PRECISION_TOLERANCE).any())
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from stillroom.models.packing import calls, position_ids
+from stillroom.models.packing import Calls, calls, position_ids
 from stillroom.models.readout import unembedding_inputs
 from stillroom.types import Batch, UserError
 
@@ -24,10 +24,15 @@ def hidden_states(model: PreTrainedModel, batch: Batch, isolate: bool = True) ->
 
     With ``isolate`` every document has the states that it has alone, whatever its model is made of (see ``packing``).
     """
-    if not isolate:
-        return unembedding_inputs(model, input_ids=batch.tokens_BT)
-    plan = calls(model, batch.tokens_BT, batch.document_BT)
+    plan = calls_of(model, batch, isolate)
     return plan.gathered([unembedding_inputs(model, **arguments) for arguments in plan.arguments])
+
+
+def calls_of(model: PreTrainedModel, batch: Batch, isolate: bool) -> Calls:
+    """The forward passes that give a batch's hidden states."""
+    if isolate:
+        return calls(model, batch.tokens_BT, batch.document_BT)
+    return Calls(({"input_ids": batch.tokens_BT},), (batch.tokens_BT.shape[0], batch.tokens_BT.shape[1]))
 
 
 def hidden_states_in_one_row(model: PreTrainedModel, batch: Batch) -> Tensor:
@@ -67,13 +72,25 @@ def patterns_by_layer(model: PreTrainedModel, tokens_BT: Tensor) -> dict[int, Te
     returned = tuple(getattr(output, "attentions", None) or ())
     if not found and len(returned) == model.config.get_text_config().num_hidden_layers:
         found = dict(enumerate(returned))
-    if not found or len({tuple(pattern.shape) for pattern in found.values()}) > 1:
-        kind = "layers with different numbers of heads" if found else "no layer with attention over all positions"
-        raise UserError(
-            f"{type(model).__name__} has {kind}, expected heads whose patterns can be read; leave heads out of the "
-            "suites, or choose another model."
-        )
+    _check_patterns(type(model).__name__, found)
     return dict(sorted(found.items()))
+
+
+def _check_patterns(kind: str, found: dict[int, Tensor]) -> None:
+    """Refuses what is not one pattern for every head: shares of attention, none of it to what comes later."""
+    reason = "no layer with attention over all positions" if not found else None
+    if len({tuple(pattern.shape) for pattern in found.values()}) > 1:
+        reason = "layers with different numbers of heads"
+    for pattern_BHTT in found.values():
+        first_HTT = pattern_BHTT[0].float()
+        are_shares = bool((first_HTT >= 0).all()) and float(first_HTT.sum(-1).max()) <= 1.01
+        if not are_shares or bool(first_HTT.triu(1).any()):
+            reason = "attention that is given out as something else than shares"
+    if reason is not None:
+        raise UserError(
+            f"{kind} has {reason}, expected heads whose patterns can be read; leave heads out of the suites, or choose "
+            "another model."
+        )
 
 
 def _keep_pattern(found: dict[int, Tensor], number: int, shape: torch.Size) -> Callable[..., None]:

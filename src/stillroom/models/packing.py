@@ -82,7 +82,7 @@ class Calls:
     def gathered(self, hidden: Sequence[Tensor]) -> Tensor:
         """Hidden states (B, T, D) of the batch from those of the calls."""
         if self.order_N is None:
-            return hidden[0].view(*self.shape, -1)
+            return hidden[0].reshape(*self.shape, -1)
         flat_ND = torch.cat([states[inside] for states, inside in zip(hidden, self.inside, strict=True)])
         return flat_ND[self.order_N].view(*self.shape, -1)
 
@@ -154,22 +154,24 @@ def needs_rows(model: PreTrainedModel) -> bool:
 def shortest_window(model: PreTrainedModel) -> int | None:
     """The smallest span of a window or chunk that the configuration names; None where there is none."""
     fields = vars(model.config.get_text_config()).items()
-    spans = [
+    named = [
         value
         for name, value in fields
-        if ("window" in name or "attention_chunk" in name) and type(value) is int and value > 0
-        and name != "max_window_layers"
-    ]  # fmt: skip
+        if ("window" in name or "attention_chunk" in name) and not name.endswith(("layers", "pattern"))
+    ]
+    spans = [value for value in named if type(value) is int and value > 0]
     return min(spans, default=None)
 
 
 def _straddles(model: PreTrainedModel, shortest: int, longest: int) -> bool:
     """Whether documents lie on both sides of the length at which the model changes its rotary frequencies."""
-    return any(shortest <= limit < longest for limit in _limits(model))
+    return any(shortest <= limit < longest for limit in rotary_limits(model))
 
 
-def _limits(model: PreTrainedModel) -> set[int]:
+def rotary_limits(model: PreTrainedModel) -> set[int]:
     """Lengths at which rotary frequencies change (long rope); the longest text of a call decides for all of it."""
+    if not isinstance(model, PreTrainedModel):
+        return set()
     rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
     parts = [rope, *(part for part in rope.values() if isinstance(part, dict))]
     return {
@@ -204,7 +206,7 @@ def _groups(model: PreTrainedModel, lengths: Sequence[int], size: int) -> Iterat
     """Numbers of documents of like length, longest first: at most ``size`` positions with their padding (0: no limit),
     none half as long as the first, all on one side of every limit of the model.
     """
-    limits = _limits(model)
+    limits = rotary_limits(model)
     group: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
         if group:

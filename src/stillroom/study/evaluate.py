@@ -12,7 +12,7 @@ import numpy as np
 from rich.table import Table
 from transformers import PreTrainedModel
 
-from stillroom.analysis import head_scores
+from stillroom.analysis import check_heads, head_scores
 from stillroom.config import EvaluationConfig, SourceConfig, StudyConfig, parse
 from stillroom.console import Terminal, line
 from stillroom.corpora import Corpus, load_tokenizer, open_corpus
@@ -84,6 +84,8 @@ def _evaluate_into(
 ) -> None:
     parts: dict[str, Any] = {}
     if corpus is not None:
+        if "heads" in config.suites:
+            check_heads(model)  # before any suite is measured
         for suite in config.suites:
             cached = folder / f"suite-{suite}.json"
             if not cached.exists():

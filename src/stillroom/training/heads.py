@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from stillroom.models import hidden_states
+from stillroom.models import readout
+from stillroom.models.forward import calls_of
+from stillroom.models.readout import matrix, output_layer, unembedding_inputs
 from stillroom.training.blocks import blocks, final_norm
-from stillroom.types import Batch
+from stillroom.types import Batch, UserError
 
 
 class FurtherHeads(nn.Module):
@@ -35,17 +37,42 @@ class FurtherHeads(nn.Module):
         hook = blocks(model)[-1].register_forward_pre_hook(
             lambda module, values, named: seen.append((values, named)), with_kwargs=True
         )
+        plan = calls_of(model, batch, isolate)
         try:
-            first_BTD = hidden_states(model, batch, isolate)
+            outputs = [plan.gathered([unembedding_inputs(model, **arguments) for arguments in plan.arguments])]
         finally:
             hook.remove()
-        values, named = seen[0]
-        norm = final_norm(model)
-        outputs = [first_BTD]
+        norm, scale = final_norm(model), readout(model).scale
         for block in self.blocks:
-            output = block(*values, **named)
-            outputs.append(norm(output[0] if isinstance(output, tuple) else output))
+            given = [block(*values, **named) for values, named in seen]
+            normed = [norm(output[0] if isinstance(output, tuple) else output) for output in given]
+            outputs.append(plan.gathered([hidden if scale == 1.0 else hidden * scale for hidden in normed]))
         return torch.stack([hidden.flatten(0, 1) for hidden in outputs])
+
+
+def check_further(model: PreTrainedModel) -> None:
+    """Refuses a model for which the last block and the final norm are not all that lies between trunk and unembedding:
+    one whose further heads, copies of that block, do not begin with the model's own hidden states.
+    """
+    tokens_BT = torch.arange(6, device=model.device).view(1, 6) % matrix(output_layer(model)).shape[0]
+    batch = Batch(tokens_BT, tokens_BT, torch.tensor([[0, 0, 0, 0, 1, 1]], device=model.device))
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            first_ND, further_ND = FurtherHeads(model, 1).eval().hidden_states(model, batch, isolate=True)
+        same = torch.allclose(first_ND, further_ND, rtol=1e-3, atol=1e-4 * float(first_ND.abs().max()))
+    except UserError:
+        raise
+    except Exception:  # what a class raises when its block is called twice is its own affair
+        same = False
+    finally:
+        model.train(was_training)
+    if not same:
+        raise UserError(
+            f"objective.heads: {type(model).__name__} does more than its last block and a norm before its unembedding, "
+            "expected a model whose last block further heads can begin as; leave it at 1."
+        )
 
 
 def first_weights(model: PreTrainedModel, further: FurtherHeads | None) -> dict[str, list[str]]:

@@ -12,7 +12,7 @@ from stillroom.config import ObjectiveConfig, ParallelConfig, TrainingConfig
 from stillroom.models import ModelPlan, use_short_attention
 from stillroom.training.blocks import blocks
 from stillroom.training.distributed import Ranks
-from stillroom.training.heads import FurtherHeads, first_weights
+from stillroom.training.heads import FurtherHeads, check_further, first_weights
 from stillroom.training.materialise import materialise
 from stillroom.training.step import Student
 from stillroom.training.teacher import LiveTeacher
@@ -27,6 +27,8 @@ def prepare(
     parallel = config.parallel
     if parallel.recompute:
         recompute_blocks(model)
+    if objective.heads > 1 and model is source:
+        check_further(model)
     further = FurtherHeads(model, objective.heads - 1) if objective.heads > 1 else None
     student = Student(model, further)
     if model is source:
