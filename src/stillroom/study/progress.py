@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -20,6 +20,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from stillroom.types import printable
 
 Update = Callable[[int, int], None]
 
@@ -64,9 +66,16 @@ class StageDisplay:
         seconds = time.monotonic() - begin
         self.console.print(f"[green]✓[/] {name} [dim]{seconds:.1f} s[/]", highlight=False)
 
-    def reused(self, name: str) -> None:
-        """Says that a stage's result was there already."""
-        self.console.print(f"[green]✓[/] {name} [dim]already there[/]", highlight=False)
+    def reused(self, name: str, *, is_sealed: bool = True) -> None:
+        """Says that a stage's result was there already, and that it cannot be checked where it is not sealed."""
+        note = "" if is_sealed else ", without checksums"
+        self.console.print(f"[green]✓[/] {name} [dim]already there{note}[/]", highlight=False)
+
+    def damaged(self, name: str, damage: Sequence[object]) -> None:
+        """Says what of a stage's result is damaged, and that it is being made again."""
+        more = f" and {len(damage) - 1} more" if len(damage) > 1 else ""
+        text = Text.assemble(("! ", "yellow"), f"{name}: {printable(damage[0])}{more}; it is made again")
+        self.console.print(text, soft_wrap=True)
 
 
 @dataclass
