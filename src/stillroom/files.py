@@ -138,16 +138,19 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path, wanted: str = "a JSON file") -> Any:
-    """The JSON value of a file; a ``UserError`` that names it when it is missing or damaged."""
+    """The JSON value of a file; a ``UserError`` that names it when it is missing or damaged.
+
+    ``NaN`` and infinities, which are no JSON but were written once, read as null: numbers that do not exist.
+    """
     text = read_text(path, wanted)
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is not valid JSON ({_reason(error)}); expected {wanted}, undamaged.") from error
 
 
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
+def _no_number(name: str) -> None:
+    """What ``NaN``, ``Infinity`` and ``-Infinity`` stand for."""
 
 
 def _reason(error: Exception) -> str:
@@ -170,7 +173,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         if not line:
             continue
         try:
-            record = json.loads(line, parse_constant=_refuse_constant)
+            record = json.loads(line, parse_constant=_no_number)
         except (ValueError, RecursionError) as error:
             if number == len(lines):
                 continue

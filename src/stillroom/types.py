@@ -5,6 +5,7 @@ Letters: B sequences, T positions, N = B·T, V vocabulary, K stored ids per posi
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -126,9 +127,10 @@ class Estimate:
     high: float
     num: int
 
-    def as_dict(self) -> dict[str, float | int]:
-        """Plain numbers for JSON."""
-        return {"value": self.value, "low": self.low, "high": self.high, "num": self.num}
+    def as_dict(self) -> dict[str, float | int | None]:
+        """Plain numbers for JSON, which has none that are not finite: an unknown end of the interval is None."""
+        numbers = {"value": self.value, "low": self.low, "high": self.high}
+        return {name: value if math.isfinite(value) else None for name, value in numbers.items()} | {"num": self.num}
 
 
 class Sequences(Protocol):

@@ -14,8 +14,8 @@ from pydantic import ValidationError, model_validator
 
 from stillroom.files import read_json, read_json_lines
 from stillroom.report.comparison import Comparison
-from stillroom.report.record import Record
-from stillroom.types import Estimate, UserError
+from stillroom.report.record import Estimate, Record
+from stillroom.types import UserError
 
 Numbers = tuple[float, ...]
 R = TypeVar("R", bound=Record)

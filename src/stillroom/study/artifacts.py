@@ -53,6 +53,16 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class StoredLabels:
+    """A label store to learn from: its path or URL, and the hash of what it holds."""
+
+    store: str
+    key: str
+    artifact: Path | None = None
+    """The artifact that it lies in; None for one that was named by hand."""
+
+
+@dataclass(frozen=True)
 class ArtifactStore:
     """A folder of artifacts: ``<kind>-<hash of the identity>``."""
 

@@ -66,6 +66,22 @@ def evaluate_into(
         write_text(folder / "samples.jsonl", "")
 
 
+def keep_evaluated(folder: Path, damaged: list[str]) -> bool:
+    """Takes the partners of damaged files out of an evaluation, so that ``evaluate_into`` measures those suites again.
+
+    A suite's samples are written as it is measured; ``evaluation.json`` is put together from what is there.
+    """
+    for name in damaged:
+        kind, _, rest = Path(name).stem.partition("-")
+        if kind == "samples":
+            pattern = f"suite-*-{rest}.json" if rest else "suite-tts.json"
+        else:
+            pattern = "samples.jsonl" if rest == "tts" else f"samples-{rest.partition('-')[2]}.jsonl"
+        for partner in folder.glob(pattern):
+            partner.unlink()
+    return True
+
+
 def _cached_contamination(
     folder: Path, config: EvaluationConfig, sources: Sources, corpus: Corpus, progress: Progress
 ) -> dict[str, Any]:

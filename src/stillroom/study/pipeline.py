@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ from stillroom.config import ArmConfig, ModelConfig, ObjectiveConfig, RunConfig,
 from stillroom.corpora import Corpus, build_corpus, corpus_identity, open_corpus
 from stillroom.files import fingerprint
 from stillroom.models import load_model, plan_pretrained_model, precision_name, use_short_attention
-from stillroom.study.artifacts import Artifact, ArtifactStore, code_hash
+from stillroom.study.artifacts import Artifact, ArtifactStore, Keep, StoredLabels, code_hash
 from stillroom.study.budgets import with_budgets
-from stillroom.study.evaluate import evaluate_into
+from stillroom.study.evaluate import evaluate_into, keep_evaluated
 from stillroom.study.interrupts import Stopper
-from stillroom.study.labels import label_shown
+from stillroom.study.labels import keep_labelled, label_shown
 from stillroom.study.mixtures import live_mixture, mixture_key, mixture_scores
-from stillroom.study.models import load_here, train_into
+from stillroom.study.models import keep_trained, load_here, train_into
 from stillroom.study.parallel import in_processes
 from stillroom.study.progress import StageDisplay, no_update
 from stillroom.study.runfolder import check_folder, claim_folder, write_run_folder
@@ -32,6 +32,11 @@ from stillroom.training.distributed import launched_size, own_device
 from stillroom.types import UserError
 
 _TRAINING_ROOMS = ("training", "objectives", "models", "teachers", "corpora")
+
+
+def store_key(store: str) -> str:
+    """A hash of what the manifest of a store says: teacher, codec and its parameters, counts and fidelity."""
+    return fingerprint(asdict(LabelStore.open(store).manifest))
 
 
 @dataclass
@@ -54,21 +59,26 @@ class Stages:
         *,
         together: bool = False,
         shows_itself: bool = False,
+        keep: Keep | None = None,
     ) -> Artifact:
         """Builds or finds an artifact; ``make`` gets the work folder and the progress callback.
 
-        A stage that ``shows_itself`` has a display of its own, which begins when its folder is known.
+        A stage that ``shows_itself`` has a display of its own, which begins when its folder is known. One that is
+        damaged is made again, with what ``keep`` lets stay of it.
         """
         begin = time.monotonic()
-        target, key = self.store.locate(kind, identity)
-        if target.is_dir():
-            self.display.reused(title)
-            artifact = Artifact(target, key, reused=True)
+        artifact = self.store.find(kind, identity)
+        if artifact is not None:
+            self.display.reused(title, is_sealed=artifact.is_sealed)
         else:
             shown = contextlib.nullcontext(no_update) if shows_itself else self.display.stage(title, unit)
             with shown as update:
-                artifact = self.store.build(kind, identity, lambda work: make(work, update), together=together)
-        self.record.append({"name": title, "seconds": round(time.monotonic() - begin, 2), "reused": artifact.reused})
+                artifact = self.store.build(
+                    kind, identity, lambda work: make(work, update),
+                    together=together, keep=keep, say=lambda damage: self.display.damaged(title, damage),
+                )  # fmt: skip
+        record = {"name": title, "seconds": round(time.monotonic() - begin, 2), "reused": artifact.reused}
+        self.record.append(record | ({"damaged": list(map(str, artifact.mended))} if artifact.mended else {}))
         return artifact
 
     @property
@@ -93,7 +103,7 @@ class Stages:
         title: str,
         run: RunConfig,
         corpus: Corpus,
-        labels: Artifact | None,
+        labels: StoredLabels | None,
         live: tuple[Path, str] | None = None,
     ) -> Artifact:
         """A trained model, built or found; it learns from stored labels, from a ``live`` teacher, or from neither."""
@@ -111,7 +121,7 @@ class Stages:
             source: LabelStore | LiveTeacher | LiveMixture | None = None
             mixture = self.config.teacher.mixture
             if labels is not None:
-                source = LabelStore.open(labels.path / "labels")
+                source = LabelStore.open(labels.store)
             elif live is not None and mixture is not None:
                 source = live_mixture(mixture, live[0], corpus, self.config.labels, self.precision)
             elif live is not None:
@@ -128,7 +138,10 @@ class Stages:
                     stop=self.stopper.asked,
                 )
 
-        return self._build(title, "tokens", "model", identity, make, together=True)
+        def keep(work: Path, damaged: list[str]) -> bool:
+            return launched_size() == 1 and keep_trained(work, damaged)
+
+        return self._build(title, "tokens", "model", identity, make, together=True, keep=keep)
 
     def _teaching_key(self, key: str, corpus: Corpus) -> str:
         """The hash of what gives the labels: the teacher's own, or that of the mixture that it is part of."""
@@ -153,7 +166,7 @@ class Stages:
         check_vocabulary(path, corpus)
         return Path(path), teacher_hash(path)
 
-    def labels(self, corpus: Corpus, teacher: tuple[Path, str]) -> Artifact | None:
+    def labels(self, corpus: Corpus, teacher: tuple[Path, str]) -> StoredLabels | None:
         """Stored labels of every sequence that a distilled arm reads; None where no arm has a teacher."""
         distilled = [arm for arm in self.config.arms.values() if arm.alpha > 0 and arm.teacher == "stored"]
         if not distilled:
@@ -181,7 +194,8 @@ class Stages:
             asked = (self._scores(folder, corpus), sequences, self.config.labels, work / "labels")
             label_shown(self.display, *asked, identity=owner, isolate=isolate, precision=self.precision)
 
-        return self._build("labels", "tokens", "labels", identity, make, shows_itself=True)
+        made = self._build("labels", "tokens", "labels", identity, make, shows_itself=True, keep=keep_labelled)
+        return StoredLabels(str(made.path / "labels"), made.key, made.path)
 
     def _scores(self, teacher: Path, corpus: Corpus) -> PreTrainedModel | MixtureScores:
         """What is labelled with: the teacher, or the mixture that it is part of."""
@@ -208,10 +222,11 @@ class Stages:
             lambda work, update: evaluate_into(
                 work, model, self.config.evaluation, self.config.corpus.sources, corpus, update
             ),
+            keep=keep_evaluated,
         )
 
     def student(
-        self, name: str, corpus: Corpus, teacher: tuple[Path, str], labels: Artifact | None
+        self, name: str, corpus: Corpus, teacher: tuple[Path, str], labels: StoredLabels | None
     ) -> tuple[Artifact, Artifact]:
         """An arm's trained model and its evaluation, built or found."""
         arm = self.config.arms[name]
@@ -229,12 +244,12 @@ class _Student:
     artifacts: Path
     corpus: Path
     teacher: tuple[Path, str]
-    labels: Artifact | None
+    labels: StoredLabels | None
     arm: str
 
 
 def students_ahead(
-    stages: Stages, corpus: Corpus, teacher: tuple[Path, str], labels: Artifact | None, jobs: int
+    stages: Stages, corpus: Corpus, teacher: tuple[Path, str], labels: StoredLabels | None, jobs: int
 ) -> dict[str, dict[str, Any]]:
     """Builds every arm's model and evaluation in ``jobs`` processes; returns the record of each stage by its name."""
     if launched_size() > 1:
@@ -351,8 +366,7 @@ def run_single(config: RunConfig | StudyConfig, arm: str | None, artifacts: Path
             if run.objective.alpha > 0 and is_live:
                 live = stages.teacher(corpus)
             elif run.objective.alpha > 0 and labels_path is not None:
-                opened = LabelStore.open(labels_path)
-                labels = Artifact(Path(labels_path).parent, fingerprint(opened.manifest.identity), reused=True)
+                labels = StoredLabels(labels_path, store_key(labels_path))
             elif run.objective.alpha > 0:
                 labels = stages.labels(corpus, stages.teacher(corpus))
             artifact = stages.trained(run.name, run, corpus, labels, live)

@@ -86,7 +86,7 @@ def cell_crossings(probes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def over_seeds(values: Mapping[int, float | None]) -> dict[str, Any] | None:
     """Mean with its interval as plain numbers, and how many seeds have the value; None where none has."""
     found = [value for value in values.values() if value is not None]
-    return _plain(paired_interval(found)) | {"of": len(values)} if found else None
+    return paired_interval(found).as_dict() | {"of": len(values)} if found else None
 
 
 def tokens_over_seeds(values: Mapping[int, float | None]) -> dict[str, Any] | None:
@@ -96,7 +96,7 @@ def tokens_over_seeds(values: Mapping[int, float | None]) -> dict[str, Any] | No
         return None
     estimate = paired_interval(logs)
     ends = (math.exp(estimate.value), math.exp(estimate.low), math.exp(estimate.high))
-    return _plain(Estimate(*ends, estimate.num)) | {"of": len(values)}
+    return Estimate(*ends, estimate.num).as_dict() | {"of": len(values)}
 
 
 def paired(first: Mapping[int, float | None], second: Mapping[int, float | None]) -> dict[str, Any] | None:
@@ -104,9 +104,4 @@ def paired(first: Mapping[int, float | None], second: Mapping[int, float | None]
     differences = [
         value - other for seed, value in first.items() if value is not None and (other := second.get(seed)) is not None
     ]
-    return _plain(paired_interval(differences)) if differences else None
-
-
-def _plain(estimate: Estimate) -> dict[str, Any]:
-    """Numbers for JSON, which has no NaN."""
-    return {name: value if math.isfinite(value) else None for name, value in estimate.as_dict().items()}
+    return paired_interval(differences).as_dict() if differences else None
