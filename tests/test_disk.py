@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lacking import CALLS, CODES, lacking
 
+from lacking import CALLS, CODES, lacking
 from stillroom import disk
 from stillroom.files import folder_aside, write_bytes, write_first
 from stillroom.types import UserError

@@ -85,17 +85,17 @@ def sealed_hash(folder: Path, name: str) -> str | None:
     return None if entry is None else entry[1]
 
 
-def check(folder: Path, under: str = "") -> list[Damage]:
+def check(folder: Path, under: str = "", but: tuple[str, ...] = ()) -> list[Damage]:
     """What is damaged among the files of a folder, or of one in it (``under``), or whether that one file is.
 
-    Empty too where the folder has no checksums.
+    Files whose names end in one of ``but`` are left out. Empty too where the folder has no checksums.
     """
     if not is_sealed(folder):
         return []
     entries = _parsed(folder)
     if entries is None:
         return [Damage(folder, NAME, _CHANGED)]
-    chosen = {name: entry for name, entry in entries.items() if _is_under(name, under)}
+    chosen = {name: entry for name, entry in entries.items() if _is_under(name, under) and not name.endswith(but)}
     found = _digests([folder / name for name in chosen])
     return [
         Damage(folder, name, _what(wanted, one))
@@ -108,19 +108,32 @@ def _is_under(name: str, under: str) -> bool:
     return under in ("", ".", name) or name.startswith(f"{under}/")
 
 
-def require(path: Path) -> None:
+def require(path: str | Path, but: tuple[str, ...] = ()) -> None:
     """Raises a ``DamagedError`` that names the first damaged file, where ``path`` is one or a folder that holds it.
 
-    The checksums are those of the nearest folder that tells of ``path``: itself or one of the few above it.
+    The checksums are those of the nearest folder that tells of ``path``: itself or one of the few above it. ``but`` as
+    in ``check``: what the reader does not read.
     """
-    for folder in (path, *list(path.parents)[:_LEVELS]):
+    if (folder := sealed_folder(path)) is not None:
+        for damage in check(folder, _inside(path, folder), but):
+            raise damage.error()
+
+
+def sealed_folder(path: str | Path) -> Path | None:
+    """The nearest folder whose checksums tell of ``path``, or are damaged themselves; None where there is none."""
+    with reading(Path(path)):
+        real = Path(path).resolve()
+    for folder in (real, *list(real.parents)[:_LEVELS]):
         if not _is_ours(folder):
             continue
-        under = path.relative_to(folder).as_posix()
-        for damage in check(folder, under):
-            raise damage.error()
-        if any(_is_under(name, under) for name in sealed_names(folder)):
-            return
+        entries = _parsed(folder)
+        if entries is None or any(_is_under(name, _inside(real, folder)) for name in entries):
+            return folder
+    return None
+
+
+def _inside(path: str | Path, folder: Path) -> str:
+    return Path(path).resolve().relative_to(folder).as_posix()
 
 
 def _is_ours(folder: Path) -> bool:
@@ -199,6 +212,11 @@ def _digest(file: Path) -> _Entry | None:
             return found.st_size, digest
         _known[key] = digest
     return found.st_size, _known[key]
+
+
+def hash_of(data: bytes) -> str:
+    """The hash of some bytes."""
+    return xxhash.xxh3_128_hexdigest(data)
 
 
 def _hash(file: Path) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from stillroom.checksums import seal
 from stillroom.config import CorpusConfig, SourceConfig
 from stillroom.corpora.corpus import SCHEMA, Corpus, open_corpus, pack_documents
 from stillroom.corpora.sources import documents, source_identity
@@ -70,6 +71,7 @@ def build_corpus(config: CorpusConfig, folder: Path, progress: Progress | None =
             "sequences": sizes,
         }
         write_json(scratch / "corpus.json", manifest)
+        seal(scratch)
     return open_corpus(folder)
 
 
@@ -159,7 +161,7 @@ def _write_shards(folder: Path, stream: Iterator[_Packed], length: int, vocab_si
         codes += [code for code, _, _ in rows]
         numbers += [document for _, document, _ in rows]
         np.save(folder / f"tokens-{shard:05d}.npy", np.stack([sequence for *_, sequence in rows]).astype(kind))
-    np.save(folder / "source.npy", np.asarray(codes, dtype=np.uint8))
+    np.save(folder / "source.npy", np.asarray(codes, dtype=np.uint8 if max(codes) < 1 << 8 else np.uint32))
     np.save(folder / "document.npy", np.asarray(numbers, dtype=np.uint32))
 
 

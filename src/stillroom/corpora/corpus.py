@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from stillroom.checksums import require
 from stillroom.corpora.tokenizer import load_tokenizer
 from stillroom.files import read_json
 from stillroom.types import IGNORE_INDEX, Batch, UserError
@@ -72,7 +73,7 @@ class SequenceSet:
     """The sequences of one split, memory-mapped; also any first part of them (``first``)."""
 
     shards: tuple[NDArray[np.unsignedinteger[Any]], ...]  # each (sequences, T); all but the last equally long
-    source: NDArray[np.uint8]  # (sequences,) index into the corpus's source names
+    source: NDArray[np.unsignedinteger[Any]]  # (sequences,) index into the corpus's source names
     document: NDArray[np.uint32]  # (sequences,) the source's document in which each begins: what is sampled together
     bos: int
     size: int
@@ -159,6 +160,7 @@ class Corpus:
 
     def _split(self, name: str) -> SequenceSet:
         folder = self.folder / name
+        require(folder)
         shards = tuple(np.load(file, mmap_mode="r") for file in sorted(folder.glob("tokens-*.npy")))
         source, document = np.load(folder / "source.npy"), np.load(folder / "document.npy")
         return SequenceSet(shards, source, document, self.manifest["bos"], len(source), self.manifest["eos"])
@@ -166,6 +168,7 @@ class Corpus:
 
 def open_corpus(folder: Path) -> Corpus:
     """A corpus from its folder; refuses one made by a newer version."""
+    require(folder / "corpus.json")
     manifest = read_json(folder / "corpus.json")
     if manifest.get("schema", 0) > SCHEMA:
         raise UserError(

@@ -10,6 +10,7 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from stillroom.checksums import require
 from stillroom.files import fingerprint
 from stillroom.types import UserError
 
@@ -46,6 +47,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """A tokenizer from a folder, hub id or GGUF file; a ``UserError`` that names it where there is none."""
     file = Path(path)
+    require(file, but=(".safetensors",))
     inside = {"gguf_file": file.name} if file.suffix == ".gguf" else {}
     try:
         return AutoTokenizer.from_pretrained(str(file.parent) if inside else str(path), **inside)

@@ -12,7 +12,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from stillroom.checksums import require
 from stillroom.config import ModelConfig
+from stillroom.disk import let_all_read
 from stillroom.models.plan import ModelPlan, plan_fresh, plan_pretrained, realise
 from stillroom.types import UserError
 
@@ -46,6 +48,7 @@ def load_model(path: str | Path, *, dtype: torch.dtype | Literal["auto"] = torch
     ``dtype`` ``auto`` keeps the precision of its file.
     """
     _check_is_there(path)
+    require(path)
     if Path(path).suffix == ".gguf":
         return _load_gguf(Path(path), torch.float32 if dtype == "auto" else dtype)
     try:
@@ -93,7 +96,7 @@ def export_model(model: PreTrainedModel, folder: Path, weights: dict[str, Tensor
     with _no_bars():
         model.save_pretrained(folder, state_dict=weights)
     for path in folder.glob("*.safetensors"):
-        path.chmod(0o644)  # the library leaves them readable by their owner alone
+        let_all_read(path)  # the library leaves them readable by their owner alone
 
 
 @contextlib.contextmanager

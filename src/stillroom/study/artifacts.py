@@ -173,9 +173,7 @@ def _keep_what_is_whole(work: Path, key: str, keep: Keep | None, aside: Path) ->
     work.mkdir(exist_ok=True)
 
 
-def _take_part(
-    work: Path, target: Path, before: tuple[int, int] | None, make: Callable[[Path], None] | None
-) -> None:
+def _take_part(work: Path, target: Path, before: tuple[int, int] | None, make: Callable[[Path], None] | None) -> None:
     """What ranks but the first do while it builds; should it fail, ``torchrun`` ends every rank."""
     if make is not None:
         while not work.is_dir():

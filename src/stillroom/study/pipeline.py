@@ -11,20 +11,21 @@ from typing import Any
 from rich.console import Console
 from transformers import PreTrainedModel
 
-from stillroom.config import ArmConfig, ModelConfig, ObjectiveConfig, RunConfig, StudyConfig, TeacherConfig
+from stillroom.config import ArmConfig, ModelConfig, ObjectiveConfig, RunConfig, StudyConfig, TeacherConfig, to_yaml
 from stillroom.corpora import Corpus, build_corpus, corpus_identity, open_corpus
 from stillroom.files import fingerprint
 from stillroom.models import load_model, plan_pretrained_model, precision_name, use_short_attention
 from stillroom.study.artifacts import Artifact, ArtifactStore, Keep, StoredLabels, code_hash
 from stillroom.study.budgets import with_budgets
 from stillroom.study.evaluate import evaluate_into, keep_evaluated
+from stillroom.study.folders import claimed, damage_of
 from stillroom.study.interrupts import Stopper
 from stillroom.study.labels import keep_labelled, label_shown
 from stillroom.study.mixtures import live_mixture, mixture_key, mixture_scores
 from stillroom.study.models import keep_trained, load_here, train_into
 from stillroom.study.parallel import in_processes
 from stillroom.study.progress import StageDisplay, no_update
-from stillroom.study.runfolder import check_folder, claim_folder, write_run_folder
+from stillroom.study.runfolder import run_folder, write_run_folder
 from stillroom.study.teacherfolders import check_vocabulary, teacher_hash
 from stillroom.teachers import LabelStore, LiveMixture, MixtureScores
 from stillroom.training import Interrupted, LiveTeacher
@@ -261,8 +262,13 @@ def students_ahead(
         for name in config.arms
         if name in distinct.values()
     ]
-    records = in_processes(_student_task, tasks, jobs, stages.display, "students")
-    return {record["name"]: record for made in records for record in made}
+    records = [
+        record for made in in_processes(_student_task, tasks, jobs, stages.display, "students") for record in made
+    ]
+    for record in records:
+        if "damaged" in record:
+            stages.display.damaged(record["name"], record["damaged"])
+    return {record["name"]: record for record in records}
 
 
 def _student_task(task: _Student) -> tuple[str, list[dict[str, Any]]]:
@@ -320,27 +326,34 @@ def run_study(
     """
     begin = time.monotonic()
     config = with_budgets(config)
-    folder = check_folder(config, out)
+    folder = run_folder(config, out)
+    if damage := damage_of(folder):
+        display.damaged("run folder", damage)
     store = ArtifactStore(artifacts or folder.parent / "artifacts")
-    with Stopper() as stopper:
+    with Stopper() as stopper, claimed(folder, to_yaml(config, "study")):
         stages = Stages(config, store, display, stopper)
         try:
-            corpus = stages.corpus()
-            claim_folder(folder, config)
-            teacher = stages.teacher(corpus)
-            labels = stages.labels(corpus, teacher)
-            evaluations = {"teacher": stages.evaluated("teacher", *teacher, corpus)}
-            took = students_ahead(stages, corpus, teacher, labels, jobs) if jobs > 1 else {}
-            models: dict[str, Artifact] = {}
-            for name in config.arms:
-                models[name], evaluations[name] = stages.student(name, corpus, teacher, labels)
-            stages.record = [record | took.get(record["name"], {}) for record in stages.record]
+            made = _all_stages(stages, jobs)
         except Interrupted:
             stopper.leave()
-        write_run_folder(
-            folder, config, corpus, teacher[0], models, labels, evaluations, stages.record, time.monotonic() - begin
-        )
+        write_run_folder(folder, config, *made, stages.record, time.monotonic() - begin)
     return folder
+
+
+def _all_stages(
+    stages: Stages, jobs: int
+) -> tuple[Corpus, Path, dict[str, Artifact], StoredLabels | None, dict[str, Artifact]]:
+    """Corpus, teacher's model, students, labels and evaluations of a study, built or found."""
+    corpus = stages.corpus()
+    teacher = stages.teacher(corpus)
+    labels = stages.labels(corpus, teacher)
+    evaluations = {"teacher": stages.evaluated("teacher", *teacher, corpus)}
+    took = students_ahead(stages, corpus, teacher, labels, jobs) if jobs > 1 else {}
+    models: dict[str, Artifact] = {}
+    for name in stages.config.arms:
+        models[name], evaluations[name] = stages.student(name, corpus, teacher, labels)
+    stages.record = [record | took.get(record["name"], {}) for record in stages.record]
+    return corpus, teacher[0], models, labels, evaluations
 
 
 def run_single(config: RunConfig | StudyConfig, arm: str | None, artifacts: Path, display: StageDisplay) -> Path:
