@@ -123,7 +123,17 @@ def sealed_folder(path: str | Path) -> Path | None:
     """The nearest folder whose checksums tell of ``path``, or are damaged themselves; None where there is none."""
     with reading(Path(path)):
         real = Path(path).resolve()
-    for folder in (real, *list(real.parents)[:_LEVELS]):
+    return _nearest(real, (real, *list(real.parents)[:_LEVELS]))
+
+
+def sealed_folder_above(folder: Path) -> Path | None:
+    """The nearest folder above one with checksums whose own tell of it too."""
+    real = folder.resolve()
+    return _nearest(real, list(real.parents)[:_LEVELS])
+
+
+def _nearest(real: Path, folders: Iterable[Path]) -> Path | None:
+    for folder in folders:
         if not _is_ours(folder):
             continue
         entries = _parsed(folder)

@@ -166,7 +166,7 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def copy_inside(source: Path, target: Path) -> None:
-    """Copies the files in a folder, and those in its folders, into another; bytes alone, no permissions and no times."""
+    """Copies the files in a folder and below into another: bytes alone, no permissions and no times."""
     target.mkdir(parents=True, exist_ok=True)
     for entry in sorted(source.iterdir()):
         if entry.is_dir():

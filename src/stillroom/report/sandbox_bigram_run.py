@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stillroom.checksums import require
 from stillroom.files import read_json
 from stillroom.report.view import MARKERS
 from stillroom.types import Estimate, UserError
@@ -60,13 +61,14 @@ class BigramRun:
 
 def load_bigram_run(folder: Path) -> BigramRun:
     """The sweep of a run folder; a ``UserError`` names the file that is missing or is of something else."""
+    require(folder)
     file = folder / "sandbox.json"
     data = read_json(file)
     if not isinstance(data, dict) or data.get("kind") != "sandbox-bigram":
         raise UserError(f"{file}: is not of a bigram sandbox; run stillroom sandbox bigram to make one.")
     missing = [name for name in _PARTS if name not in data]
     if missing:
-        raise UserError(f"{file}: has no {missing[0]}; delete it and run stillroom sandbox bigram again.")
+        raise UserError(f"{file}: has no {missing[0]}; run stillroom sandbox bigram again.")
     config = (folder / "config.yaml").read_text(encoding="utf-8") if (folder / "config.yaml").exists() else ""
     return BigramRun(data, read_json(folder / "environment.json"), config)
 

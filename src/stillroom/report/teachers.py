@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stillroom.checksums import require
 from stillroom.files import read_json, write_text
 from stillroom.report.figures import Table
 from stillroom.report.figures.teachers import (
@@ -41,6 +42,7 @@ def build_teachers_page(folder: Path) -> Path:
     Raises:
         UserError: ``ranking.json`` is missing, damaged, or no ranking.
     """
+    require(folder / "ranking.json")
     ranking = read_json(folder / "ranking.json")
     missing = [name for name in _NEEDED if not isinstance(ranking, dict) or name not in ranking]
     if missing:

@@ -23,7 +23,9 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from stillroom.checksums import require
 from stillroom.config import ModelConfig, RunConfig, heads_that_do_not_fit, parse, to_yaml
+from stillroom.disk import copy_inside
 from stillroom.files import check_new_folder, folder_aside, read_json, read_json_lines, write_json, write_text
 from stillroom.models import export_model
 from stillroom.training.checkpoint import Checkpoints, found, load_tensors
@@ -113,7 +115,8 @@ def export_run_folder(run: Path, target: Path, step: int | None = None) -> int |
 def export_finished(run: Path, target: Path) -> None:
     """Copies the model of a finished run's folder to ``target``, which must be new or empty."""
     with _new_folder(target) as scratch:
-        shutil.copytree(run / "model", scratch, dirs_exist_ok=True)
+        require(run / "model")
+        copy_inside(run / "model", scratch)
 
 
 def export_checkpoint(run: Path, target: Path, step: int | None = None) -> int:
@@ -132,7 +135,7 @@ def export_checkpoint(run: Path, target: Path, step: int | None = None) -> int:
     }
     record = read_json(run / START) | _results(run, int(state["step"]), float(state["seconds"]))
     with _new_folder(target) as scratch:
-        shutil.copytree(run / ARCHITECTURE, scratch, dirs_exist_ok=True)
+        copy_inside(run / ARCHITECTURE, scratch)
         export_run(scratch, config, record, model, parts["model.model."], parts["model.further."])
     return int(state["step"])
 

@@ -22,7 +22,7 @@ from stillroom.files import disk_errors
 from stillroom.models import ModelPlan
 from stillroom.objectives import Progress, objective_at, require_terms
 from stillroom.training.budget import model_flops_per_token, num_steps
-from stillroom.training.checkpoint import Checkpoints, run_tensors
+from stillroom.training.checkpoint import Checkpoints, are_finite, run_tensors
 from stillroom.training.distributed import ALONE, Ranks
 from stillroom.training.errors import DivergedError, Interrupted
 from stillroom.training.hardware import peak_flops, peak_memory_bytes
@@ -114,7 +114,8 @@ def train(
 
     A ``ModelPlan`` is made here, on every rank its part; its ``model`` is then the trained one. Continues from the
     newest complete checkpoint there. Raises ``Interrupted`` after saving when ``stop()`` turns true on any rank, and
-    ``DivergedError``, also after saving, when the loss or the gradient is not finite.
+    ``DivergedError``, also after saving, when the loss or the gradient is not finite; weights that are not finite are
+    never saved.
     """
     run = _prepared(model, data, config, _context(data, config, objective, precision_name, ranks))
     folder.mkdir(parents=True, exist_ok=True)
@@ -164,6 +165,7 @@ def _resume(run: Run, checkpoints: Checkpoints) -> tuple[int, float]:
         return 0, 0.0
     path, state = found
     checkpoints.load(path, run.student, run.optimizers)
+    checkpoints.forget_after(int(state["step"]))
     return int(state["step"]), float(state["seconds"])
 
 
@@ -192,17 +194,29 @@ def _logged_step(run: Run, step: int, session: Session) -> None:
     try:
         record = _timed_step(run, step, session.metrics)
     except DivergedError:
+        _require_finite(run, step)  # else the step before is at fault, and nothing is left to be saved
         _save(run, step, session)
         session.checkpoints.wait()
         raise
     if record is not None:
         session.metrics.write("train", done, tokens | record)
     if done == run.total or (config.validate_every and done % config.validate_every == 0):
+        _require_finite(run, done)
         ce = validate(run.student, run.data.heldout, run.context)
         session.metrics.write("validation", done, tokens | {"ce": ce})
 
 
+def _require_finite(run: Run, done: int) -> None:
+    """Refuses to go on with weights that the last step has taken out of the numbers: they are not saved or exported."""
+    if run.context.ranks.any(not are_finite(run.student)):
+        raise DivergedError(
+            f"step {done}: its update left weights that are not finite, though its loss was; what was saved before it "
+            "is kept; lower training.learning_rate."
+        )
+
+
 def _save(run: Run, step: int, session: Session) -> None:
+    _require_finite(run, step)
     session.metrics.flush()
     state = {"seconds": session.seconds, "seed": run.config.seed}
     session.checkpoints.save(step, run_tensors(run.student, run.optimizers), state)
