@@ -515,6 +515,8 @@ class StudyConfig(Strict):
             if source not in self.corpus.sources:
                 hint = nearest(source, list(self.corpus.sources))
                 raise ValueError(f"teacher.mixture.domains names source {source!r}, which is not one{hint}")
+        if "teacher" in self.arms:
+            raise ValueError("arms.teacher has the name under which the teacher's own results stand; choose another")
         for name, arm in self.arms.items():
             if problem := heads_that_do_not_fit(self.student, arm.heads):
                 raise ValueError(f"arms.{name}.{problem}")

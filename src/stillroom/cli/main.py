@@ -61,6 +61,11 @@ def _root(
 
 def run(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 2 a mistake in what was asked for, 130 interrupted by Ctrl-C."""
+    if sys.platform == "win32":
+        _complain(
+            "runs on Linux and macOS and not on Windows itself; run it in the Windows Subsystem for Linux (WSL 2)."
+        )
+        sys.exit(2)
     code = None
     try:
         code = app(arguments, standalone_mode=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from stillroom.evaluation.sampling import Sampler
 from stillroom.files import fingerprint, read_json, write_json, write_text
 from stillroom.study.compare import write_comparison
 from stillroom.study.external import External, evaluate_external
+from stillroom.study.folders import parts
 from stillroom.study.models import load_here
 from stillroom.study.progress import StageDisplay
 from stillroom.study.teacherfolders import teacher_folder, teacher_hash
@@ -189,8 +191,11 @@ def evaluate_models(
         owner = [teacher_hash(str(model)), None if corpus is None else corpus.identity, config.canonical()]
         key = fingerprint(owner if external is None else [*owner, external.identity()], 8)
         folder = out / f"{name}-{key}"
-        folder.mkdir(parents=True, exist_ok=True)
-        with display.stage(f"evaluate {name}", "items") as update:
+        title = f"evaluate {name}"
+        with (
+            parts(folder, keep_evaluated, functools.partial(display.damaged, title)),
+            display.stage(title, "items") as update,
+        ):
             evaluate_into(folder, model, config, sources, corpus, update, external)
         folders[folder.name if name in folders else name] = folder
         display.console.print(f"{folder / 'evaluation.json'}", soft_wrap=True, style="dim")

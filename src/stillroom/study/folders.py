@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from stillroom import checksums, disk
@@ -12,6 +12,8 @@ from stillroom.files import disk_errors, read_bytes, write_bytes
 from stillroom.types import UserError
 
 CONFIG = "config.yaml"
+Keep = Callable[[Path, list[str]], bool]
+"""As in ``artifacts``: takes what hangs on damaged files, which are gone already, out of a folder."""
 
 
 def check_run_folder(folder: Path, text: str) -> None:
@@ -73,3 +75,52 @@ def written(folder: Path, names: Iterable[str]) -> Iterator[None]:
 def damage_of(folder: Path) -> list[Damage]:
     """What of a run folder is not as it was written; the run that is complete again writes it anew."""
     return checksums.check(folder) if folder.is_dir() else []
+
+
+@contextlib.contextmanager
+def alone(folder: Path, doing: str) -> Iterator[None]:
+    """The block is the only one that works into a folder, on all machines that share it; others are told to wait."""
+    with contextlib.ExitStack() as stack:
+        with disk_errors(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(disk.held(folder.with_name(f".{folder.name}.lock")))
+            except disk.Busy:
+                raise UserError(
+                    f"{folder}: another process is {doing} into it now; wait for it, then run the same command again."
+                ) from None
+        yield
+
+
+def set_damage_aside(folder: Path, keep: Keep, say: Callable[[Sequence[Damage]], None]) -> list[Damage]:
+    """Takes damaged files, and what ``keep`` takes with them, out of a folder of parts, so that they are made again.
+
+    The folder is the user's to name, so nothing damaged is deleted: it stays beside as ``.NAME.damaged``.
+    """
+    damage = damage_of(folder)
+    if not damage:
+        return []
+    say(damage)
+    with disk_errors(folder):
+        for one in damage:
+            if one.file.exists():
+                disk.replace(one.file, one.file.with_name(f".{one.file.name}.damaged"))
+        keep(folder, [one.name for one in damage])
+        (folder / checksums.NAME).unlink(missing_ok=True)
+    return damage
+
+
+@contextlib.contextmanager
+def parts(folder: Path, keep: Keep, say: Callable[[Sequence[Damage]], None]) -> Iterator[None]:
+    """The block adds to a folder of parts what is not there yet; then it is sealed. A mistake leaves none empty."""
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        set_damage_aside(folder, keep, say)
+        yield
+        checksums.seal(folder)
+    except UserError:
+        for empty in (folder, *list(folder.parents)[:2]):
+            with contextlib.suppress(OSError):
+                empty.rmdir()
+        raise

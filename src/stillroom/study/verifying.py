@@ -17,6 +17,8 @@ from stillroom.teachers import LabelStore
 from stillroom.training.checkpoint import Checkpoints, is_checkpoint
 from stillroom.types import UserError, printable
 
+_UNKNOWN = "without checksums"
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -35,7 +37,7 @@ def verify(path: Path) -> list[Checked]:
     for place in (path, *_places(path)):
         if place.resolve() not in seen:
             found += _verified(place, seen)
-    if all(one.what == "without checksums" for one in found):
+    if all(one.what == _UNKNOWN for one in found):
         raise UserError(
             f"{path}: carries no checksums, nor does anything in it or around it; it was made by an earlier version or "
             "is not of stillroom's making, so nothing can be verified."
@@ -50,7 +52,8 @@ def print_verified(path: Path, console: Console) -> None:
     for heading in ("folder", "checked", "files", "state"):
         table.add_column(heading, justify="right" if heading == "files" else "left", overflow="fold")
     for one in found:
-        state = Text("whole", "green") if not one.faults else Text("\n".join(map(printable, one.faults)), "red")
+        known = Text("not known", "yellow") if one.what == _UNKNOWN else Text("whole", "green")
+        state = Text("\n".join(map(printable, one.faults)), "red") if one.faults else known
         table.add_row(Text(printable(one.folder)), one.what, str(one.files) if one.files else "", state)
     console.print(table)
     faults = [fault for one in found for fault in one.faults]
@@ -78,7 +81,7 @@ def _verified(place: Path, seen: set[Path]) -> Iterator[Checked]:
         return
     folders = sorted({*_around(place), *_inside(place)})
     if not folders:
-        yield Checked(place, "without checksums", 0)
+        yield Checked(place, _UNKNOWN, 0)
     for folder in folders:
         if folder.resolve() in seen:
             continue
