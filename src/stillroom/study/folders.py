@@ -16,7 +16,7 @@ Keep = Callable[[Path, list[str]], bool]
 """As in ``artifacts``: takes what hangs on damaged files, which are gone already, out of a folder."""
 
 
-def check_run_folder(folder: Path, text: str) -> None:
+def check_run_folder(folder: Path, text: str, made: str = "by another configuration") -> None:
     """Refuses a folder that another configuration made, or that is no run folder. Writes nothing.
 
     ``text`` is the resolved configuration. A ``config.yaml`` that was this text when the run was sealed is damaged, and
@@ -36,7 +36,7 @@ def check_run_folder(folder: Path, text: str) -> None:
         )
     if found is not None:
         raise UserError(
-            f"{folder}: was made by another configuration (its config.yaml differs from this one); choose another "
+            f"{folder}: was made {made} (its config.yaml differs from this one); choose another "
             "--out or run that config.yaml."
         )
     if is_strange:

@@ -43,7 +43,7 @@ Progress = Callable[[int, int], None]
 def check_folder(sweep: BigramSweep, out: Path | None) -> Path:
     """The run folder of a sweep; refuses one that other options made. Writes nothing."""
     folder = out or Path("runs") / f"{KIND}-{sweep.fingerprint()[:8]}"
-    check_run_folder(folder, to_yaml(sweep, KIND))
+    check_run_folder(folder, to_yaml(sweep, KIND), "with other options")
     return folder
 
 
