@@ -20,7 +20,7 @@ def freeze(run: Path, target: Path) -> None:
     study = read_json(run / "study.json")
     evaluations = {model["name"]: read_json(run / model["folder"] / "evaluation.json") for model in study["models"]}
     target.mkdir(parents=True, exist_ok=True)
-    for name in ("config.yaml", "environment.json", "comparison.json"):
+    for name in ("config.yaml", "environment.json", "comparison.json", "worth.json"):
         if (run / name).exists():
             shutil.copyfile(run / name, target / name)
     write_json(target / "results.json", {"study": study, "evaluations": evaluations})

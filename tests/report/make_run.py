@@ -88,6 +88,8 @@ def make_run(folder: Path, name: str = "made-up", seed: int = 0, sketches: tuple
     write(folder / "study.json", study(name, seed, sketches))
     write(folder / "labels" / "profile.json", profile())
     write(folder / "comparison.json", comparison([one for one in sketches if one.role == "student"]))
+    if {"spt", "spt2x", "dpt90"} <= {one.name for one in sketches}:
+        write(folder / "worth.json", worths([one.name for one in sketches if one.alpha > 0]))
     for sketch in sketches:
         home = folder / "models" / sketch.name
         home.mkdir(parents=True)
@@ -248,6 +250,23 @@ def comparison(students: list[Sketch]) -> dict:
         }
 
     return {"baseline": first.name, "against": {other.name: against(other) for other in others}, "frontier": {}}
+
+
+def worths(arms: list[str]) -> dict:
+    def read(value: float | None, low: float | None, high: float | None, why: str = "") -> dict:
+        ends = {"value": value, "low": low, "high": high, "why": why, "least": 1.0, "most": 2.0, "num": 100}
+        return {"data": ends, "compute": ends}
+
+    kinds = {
+        "python, bits per byte": read(1.44, 1.31, 1.6),
+        "pass@1": read(1.7, 1.2, None),
+        "pass@16": read(None, 1.6, None, "above"),
+        "copying, bits per byte": read(None, None, 1.05, "below"),
+        "following the context": read(None, None, None, "flat"),
+    }
+    rungs = [{"arm": "spt", "tokens": 1_000_000}, {"arm": "spt2x", "tokens": 2_000_000}]
+    abilities = [{"key": title, "title": title, "arms": dict.fromkeys(arms, found)} for title, found in kinds.items()]
+    return {"over": "items", "ladder": rungs, "abilities": abilities}
 
 
 def draws(sketch: Sketch, heat: float) -> dict:

@@ -12,7 +12,7 @@ from make_run import make_run, make_seeds
 
 from stillroom.report import build_report, compare_report
 
-FIGURES = ("learning", "passk", "frontier", "unique", "icl", "copying", "needle", "paired", "heads", "entropy")
+FIGURES = ("worth", "learning", "passk", "frontier", "unique", "icl", "copying", "needle", "paired", "heads", "entropy")
 LOUD = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
 VIEWS = [(390, False), (390, True), (768, False), (1280, False), (1280, True)]
 SIZES = """[...document.querySelectorAll('figure svg.plot')].map(svg => {
@@ -88,7 +88,7 @@ def test_every_figure_is_visible_and_legible(
 ) -> None:
     chromium.open(pages[kind], width, dark)
     sizes = chromium.evaluate(SIZES)
-    changed = {"one run": set[str](), "two runs": {"paired"}, "seeds": {"seeds"}}
+    changed = {"one run": set[str](), "two runs": {"worth", "paired"}, "seeds": {"worth", "seeds"}}
     shown = {*FIGURES} ^ changed[kind]
     assert {size["figure"] for size in sizes} == {f"fig-{name}" for name in shown}
     for size in sizes:

@@ -92,8 +92,19 @@ def test_best_is_marked_only_where_no_interval_overlaps(view: View) -> None:
     assert clear_best(view, pass_at(16, 1.0)) is None
 
 
-def test_summary_says_better_only_where_intervals_are_apart(view: View) -> None:
-    (words,) = summary(view)
+def test_summary_goes_by_paired_tests_where_there_are_any(view: View) -> None:
+    *arms, closing = summary(view)
+    assert arms[0] == "SPT-2x does better than SPT in pass@1 at temperature 1 and pass@16 at temperature 1; " + (
+        "there is no clear difference in ICL score."
+    )
+    assert [words.split(" does ")[0] for words in arms] == ["SPT-2x", "DPT-90", "DPT-90, 15 % routed"]
+    assert "corrected for the number of measures" in closing and "single training runs" in closing
+
+
+def test_summary_says_better_only_where_intervals_are_apart(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    (run / "comparison.json").unlink()
+    (words,) = summary(make_view((load_run(run),)))
     assert "SPT needs 2.412 (2.392 to 2.432) bits per byte: SPT-2x (2.196), DPT-90 (2.304)" in words
     assert "pass@1 0.020 (0.003 to 0.037): the intervals of SPT-2x (0.035), DPT-90 (0.022)" in words
     assert "where lower is better: DPT-90 (−1.89) is worse; the intervals of SPT-2x (−2.94)" in words

@@ -20,6 +20,7 @@ from stillroom.types import UserError
 FIGURES = [
     f"fig-{name}"
     for name in (
+        "worth",
         "learning",
         "passk",
         "frontier",
@@ -84,7 +85,7 @@ def test_page_holds_every_part_once(run: Path) -> None:
     assert {"summary", "table", "samples", "run"} <= set(reader.ids)
     assert len(reader.ids) == len(set(reader.ids))
     assert all(drawing["role"] == "img" and drawing["aria-label"] for drawing in reader.drawings)
-    assert len(reader.drawings) == 2 + 2 + 1 + 2 + 4 + 1 + 5 + 3 + 5 + 4
+    assert len(reader.drawings) == 1 + 2 + 2 + 1 + 2 + 4 + 1 + 5 + 3 + 5 + 4
 
 
 def test_page_is_written_into_the_run_folder_and_leaves_nothing_else(run: Path) -> None:
@@ -148,7 +149,9 @@ def test_no_suite_at_all(run: Path) -> None:
         write(run / "models" / sketch.name / "evaluation.json", {})
     page = page_of(run)
     assert "No student was evaluated" in page
-    assert page.count('class="absent"') == len(FIGURES) - 3 + 1  # learning, entropy and comparison stay; samples go
+    assert (
+        page.count('class="absent"') == len(FIGURES) - 4 + 1
+    )  # worth, learning, entropy and comparison stay; samples go
 
 
 def test_model_without_a_suite_is_named(run: Path) -> None:
@@ -190,6 +193,7 @@ def test_all_values_equal_and_zero(run: Path) -> None:
 
     for sketch in SKETCHES:
         edit(run / "models" / sketch.name / "evaluation.json", flatten)
+    (run / "comparison.json").unlink()
     page = page_of(run)
     assert "cannot be compared, since all items came out alike" in page
     assert "−0.0" not in page.split('<section id="fig-unique"')[1].split("</section>")[0]

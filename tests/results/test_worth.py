@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillroom.results import Measured, formation, worth
-from stillroom.results.worth import _inverse, _isotonic
+from stillroom.results.worth import Measured, _inverse, _isotonic, formation, worth
 from stillroom.types import UserError
 
 HUNDREDTHS = st.integers(-300, 300).map(lambda number: number / 100)

@@ -30,6 +30,8 @@ class Sweep:
     correct_TP: NDArray[np.int64]
     entropy_TP: NDArray[np.float64]
     """Entropy of the answers of each problem, nats."""
+    right_TP: NDArray[np.int64]
+    """Different right answers of each problem."""
 
     @classmethod
     def of(cls, records: Sequence[Record]) -> Sweep:
@@ -47,6 +49,7 @@ class Sweep:
             np.array([[len(one) for one in row] for row in answers]),
             np.array([[sum(answer is not None for answer in one) for one in row] for row in answers]),
             np.array([[_entropy(record) for record in row] for row in rows]),
+            np.array([[len({answer for answer in one if answer is not None}) for one in row] for row in answers]),
         )
 
     def passed(self, k: int) -> NDArray[np.float64]:

@@ -72,8 +72,11 @@ def measure_likelihood(
         if progress:
             progress(indices.stop, total)
     sums_IS4 = _by_document(sums_IS4, heldout.documents)
-    part = _estimates(sums_IS4.sum(axis=1), seed, sums_IS4[:, :, 3].argmax(axis=1))
+    source_I = sums_IS4[:, :, 3].argmax(axis=1)
+    part = _estimates(sums_IS4.sum(axis=1), seed, source_I)
     part |= _per_item(sums_IS4.sum(axis=1))
+    if heldout.source_names:
+        part["per_item_sources"] = {"names": list(heldout.source_names), "codes": source_I.tolist()}
     part["by_source"] = {
         name: _estimates(sums_IS4[:, source], seed)
         for source, name in enumerate(heldout.source_names)

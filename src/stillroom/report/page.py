@@ -42,7 +42,8 @@ def compare_report(run_folders: list[Path], out: Path) -> Path:
 
 
 def render(view: View) -> str:
-    """The page as text."""
+    """The page as text: the key figure first where there is one, then the table, then every other figure."""
+    figures = all_figures(view)
     return fill(
         "page.html.j2",
         title=view.title,
@@ -51,7 +52,8 @@ def render(view: View) -> str:
         columns=summary_columns(view),
         rows=summary_rows(view),
         temperature=headline_temperature(view),
-        figures=all_figures(view),
+        key=figures[0] if figures[0].panels else None,
+        figures=figures[1:],
         families=family_table(view),
         problems=shown_problems(view),
         costs=cost_table(view),

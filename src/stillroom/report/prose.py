@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stillroom.report.arms import Arm, arms_over_seeds, baseline_arm, mean_of, paired_with
+from stillroom.report.differences import Word, verdicts
 from stillroom.report.measures import (
     BITS_PER_BYTE,
     FOLLOWS_CONTEXT,
@@ -36,6 +37,10 @@ SEEDS_RULE = (
 SEEDS_CLOSING = (
     "Intervals are Student's t over training seeds; they cover another run and not other items. " + OVER_SEEDS
 )
+PAIRED_CLOSING = (
+    "Every difference is tested on the same items and corrected for the number of measures. It is one of single "
+    "training runs, and at another seed it may be another."
+)
 NOTHING = "No student was evaluated, so there is nothing to compare."
 
 
@@ -57,6 +62,10 @@ def summary(view: View) -> tuple[str, ...]:
     arms = arms_over_seeds(view)
     if len(arms) > 1 and sum(len(arm.seeds) for arm in arms) == len(view.students):
         return (_arms_over_seeds(view, arms),)
+    if (found := verdicts(view)) and _findings(view):
+        assert view.baseline is not None
+        told = [_verdict_sentence(entry, view.baseline, words) for entry, words in found]
+        return (*told, f"{PAIRED_CLOSING} {OVER_SEEDS}" if len(arms) > 1 else PAIRED_CLOSING)
     closing = f"{CLOSING} {OVER_SEEDS}" if len(arms) > 1 else CLOSING
     alone = [make_view((run,)) for run in view.runs]
     if len(alone) == 1 or any(len(each.students) < 2 for each in alone):
@@ -64,6 +73,19 @@ def summary(view: View) -> tuple[str, ...]:
         return (f"{findings} {closing}",) if findings else (NOTHING,)
     named = zip(run_names(view.runs), alone, strict=True)
     return (*(f"{name}. {_findings(each) or NOTHING}" for name, each in named), closing)
+
+
+def _verdict_sentence(entry: Entry, baseline: Entry, words: dict[Word, list[str]]) -> str:
+    """What a student has over the baseline, and what not, by the paired tests."""
+    better, worse, same = (words.get(word, []) for word in ("better", "worse", "no clear difference"))
+    if not better and not worse:
+        return f"{entry.label}: no clear difference from {baseline.label} in {listing(same)}."
+    told = f"does better than {baseline.label} in {listing(better)}" if better else ""
+    if worse:
+        told = (
+            f"{told} and worse in {listing(worse)}" if told else f"does worse than {baseline.label} in {listing(worse)}"
+        )
+    return f"{entry.label} {told}{f'; there is no clear difference in {listing(same)}' if same else ''}."
 
 
 def _findings(view: View) -> str:

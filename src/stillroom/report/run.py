@@ -16,6 +16,7 @@ from stillroom.checksums import require
 from stillroom.files import read_json, read_json_lines
 from stillroom.report.comparison import Comparison
 from stillroom.report.record import Estimate, Record
+from stillroom.report.worth import Worths
 from stillroom.types import UserError
 
 Numbers = tuple[float, ...]
@@ -260,6 +261,7 @@ class Run:
     environment: dict[str, Any] = field(default_factory=dict)
     profile: Profile | None = None
     comparison: Comparison | None = None
+    worth: Worths | None = None
 
 
 def load_run(folder: Path) -> Run:
@@ -277,6 +279,7 @@ def load_run(folder: Path) -> Run:
     if not study.models:
         raise UserError(f"{folder / 'study.json'}: lists no models; run the study again.")
     comparison_path = folder / "comparison.json"
+    worth_path = folder / "worth.json"
     profile_path = folder / "labels" / "profile.json"
     expects_profile = study.labels is not None or profile_path.exists()
     return Run(
@@ -287,6 +290,7 @@ def load_run(folder: Path) -> Run:
         environment=_mapping(folder / "environment.json"),
         profile=_record(Profile, profile_path) if expects_profile else None,
         comparison=_record(Comparison, comparison_path) if comparison_path.exists() else None,
+        worth=_record(Worths, worth_path) if worth_path.exists() else None,
     )
 
 

@@ -1,5 +1,8 @@
-"""What the files of runs say, as typed numbers; imports no torch."""
+"""What the files of runs say, as typed numbers; imports no torch, and what only reads needs no numpy.
 
-from stillroom.results.worth import Formation, Measured, Worth, formation, worth
+``stillroom.results.worth`` computes data multipliers.
+"""
 
-__all__ = ["Formation", "Measured", "Worth", "formation", "worth"]
+from stillroom.results.records import Worth
+
+__all__ = ["Worth"]

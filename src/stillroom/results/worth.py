@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 from scipy.stats import t as student
 
+from stillroom.results.records import Worth
 from stillroom.types import UserError
 
 RESAMPLES = 2000
@@ -47,40 +48,6 @@ class Measured:
     amount: float
     values: Mapping[int, float]
     weights: Mapping[int, float] | None = None
-
-
-@dataclass(frozen=True)
-class Worth:
-    """A multiplier with its 95 % interval; 1 says that a soft label does what a hard one does.
-
-    ``value`` is None where there is no number to give: ``why`` then says so. ``low`` is 0 and ``high`` infinite where
-    that end lies outside the ladder, whose own reach is ``least`` to ``most``.
-    """
-
-    value: float | None
-    low: float
-    high: float
-    least: float
-    most: float
-    num: int
-    why: Literal["", "above", "below", "flat"] = ""
-
-    def __str__(self) -> str:
-        if self.why == "flat":
-            return "no exchange rate: more text does not change this measure"
-        if self.why:
-            return f"> {self.most:.2g}" if self.why == "above" else f"< {self.least:.2g}"
-        return f"{self.value:.2f} ({self._end(self.low)} to {self._end(self.high)})"
-
-    def _end(self, end: float) -> str:
-        if end <= 0:
-            return f"< {self.least:.2g}"
-        return f"{end:.2f}" if math.isfinite(end) else f"> {self.most:.2g}"
-
-    def as_dict(self) -> dict[str, float | int | str | None]:
-        """For JSON, which has no infinity: an end outside the ladder is None."""
-        ends = {"low": self.low or None, "high": self.high if math.isfinite(self.high) else None}
-        return {"value": self.value} | ends | {"least": self.least, "most": self.most, "num": self.num, "why": self.why}
 
 
 def worth(

@@ -25,7 +25,7 @@ def compare_folders(folders: dict[str, Path], ks: Sequence[int], *, seed: int = 
     """
     names = list(folders)
     parts = {name: read_json(folder / "evaluation.json") for name, folder in folders.items()}
-    sweeps = {name: _sweep(folder) for name, folder in folders.items()}
+    sweeps = {name: read_sweep(folder) for name, folder in folders.items()}
     base, first = sweeps[names[0]], parts[names[0]]
     against: dict[str, Any] = {}
     for name in names[1:]:
@@ -54,7 +54,8 @@ def _ends(ks: Sequence[int]) -> list[int]:
     return sorted({min(ks), max(ks)}) if ks else []
 
 
-def _sweep(folder: Path) -> Sweep | None:
+def read_sweep(folder: Path) -> Sweep | None:
+    """The samples of an evaluation; None where it has none."""
     file = folder / "samples.jsonl"
     records = read_json_lines(file) if file.exists() else []
     return Sweep.of(records) if records else None

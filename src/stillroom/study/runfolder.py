@@ -21,6 +21,7 @@ from stillroom.models import flops_per_token, precision_name
 from stillroom.study.artifacts import Artifact, StoredLabels
 from stillroom.study.compare import write_comparison
 from stillroom.study.folders import check_run_folder, written
+from stillroom.study.worth import write_worth
 from stillroom.teachers import LabelStore
 from stillroom.training.distributed import own_device
 
@@ -49,17 +50,18 @@ def write_run_folder(
     """Copies metrics, evaluations and samples of every model; writes study, comparison and environment; seals it."""
     copies = ("evaluation.json", "metrics.jsonl", "samples.jsonl")
     names = [f"models/{name}/{file}" for name in evaluations for file in copies]
-    with written(folder, [*names, PROFILE, "comparison.json", "environment.json", "study.json"]):
+    with written(folder, [*names, PROFILE, "comparison.json", "worth.json", "environment.json", "study.json"]):
         _copy_results(folder, teacher_model, models, evaluations)
+        records = [_teacher_record(config, corpus, teacher_model)]
+        records += [_arm_record(config, corpus, name, artifact) for name, artifact in models.items()]
         if labels is not None:
             rules = [arm.routing for arm in config.arms.values() if arm.routing is not None]
             write_json(folder / PROFILE, entropy_profile(LabelStore.open(labels.store), corpus, rules))
         arms = {name: folder / "models" / name for name in config.arms if name in evaluations}
         if len(arms) > 1:
             write_comparison(folder / "comparison.json", arms, config.evaluation.ks, seed=config.evaluation.seed)
+            write_worth(folder, config, records)
         write_json(folder / "environment.json", environment(config))
-        records = [_teacher_record(config, corpus, teacher_model)]
-        records += [_arm_record(config, corpus, name, artifact) for name, artifact in models.items()]
         study: dict[str, Any] = {
             "name": config.name,
             "fingerprint": config.fingerprint(),

@@ -9,6 +9,7 @@ from stillroom.report.figures.needle import needle_map
 from stillroom.report.figures.paired import paired
 from stillroom.report.figures.sampling import frontier, pass_curves, unique_right
 from stillroom.report.figures.seeds import over_seeds
+from stillroom.report.figures.worth import worth_figure
 from stillroom.report.view import View
 
 __all__ = ["Figure", "Panel", "Table", "all_figures"]
@@ -17,7 +18,7 @@ __all__ = ["Figure", "Panel", "Table", "all_figures"]
 def all_figures(view: View) -> tuple[Figure, ...]:
     """Every figure in the order of the page; one that has nothing to draw carries a sentence that says why."""
     makers = (
-        *(learning_curves, pass_curves, frontier, unique_right),
+        *(worth_figure, learning_curves, pass_curves, frontier, unique_right),
         *(in_context, copying_curve, needle_map, paired, over_seeds, head_map, entropy_profile),
     )
     return tuple(make(view) for make in makers)

@@ -67,3 +67,9 @@ ENTROPY = (
     "teacher is sure of: there a hard label says nearly as much as a soft one."
 )
 THRESHOLD = " and the dashed line the routing threshold, a mean over sequences ({nats} nats)"
+WORTH = (
+    "How much hard-label text gives the value that a student of soft labels has, over the text that it had itself: at "
+    "2 each of its tokens did what two do under hard labels, at 1 (dashed) what one does. Read off the students of "
+    "hard labels on {ladder} tokens, by a monotone curve in the logarithm of tokens; beyond them nothing is known, so "
+    "that a mark or a whisker ends there with an arrow. Whiskers are 95 % intervals over {units}."
+)

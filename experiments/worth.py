@@ -1,0 +1,62 @@
+"""What a soft label was worth in a study of several seeds, from its frozen numbers alone.
+
+    python experiments/worth.py experiments/030_data
+
+Reads ``config.yaml`` and ``results.json`` of the study's folder and writes ``worth.json`` beside them: for every arm
+that is no rung of the ladder of hard labels, the data multiplier of each ability with its interval over seeds
+(``stillroom.results.worth``).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from stillroom.config import StudyConfig
+from stillroom.files import read_json, write_json
+from stillroom.models import flops_per_token
+from stillroom.study.recipes import resolve_recipe
+from stillroom.study.worth import Ability, arms_of, worth_of
+
+ABILITIES = (
+    Ability("lm:by_source:python:bits_per_byte", "Python, bits per byte", False),
+    Ability("lm:by_source:facts:bits_per_byte", "facts, bits per byte", False),
+    Ability("lm:by_source:problems:bits_per_byte", "problems, bits per byte", False),
+    Ability("lm:by_source:copying:bits_per_byte", "copying, bits per byte", False),
+    Ability("tts:1:pass_at:1", "pass@1", True),
+    Ability("tts:1:pass_at:16", "pass@16", True),
+    Ability("tts:1:unique_correct", "different right answers", True),
+    Ability("counterfactual:follows_context", "following the context", True),
+    Ability("copying:accuracy_repeat", "copying of random tokens", True),
+    Ability("recall:accuracy", "recall", True),
+    Ability("needle:accuracy", "needle in a haystack", True),
+)
+
+
+def record(config: StudyConfig, name: str) -> dict[str, Any]:
+    """Tokens and FLOPs of an arm, the teacher's labelling counted."""
+    arm, corpus = config.arms[name], config.corpus
+    tokens = config.training.tokens * arm.data
+    shape = (corpus.vocab_size, corpus.sequence_length)
+    own = flops_per_token(config.student, *shape, backward=True) * tokens * arm.epochs
+    labelling = flops_per_token(config.teacher.model, *shape, backward=False) * tokens if arm.alpha > 0 else 0.0
+    return {"distinct_tokens": tokens, "student_flops": own, "teacher_flops": labelling}
+
+
+def main(folder: Path) -> None:
+    """Writes ``worth.json``."""
+    config = resolve_recipe(str(folder / "config.yaml"))
+    assert isinstance(config, StudyConfig)
+    values = read_json(folder / "results.json")["values"]
+    names = {f"{arm}-s{seed}": seeds for arm, found in values.items() for seed, seeds in found.items()}
+    tables = {name: {one: ([found[one.key]], [1.0]) for one in ABILITIES} for name, found in names.items()}
+    ladder, others = arms_of(config, list(names))
+    records = {name: record(config, name) for name in names}
+    write_json(folder / "worth.json", worth_of(ladder, others, records, tables))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="a study's folder under experiments/")
+    main(parser.parse_args().folder)

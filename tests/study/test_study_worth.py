@@ -1,0 +1,80 @@
+"""``worth.json``: which arms are a ladder, and multipliers from the items of one seed or over seeds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from micro import micro
+
+from stillroom.config import ArmConfig, RoutingConfig, over_seeds
+from stillroom.study.worth import Ability, arms_of, worth_of
+
+NATS = Ability("text:python", "python, bits per byte", higher_is_better=False)
+
+
+def with_arms(arms: dict[str, ArmConfig]):
+    return micro().model_copy(update={"arms": arms})
+
+
+def test_a_ladder_is_arms_of_hard_labels_that_differ_in_text_alone():
+    arms = {
+        "spt": ArmConfig(),
+        "spt2x": ArmConfig(data=2.0),
+        "spt-2e": ArmConfig(epochs=2.0),
+        "fast": ArmConfig(data=0.5, learning_rate=0.1),
+        "mtp": ArmConfig(data=0.25, heads=2),
+        "dpt90": ArmConfig(alpha=0.9),
+        "routed": ArmConfig(alpha=0.9, routing=RoutingConfig(rule="low-entropy", share=0.15)),
+    }
+    ladder, others = arms_of(with_arms(arms), list(arms))
+    assert list(ladder) == ["spt", "spt2x"]
+    assert list(others) == ["spt-2e", "fast", "mtp", "dpt90", "routed"]
+    seeds = over_seeds({"spt": ArmConfig(), "dpt90": ArmConfig(alpha=0.9), "spt2x": ArmConfig(data=2.0)}, [0, 1])
+    ladder, others = arms_of(with_arms(seeds), list(seeds))
+    assert ladder == {"spt": ["spt-s0", "spt-s1"], "spt2x": ["spt2x-s0", "spt2x-s1"]}
+    assert others == {"dpt90": ["dpt90-s0", "dpt90-s1"]}
+
+
+def record(tokens: float, teacher: float = 0.0) -> dict[str, Any]:
+    return {"distinct_tokens": tokens, "student_flops": 6.0 * tokens, "teacher_flops": teacher}
+
+
+def law(tokens: float) -> float:
+    return 1.0 + 3.0 * (tokens / 1e5) ** -0.35
+
+
+def test_over_items_of_one_seed():
+    rng = np.random.default_rng(0)
+    length = rng.integers(50, 150, 200).astype(float)
+    hard = 0.2 * rng.standard_normal(200)
+
+    def table(value: float):
+        return {NATS: ((length * (value + hard + 0.02 * rng.standard_normal(200))).tolist(), length.tolist())}
+
+    records = {"spt": record(1e5), "spt2x": record(2e5), "dpt90": record(1e5, teacher=3e5)}
+    tables = {"spt": table(law(1e5)), "spt2x": table(law(2e5)), "dpt90": table(law(1.5e5))}
+    found = worth_of({"spt": ["spt"], "spt2x": ["spt2x"]}, {"dpt90": ["dpt90"]}, records, tables)
+    assert found["over"] == "items" and [rung["tokens"] for rung in found["ladder"]] == [1e5, 2e5]
+    (ability,) = found["abilities"]
+    data, compute = ability["arms"]["dpt90"]["data"], ability["arms"]["dpt90"]["compute"]
+    assert data["value"] == pytest.approx(1.5, rel=0.05) and data["low"] < data["value"] < data["high"]
+    assert compute["value"] == pytest.approx(data["value"] * 6e5 / 9e5)  # the teacher's labelling is on the bill
+
+
+def test_an_ability_that_forms_in_a_jump_is_read_among_the_seeds_that_have_it():
+    formed = {"spt": 0, "spt2x": 3, "spt4x": 5, "dpt90": 3}
+    rng = np.random.default_rng(1)
+    arms = {arm: [f"{arm}-s{seed}" for seed in range(5)] for arm in formed}
+    tables = {
+        name: {NATS: ([(0.8 if seed < formed[arm] else 2.0) + 0.01 * rng.standard_normal()], [1.0])}
+        for arm, names in arms.items()
+        for seed, name in enumerate(names)
+    }
+    tokens = {"spt": 1e5, "spt2x": 2e5, "spt4x": 4e5, "dpt90": 2e5}
+    records = {name: record(tokens[arm]) for arm, names in arms.items() for name in names}
+    ladder = {arm: arms[arm] for arm in ("spt", "spt2x", "spt4x")}
+    (ability,) = worth_of(ladder, {"dpt90": arms["dpt90"]}, records, tables)["abilities"]
+    assert ability["formed"] == formed
+    assert ability["arms"]["dpt90"]["data"]["num"] == 3
