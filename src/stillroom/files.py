@@ -129,12 +129,17 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_json(path: Path, value: Any) -> None:
-    """``write_bytes`` for a JSON value, indented, in the order given.
+def json_text(value: Any) -> str:
+    """What ``write_json`` writes: indented, in the order given.
 
     A number that is not finite is no JSON and a broken promise of whoever made it: ``ValueError``.
     """
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """``write_bytes`` for a JSON value; see ``json_text``."""
+    write_text(path, json_text(value))
 
 
 def read_json(path: Path, wanted: str = "a JSON file") -> Any:

@@ -16,8 +16,8 @@ from typing import Any
 
 import stillroom
 from stillroom import checksums, disk
-from stillroom.checksums import Damage
-from stillroom.files import disk_errors, fingerprint, read_json, write_json
+from stillroom.checksums import Damage, hash_of
+from stillroom.files import disk_errors, fingerprint, json_text, read_json, write_json
 from stillroom.training.distributed import launched_rank
 from stillroom.types import UserError
 
@@ -136,7 +136,7 @@ class ArtifactStore:
             disk.publish(target, work if keep is not None else aside)
         work.mkdir(exist_ok=True)
         if checksums.is_sealed(work):
-            _keep_what_is_whole(work, key, keep, aside)
+            _keep_what_is_whole(work, identity, keep, aside)
         try:
             make(work)
         except UserError:
@@ -162,15 +162,15 @@ def _damage(folder: Path, key: str) -> list[Damage]:
     return found
 
 
-def _keep_what_is_whole(work: Path, key: str, keep: Keep | None, aside: Path) -> None:
+def _keep_what_is_whole(work: Path, identity: dict[str, Any], keep: Keep | None, aside: Path) -> None:
     """Takes what is damaged, and what hangs on it, out of a folder that was finished once; all of it where it must."""
-    names = [damage.name for damage in _damage(work, key)]
+    is_same = checksums.sealed_hash(work, "identity.json") == hash_of(json_text(identity).encode())
+    names = [damage.name for damage in checksums.check(work)]
     for name in {*names, checksums.NAME, "identity.json"}:
         (work / name).unlink(missing_ok=True)
-    if keep is not None and checksums.NAME not in names and keep(work, names):
-        return
-    disk.publish(work, aside)
-    work.mkdir(exist_ok=True)
+    if not (is_same and keep is not None and keep(work, names)):
+        disk.publish(work, aside)
+        work.mkdir(exist_ok=True)
 
 
 def _take_part(work: Path, target: Path, before: tuple[int, int] | None, make: Callable[[Path], None] | None) -> None:
