@@ -364,7 +364,7 @@ def run_single(config: RunConfig | StudyConfig, arm: str | None, artifacts: Path
             arms={"run": ArmConfig(**config.objective.model_dump(), teacher="live" if config.teacher else "stored")},
             teacher=TeacherConfig(model=ModelConfig(path=config.teacher), training=None)
             if config.teacher
-            else TeacherConfig(),
+            else TeacherConfig(training=config.training),
         )  # fmt: skip
         run, labels_path, is_live = config, config.labels, config.teacher is not None
     else:

@@ -100,6 +100,7 @@ class Checkpoints:
                     scratch.mkdir(parents=True)
                 self._meet()
                 writer = HuggingFaceStorageWriter(str(scratch), save_distributed=True)
+                writer.sync_files = False  # it would not do without where a file system knows no flushing
                 dcp.save(tensors, storage_writer=writer, process_group=self._group, no_dist=self._group is None)
                 _write_hash(scratch, self._ranks.rank)
                 self._meet()
@@ -210,6 +211,11 @@ def _digest(path: Path) -> str | None:
 
 
 def _write_hash(folder: Path, rank: int) -> None:
+    """Brings a rank's file to the disk and writes its hash beside it."""
+    shard = folder / _shard(rank)
+    if shard.exists():
+        with shard.open("rb") as stream:
+            disk.flush(stream.fileno())
     write_json(folder / f"hash-{rank + 1:05d}.json", {"xxh3": _digest(folder / _shard(rank))})
 
 

@@ -193,7 +193,9 @@ def _logged_step(run: Run, step: int, session: Session) -> None:
     tokens = {"tokens": done * run.tokens_per_step}
     try:
         record = _timed_step(run, step, session.metrics)
-    except DivergedError:
+    except DivergedError as error:
+        if error.__cause__ is not None:  # half an update
+            raise
         _require_finite(run, step)  # else the step before is at fault, and nothing is left to be saved
         _save(run, step, session)
         session.checkpoints.wait()
@@ -204,15 +206,21 @@ def _logged_step(run: Run, step: int, session: Session) -> None:
         _require_finite(run, done)
         ce = validate(run.student, run.data.heldout, run.context)
         session.metrics.write("validation", done, tokens | {"ce": ce})
+        if not math.isfinite(ce) and (done == run.total or config.non_finite == "stop"):
+            raise _diverged(done, f"the validation loss after it is {ce}")
 
 
 def _require_finite(run: Run, done: int) -> None:
     """Refuses to go on with weights that the last step has taken out of the numbers: they are not saved or exported."""
     if run.context.ranks.any(not are_finite(run.student)):
-        raise DivergedError(
-            f"step {done}: its update left weights that are not finite, though its loss was; what was saved before it "
-            "is kept; lower training.learning_rate."
-        )
+        raise _diverged(done, "its update left weights that are not finite")
+
+
+def _diverged(done: int, what: str) -> DivergedError:
+    return DivergedError(
+        f"step {done}: {what}, though its loss was finite; what was saved before it is kept; lower "
+        "training.learning_rate."
+    )
 
 
 def _save(run: Run, step: int, session: Session) -> None:
@@ -237,8 +245,7 @@ def _timed_step(run: Run, step: int, metrics: MetricsLog) -> dict[str, float] | 
     indices = batch_indices(step, run.config.batch_sequences, len(run.data.train), run.config.seed)
     record = _step(run, step, indices.tolist())
     if _all_finite(record):
-        for optimizer in run.optimizers:
-            optimizer.step()
+        _update(run, step + 1)
         return record | _speed(run, time.monotonic() - begin)
     if run.config.non_finite == "skip":
         metrics.write("skipped", step + 1, {"sequences": indices.tolist()} | record)
@@ -248,6 +255,16 @@ def _timed_step(run: Run, step: int, metrics: MetricsLog) -> dict[str, float] | 
         f"sequences are {_few(indices.tolist())} and the weights before it are saved; lower training.learning_rate, or "
         "set training.non_finite=skip to leave such steps out."
     )
+
+
+def _update(run: Run, done: int) -> None:
+    try:
+        for optimizer in run.optimizers:
+            optimizer.step()
+    except RuntimeError as error:
+        if "without overflow" not in str(error):
+            raise
+        raise _diverged(done, "its learning rate is larger than the weights' numbers go") from error
 
 
 def _speed(run: Run, seconds: float) -> dict[str, float]:
