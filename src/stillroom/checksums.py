@@ -26,7 +26,7 @@ FORMAT = "stillroom-checksums"
 SCHEMA = 1
 _LEVELS = 4
 """How far above a file the checksums of its folder are looked for."""
-_BLOCK = 1 << 22
+_BLOCK = 1 << 20
 _CHANGED = "it is not as it was written"
 _Entry = tuple[int, str]
 """Bytes and hash."""
@@ -230,8 +230,8 @@ def hash_of(data: bytes) -> str:
 
 
 def _hash(file: Path) -> str:
-    state = xxhash.xxh3_128()
+    state, block = xxhash.xxh3_128(), memoryview(bytearray(_BLOCK))
     with reading(file), file.open("rb", buffering=0) as stream:
-        while block := stream.read(_BLOCK):
-            state.update(block)
+        while size := stream.readinto(block):
+            state.update(block[:size])
     return state.hexdigest()
