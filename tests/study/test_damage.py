@@ -252,3 +252,40 @@ def test_training_on_a_store_depends_on_what_the_store_holds(finished, tmp_path)
     assert weights[0] != weights[1]
     for folder in models.values():
         shutil.rmtree(folder)
+
+
+def evaluate(root: Path, out: Path) -> str:
+    from stillroom.study.evaluate import evaluate_models
+
+    shown = io.StringIO()
+    models = sorted((root / "artifacts").glob("model-*/model"))[:2]
+    corpus = next((root / "artifacts").glob("corpus-*/corpus"))
+    display = StageDisplay(Console(file=shown, width=1000))
+    evaluate_models(models, corpus, ["lm", "tts"], out, {"problems": 2, "samples_per_problem": 2, "ks": (1,)}, display)
+    return shown.getvalue()
+
+
+@pytest.mark.parametrize("name", ["evaluation.json", "samples.jsonl", "suite-lm.json", "checksums.json"])
+def test_a_damaged_evaluation_is_measured_again_and_the_damaged_file_stays_aside(finished, tmp_path, name):
+    evaluate(finished, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    file = sorted(tmp_path.rglob(name))[0]
+    flip(file)
+    damaged = file.read_bytes()
+    assert any(one.faults for one in verify(tmp_path))
+    assert f"{file} is damaged" in evaluate(finished, tmp_path)
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert after == before | {file.with_name(f".{name}.damaged"): damaged}
+
+
+def test_a_mistake_in_an_evaluation_leaves_no_folder_behind(finished, tmp_path):
+    from stillroom.study.evaluate import evaluate_models
+
+    model = sorted((finished / "artifacts").glob("model-*/model"))[0]
+    before = (model / "config.json").read_bytes()
+    shutil.copytree(model, tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").unlink()
+    corpus = next((finished / "artifacts").glob("corpus-*/corpus"))
+    with pytest.raises(UserError):
+        evaluate_models([tmp_path / "model"], corpus, ["lm"], tmp_path / "out" / "x", {}, StageDisplay())
+    assert os.listdir(tmp_path) == ["model"] and (model / "config.json").read_bytes() == before
