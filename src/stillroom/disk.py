@@ -165,6 +165,16 @@ def copy_file(source: Path, target: Path) -> None:
         aside.unlink(missing_ok=True)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Makes ``target`` read as ``source`` does: a symbolic link, or a copy where there are none."""
+    try:
+        os.symlink(source, target)
+    except OSError as error:
+        if error.errno in _REAL:
+            raise
+        shutil.copyfile(source, target)
+
+
 def copy_inside(source: Path, target: Path) -> None:
     """Copies the files in a folder and below into another: bytes alone, no permissions and no times."""
     target.mkdir(parents=True, exist_ok=True)

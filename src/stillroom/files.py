@@ -21,9 +21,12 @@ from stillroom.types import UserError
 
 
 def fingerprint(value: Any, length: int = 16) -> str:
-    """Hexadecimal SHA-256 of a JSON-able value in canonical form, cut to ``length`` digits."""
+    """Hexadecimal SHA-256 of a JSON-able value in canonical form, cut to ``length`` digits.
+
+    Names of files that are not UTF-8, which Python holds as half surrogate pairs, have one too.
+    """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:length]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:length]
 
 
 def file_hash(path: Path) -> str:
@@ -122,6 +125,24 @@ def _written_aside(path: Path, data: bytes) -> Iterator[str]:
             yield name
         finally:
             Path(name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def file_aside(target: Path) -> Iterator[Path]:
+    """A scratch path beside ``target`` whose file becomes it when the block ends, and vanishes when it raises.
+
+    Where the block leaves no file there, ``target`` stays as it is.
+    """
+    with disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        try:
+            scratch = folder / target.name
+            yield scratch
+            if scratch.exists():
+                disk.replace(scratch, target)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -87,6 +87,19 @@ class Batch(_Moves):
 
 
 @dataclass(frozen=True)
+class SpecialIds:
+    """The ids that open and close a document and that fill what is left of a batch; None where there is none."""
+
+    bos: int | None = None
+    eos: int | None = None
+    pad: int | None = None
+
+
+OWN_IDS = SpecialIds(0, 1, 2)
+"""Those of every tokenizer that this package trains."""
+
+
+@dataclass(frozen=True)
 class SoftLabels(_Moves):
     """A teacher's next-token distribution at every position of a batch, as K weighted ids.
 

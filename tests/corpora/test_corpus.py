@@ -20,7 +20,6 @@ from stillroom.corpora import (
     pack_documents,
     train_tokenizer,
 )
-from stillroom.corpora.build import _write_shards
 from stillroom.corpora.corpus import make_batch
 from stillroom.types import IGNORE_INDEX, UserError
 
@@ -198,11 +197,3 @@ def test_a_newer_corpus_is_refused(tmp_path, tiny_corpus):
     (tmp_path / "corpus.json").write_text('{"schema": 99}')
     with pytest.raises(UserError, match="schema 99 is newer"):
         open_corpus(tmp_path)
-
-
-@pytest.mark.parametrize("sources", [3, 256, 257, 70_000])
-def test_sources_keep_their_codes_however_many_there_are(tmp_path, sources):
-    stream = ((code, 0, np.zeros(8, np.uint32)) for code in range(sources))
-    _write_shards(tmp_path / "train", stream, 8, 300)
-    codes = np.load(tmp_path / "train" / "source.npy")
-    assert codes.tolist() == list(range(sources)) and (codes.dtype == np.uint8) == (sources <= 256)

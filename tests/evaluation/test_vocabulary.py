@@ -10,8 +10,11 @@ from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
 from stillroom.evaluation import Vocabulary, token_bytes
-from stillroom.evaluation.vocabulary import encode
+from stillroom.evaluation.vocabulary import encode, encode_documents
+from stillroom.types import UserError
+from tokenizer_kinds import KEEPS, KNOWS_LETTERS_ALONE, LOSES
 
+MADE = {kind: (made := make(), Vocabulary.of(made)) for kind, make in KEEPS.items()}
 any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 shared = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -61,3 +64,63 @@ def test_pieces_of_another_kind_of_tokenizer() -> None:
 @pytest.mark.parametrize("texts", [[], ["", "a"]])
 def test_encode_adds_nothing(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> None:
     assert [tokenizer.decode(ids) for ids in encode(tokenizer, texts)] == texts
+
+
+@pytest.mark.parametrize("kind", list(KEEPS))
+@given(st.text(st.sampled_from("the cat sat 12é=\n\t ,.'"), max_size=40))
+@settings(deadline=None, max_examples=40)
+def test_every_kind_that_keeps_text_gives_it_back_to_the_byte(kind: str, text: str) -> None:
+    """As a part of a document, which has no space put before it, and as a whole one."""
+    tokenizer, vocabulary = MADE[kind]
+    composed = "NFD" not in kind or "é" not in text
+    (ids,) = encode(tokenizer, [text])
+    if composed:
+        assert vocabulary.byte_lengths_V[ids].sum() == len(text.encode())
+        assert vocabulary.text(ids) == text and vocabulary.line(ids) == text.split("\n")[0]
+    (whole,) = encode_documents(tokenizer, [text])
+    assert whole == tokenizer(text, add_special_tokens=False)["input_ids"]
+    counted = vocabulary.bytes_of(tokenizer, text, whole)
+    assert counted is not None and counted.sum() == len(text.encode()) and (counted >= 0).all()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KEEPS if kind not in KNOWS_LETTERS_ALONE])
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
+@settings(deadline=None, max_examples=40)
+def test_any_text_is_counted_to_the_byte_or_not_at_all(kind: str, text: str) -> None:
+    tokenizer, vocabulary = MADE[kind]
+    (ids,) = encode_documents(tokenizer, [text])
+    counted = vocabulary.bytes_of(tokenizer, text, ids)
+    assert counted is None or counted.sum() == len(text.encode())
+    if not kind.startswith("unigram") and "\0" not in text:  # whose model may take the name of a special token for it
+        assert counted is not None
+
+
+@pytest.mark.parametrize("kind", list(LOSES))
+def test_a_vocabulary_that_loses_text_is_refused(kind: str) -> None:
+    with pytest.raises(UserError, match=r"^tokenizer: .*; "):
+        Vocabulary.of(LOSES[kind]())
+
+
+@pytest.mark.parametrize("kind", list(KEEPS))
+def test_lines_end_at_newlines_and_documents_at_eos_in_every_kind(kind: str) -> None:
+    tokenizer, vocabulary = MADE[kind]
+    assert vocabulary.eos == 2 and vocabulary.start == [1] and vocabulary.document_ends == (2,)
+    newline = encode(tokenizer, ["a\n"])[0][-1]
+    assert newline in vocabulary.line_ends
+    cat = encode(tokenizer, ["cat"])[0]
+    assert vocabulary.line([*cat, newline, *cat]) == vocabulary.line([*cat, 2, *cat]) == "cat"
+    assert vocabulary.text([*cat, len(vocabulary.pieces) + 100]) == "cat"  # a row beyond the tokenizer's
+
+
+def test_text_that_spells_a_special_token_stays_text(tokenizer: PreTrainedTokenizerFast) -> None:
+    (ids,) = encode(tokenizer, ["<|eos|>"])
+    assert 1 not in ids and Vocabulary.of(tokenizer).text(ids) == "<|eos|>"
+
+
+def test_the_library_says_what_the_pieces_say() -> None:
+    """Ids of a text in the middle of a document, decoded by the tokenizer itself after a letter."""
+    for kind, (tokenizer, vocabulary) in MADE.items():
+        if kind in ("unigram with bytes", "word ends"):  # whose decoders know no bytes, or no ends
+            continue
+        ids = encode(tokenizer, ["a"])[0] + encode(tokenizer, ["the  cat\n 12"])[0]
+        assert tokenizer.decode(ids) == vocabulary.text(ids), kind

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from stillroom.models import attention_patterns, unembedding
+from stillroom.models import unembedding
+from stillroom.models.forward import patterns_by_layer
 
 _PATTERNS_AT_A_TIME = 1 << 25
 _SEQUENCES_AT_A_TIME = 16
@@ -32,13 +33,20 @@ class HeadScores:
     """Mean attention to the tokens that followed the same token earlier, 0 to 1."""
     copying: Tensor | None
     """How far the head raises the logit of the token it reads, -1 to 1; None where the layout is not known."""
+    layers: tuple[int, ...] | None = None
+    """Numbers of the L layers where not all of the model's have attention (hybrids); None where all have."""
+
+    def layer(self, place: int) -> int:
+        """The number in the model of the layer in this place."""
+        return place if self.layers is None else self.layers[place]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain lists for JSON, with the numbers of layers and heads."""
+        """Plain lists for JSON, with the numbers of layers and heads, and which layers they are where not all."""
         num_layers, num_heads = self.previous_token.shape
         return {
             "num_layers": num_layers,
             "num_heads": num_heads,
+            **({} if self.layers is None else {"layers": list(self.layers)}),
             "previous_token": self.previous_token.tolist(),
             "prefix_matching": self.prefix_matching.tolist(),
             "copying": None if self.copying is None else self.copying.tolist(),
@@ -55,26 +63,35 @@ def head_scores(
 ) -> HeadScores:
     """All three scores from sequences whose tokens after the first ``start`` repeat every ``period``.
 
-    The model, its mode and the tokens are left as they were.
+    Of the layers that have attention; a model without any is refused. The model, its mode and the tokens are left as
+    they were.
     """
-    config = model.config
+    config = model.config.get_text_config()
     per_sequence = config.num_hidden_layers * config.num_attention_heads * tokens_BT.shape[1] ** 2
     per_batch = max(1, _PATTERNS_AT_A_TIME // per_sequence)
-    sums = [torch.zeros(config.num_hidden_layers, config.num_attention_heads, dtype=torch.float64) for _ in range(2)]
+    sums: list[Tensor] = []
+    layers: tuple[int, ...] = ()
     was_training = model.training
     model.eval()
     try:
         for begin in range(0, len(tokens_BT), per_batch):
             part_BT = tokens_BT[begin : begin + per_batch]
-            patterns_LBHTT = attention_patterns(model, part_BT.to(model.device))
-            sums[0] += previous_token_scores(patterns_LBHTT) * len(part_BT)
-            sums[1] += prefix_matching_scores(patterns_LBHTT, period=period, start=start) * len(part_BT)
+            patterns = patterns_by_layer(model, part_BT.to(model.device))
+            layers, patterns_LBHTT = tuple(patterns), torch.stack(list(patterns.values()))
+            found = [
+                previous_token_scores(patterns_LBHTT) * len(part_BT),
+                prefix_matching_scores(patterns_LBHTT, period=period, start=start) * len(part_BT),
+            ]
+            sums = [total + part for total, part in zip(sums, found, strict=True)] if sums else found
             if progress:
                 progress(begin + len(part_BT), len(tokens_BT))
         copying = copying_scores(model, tokens_BT[:, : start + period], start=start)
     finally:
         model.train(was_training)
-    return HeadScores(sums[0] / len(tokens_BT), sums[1] / len(tokens_BT), copying)
+    all_layers = layers == tuple(range(config.num_hidden_layers))
+    return HeadScores(
+        sums[0] / len(tokens_BT), sums[1] / len(tokens_BT), copying, layers=None if all_layers else layers
+    )
 
 
 def previous_token_scores(patterns_LBHTT: Tensor) -> Tensor:
@@ -115,7 +132,7 @@ def copying_scores(model: PreTrainedModel, tokens_BT: Tensor, *, start: int = 1)
     if layers is None or not all(_has_llama_layout(layer) for layer in layers) or tokens_BT.shape[1] < start + 2:
         return None
     totals = torch.zeros(len(layers), model.config.num_attention_heads, dtype=torch.float64)
-    gain_D = getattr(model.base_model.norm, "weight", torch.ones(()))
+    gain_D = _gain(model.base_model.norm, unembedding(model)[0])
     with torch.no_grad():
         for part_BT in tokens_BT.to(model.device).split(_SEQUENCES_AT_A_TIME):
             streams = model.base_model(input_ids=part_BT, use_cache=False, output_hidden_states=True).hidden_states
@@ -126,6 +143,17 @@ def copying_scores(model: PreTrainedModel, tokens_BT: Tensor, *, start: int = 1)
             ]
             totals += torch.stack(scores).cpu() * len(part_BT)
     return totals / len(tokens_BT)
+
+
+def _gain(norm: Any, like: Tensor) -> Tensor:
+    """What a norm multiplies its input by, (D,): its weight, or 1 more than that (Gemma), which it says of itself."""
+    weight_D = getattr(norm, "weight", None)
+    if weight_D is None:
+        return torch.ones((), device=like.device)
+    with torch.no_grad():
+        of_ones_D = norm(torch.ones_like(weight_D))
+    is_one_more = torch.allclose(of_ones_D.float(), weight_D.float() + 1.0, rtol=1e-3, atol=1e-3)
+    return weight_D + 1.0 if is_one_more else weight_D
 
 
 def _has_llama_layout(layer: Any) -> bool:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from stillroom.models import hidden_states, unembedding
+from stillroom.models import hidden_states, score
+from stillroom.models.score import token_logprobs
 from stillroom.types import IGNORE_INDEX, Batch
 
 _LOGITS_AT_A_TIME = 1 << 22
@@ -27,20 +28,12 @@ def token_losses(model: PreTrainedModel, batch: Batch, *, isolate: bool = True) 
     model.eval()
     try:
         with torch.no_grad():
-            weight_VD, bias_V = unembedding(model)
             hidden_ND = hidden_states(model, batch.to(model.device), isolate=isolate)[counted_BT]
             targets_N = batch.targets_BT[counted_BT].to(hidden_ND.device)
-            rows = max(1, _LOGITS_AT_A_TIME // weight_VD.shape[0])
-            losses = [
-                torch.nn.functional.cross_entropy(
-                    torch.nn.functional.linear(hidden_CD, weight_VD, bias_V).float(), targets_C, reduction="none"
-                )
-                for hidden_CD, targets_C in zip(hidden_ND.split(rows), targets_N.split(rows), strict=True)
-            ]
+            logprob_N, _ = token_logprobs(model, hidden_ND, targets_N, logits_at_a_time=_LOGITS_AT_A_TIME)
     finally:
         model.train(was_training)
-    if losses:
-        loss_BT[counted_BT] = torch.cat(losses).cpu()
+    loss_BT[counted_BT] = -logprob_N.cpu()
     return loss_BT
 
 
@@ -129,16 +122,11 @@ def entropies(model: PreTrainedModel, batch: Batch, *, isolate: bool = True) -> 
     model.eval()
     try:
         with torch.no_grad():
-            weight_VD, bias_V = unembedding(model)
             hidden_ND = hidden_states(model, batch.to(model.device), isolate=isolate).flatten(0, 1)
-            rows = max(1, _LOGITS_AT_A_TIME // weight_VD.shape[0])
-            parts = []
-            for hidden_CD in hidden_ND.split(rows):
-                logprobs_CV = torch.nn.functional.linear(hidden_CD, weight_VD, bias_V).float().log_softmax(-1)
-                parts.append(-(logprobs_CV.exp() * logprobs_CV).sum(dim=-1).cpu())
+            entropy_N = score.entropies(model, hidden_ND, logits_at_a_time=_LOGITS_AT_A_TIME)
     finally:
         model.train(was_training)
-    return torch.cat(parts).view(batch.tokens_BT.shape)
+    return entropy_N.cpu().view(batch.tokens_BT.shape)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,18 @@ from stillroom.corpora.build import build_corpus, corpus_identity
 from stillroom.corpora.corpus import Corpus, SequenceSet, next_token_targets, open_corpus, pack_documents
 from stillroom.corpora.order import batch_indices, permute
 from stillroom.corpora.sources import documents, source_identity
-from stillroom.corpora.tokenizer import BOS, EOS, PAD, load_tokenizer, tokenizer_hash, train_tokenizer
+from stillroom.corpora.tokenizer import (
+    BOS,
+    EOS,
+    PAD,
+    is_tokenizer_of,
+    load_tokenizer,
+    same_ids,
+    save_opening,
+    special_ids,
+    tokenizer_hash,
+    train_tokenizer,
+)
 
 __all__ = [
     "BOS",
@@ -16,12 +27,16 @@ __all__ = [
     "build_corpus",
     "corpus_identity",
     "documents",
+    "is_tokenizer_of",
     "load_tokenizer",
     "next_token_targets",
     "open_corpus",
     "pack_documents",
     "permute",
+    "same_ids",
+    "save_opening",
     "source_identity",
+    "special_ids",
     "tokenizer_hash",
     "train_tokenizer",
 ]

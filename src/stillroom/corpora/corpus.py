@@ -6,7 +6,7 @@ Letters: B sequences, T positions. The shift by one token is written once, in ``
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,17 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from stillroom.checksums import require
-from stillroom.corpora.tokenizer import load_tokenizer
+from stillroom.corpora.tokenizer import load_tokenizer, special_ids, with_marks
 from stillroom.files import read_json
-from stillroom.types import IGNORE_INDEX, Batch, UserError
+from stillroom.types import IGNORE_INDEX, Batch, SpecialIds, UserError
+from stillroom.vocabulary import Vocabulary
 
 SCHEMA = 1
 
 
 def pack_documents(
     documents: Iterable[Sequence[int]], length: int, bos: int, eos: int
-) -> Iterator[tuple[int, NDArray[np.uint32]]]:
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """Sequences of exactly ``length`` ids cut from the stream bos, document, eos, bos, document, eos, ...
 
     Each comes with the number of the document in which it begins. Where one id marks both ends it is written once
@@ -42,7 +43,7 @@ def pack_documents(
         buffer += [bos, *document, *closing]
         whole = len(buffer) // length * length
         for start in range(0, whole, length):
-            yield (first if start == 0 else number), np.asarray(buffer[start : start + length], dtype=np.uint32)
+            yield (first if start == 0 else number), np.asarray(buffer[start : start + length], dtype=np.int64)
         del buffer[:whole]
         if whole:
             first = number
@@ -78,6 +79,8 @@ class SequenceSet:
     bos: int
     size: int
     eos: int | None = None
+    bytes: tuple[NDArray[np.uint32], ...] = ()
+    """Bytes of text that each token stands for, shaped as ``shards``; empty where an id alone tells it."""
 
     @property
     def sequence_length(self) -> int:
@@ -99,16 +102,23 @@ class SequenceSet:
             raise UserError(
                 f"corpus: {size} sequences were asked for, it holds {self.size}; raise corpus.train_tokens."
             )
-        return SequenceSet(self.shards, self.source[:size], self.document[:size], self.bos, size, self.eos)
+        return replace(self, source=self.source[:size], document=self.document[:size], size=size)
 
     def tokens(self, indices: Sequence[int]) -> NDArray[np.int64]:
         """Token ids (len(indices), T)."""
-        rows_per_shard = self.shards[0].shape[0]
+        return self._rows(self.shards, indices)
+
+    def token_bytes(self, indices: Sequence[int]) -> NDArray[np.int64] | None:
+        """Bytes of text of every token (len(indices), T), 0 for marks; None where an id alone tells it."""
+        return self._rows(self.bytes, indices) if self.bytes else None
+
+    def _rows(self, shards: Sequence[NDArray[Any]], indices: Sequence[int]) -> NDArray[np.int64]:
+        rows_per_shard = shards[0].shape[0]
         result = np.empty((len(indices), self.sequence_length), dtype=np.int64)
         for row, index in enumerate(indices):
             if not 0 <= index < self.size:
                 raise IndexError(f"sequence {index} of {self.size}")
-            result[row] = self.shards[index // rows_per_shard][index % rows_per_shard]
+            result[row] = shards[index // rows_per_shard][index % rows_per_shard]
         return result
 
     def batch(self, indices: Sequence[int]) -> Batch:
@@ -146,7 +156,20 @@ class Corpus:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The corpus's tokenizer."""
-        return load_tokenizer(self.folder / "tokenizer")
+        return with_marks(load_tokenizer(self.folder / "tokenizer"))
+
+    def check_bytes(self) -> None:
+        """Refuses bits per byte where the bytes of held-out tokens are neither told by their ids nor stored."""
+        if not self.manifest.get("bytes_counted") and not Vocabulary.of(self.tokenizer).exact:
+            raise UserError(
+                f"{self.folder}: was built before the bytes behind its tokenizer's tokens were counted in the text, so "
+                "bits per byte would be wrong; build the corpus again."
+            )
+
+    @property
+    def special_ids(self) -> SpecialIds:
+        """The ids that open and close its documents, and that its tokenizer pads with."""
+        return SpecialIds(self.manifest["bos"], self.manifest["eos"], special_ids(self.tokenizer).pad)
 
     @cached_property
     def train(self) -> SequenceSet:
@@ -163,7 +186,9 @@ class Corpus:
         require(folder)
         shards = tuple(np.load(file, mmap_mode="r") for file in sorted(folder.glob("tokens-*.npy")))
         source, document = np.load(folder / "source.npy"), np.load(folder / "document.npy")
-        return SequenceSet(shards, source, document, self.manifest["bos"], len(source), self.manifest["eos"])
+        counted = tuple(np.load(file, mmap_mode="r") for file in sorted(folder.glob("bytes-*.npy")))
+        marks = (self.manifest["bos"], self.manifest["eos"])
+        return SequenceSet(shards, source, document, marks[0], len(source), marks[1], counted)
 
 
 def open_corpus(folder: Path) -> Corpus:

@@ -7,32 +7,41 @@ from __future__ import annotations
 
 import hashlib
 import random
-import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from stillroom.config import SourceConfig
-from stillroom.files import fingerprint
+from stillroom.corpora.hub import hub_rows
+from stillroom.corpora.listing import Listing, folder_files, list_files
+from stillroom.corpora.readers import file_rows
+from stillroom.corpora.rows import RowCount, row_texts
+from stillroom.corpora.texts import cut, held_out, sections
+from stillroom.files import file_hash, fingerprint, reading
 from stillroom.types import UserError
 from stillroom.worlds import make_world
 from stillroom.worlds.base import Split
 
-# Generated tables and fixtures of the Python library: megabytes of hexadecimal that teach nothing about language.
-_SKIPPED_LIBRARY_PARTS = {"site-packages", "test", "tests", "idle_test", "encodings", "pydoc_data", "__pycache__"}
-_HELDOUT_EVERY = 20
+_MIXED_CHARS = 1 << 24  # of rows in memory, from which the next is drawn
 
 
-def documents(source: SourceConfig, seed: int, split: Split) -> Iterator[str]:
+def documents(source: SourceConfig, seed: int, split: Split, count: RowCount | None = None) -> Iterator[str]:
     """The documents of a source. Worlds are endless, files end; no file or item is in both splits.
 
-    Files are cut into sections of at most ``max_document_chars`` at line ends, and the sections of all files are
-    shuffled, so that any part of the stream is a fair sample.
+    Text files are cut into sections of at most ``max_document_chars`` at line ends, and the sections of all files are
+    shuffled, so that any part of the stream is a fair sample. Rows of files are mixed within a few thousand; those of
+    a dataset keep their order. ``count`` is told of the rows that were read.
     """
-    if source.kind in ("python-library", "files"):
-        yield from _sections(source, seed, split)
-    elif source.kind == "hub":
-        yield from _hub(source, seed, split)
+    count = RowCount() if count is None else count
+    if source.kind == "hub":
+        rows = row_texts(hub_rows(source), source.field, f"dataset {source.path}", count)
+        yield from _row_documents(rows, source, seed, split, count)
+    elif source.kind in ("python-library", "files"):
+        listing = list_files(source)
+        if listing.rows:
+            yield from _row_documents(_mixed(_texts(listing, source, seed, count), seed), source, seed, split, count)
+        else:
+            yield from sections(listing, source, seed, split)
     else:
         yield from make_world(source.kind, dict(source.options)).documents(seed, split)
 
@@ -40,114 +49,74 @@ def documents(source: SourceConfig, seed: int, split: Split) -> Iterator[str]:
 def source_identity(source: SourceConfig) -> dict[str, Any]:
     """What determines the documents besides the seed: the configuration and, for files, a hash of their content."""
     identity: dict[str, Any] = source.canonical()
-    if source.kind in ("python-library", "files"):
+    if (listing := _listed(source)) is not None:
         digest = hashlib.sha256()
-        root, files = _files(source)
-        for file in files:
-            digest.update(f"{file.relative_to(root)}\0".encode())
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
+        for file in listing.files:
+            digest.update(f"{listing.name(file)}\0".encode("utf-8", "surrogateescape"))
+            with reading(file, "a file of the corpus"):
+                digest.update(bytes.fromhex(file_hash(file)))
         identity |= {"path": None, "content": digest.hexdigest()[:32]}
     elif source.kind != "hub":
         make_world(source.kind, dict(source.options))  # so that its options are checked before anything is built
     return identity
 
 
-def _files(source: SourceConfig) -> tuple[Path, list[Path]]:
-    """The root folder and the sorted files of a source of files."""
-    if source.kind == "python-library":
-        root = Path(sysconfig.get_path("stdlib"))
-        files = sorted(root.rglob("*.py"))
-        return root, [file for file in files if not _SKIPPED_LIBRARY_PARTS.intersection(file.relative_to(root).parts)]
-    if source.path is None:
-        raise UserError("corpus.sources: a source of kind files has no path; set it to a text file or a folder.")
-    path = Path(source.path).expanduser()
-    if path.is_file():
-        return path.parent, [path]
-    if not path.is_dir():
-        raise UserError(f"{path}: no such file or folder; corpus.sources path must name existing text.")
-    found = sorted(file for file in path.glob(source.pattern) if file.is_file() and not file.name.startswith("."))
-    if not found:
-        raise UserError(f"{path}: holds no file that matches {source.pattern!r}; expected text files there.")
-    return path, found
+def source_stamps(source: SourceConfig) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of every file of a source: equal as long as nothing wrote to them."""
+    listing = _listed(source)
+    stamps = []
+    for file in listing.files if listing else ():
+        with reading(file, "a file of the corpus"):
+            found = file.stat()
+        stamps.append((str(file), found.st_size, found.st_mtime_ns))
+    return stamps
 
 
-def read_text(path: Path) -> str:
-    """A file's UTF-8 text; a ``UserError`` where it is binary or in another encoding."""
-    data = path.read_bytes()
-    if b"\0" in data[:65536]:
-        raise UserError(f"{path}: is binary (it has a zero byte), expected UTF-8 text; leave it out with a pattern.")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: is not UTF-8 at byte {error.start}, expected UTF-8 text; convert it or leave it out."
-        ) from None
+def _listed(source: SourceConfig) -> Listing | None:
+    """The files of a source that is made of files here."""
+    if source.kind in ("python-library", "files"):
+        return list_files(source)
+    if source.kind == "hub" and Path(str(source.path)).is_dir():
+        return folder_files(Path(str(source.path)))
+    return None
 
 
-def _cut(text: str, limit: int) -> Iterator[str]:
-    """Pieces of at most ``limit`` characters, cut at line ends where there is one in the second half."""
-    start = 0
-    while start < len(text):
-        end = min(len(text), start + limit)
-        if end < len(text):
-            newline = text.rfind("\n", start + limit // 2, end)
-            end = newline + 1 if newline >= 0 else end
-        yield text[start:end]
-        start = end
-
-
-def _sections(source: SourceConfig, seed: int, split: Split) -> Iterator[str]:
-    root, files = _files(source)
-    whole_files = len(files) >= _HELDOUT_EVERY
-    sections: list[tuple[Path, int, int]] = []
-    total = 0
+def _texts(listing: Listing, source: SourceConfig, seed: int, count: RowCount) -> Iterator[str]:
+    """The texts of all files of rows, file after file in random order."""
+    files = list(listing.files)
+    random.Random(seed).shuffle(files)
     for file in files:
-        held = _held_out(str(file.relative_to(root)), seed)
-        if whole_files and held != (split == "heldout"):
-            continue
-        try:
-            text = read_text(file)
-        except UserError:
-            if source.kind == "python-library":  # a few library files are in other encodings on purpose
-                continue
-            raise
-        total += len(text)
-        pieces = list(_cut(text, source.max_document_chars))
-        if not whole_files:  # too few files to hold out whole ones: the end of each is held out instead
-            kept = max(1, round(len(pieces) * (1 - 1 / _HELDOUT_EVERY))) if len(pieces) > 1 else len(pieces)
-            numbers = range(kept) if split == "train" else range(kept, len(pieces))
-        else:
-            numbers = range(len(pieces))
-        starts = [0]
-        for piece in pieces:
-            starts.append(starts[-1] + len(piece))
-        sections += [(file, starts[number], starts[number + 1]) for number in numbers]
-    if not sections or not total:
+        yield from row_texts(file_rows(file, source.field), source.field, str(file), count)
+
+
+def _mixed(texts: Iterable[str], seed: int) -> Iterator[str]:
+    """The same texts, each drawn at random from those in memory."""
+    chance = random.Random(seed)
+    held: list[str] = []
+    size = 0
+    for text in texts:
+        held.append(text)
+        size += len(text)
+        while size > _MIXED_CHARS:
+            place = chance.randrange(len(held))
+            held[place], held[-1] = held[-1], held[place]
+            size -= len(held[-1])
+            yield held.pop()
+    chance.shuffle(held)
+    yield from held
+
+
+def _row_documents(
+    texts: Iterable[str], source: SourceConfig, seed: int, split: Split, count: RowCount
+) -> Iterator[str]:
+    """The texts of a split, by their content, cut where they are long."""
+    empty = True
+    for text in texts:
+        if held_out(fingerprint(text), seed) == (split == "heldout"):
+            empty = False
+            yield from cut(text, source.max_document_chars)
+    if empty:
         raise UserError(
-            f"{source.path or root}: holds no text for the {split} split; expected at least two sections of "
-            f"{source.max_document_chars} characters, or {_HELDOUT_EVERY} files."
+            f"{source.path}: holds no text for the {split} split in {count.rows} rows, of which {count.without_text} "
+            f"have no text in {source.field!r}; expected more rows (about one in twenty is held out) or another field."
         )
-    random.Random(seed).shuffle(sections)
-    for file, start, end in sections:
-        yield read_text(file)[start:end]
-
-
-def _held_out(name: str, seed: int) -> bool:
-    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
-    return int.from_bytes(digest[:4], "little") % _HELDOUT_EVERY == 0
-
-
-def _hub(source: SourceConfig, seed: int, split: Split) -> Iterator[str]:
-    try:
-        from datasets import load_dataset  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise UserError("corpus.sources: kind hub needs one more package; pip install 'stillroom[hub]'.") from error
-    if source.path is None:
-        raise UserError("corpus.sources: a source of kind hub has no path; set it to a dataset id.")
-    stream = load_dataset(source.path, split="train", streaming=True)
-    for row in stream:
-        if source.field not in row:
-            raise UserError(f"corpus.sources: dataset {source.path} has no column {source.field!r}; set field.")
-        text = row[source.field]
-        if _held_out(fingerprint(text), seed) == (split == "heldout"):
-            yield from _cut(text, source.max_document_chars)

@@ -1,4 +1,5 @@
-"""Next-token logits for continuations of prompts through any causal model, in the cache that transformers keeps.
+"""Next-token logits for continuations of prompts through any causal model, in the cache that transformers keeps, or
+from the whole text at every step where a model's cache does not hold a batch of texts of different lengths.
 
 Letters: P prompts, S positions of the longest prompt, R rows (live continuations), V vocabulary.
 """
@@ -12,6 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
+
+from stillroom.models.packing import MASKED, needs_rows
+from stillroom.models.readout import unembedding_inputs
+from stillroom.models.score import logits
 
 
 def pad(prompts: Sequence[Sequence[int]], device: torch.device, left: bool) -> tuple[Tensor, Tensor]:
@@ -82,3 +87,56 @@ class CacheRows:
             use_cache=True,
         )
         return output.logits[:, -1].float()
+
+
+def has_cache(model: PreTrainedModel) -> bool:
+    """Whether the model's cache is keys and values alone, which take padding on the left and a choice of rows."""
+    return model.config.model_type in MASKED and not needs_rows(model)
+
+
+@dataclass(frozen=True)
+class WholePrefix:
+    """Prompts of a model that keeps more than keys and values: every step runs the whole text, which is always exact.
+
+    Padding is on the right, where a causal model never looks.
+    """
+
+    model: PreTrainedModel
+    prompts: tuple[tuple[int, ...], ...]
+    logits_PV: Tensor
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> WholePrefix:
+        """Encodes the prompts."""
+        tokens_PS, lengths_P = pad(prompts, model.device, left=False)
+        return cls(model, tuple(map(tuple, prompts)), _last_logits(model, tokens_PS, lengths_P))
+
+    def rows(self, num_each: int, capacity: int) -> WholeRows:
+        """Fresh continuations of every prompt."""
+        return WholeRows(self, num_each, capacity)
+
+
+class WholeRows:
+    """Continuations as texts, padded on the right."""
+
+    def __init__(self, prefix: WholePrefix, num_each: int, capacity: int) -> None:
+        self._model = prefix.model
+        texts = [prompt for prompt in prefix.prompts for _ in range(num_each)]
+        tokens_RS, self._lengths_R = pad(texts, self._model.device, left=False)
+        self._tokens_RS = torch.nn.functional.pad(tokens_RS, (0, capacity))
+
+    def keep(self, rows: Tensor) -> None:
+        """Drops every row but these."""
+        self._tokens_RS, self._lengths_R = self._tokens_RS[rows], self._lengths_R[rows]
+
+    def step(self, tokens_R: Tensor) -> Tensor:
+        """Appends one token to every row; the logits (R, V), fp32, of what comes next."""
+        self._tokens_RS[torch.arange(len(tokens_R), device=tokens_R.device), self._lengths_R] = tokens_R
+        self._lengths_R = self._lengths_R + 1
+        return _last_logits(self._model, self._tokens_RS[:, : int(self._lengths_R.max())], self._lengths_R)
+
+
+def _last_logits(model: PreTrainedModel, tokens_RS: Tensor, lengths_R: Tensor) -> Tensor:
+    """Logits (R, V), fp32, behind the last token of every row."""
+    hidden_RSD = unembedding_inputs(model, input_ids=tokens_RS)
+    return logits(model, hidden_RSD[torch.arange(len(tokens_RS), device=tokens_RS.device), lengths_R - 1])

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from stillroom.evaluation.records import read_records
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Continuation, Progress, Scores, score_continuations
 from stillroom.evaluation.statistics import mean
-from stillroom.evaluation.vocabulary import Vocabulary, encode
+from stillroom.evaluation.vocabulary import Vocabulary, encode, encode_documents
 from stillroom.types import UserError
 from stillroom.worlds.base import Counterfactual
 
@@ -26,8 +26,8 @@ def continuations(
     The two are encoded as one text, as training text is, and cut where the prompt's own tokens end; where a token
     spans the border, prompt and answer are encoded apart.
     """
-    alone = encode(tokenizer, [prompt for prompt, _ in pairs])
-    joint = encode(tokenizer, [prompt + answer for prompt, answer in pairs])
+    alone = encode_documents(tokenizer, [prompt for prompt, _ in pairs])
+    joint = encode_documents(tokenizer, [prompt + answer for prompt, answer in pairs])
     apart = encode(tokenizer, [answer for _, answer in pairs])
     made = []
     for prompt, whole, answer in zip(alone, joint, apart, strict=True):

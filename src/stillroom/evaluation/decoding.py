@@ -1,7 +1,8 @@
 """Next-token logits for many continuations of a few prompts, each prompt encoded once.
 
 The Llama layout has an engine of its own: a prompt's keys and values are kept once for all of its continuations, and
-only what a continuation adds is kept per row. Every other causal model runs through its own forward and cache.
+only what a continuation adds is kept per row. Other causal models run through their own forward pass, with its cache
+where that holds keys and values alone, else over the whole text at every step.
 
 Letters: P prompts, S positions of the longest prompt, R rows (live continuations), C capacity (new tokens),
 G = query heads per key head, K key heads, H = K·G query heads, E width of a head, D model width, V vocabulary.
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaForCausalLM, PreTrainedModel
 
-from stillroom.evaluation.caching import CachePrefix, pad
+from stillroom.evaluation.caching import CachePrefix, WholePrefix, has_cache, pad
 
 _BLOCK = 16
 """Tokens in a block of a row's own cache: a whole block goes into a matrix product as it lies, a part of one is copied
@@ -60,8 +61,9 @@ def encode_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> 
     """Runs the prompts through the model once, with the fastest engine that the model's layout allows."""
     if any(not prompt for prompt in prompts):
         raise ValueError("a prompt must hold at least one token; give the tokenizer a bos token")
-    engine = LlamaPrefix if has_own_engine(model) else CachePrefix
-    return engine.of(model, prompts)  # pyright: ignore[reportArgumentType]
+    if has_own_engine(model):
+        return LlamaPrefix.of(model, prompts)  # pyright: ignore[reportArgumentType]
+    return (CachePrefix if has_cache(model) else WholePrefix).of(model, prompts)
 
 
 def has_own_engine(model: PreTrainedModel) -> bool:

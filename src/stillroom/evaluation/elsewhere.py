@@ -67,7 +67,7 @@ class OutOfProcess:
             "num_samples": num_samples,
             "max_new_tokens": max_new_tokens,
             "settings": [asdict(setting) for setting in settings],
-            "stop": sorted(stop),
+            "stop": sorted({*stop, *(() if stop_texts is None else stop_texts.ids)}),
             "stop_texts": [] if stop_texts is None else list(stop_texts.texts),
             "seed": seed,
         }

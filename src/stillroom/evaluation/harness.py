@@ -21,7 +21,7 @@ from stillroom.evaluation.benchmarks import passes_tests, program_task
 from stillroom.evaluation.sampling import Sampling, sample
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Continuation, score_continuations
 from stillroom.evaluation.stops import StopTexts
-from stillroom.evaluation.vocabulary import Vocabulary, encode
+from stillroom.evaluation.vocabulary import Vocabulary, encode_documents
 from stillroom.types import UserError
 
 _NO_LIMIT = 1 << 30
@@ -74,7 +74,7 @@ class HarnessModel(TemplateLM):
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **unused: Any) -> list[int]:
         """Token ids of a text, opened as a document unless told otherwise."""
         del unused
-        (ids,) = encode(self.tokenizer, [string])
+        (ids,) = encode_documents(self.tokenizer, [string])
         return ids if add_special_tokens is False else [*self._start, *ids]
 
     def tok_decode(self, tokens: Sequence[int], **unused: Any) -> str:
@@ -163,7 +163,7 @@ class HarnessModel(TemplateLM):
             stop_texts=texts,
             seed=self._seed,
         )
-        return [texts.cut(self._vocabulary.text(samples.tokens[0])) for samples in drawn]
+        return [texts.text(samples.tokens[0], self._vocabulary.eos) for samples in drawn]
 
 
 def _mbpp_result(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from stillroom.evaluation.rules import RuleItem, rule_items
 from stillroom.evaluation.sampling import Sampling, sample
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Progress
 from stillroom.evaluation.statistics import mean
-from stillroom.evaluation.vocabulary import Vocabulary, encode
+from stillroom.evaluation.vocabulary import Vocabulary, encode, encode_documents
 from stillroom.types import UserError
 
 _SLACK = 2
@@ -74,7 +74,7 @@ def measure_induction(
 def _questions(tokenizer: PreTrainedTokenizerBase, items: Sequence[RuleItem]) -> list[Question]:
     """Choices end with the line, so that an output is not taken for the beginning of a longer one."""
     start = Vocabulary.of(tokenizer).start
-    prompts = encode(tokenizer, [item.prompt for item in items])
+    prompts = encode_documents(tokenizer, [item.prompt for item in items])
     made = []
     for item, prompt in zip(items, prompts, strict=True):
         choices = encode(tokenizer, [f" {text}\n" for text in (item.answer, *item.wrong)])

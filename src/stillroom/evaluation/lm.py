@@ -6,7 +6,7 @@ Letters: I sequences, B sequences of a batch, T positions, N = B·T, S sources.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,9 @@ class Heldout:
     documents: ArrayLike | None = None
     """(I,): which document a sequence is from. Sequences of one document are drawn together when an interval is made;
     None takes every sequence for a document of its own."""
+    bytes_of: Callable[[Sequence[int]], NDArray[np.int64] | None] | None = None
+    """Bytes of text of every token of some sequences, (B, T), where ids alone do not tell them
+    (``SequenceSet.token_bytes``); a token's bytes are counted where it is a target."""
     isolate: bool = True
     """Whether packed documents are isolated from one another, as they were in training."""
 
@@ -65,7 +68,8 @@ def measure_likelihood(
     for start in range(0, total, per_batch):
         indices = range(start, min(start + per_batch, total))
         nats_BT, targets_BT = _nats(model, heldout, indices)
-        columns_BT4 = _columns(nats_BT, targets_BT, heldout.byte_lengths_V)
+        counted_BT = None if heldout.bytes_of is None else heldout.bytes_of(indices)
+        columns_BT4 = _columns(nats_BT, targets_BT, heldout.byte_lengths_V, counted_BT)
         for source in range(num_sources):
             inside_BT = np.broadcast_to(codes_IT[indices.start : indices.stop] == source, nats_BT.shape)
             sums_IS4[indices.start : indices.stop, source] = (columns_BT4 * inside_BT[..., None]).sum(axis=1)
@@ -130,12 +134,19 @@ def _nats(model: PreTrainedModel, heldout: Heldout, indices: range) -> tuple[NDA
 
 
 def _columns(
-    nats_BT: NDArray[np.float64], targets_BT: NDArray[np.int64], byte_lengths_V: NDArray[np.int64]
+    nats_BT: NDArray[np.float64],
+    targets_BT: NDArray[np.int64],
+    byte_lengths_V: NDArray[np.int64],
+    bytes_BT: NDArray[np.int64] | None,
 ) -> NDArray[np.float64]:
-    """Per position: nats of text, bytes of text, nats of any target, 1 for any target; (B, T, 4)."""
+    """Per position: nats of text, bytes of text, nats of any target, 1 for any target; (B, T, 4).
+
+    ``bytes_BT`` are the bytes of the tokens themselves, which are the targets of the positions before them.
+    """
     counted_BT = targets_BT != IGNORE_INDEX
-    bytes_BT = np.where(counted_BT, byte_lengths_V[np.where(counted_BT, targets_BT, 0)], 0)
-    return np.stack([nats_BT * (bytes_BT > 0), bytes_BT, nats_BT, counted_BT], axis=-1).astype(np.float64)
+    by_id_BT = np.where(counted_BT, byte_lengths_V[np.where(counted_BT, targets_BT, 0)], 0)
+    of_target_BT = by_id_BT if bytes_BT is None else np.where(counted_BT, np.roll(bytes_BT, -1, axis=1), 0)
+    return np.stack([nats_BT * (by_id_BT > 0), of_target_BT, nats_BT, counted_BT], axis=-1).astype(np.float64)
 
 
 def _estimates(sums_I4: NDArray[np.float64], seed: int, strata_I: NDArray[np.int64] | None = None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stillroom.evaluation.choices import Question, answer
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Progress
-from stillroom.evaluation.vocabulary import Vocabulary, encode
+from stillroom.evaluation.vocabulary import Vocabulary, encode, encode_documents
 from stillroom.types import Sequences, UserError
 from stillroom.worlds.vocabulary import ATTRIBUTES, Attribute, made_up_name
 
@@ -108,7 +108,7 @@ def context_questions(tokenizer: PreTrainedTokenizerBase, *, num: int, notes: in
         facts = [_fact(random) for _ in range(notes)]
         _, query, attribute, value = random.choice(facts)
         text = "Notes: " + " ".join(sentence for sentence, *_ in facts) + "\n" + query
-        (context,) = encode(tokenizer, [text])
+        (context,) = encode_documents(tokenizer, [text])
         choices = tuple(tuple(ids) for ids in encode(tokenizer, [f" {other}" for other in attribute.values]))
         questions.append(Question((*start, *context), choices, attribute.values.index(value), notes))
     return questions

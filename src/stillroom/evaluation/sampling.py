@@ -125,7 +125,7 @@ def sample(
         progress: Called with (samples done, samples in all).
     """
     is_stop_V = torch.zeros(model.config.get_text_config().vocab_size, dtype=torch.bool, device=model.device)
-    is_stop_V[list(stop)] = True
+    is_stop_V[[i for i in stop if i < len(is_stop_V)]] = True  # ids beyond the model's are never drawn
     halt = threading.Event()
 
     def drawn(indices: list[int]) -> list[list[Samples]]:

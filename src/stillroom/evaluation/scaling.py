@@ -21,7 +21,7 @@ from stillroom.evaluation.sampling import ROWS_AT_A_TIME, Sampler, Sampling, sam
 from stillroom.evaluation.scoring import Progress
 from stillroom.evaluation.statistics import mean, paired_difference
 from stillroom.evaluation.stops import StopTexts
-from stillroom.evaluation.vocabulary import Vocabulary, encode
+from stillroom.evaluation.vocabulary import Vocabulary, encode_documents
 from stillroom.types import Estimate, UserError
 from stillroom.worlds.base import Problem
 
@@ -97,7 +97,9 @@ def solve(
     """
     vocabulary = Vocabulary.of(tokenizer)
     texts = StopTexts(tuple(stops), vocabulary.pieces) if stops else None
-    prompts = [[*vocabulary.start, *ids] for ids in encode(tokenizer, [problem.prompt for problem in problems])]
+    prompts = [
+        [*vocabulary.start, *ids] for ids in encode_documents(tokenizer, [problem.prompt for problem in problems])
+    ]
     drawn = sampler(
         model,
         prompts,
@@ -120,7 +122,7 @@ def solve(
 
 
 def _text(vocabulary: Vocabulary, stops: StopTexts | None, ids: Sequence[int]) -> str:
-    return vocabulary.line(ids) if stops is None else stops.cut(vocabulary.text(ids))
+    return vocabulary.line(ids) if stops is None else stops.text(ids, vocabulary.eos)
 
 
 def _grade_all(

@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from stillroom.models import hidden_states, unembedding
+from stillroom.models import hidden_states
+from stillroom.models.packing import in_form, sees_branches
+from stillroom.models.readout import unembedding_inputs
+from stillroom.models.score import token_logprobs
 from stillroom.types import Batch
 
 Progress = Callable[[int, int], None]
@@ -61,18 +64,7 @@ class Scores:
 
 def score_tokens(model: PreTrainedModel, hidden_ND: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probability (N,) in nats, fp32, of each target, and whether (N,) it is the model's first choice."""
-    weight_VD, bias_V = unembedding(model)
-    softcap = getattr(model.config, "final_logit_softcapping", None)
-    rows = max(1, _LOGITS_AT_A_TIME // weight_VD.shape[0])
-    logprobs, firsts = [], []
-    for hidden_CD, targets_C in zip(hidden_ND.split(rows), targets_N.split(rows), strict=True):
-        logits_CV = torch.nn.functional.linear(hidden_CD, weight_VD, bias_V).float()
-        if softcap:
-            logits_CV = softcap * torch.tanh(logits_CV / softcap)
-        chosen_C = logits_CV.gather(1, targets_C[:, None])[:, 0]
-        logprobs.append(chosen_C - logits_CV.logsumexp(dim=1))
-        firsts.append(logits_CV.argmax(dim=1) == targets_C)
-    return torch.cat(logprobs), torch.cat(firsts)
+    return token_logprobs(model, hidden_ND, targets_N, logits_at_a_time=_LOGITS_AT_A_TIME)
 
 
 @dataclass(frozen=True)
@@ -99,15 +91,16 @@ def score_continuations(
     """How likely the model finds each continuation after its context.
 
     Continuations of one context share its pass through the model: they lie behind it in one row and do not see one
-    another. Rows of like length share a forward pass, padded on the right, where causal attention never looks; only
-    the positions that predict a continuation's token meet the vocabulary.
+    another; of a model that a mask does not tell all (a window, a state), each continuation has a row of its own. Rows
+    of like length share a forward pass, padded on the right, where a causal model never looks; only the positions that
+    predict a continuation's token meet the vocabulary.
     """
     if any(not item.context or not item.continuation for item in items):
         raise ValueError("a context and its continuation must hold at least one token each")
     logprob_I, greedy_I = np.zeros(len(items)), np.zeros(len(items), dtype=bool)
     done = 0
     with evaluating(model):
-        for rows in _like_length(_by_context(items), tokens_at_a_time):
+        for rows in _like_length(_by_context(items, _sharing(model, items)), tokens_at_a_time):
             indices = [index for row in rows for index in row.items]
             logprob_I[indices], greedy_I[indices] = _score_rows(model, rows)
             done += len(indices)
@@ -116,15 +109,21 @@ def score_continuations(
     return Scores(logprob_I, greedy_I, np.array([len(item.continuation) for item in items], dtype=np.int64))
 
 
-def _by_context(items: Sequence[Continuation]) -> list[_Shared]:
-    """Items by context, at most ``_SHARING`` to a row."""
+def _sharing(model: PreTrainedModel, items: Sequence[Continuation]) -> int:
+    """How many continuations may share a row: one where a mask is not all that decides what a position sees."""
+    longest = max((len(item.context) + len(item.continuation) for item in items), default=1)
+    return _SHARING if sees_branches(model, longest) else 1
+
+
+def _by_context(items: Sequence[Continuation], sharing: int = _SHARING) -> list[_Shared]:
+    """Items by context, at most ``sharing`` to a row."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for index, item in enumerate(items):
         groups.setdefault(item.context, []).append(index)
     return [
         _Shared(context, tuple(part), tuple(items[index].continuation for index in part))
         for context, indices in groups.items()
-        for part in (indices[start : start + _SHARING] for start in range(0, len(indices), _SHARING))
+        for part in (indices[start : start + sharing] for start in range(0, len(indices), sharing))
     ]
 
 
@@ -178,12 +177,8 @@ def _run_branches(model: PreTrainedModel, tokens_BT: Tensor, places_BT: Tensor, 
     length = tokens_BT.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool, device=tokens_BT.device).tril()
     sees = (segments_BT[:, None, :] == 0) | (segments_BT[:, :, None] == segments_BT[:, None, :])
-    mask = (sees & causal)[:, None]
-    if model.config._attn_implementation == "eager":
-        mask = torch.where(mask, 0.0, torch.finfo(model.dtype).min).to(model.dtype)
-    return model.base_model(
-        input_ids=tokens_BT, attention_mask=mask, position_ids=places_BT, use_cache=False
-    ).last_hidden_state
+    mask = in_form(model, (sees & causal)[:, None])
+    return unembedding_inputs(model, input_ids=tokens_BT, attention_mask=mask, position_ids=places_BT)
 
 
 def run_plain(model: PreTrainedModel, tokens_BT: Tensor) -> Tensor:

@@ -2,31 +2,39 @@
 
 from stillroom.models.attention import use_short_attention
 from stillroom.models.build import build_model, export_model, load_model, plan_model, plan_pretrained_model
+from stillroom.models.checks import read_weights
 from stillroom.models.cost import flops_per_token, num_parameters
 from stillroom.models.forward import (
-    attention_mask,
     attention_patterns,
     hidden_states,
-    logit_softcap,
     multiplies_bf16,
-    position_ids,
     precision,
     precision_name,
-    unembedding,
 )
+from stillroom.models.loading import check_files, empty_model, read_config
+from stillroom.models.packing import attention_mask, position_ids
 from stillroom.models.plan import ModelPlan, allocate, place, realise
+from stillroom.models.readout import Readout, logit_softcap, readout, unembedding
+from stillroom.models.sources import find_source, libraries, looks_local
+from stillroom.models.tokenizers import read_tokenizer
 
 __all__ = [
     "ModelPlan",
+    "Readout",
     "allocate",
     "attention_mask",
     "attention_patterns",
     "build_model",
+    "check_files",
+    "empty_model",
     "export_model",
+    "find_source",
     "flops_per_token",
     "hidden_states",
+    "libraries",
     "load_model",
     "logit_softcap",
+    "looks_local",
     "multiplies_bf16",
     "num_parameters",
     "place",
@@ -35,6 +43,10 @@ __all__ = [
     "position_ids",
     "precision",
     "precision_name",
+    "read_config",
+    "read_tokenizer",
+    "read_weights",
+    "readout",
     "realise",
     "unembedding",
     "use_short_attention",

@@ -6,46 +6,28 @@ Letters: B sequences, T positions, D width, V vocabulary, L layers, H heads.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from stillroom.models.attention import SHORT, additive_mask, autocasts_to_bf16
-from stillroom.types import Batch
-
-
-def position_ids(document_BT: Tensor) -> Tensor:
-    """Positions (B, T) that restart at every document."""
-    length = document_BT.shape[1]
-    places = torch.arange(length, device=document_BT.device).expand_as(document_BT)
-    is_first = torch.ones_like(document_BT, dtype=torch.bool)
-    is_first[:, 1:] = document_BT[:, 1:] != document_BT[:, :-1]
-    return places - torch.where(is_first, places, 0).cummax(dim=1).values
-
-
-def attention_mask(document_BT: Tensor) -> Tensor:
-    """Which position sees which, (B, 1, T, T), True = sees: causal and inside the same document."""
-    length = document_BT.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=document_BT.device).tril()
-    return ((document_BT[:, :, None] == document_BT[:, None, :]) & causal)[:, None]
+from stillroom.models.packing import calls, position_ids
+from stillroom.models.readout import unembedding_inputs
+from stillroom.types import Batch, UserError
 
 
 def hidden_states(model: PreTrainedModel, batch: Batch, isolate: bool = True) -> Tensor:
-    """The input of the unembedding, (B, T, D): the last block's output after the final norm.
+    """What the unembedding multiplies, (B, T, D): logits are hidden·weightᵀ + bias of ``unembedding``, capped where
+    ``logit_softcap`` says so. A scale of the logits is in the hidden states already.
 
-    With ``isolate``, positions restart at every document and attention does not cross from one to another; this is the
-    same with every attention implementation, flash-attention installed or not.
+    With ``isolate`` every document has the states that it has alone, whatever its model is made of (see ``packing``).
     """
-    if isolate and "flash" in (model.config._attn_implementation or ""):
-        return hidden_states_in_one_row(model, batch)
-    arguments: dict[str, Any] = {"input_ids": batch.tokens_BT, "use_cache": False}
-    if isolate:
-        arguments["attention_mask"] = _mask_for(model, batch.document_BT)
-        arguments["position_ids"] = position_ids(batch.document_BT)
-    return model.base_model(**arguments).last_hidden_state
+    if not isolate:
+        return unembedding_inputs(model, input_ids=batch.tokens_BT)
+    plan = calls(model, batch.tokens_BT, batch.document_BT)
+    return plan.gathered([unembedding_inputs(model, **arguments) for arguments in plan.arguments])
 
 
 def hidden_states_in_one_row(model: PreTrainedModel, batch: Batch) -> Tensor:
@@ -55,56 +37,77 @@ def hidden_states_in_one_row(model: PreTrainedModel, batch: Batch) -> Tensor:
     restarts them.
     """
     positions = position_ids(batch.document_BT).reshape(1, -1)
-    output = model.base_model(input_ids=batch.tokens_BT.reshape(1, -1), position_ids=positions, use_cache=False)
-    return output.last_hidden_state.view(*batch.tokens_BT.shape, -1)
-
-
-def _mask_for(model: PreTrainedModel, document_BT: Tensor) -> Tensor | BlockMask:
-    """``attention_mask`` in the form that the model's attention implementation takes."""
-    kind = model.config._attn_implementation
-    if kind == "flex_attention":
-        return _block_mask(document_BT)
-    mask = attention_mask(document_BT)
-    if kind == "eager":
-        zero = torch.zeros((), dtype=model.dtype, device=mask.device)
-        return torch.where(mask, zero, torch.finfo(model.dtype).min)
-    if kind == SHORT and autocasts_to_bf16(mask.device):
-        return additive_mask(mask, mask.shape[-1], torch.empty(0, dtype=torch.bfloat16, device=mask.device))
-    return mask
-
-
-def _block_mask(document_BT: Tensor) -> BlockMask:
-    def sees(sequence: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (query >= key) & (document_BT[sequence, query] == document_BT[sequence, key])
-
-    sequences, length = document_BT.shape
-    return create_block_mask(sees, sequences, None, length, length, device=str(document_BT.device))
-
-
-def unembedding(model: PreTrainedModel) -> tuple[Tensor, Tensor | None]:
-    """Weight (V, D) and bias (V,) or None of the output head."""
-    head = model.get_output_embeddings()
-    return head.weight, getattr(head, "bias", None)  # type: ignore[return-value]
-
-
-def logit_softcap(model: PreTrainedModel) -> float | None:
-    """The c of logits capped to c·tanh(z / c), as in Gemma 2; None where the model caps nothing."""
-    return getattr(model.config, "final_logit_softcapping", None) or None
+    hidden = unembedding_inputs(model, input_ids=batch.tokens_BT.reshape(1, -1), position_ids=positions)
+    return hidden.view(*batch.tokens_BT.shape, -1)
 
 
 def attention_patterns(model: PreTrainedModel, tokens_BT: Tensor) -> Tensor:
     """Attention of every head, (L, B, H, T, T), over whole sequences (no document boundaries).
 
-    The model is switched to its eager implementation meanwhile, since the fused ones return no pattern.
+    L counts the layers that have attention (see ``patterns_by_layer``).
     """
+    return torch.stack(list(patterns_by_layer(model, tokens_BT).values()))
+
+
+def patterns_by_layer(model: PreTrainedModel, tokens_BT: Tensor) -> dict[int, Tensor]:
+    """Attention (B, H, T, T) over whole sequences by the number of the layer, of the layers that have attention.
+
+    The model is switched to its eager implementation meanwhile, since the fused ones return no pattern. Refuses a
+    model none of whose layers has attention over all positions.
+    """
+    layers = layer_list(model)
+    found: dict[int, Tensor] = {}
+    with contextlib.ExitStack() as taps, torch.no_grad():
+        for number, layer in enumerate(layers or ()):
+            for part in layer.modules():
+                handle = part.register_forward_hook(_keep_pattern(found, number, tokens_BT.shape))
+                taps.callback(handle.remove)
+        taps.enter_context(_eager(model))
+        output = model.base_model(input_ids=tokens_BT, use_cache=False, output_attentions=True)
+    returned = tuple(getattr(output, "attentions", None) or ())
+    if not found and len(returned) == model.config.get_text_config().num_hidden_layers:
+        found = dict(enumerate(returned))
+    if not found or len({tuple(pattern.shape) for pattern in found.values()}) > 1:
+        kind = "layers with different numbers of heads" if found else "no layer with attention over all positions"
+        raise UserError(
+            f"{type(model).__name__} has {kind}, expected heads whose patterns can be read; leave heads out of the "
+            "suites, or choose another model."
+        )
+    return dict(sorted(found.items()))
+
+
+def _keep_pattern(found: dict[int, Tensor], number: int, shape: torch.Size) -> Callable[..., None]:
+    """A hook that keeps the first attention pattern (B, H, T, T) that a layer's modules give."""
+
+    def keep(_: Any, __: Any, output: Any) -> None:
+        if isinstance(output, tuple) and number not in found:
+            for value in output[1:]:
+                is_pattern = isinstance(value, Tensor) and value.ndim == 4 and value.shape[0] == shape[0]
+                if is_pattern and tuple(value.shape[2:]) == (shape[1], shape[1]):
+                    found[number] = value
+                    return
+
+    return keep
+
+
+@contextlib.contextmanager
+def _eager(model: PreTrainedModel) -> Iterator[None]:
+    """The model with its eager attention; the one that it had comes back when the block ends."""
     before = model.config._attn_implementation or "eager"
     model.set_attn_implementation("eager")
     try:
-        with torch.no_grad():
-            output = model.base_model(input_ids=tokens_BT, use_cache=False, output_attentions=True)
+        yield
     finally:
         model.set_attn_implementation(before)
-    return torch.stack(output.attentions)
+
+
+def layer_list(model: PreTrainedModel) -> nn.ModuleList | None:
+    """The model's layers: the one list of modules inside it that is as long as it has layers; None without one."""
+    count = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    for module in model.base_model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return module
+    return None
 
 
 def precision_name(name: str, device: torch.device | str) -> str:

@@ -9,14 +9,20 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from stillroom.config import ModelConfig
-from stillroom.types import UserError
+from stillroom.models.loading import check_files, empty_model, read_config
+from stillroom.models.weights import check_sizes
+from stillroom.types import OWN_IDS, SpecialIds, UserError
+
+_NO_IDS = SpecialIds()
+_Model = TypeVar("_Model", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -31,8 +37,11 @@ class ModelPlan:
     """Whether ranks draw the weights each for itself from a seed; else the first reads them and sends them on."""
 
 
-def llama_config(config: ModelConfig, vocab_size: int) -> LlamaConfig:
-    """The transformers configuration of a model in the Llama layout."""
+def llama_config(config: ModelConfig, vocab_size: int, special: SpecialIds = _NO_IDS) -> LlamaConfig:
+    """The transformers configuration of a model in the Llama layout.
+
+    ``special`` are its tokenizer's ids, with which ``generate`` begins, ends and pads; where there is none, none are.
+    """
     return LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=config.hidden_size,
@@ -43,14 +52,19 @@ def llama_config(config: ModelConfig, vocab_size: int) -> LlamaConfig:
         max_position_embeddings=config.max_positions,
         rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
         tie_word_embeddings=config.tie_embeddings,
-        use_cache=False,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=2,
+        bos_token_id=special.bos,
+        eos_token_id=special.eos,
+        pad_token_id=special.pad,
     )
 
 
-def plan_fresh(config: ModelConfig, vocab_size: int, seed: int, base_width: int | None = None) -> ModelPlan:
+def plan_fresh(
+    config: ModelConfig,
+    vocab_size: int,
+    seed: int,
+    base_width: int | None = None,
+    special: SpecialIds = OWN_IDS,
+) -> ModelPlan:
     """A new model in fp32 whose weights depend on these arguments alone.
 
     Matrices are normal with standard deviation 0.02; those that write into the residual stream are divided by
@@ -58,10 +72,12 @@ def plan_fresh(config: ModelConfig, vocab_size: int, seed: int, base_width: int 
 
     With ``base_width`` what a layer gives at the start does not grow with width D either (μP: Yang et al. 2022,
     2203.03466, table 8): with r = base_width / D, matrices inside blocks are multiplied by sqrt(r), and logits by r,
-    for which the final norm begins at r instead of 1. At D = base_width nothing changes.
+    for which the final norm begins at r instead of 1. At D = base_width nothing changes. ``special`` changes no weight.
     """
     with _on_meta():
-        model = LlamaForCausalLM(llama_config(config, vocab_size))
+        model = thaw_padding(LlamaForCausalLM(llama_config(config, vocab_size, special)))
+    if model.generation_config is not None and special.pad is None:
+        model.generation_config.pad_token_id = special.eos  # what generate would take, with a warning
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     narrower = 1.0 if base_width is None else base_width / config.hidden_size
 
@@ -77,6 +93,18 @@ def plan_fresh(config: ModelConfig, vocab_size: int, seed: int, base_width: int 
     return ModelPlan(model.train(), weights, on_every_rank=True)
 
 
+def thaw_padding(model: _Model) -> _Model:
+    """The model, with no row of its embeddings kept from its gradient.
+
+    The layouts of transformers freeze the row of the padding id, which in many tokenizers is also the end of a document
+    or an ordinary token.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            module.padding_idx = None
+    return model
+
+
 def _initial_scale(name: str, num_layers: int, narrower: float) -> float:
     """Standard deviation that a matrix begins with."""
     if ".layers." not in name:
@@ -86,26 +114,23 @@ def _initial_scale(name: str, num_layers: int, narrower: float) -> float:
 
 
 def plan_pretrained(path: str | Path, read: Callable[[], PreTrainedModel]) -> ModelPlan:
-    """The model of a folder, hub id or GGUF file, in fp32 and in evaluation mode; ``read`` loads it whole."""
-    file = Path(path)
-    with contextlib.ExitStack() as stack:
-        try:
-            if file.suffix == ".gguf":
-                config = AutoConfig.from_pretrained(str(file.parent), gguf_file=file.name)
-                config.__dict__.pop("quantization_config", None)
-            else:
-                config = AutoConfig.from_pretrained(str(path))
-        except (OSError, ValueError, ImportError) as error:
-            reason = str(error).split("\n", 1)[0].rstrip(".")
-            raise UserError(f"{path}: no model could be loaded ({reason}); check the path or the network.") from error
-        stack.enter_context(_on_meta())
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    """The model of a folder, hub id or GGUF file, in fp32 and in evaluation mode; ``read`` loads it whole.
+
+    Raises ``UserError`` as ``read_model`` does: for damaged files at once, for what they hold when they are read.
+    """
+    stored = check_files(path)
+    model = thaw_padding(empty_model(read_config(path), path))
+    check_sizes(path, model, stored)
 
     def weights() -> Iterator[tuple[str, Tensor]]:
-        wanted = {name for name, _ in [*model.named_parameters(), *model.named_buffers()]}
-        for name, whole in read().state_dict().items():
+        parameters = {name for name, _ in model.named_parameters()}
+        wanted = parameters | {name for name, _ in model.named_buffers()}
+        whole = read().state_dict()
+        if unread := sorted(parameters - whole.keys()):
+            raise UserError(f"{path}: {unread[0]} was not read; expected every weight that its config.json calls for.")
+        for name, value in whole.items():
             if name in wanted:  # the second name of a tied weight is not
-                yield name, whole.float() if whole.is_floating_point() else whole
+                yield name, value.float() if value.is_floating_point() else value
 
     return ModelPlan(model.eval(), weights, on_every_rank=False)
 

@@ -103,6 +103,12 @@ class Heads(Record):
     prefix_matching: tuple[Numbers, ...]
     copying: tuple[Numbers, ...] | None = None
     """None where the layout of the model is not known."""
+    layers: tuple[int, ...] | None = None
+    """Which layers of the model these are where not all have attention."""
+
+    def layer(self, place: int) -> int:
+        """The number in the model of the layer in this place."""
+        return place if self.layers is None else self.layers[place]
 
     @model_validator(mode="after")
     def _one_score_per_head(self) -> Self:

@@ -24,7 +24,7 @@ from stillroom.study.external import External, evaluate_external
 from stillroom.study.folders import parts
 from stillroom.study.models import load_here
 from stillroom.study.progress import StageDisplay
-from stillroom.study.teacherfolders import teacher_folder, teacher_hash
+from stillroom.study.teacherfolders import check_measured, teacher_folder, teacher_hash
 from stillroom.types import UserError
 from stillroom.worlds.base import Counterfactual, Problem
 from stillroom.worlds.facts import chance, counterfactuals
@@ -48,6 +48,7 @@ def evaluate_into(
     Without a corpus only what is ``external`` is measured, with the model's own tokenizer.
     """
     model = load_here(model_folder)
+    folder.mkdir(parents=True, exist_ok=True)  # now that the model is known to be one
     parts: dict[str, Any] = {}
     if corpus is not None:
         for suite in config.suites:
@@ -145,12 +146,14 @@ def _contamination(config: EvaluationConfig, sources: Sources, corpus: Corpus, p
 
 
 def _heldout(corpus: Corpus) -> Heldout:
+    corpus.check_bytes()
     return Heldout(
         sequences=corpus.heldout,
         byte_lengths_V=token_bytes(corpus.tokenizer),
         source_names=corpus.source_names,
         source_codes=corpus.heldout.source,
         documents=corpus.heldout.source.astype(np.int64) << 32 | corpus.heldout.document,
+        bytes_of=corpus.heldout.token_bytes,
         isolate=corpus.isolate,
     )
 
@@ -187,6 +190,8 @@ def evaluate_models(
     folders: dict[str, Path] = {}
     for given in models:
         model = Path(teacher_folder(str(given)))
+        if corpus is not None and (note := check_measured(str(model), corpus)):
+            display.console.print(note, style="yellow", markup=False, soft_wrap=True)
         name = model.parent.name if model.name == "model" else model.name
         owner = [teacher_hash(str(model)), None if corpus is None else corpus.identity, config.canonical()]
         key = fingerprint(owner if external is None else [*owner, external.identity()], 8)

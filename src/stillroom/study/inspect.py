@@ -6,8 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from transformers import PreTrainedTokenizerBase
 
-from stillroom.corpora import load_tokenizer, open_corpus
+from stillroom.corpora import is_tokenizer_of, load_tokenizer, open_corpus
 from stillroom.study.modelview import ModelRequest, checkpoint_folders, show_checkpoints, show_model
 from stillroom.study.verifying import print_verified
 from stillroom.teachers import LabelStore, inspect_store, render
@@ -56,9 +57,20 @@ def _corpus(path: Path, console: Console) -> None:
     console.print(f"First training sequence:\n[dim]{corpus.tokenizer.decode(corpus.train.tokens([0])[0])!r}[/]")
 
 
+def _words(path: Path, store: LabelStore) -> PreTrainedTokenizerBase:
+    """The tokenizer that tells what a store's ids are; refuses another one than it was made with."""
+    tokenizer, own = load_tokenizer(path), str(store.manifest.identity["tokenizer"])
+    if not is_tokenizer_of(tokenizer, own):
+        raise UserError(
+            f"--tokenizer {path}: is another tokenizer than that of the labels ({own}), whose ids it would misread; "
+            "give the tokenizer/ of the corpus that was labelled."
+        )
+    return tokenizer
+
+
 def _store(path: Path, console: Console, verify: bool, tokenizer: Path | None) -> None:
     store = LabelStore.open(path)
-    words = None if tokenizer is None else load_tokenizer(tokenizer)
+    words = None if tokenizer is None else _words(tokenizer, store)
     decode = None if words is None else (lambda ids: str(words.decode(ids)))
     console.print(render(inspect_store(store, decode=decode)))
     if verify:

@@ -38,14 +38,15 @@ class LabelProgress:
 
     def __post_init__(self) -> None:
         self._begin = self.clock()
-        self._reused = sum(_tokens(path) for path in self._shards() if int(path.stem) % self.world_size == self.rank)
+        own = [path for path in self._shards() if int(path.stem) % self.world_size == self.rank]
+        self._reused = sum(_tokens(path) for path in own)
 
     def update(self, done: int, total: int) -> None:
         """Hears (tokens done, tokens to do) of this rank."""
         self.done, self.total = done, total
 
     def _shards(self) -> list[Path]:
-        return sorted((self.folder / "shards").glob("[0-9]*.bin"))
+        return sorted(path for path in (self.folder / "shards").glob("[0-9]*.bin") if path.stem.isdecimal())
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -65,7 +66,7 @@ class LabelProgress:
         if not shards:
             return None
         tokens = _tokens(shards[0]) * (len(shards) - 1) + _tokens(shards[-1])  # only the last may be shorter
-        return sum(path.stat().st_size for path in shards) / tokens
+        return sum(path.stat().st_size for path in shards) / tokens if tokens else None
 
     def line(self) -> str:
         """Share done, rate, bytes per token and time left, as far as they are known."""
@@ -80,9 +81,12 @@ class LabelProgress:
 
 
 def _tokens(shard: Path) -> int:
-    """Tokens of a shard: records times T, as its header says."""
-    with shard.open("rb") as stream:
-        header = stream.read(20)
+    """Tokens of a shard: records times T, as its header says; none where it has no header, or was just removed."""
+    try:
+        with shard.open("rb") as stream:
+            header = stream.read(20)
+    except OSError:
+        return 0
     return int.from_bytes(header[12:16], "little") * int.from_bytes(header[16:20], "little")
 
 

@@ -13,7 +13,7 @@ import torch
 
 from stillroom.config import LabelsConfig, MixtureConfig, parse
 from stillroom.corpora import Corpus, open_corpus
-from stillroom.files import fingerprint, write_text
+from stillroom.files import fingerprint, reading, write_text
 from stillroom.models import hidden_states, precision, unembedding
 from stillroom.study.exactworlds import WORLD_PREFIX, drawn_sequences, exact_scores, exact_world, world_hash
 from stillroom.study.labelprogress import label_stage
@@ -121,6 +121,12 @@ def keep_labelled(folder: Path, damaged: list[str]) -> bool:
 
 def _corpus_job(request: LabelRequest, folder: Path) -> _Job:
     corpus = open_corpus(folder)
+    length = corpus.train.sequence_length
+    if request.tokens is not None and request.tokens < length:
+        raise UserError(
+            f"label: --tokens is {request.tokens}, expected at least one sequence of {length} tokens; leave it out to "
+            "label the whole corpus."
+        )
     sequences = corpus.train if request.tokens is None else corpus.train.first(request.tokens)
     teacher, name = _teacher(request, corpus)
     return _Job(teacher, sequences, _identity(name, corpus), corpus.isolate)
@@ -174,11 +180,24 @@ def import_labels(source: Path, teacher: str, corpus_folder: Path, out: Path, to
     if source.suffix == ".kd":
         if tokens is None:
             raise UserError(f"{source}: a .kd sidecar needs the ids of its token shard; give --import-tokens FILE.npy.")
-        ids = np.load(tokens, allow_pickle=False).reshape(-1)
-        return import_kd(source, ids, out, identity=identity, sequence_length=length)
+        return import_kd(source, _shard_tokens(tokens), out, identity=identity, sequence_length=length)
     folder = source if source.is_dir() else source.parent
     read = import_distillkit if (folder / "compression_config.yaml").is_file() else import_parquet
     return read(source, out, identity=identity, sequence_length=length)
+
+
+def _shard_tokens(path: Path) -> np.ndarray:
+    """Token ids of a shard (one row), from a NumPy file."""
+    wanted = "a NumPy file (.npy) of token ids"
+    try:
+        with reading(path, wanted):
+            ids = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:  # pickles, and files of another kind
+        raise UserError(f"{path}: cannot be read ({str(error).partition(chr(10))[0]}); expected {wanted}.") from None
+    if not isinstance(ids, np.ndarray) or not np.issubdtype(ids.dtype, np.integer):
+        kind = ids.dtype if isinstance(ids, np.ndarray) else "several arrays"
+        raise UserError(f"{path}: holds {kind}; expected {wanted}.")
+    return ids.reshape(-1)
 
 
 def export_labels(store: Path, target: Path) -> int:

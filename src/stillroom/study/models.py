@@ -11,12 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from stillroom.config import ModelConfig, RunConfig, to_yaml
-from stillroom.corpora import Corpus
+from stillroom.corpora import Corpus, save_opening
 from stillroom.files import read_json, write_json, write_text
-from stillroom.models import ModelPlan, build_model, load_model, plan_model
+from stillroom.models import ModelPlan, build_model, load_model, plan_model, read_config
+from stillroom.study.teacherfolders import check_vocabulary
 from stillroom.teachers import LabelStore
 from stillroom.training import LabelSource, LiveTeacher, Ranks, TrainingData, TrainingResult, join, train
 from stillroom.training.distributed import launched_rank, launched_size, own_device
@@ -37,7 +38,7 @@ def check_length(model: ModelConfig, corpus: Corpus, field: str) -> None:
     """Refuses sequences that are longer than the positions of a pretrained model (others are checked in the recipe)."""
     if model.path is None:
         return
-    longest = getattr(AutoConfig.from_pretrained(model.path), "max_position_embeddings", None)
+    longest = getattr(read_config(model.path), "max_position_embeddings", None)
     length = corpus.train.sequence_length
     if longest is not None and length > longest:
         raise UserError(f"corpus.sequence_length is {length} but {field} {model.path} covers {longest}; shorten it.")
@@ -68,7 +69,11 @@ def train_into(
     if launched_rank() == 0:
         write_text(folder / "config.yaml", to_yaml(run, "run"))
     make = plan_model if launched_size() > 1 else build_model
-    source = make(trunk(model_config, objective.heads), corpus.vocab_size, training.seed, training.base_width)
+    if model_config.path is not None:
+        check_vocabulary(model_config.path, corpus, "model.path")
+    source = make(
+        trunk(model_config, objective.heads), corpus.vocab_size, training.seed, training.base_width, corpus.special_ids
+    )
     model = (source.model if isinstance(source, ModelPlan) else source).train()
     data = TrainingData(
         corpus.train.first(training.tokens),
@@ -100,7 +105,7 @@ def keep_trained(folder: Path, damaged: list[str]) -> bool:
 def _complete(folder: Path, run: RunConfig, corpus: Corpus) -> None:
     """Writes what follows from a trained model's ``result.json``, its configuration and the corpus."""
     write_text(folder / "config.yaml", to_yaml(run, "run"))
-    corpus.tokenizer.save_pretrained(folder / "model")
+    save_opening(corpus.tokenizer, folder / "model")
     write_text(folder / "model" / "README.md", model_card(run, read_json(folder / "result.json")))
     _tidy(folder)
 
@@ -130,7 +135,7 @@ def _finish(
             "seconds": round(result.seconds, 2),
             "validation_ce": result.validation_ce,
         }
-        corpus.tokenizer.save_pretrained(folder / "model")
+        save_opening(corpus.tokenizer, folder / "model")
         export_run(folder / "model", run, record, model, whole, further)
         write_json(folder / "result.json", record)
         _tidy(folder)

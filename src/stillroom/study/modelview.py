@@ -36,8 +36,10 @@ from stillroom.corpora import load_tokenizer, open_corpus
 from stillroom.files import write_text
 from stillroom.models import attention_patterns
 from stillroom.study.models import load_here
+from stillroom.study.teacherfolders import check_measured
 from stillroom.training.export import export_checkpoint
 from stillroom.types import Batch, UserError
+from stillroom.vocabulary import encode_documents
 
 PERIOD, REPEATS, SEQUENCES = 25, 4, 16
 _ALL_HEADS = 64
@@ -78,6 +80,7 @@ class _Page:
 
 def show_model(path: Path, console: Console, request: ModelRequest) -> None:
     """Prints the scores of every head and what the loss on repeats becomes without it; writes the page asked for."""
+    _check_comparison(path, request, console)
     model, page = load_here(path), _Page()
     tokens_BT, start = copying_sequences(model)
     scores = head_scores(model, tokens_BT, period=PERIOD, start=start)
@@ -150,7 +153,7 @@ def _heads_table(title: str, scores: HeadScores, effect: Tensor | None) -> Table
         for head in range(num_heads):
             rise = None if effect is None else float(effect[layer, head])
             table.add_row(
-                str(layer),
+                str(scores.layer(layer)),
                 str(head),
                 f"{float(scores.previous_token[layer, head]):.2f}",
                 f"{float(scores.prefix_matching[layer, head]):.2f}",
@@ -176,22 +179,32 @@ def _draw_attention(
     shown_T = tokens_BT[0, : start + 2 * PERIOD]
     if request.text:
         tokenizer = load_tokenizer(path)
-        ids = tokenizer(request.text, add_special_tokens=False)["input_ids"]
+        (ids,) = encode_documents(tokenizer, [request.text])
         shown_T = torch.cat([tokens_BT[0, :start], torch.tensor(ids, dtype=torch.int64)])
         words = [str(tokenizer.decode([i])) for i in shown_T.tolist()]
     patterns = attention_patterns(model, shown_T[None].to(model.device))[:, 0].float().cpu()
     page.heading("Attention" + (" over the text" if words else " over random tokens that repeat"))
     for name, score in _named(scores)[:2]:
         for layer, head in _best(score, _SHOWN_HEADS // 2):
-            caption = f"layer {layer} head {head}: {name} {float(score[layer, head]):.2f}"
+            caption = f"layer {scores.layer(layer)} head {head}: {name} {float(score[layer, head]):.2f}"
             page.figure(attention_svg(patterns[layer, head], words, title=caption), caption)
+
+
+def _check_comparison(path: Path, request: ModelRequest, console: Console) -> None:
+    """Refuses to compare models on text of which they have other tokens."""
+    if request.against is None:
+        return
+    if request.corpus is None:
+        raise UserError("inspect: --against compares two models on held-out text; give its corpus with --corpus.")
+    corpus = open_corpus(request.corpus)
+    for one in filter(None, (path, request.against, request.teacher)):
+        if note := check_measured(str(one), corpus):
+            console.print(note, style="yellow", markup=False, soft_wrap=True)
 
 
 def _compare(path: Path, model: PreTrainedModel, request: ModelRequest, console: Console, page: _Page) -> None:
     """Losses of two models apart by kind of token, and the passages where they differ most."""
-    assert request.against is not None
-    if request.corpus is None:
-        raise UserError("inspect: --against compares two models on held-out text; give its corpus with --corpus.")
+    assert request.against is not None and request.corpus is not None  # _check_comparison has seen to it
     corpus = open_corpus(request.corpus)
     batch = corpus.heldout.batch(range(min(request.sequences, len(corpus.heldout))))
     losses = [token_losses(one, batch, isolate=corpus.isolate) for one in (model, load_here(request.against))]

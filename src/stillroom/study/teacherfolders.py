@@ -2,31 +2,65 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from stillroom.corpora import Corpus, load_tokenizer, tokenizer_hash
-from stillroom.files import file_hash, fingerprint
+from stillroom.corpora import Corpus, is_tokenizer_of, load_tokenizer, same_ids
+from stillroom.files import file_hash, fingerprint, read_json_object
+from stillroom.models import check_files, find_source
 from stillroom.types import UserError
+
+_TOKENIZER_FILES = ("tokenizer*", "vocab.*", "*.tiktoken", "spiece.model", "sentencepiece*.model", "tekken.json")
 
 
 def teacher_folder(teacher: str) -> str:
     """The model folder of a teacher: a training run's folder stands for its ``model/``."""
-    inside = Path(teacher) / "model"
-    return str(inside) if (inside / "config.json").is_file() else teacher
+    inside = os.path.join(os.path.expanduser(teacher), "model")
+    return inside if os.path.isfile(os.path.join(inside, "config.json")) else teacher
 
 
 def teacher_hash(teacher: str) -> str:
-    """A hash of a local teacher's weights and configuration; a hub id stands for itself."""
-    path = Path(teacher)
-    files = [path] if path.is_file() else sorted(path.glob("*.safetensors")) + sorted(path.glob("config.json"))
-    return fingerprint([file_hash(file) for file in files] or teacher)
+    """A hash of a teacher's weights and configuration, wherever they lie; refuses what cannot be one by its files."""
+    check_files(teacher)
+    source = find_source(teacher)
+    folder = source.folder
+    files = [source.gguf] if source.gguf else [*sorted(folder.glob("*.safetensors")), folder / "config.json"]
+    return fingerprint([file_hash(file) for file in files])
 
 
-def check_vocabulary(teacher: str, corpus: Corpus) -> None:
-    """Refuses a teacher whose tokenizer gives other ids than the corpus's: its labels would mean other tokens."""
-    tokenizer = load_tokenizer(teacher)
-    if tokenizer_hash(tokenizer) != corpus.manifest["tokenizer_hash"]:
+def check_vocabulary(model: str, corpus: Corpus, role: str = "teacher") -> None:
+    """Refuses a model whose tokenizer gives other ids than the corpus's: its numbers would be of other tokens."""
+    tokenizer = load_tokenizer(model)
+    own, marks = corpus.tokenizer, (corpus.manifest["bos"], corpus.manifest["eos"])
+    # The corpus's own copy may have been read otherwise than what it was copied from, whose hash it keeps.
+    as_written = is_tokenizer_of(tokenizer, corpus.manifest["tokenizer_hash"])
+    if same_ids(own, tokenizer, marks, as_written=as_written):
+        return
+    raise UserError(
+        f"{role} {model}: its tokenizer ({len(tokenizer)} tokens) differs from the corpus's "
+        f"({corpus.vocab_size} tokens), so its {_NAMED.get(role, 'ids')} would name other tokens; "
+        f"{_HELP.get(role, 'build a corpus with this model as corpus.tokenizer')}."
+    )
+
+
+_NAMED = {"teacher": "labels", "model": "scores", "model.path": "weights"}
+_HELP = {"teacher": "set corpus.tokenizer to the teacher", "model.path": "set corpus.tokenizer to model.path"}
+
+
+def check_measured(model: str, corpus: Corpus) -> str | None:
+    """``check_vocabulary`` for a model that is measured on a corpus.
+
+    One without a tokenizer is taken if its vocabulary is as large as the corpus's; what is then returned says so.
+    """
+    folder = Path(model)
+    if not folder.is_dir() or any(next(folder.glob(name), None) for name in _TOKENIZER_FILES):
+        check_vocabulary(model, corpus, "model")
+        return None
+    config = read_json_object(folder / "config.json")
+    size = config.get("vocab_size", (config.get("text_config") or {}).get("vocab_size"))
+    if size != corpus.vocab_size:
         raise UserError(
-            f"teacher {teacher}: its tokenizer ({len(tokenizer)} tokens) differs from the corpus's "
-            f"({corpus.vocab_size} tokens), so its labels would name other tokens; set corpus.tokenizer to the teacher."
+            f"model {model}: has no tokenizer, and its vocabulary of {size} tokens is not the corpus's of "
+            f"{corpus.vocab_size}; put its tokenizer beside it, or give the corpus that it was trained on."
         )
+    return f"{model} has no tokenizer; its {size} tokens are taken to be those of the corpus, whose number is the same."

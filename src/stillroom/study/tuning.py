@@ -32,10 +32,11 @@ from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
 from stillroom.study.teacherfolders import teacher_folder, teacher_hash
 from stillroom.training import Interrupted, TrainingData, train
-from stillroom.training.checkpoint import are_finite
 from stillroom.training.distributed import own_device
 from stillroom.training.errors import DivergedError
+from stillroom.training.finite import all_finite
 from stillroom.types import IGNORE_INDEX, Batch, UserError
+from stillroom.vocabulary import encode, encode_documents
 from stillroom.worlds.base import Split
 from stillroom.worlds.registry import make_world
 
@@ -102,8 +103,8 @@ def worked_problems(
         raise UserError("teachers supervise: the base's tokenizer has no eos token, which ends an answer; use another.")
     texts = list(itertools.islice(make_world("problems", options).documents(seed, split), num))
     parts = [text.partition(_ANSWER) for text in texts]
-    prompts = _encoded(tokenizer, [question + mark for question, mark, _ in parts])
-    answers = _encoded(tokenizer, [answer for *_, answer in parts])
+    prompts = encode_documents(tokenizer, [question + mark for question, mark, _ in parts])
+    answers = encode(tokenizer, [answer for *_, answer in parts])
     documents = (
         ([*vocabulary.start, *prompt], [*answer, vocabulary.eos])
         for prompt, answer in zip(prompts, answers, strict=True)
@@ -112,10 +113,6 @@ def worked_problems(
     if not rows:
         raise UserError(f"teachers supervise: no problem fits into sequence_length {length}; raise it.")
     return WorkedProblems(*(np.stack(column) for column in zip(*rows, strict=True)))
-
-
-def _encoded(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
-    return tokenizer(texts, add_special_tokens=False)["input_ids"]  # pyright: ignore[reportReturnType]
 
 
 def _packed(
@@ -251,7 +248,7 @@ def _training(config: SupervisedConfig) -> TrainingConfig:
 
 def save_tuned(model: Any, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
     """Writes ``out/model``: weights, configuration and the base's tokenizer; refuses weights that are not finite."""
-    if not are_finite(model):
+    if not all_finite(model.parameters()):
         raise DivergedError(f"{out}: tuning left weights that are not finite; lower --learning-rate.")
     export_model(model, out / "model")
     tokenizer.save_pretrained(out / "model")

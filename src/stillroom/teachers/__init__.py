@@ -1,6 +1,6 @@
 """Soft labels: a teacher run once, its labels kept small, looked up by content for any number of students."""
 
-from stillroom.teachers.capture import ModelScores, Scores
+from stillroom.teachers.capture import ModelScores, Scores, refuse_non_finite
 from stillroom.teachers.dataset import LabelCollator, LabelDataset, soft_labels_of
 from stillroom.teachers.foreign import import_kd
 from stillroom.teachers.inspection import Inspection, inspect_store, render
@@ -39,6 +39,7 @@ __all__ = [
     "label",
     "label_part",
     "price",
+    "refuse_non_finite",
     "render",
     "shard_teacher",
     "soft_labels_of",

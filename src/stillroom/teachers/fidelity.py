@@ -70,8 +70,9 @@ class _Totals:
             "positions": self.positions,
             "kl": "stored to live" if is_sampled else "live to stored",
             "mean_kl_nats": self.kl / self.positions,
-            "gradient_error": float(self.error_V.norm() / self.gradient_V.norm()),
         }
+        if float(self.gradient_V.norm()) > 0:  # a uniform teacher gives a uniform student no gradient
+            measured["gradient_error"] = float(self.error_V.norm() / self.gradient_V.norm())
         if is_sampled and self.independent > 0:
             measured["squared_error_over_independent"] = self.squared / self.independent
         assert all(not isinstance(value, float) or math.isfinite(value) for value in measured.values())

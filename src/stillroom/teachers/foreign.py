@@ -9,19 +9,30 @@ Letters: R sequences, T positions, N = R·T, K kept ids, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from stillroom.config import LabelsConfig
+from stillroom.files import reading
 from stillroom.teachers.labelling import FORWARD_TOKENS, Progress, write_store
 from stillroom.teachers.layout import SCHEMA
 from stillroom.teachers.manifest import IDENTITY, Manifest, Plan, check_identity
 from stillroom.teachers.rows import NO_GOLD, Rows
 from stillroom.types import SoftLabels, UserError
 
+
+class Names(NamedTuple):
+    """What the columns of a file are called."""
+
+    tokens: str = "input_ids"
+    ids: str = "token_ids"
+    logprobs: str = "logprobs"
+
+
+NAMES = Names()
 KD_MAGIC = b"KD.LOGP\n"
 KD_HEADER_BYTES = 1024
 
@@ -34,6 +45,44 @@ class Foreign:
     ids_RTK: np.ndarray  # int32
     logprobs_RTK: np.ndarray  # float32, nats
     skipped: int = 0  # sequences left out because they are too short
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What foreign labels may be: ids below V, log-probabilities of at most ``above`` nats, ``mass`` together."""
+
+    vocab_size: int
+    above: float = 1e-3
+    """Rounding of half precision; probabilities given for their logarithms, and bare scores, are far above."""
+    mass: float = 1.05
+
+
+def check_foreign(
+    where: str, tokens_T: np.ndarray, ids_NK: np.ndarray, logprobs_NK: np.ndarray, bounds: Bounds, names: Names = NAMES
+) -> None:
+    """Refuses labels of one sequence that no teacher of this vocabulary gives; the sentence names column and position.
+
+    Places that are not used hold -inf. Every position but the last, which predicts nothing here, needs an id.
+    """
+    used_NK = logprobs_NK != -np.inf
+    chance_NK = np.exp(np.where(used_NK, np.minimum(logprobs_NK.astype(np.float64), bounds.above), -np.inf))
+    ordered_NK = np.sort(np.where(used_NK, ids_NK, -1 - np.arange(ids_NK.shape[1])), 1)
+    size, last = bounds.vocab_size, len(tokens_T) - 1
+    for column, values, is_bad, wanted in (
+        (names.tokens, tokens_T, (tokens_T < 0) | (tokens_T >= size), f"ids of the tokenizer's {size} tokens"),
+        (names.ids, ids_NK, used_NK & ((ids_NK < 0) | (ids_NK >= size)), f"ids of the tokenizer's {size} tokens"),
+        (names.logprobs, logprobs_NK, np.isnan(logprobs_NK), "natural logarithms of probabilities"),
+        (names.logprobs, logprobs_NK, logprobs_NK > bounds.above, "natural logarithms of probabilities, none above 0"),
+        (names.logprobs, chance_NK.sum(1), chance_NK.sum(1) > bounds.mass, "probabilities of at most 1 together"),
+        (names.ids, ordered_NK[:, 1:], ordered_NK[:, 1:] == ordered_NK[:, :-1], "every id once"),
+        (names.logprobs, used_NK.sum(1), ~used_NK.any(1) & (np.arange(len(used_NK)) < last), "an id to each position"),
+    ):
+        if is_bad.any():
+            place = tuple(np.argwhere(is_bad)[0].tolist())
+            raise UserError(
+                f"{where}, column {column}, position {place[0]}: found {values[place]}, expected {wanted}; mend the "
+                "file, or give the corpus whose tokenizer and teacher it is of."
+            )
 
 
 @dataclass(frozen=True)
@@ -146,7 +195,8 @@ def import_kd(
 
     The sidecar was captured in windows of ``sequence_length`` tokens; rows past the last whole window are left out.
     """
-    data = np.memmap(path, np.uint8, mode="r")
+    with reading(path, "a .kd sidecar"):
+        data = np.memmap(path, np.uint8, mode="r") if path.stat().st_size else np.zeros(0, np.uint8)
     if len(data) < KD_HEADER_BYTES or data[:8].tobytes() != KD_MAGIC:
         raise UserError(f"{path}: does not begin like a .kd sidecar; check the path.")
     version, width, count, _, kind = (int(number) for number in data[8:28].view("<i4"))
@@ -154,17 +204,23 @@ def import_kd(
         raise UserError(
             f"{path}: is a .kd sidecar of version {version}, kind {kind}; only version 1 with fp16 is read."
         )
-    if count != len(tokens) or len(data) != KD_HEADER_BYTES + 6 * width * count:
+    if width < 1 or count < 1 or count != len(tokens) or len(data) != KD_HEADER_BYTES + 6 * width * count:
         raise UserError(
-            f"{path}: holds {count} rows but {len(tokens)} tokens were given; give the shard it belongs to."
+            f"{path}: holds {count} rows of {width} ids in {len(data)} bytes but {len(tokens)} tokens were given; give "
+            "the shard it belongs to."
         )
     middle = KD_HEADER_BYTES + 4 * width * count
-    ids_NK = data[KD_HEADER_BYTES:middle].view("<u4").reshape(count, width)
-    logprobs_NK = data[middle:].view("<f2").reshape(count, width)
     whole = count // sequence_length * sequence_length
+    ids_NK = data[KD_HEADER_BYTES:middle].view("<u4").reshape(count, width)[:whole].astype(np.int64)
+    logprobs_NK = data[middle:].view("<f2").reshape(count, width)[:whole].astype(np.float32)
     foreign = Foreign(
-        tokens_RT=np.asarray(tokens[:whole], np.int32).reshape(-1, sequence_length),
-        ids_RTK=ids_NK[:whole].astype(np.int32).reshape(-1, sequence_length, width),
-        logprobs_RTK=logprobs_NK[:whole].astype(np.float32).reshape(-1, sequence_length, width),
+        tokens_RT=np.asarray(tokens[:whole]).reshape(-1, sequence_length),
+        ids_RTK=ids_NK.reshape(-1, sequence_length, width),
+        logprobs_RTK=logprobs_NK.reshape(-1, sequence_length, width),
     )
+    bounds, rows = Bounds(int(identity["vocab_size"])), (foreign.tokens_RT, foreign.ids_RTK, foreign.logprobs_RTK)
+    for number, (tokens_T, ids_TK, logprobs_TK) in enumerate(zip(*rows, strict=True)):
+        names = Names("tokens", "ids", "log-probabilities")
+        check_foreign(f"{path}: sequence {number}", tokens_T, ids_TK, logprobs_TK, bounds, names)
+    foreign = replace(foreign, tokens_RT=foreign.tokens_RT.astype(np.int32), ids_RTK=foreign.ids_RTK.astype(np.int32))
     return write_foreign(foreign, folder, identity=identity, origin=path.name, progress=progress)

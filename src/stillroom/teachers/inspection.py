@@ -18,7 +18,7 @@ from rich.text import Text
 from stillroom.teachers.codec import Record
 from stillroom.teachers.rows import NO_GOLD
 from stillroom.teachers.store import LabelStore
-from stillroom.types import SoftLabels
+from stillroom.types import SoftLabels, printable
 
 Decode = Callable[[list[int]], str]
 """Token ids to text."""
@@ -162,8 +162,8 @@ def _facts(inspection: Inspection) -> Table:
     }
     for name, value in fidelity.items():
         facts[f"fidelity: {name}"] = f"{value:.6g}" if isinstance(value, float) else str(value)
-    for name, value in facts.items():
-        table.add_row(name, value)
+    for name, value in facts.items():  # of a manifest that anybody may have written
+        table.add_row(Text(printable(name)), Text(printable(value)))
     return table
 
 
@@ -179,7 +179,7 @@ def _histogram(inspection: Inspection) -> Table:
 def _columns(inspection: Inspection) -> Table:
     table = Table("column", "bytes per token", title="where the bytes go")
     for name, size in inspection.bytes_by_column.items():
-        table.add_row(name, f"{size:.3f}")
+        table.add_row(Text(printable(name)), f"{size:.3f}")
     return table
 
 

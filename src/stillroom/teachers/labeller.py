@@ -6,8 +6,8 @@ of one plan may work on one folder: they never talk, and it does not matter who 
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,25 +18,26 @@ from typing import Protocol
 
 import numpy as np
 
-from stillroom.files import read_json, write_bytes, write_first
+from stillroom.files import read_bytes, read_json_object, write_bytes, write_first
 from stillroom.teachers import codebook
 from stillroom.teachers import manifest as manifests
 from stillroom.teachers.codec import Codec
 from stillroom.teachers.indexing import write_index
 from stillroom.teachers.layout import (
+    CHECK_BYTES,
     Damaged,
     ShardCounts,
     ShardTable,
     checksum,
-    open_record,
     pack_shard,
     read_codebook,
+    read_records,
     read_table,
     record_keys,
     shard_name,
 )
 from stillroom.teachers.manifest import Manifest, Plan
-from stillroom.teachers.rows import NO_GOLD, Rows
+from stillroom.teachers.rows import NO_GOLD, Rows, check_rows
 from stillroom.types import SoftLabels, UserError
 
 SAMPLE_TOKENS = 32_768
@@ -66,33 +67,63 @@ class Labeller:
         self._sample: dict[int, tuple[np.ndarray, Rows]] = {}
 
     def prepare(self) -> None:
-        """Writes the plan, or refuses a folder that holds another one."""
+        """Writes the plan, or refuses a folder that holds another one.
+
+        The codebook's sample is read before, so that a teacher that cannot be labelled with leaves no trace.
+        """
         path = self.folder / "plan.json"
         others = [file for file in self.folder.glob("*") if not file.name.startswith(".")] if not path.exists() else []
         if others and not path.exists():  # asked again: another writer may have begun meanwhile
             raise UserError(f"{self.folder}: holds files that are no label store; give an empty or new folder.")
         if path.exists():
-            found = manifests.from_text(path.read_bytes(), Plan, str(path))
-            manifests.refuse_difference(found, self.plan, str(self.folder))
+            manifests.refuse_difference(self._found_plan(path), self.plan, str(self.folder))
             return
+        self._read_sample()
         _write(path, manifests.to_text(self.plan).encode())
+
+    def _found_plan(self, path: Path) -> Plan:
+        """The plan that the folder was begun with; a damaged one is written again where a manifest repeats it."""
+        try:
+            return manifests.from_text(read_bytes(path), Plan, str(path))
+        except Damaged:
+            finished = self.folder / "manifest.json"
+            if not finished.exists():
+                raise Damaged(
+                    f"{path}: is damaged, so nothing says what the labels are of; use a new folder."
+                ) from None
+            found = manifests.plan_of(manifests.from_text(read_bytes(finished), Manifest, str(finished)))
+        _write(path, manifests.to_text(found).encode())
+        return found
 
     @cached_property
     def codec(self) -> Codec:
         """The codec with the store's codebook; fitted and written by whichever rank comes first."""
         path = self.folder / "codebook.bin"
         if not path.exists():
-            batches = range(min(self._num_batches(0), max(1, SAMPLE_TOKENS // self._batch_tokens)))
-            for number in batches:
-                self._sample[number] = self.source.rows(self._batch_range(0, number))
+            self._read_sample()
             sample = [piece for tokens_BT, rows in self._sample.values() for piece in _records(tokens_BT, rows)]
             write_first(path, _with_check(codebook.to_bytes(codebook.fit(self.config, self.plan.vocab_size, sample))))
         return codebook.from_bytes(read_codebook(path))
 
+    def _read_sample(self) -> None:
+        """Keeps the labels that the codebook is fitted to, until the first shard is written."""
+        for number in range(min(self._num_batches(0), max(1, SAMPLE_TOKENS // self._batch_tokens))):
+            if number not in self._sample:
+                self._sample[number] = self._rows(self._batch_range(0, number))
+
+    def _rows(self, numbers: range) -> tuple[np.ndarray, Rows]:
+        """Token ids (B, T) and labels (B·T) of some sequences, checked."""
+        tokens_BT, rows = self.source.rows(numbers)
+        check_rows(rows, self.plan.vocab_size)
+        return tokens_BT, rows
+
     @cached_property
     def codebook_hash(self) -> bytes:
         """What a shard says of the codebook that it was written with."""
-        return (self.folder / "codebook.bin").read_bytes()[-8:]
+        path = self.folder / "codebook.bin"
+        if not path.exists():
+            _ = self.codec  # fitted again, to the same bytes
+        return read_bytes(path)[-CHECK_BYTES:]
 
     @property
     def _length(self) -> int:
@@ -114,12 +145,12 @@ class Labeller:
         return self.folder / shard_name(shard)
 
     def is_complete(self, shard: int) -> bool:
-        """Whether a shard is there and whole, its records aside (they carry checksums of their own)."""
+        """Whether a shard is there and whole, every record of it."""
         path = self.shard_path(shard)
         if not path.exists():
             return False
         try:
-            read_table(path.read_bytes(), str(path), self.codebook_hash)
+            read_records(read_bytes(path), str(path), self.codebook_hash)
         except Damaged:
             return False
         return True
@@ -129,7 +160,7 @@ class Labeller:
         codec, keys, payloads, counts = self.codec, [], [], ShardCounts()
         for number in range(self._num_batches(shard)):
             ready = self._sample.pop(number, None) if shard == 0 else None
-            tokens_BT, rows = ready or self.source.rows(self._batch_range(shard, number))
+            tokens_BT, rows = ready or self._rows(self._batch_range(shard, number))
             payloads += [codec.encode(tokens_T, piece) for tokens_T, piece in _records(tokens_BT, rows)]
             keys.append(record_keys(tokens_BT))
             counts = counts.plus(_counts(rows))
@@ -141,18 +172,14 @@ class Labeller:
     def fidelity(self) -> dict[str, float | int | str]:
         """What the store's first labels lost, against the live teacher; measured once per store."""
         path = self.folder / "fidelity.json"
-        if not path.exists():
-            numbers = self._batch_range(0, 0)[: max(1, FIDELITY_TOKENS // self._length)]
-            data = self.shard_path(0).read_bytes()
-            table = read_table(data, str(self.shard_path(0)), self.codebook_hash)
-            records = zip(table.keys, table.offsets.tolist(), table.lengths.tolist(), strict=True)
-            payloads = [
-                open_record(memoryview(data)[start : start + length], key.tobytes(), str(self.shard_path(0)))
-                for key, start, length in itertools.islice(records, len(numbers))
-            ]
-            labels = self.codec.decode(payloads).tensors(len(payloads))
-            _write(path, json.dumps(self.source.distance(numbers, labels)).encode())
-        return read_json(path)
+        with contextlib.suppress(UserError):  # missing or damaged, it is measured
+            return read_json_object(path)
+        numbers = self._batch_range(0, 0)[: max(1, FIDELITY_TOKENS // self._length)]
+        name = str(self.shard_path(0))
+        payloads = read_records(read_bytes(self.shard_path(0)), name, self.codebook_hash)[: len(numbers)]
+        labels = self.codec.decode(payloads).tensors(len(payloads))
+        _write(path, json.dumps(self.source.distance(numbers, labels), allow_nan=False).encode())
+        return read_json_object(path)
 
     def finish(self) -> Manifest | None:
         """Writes index and manifest when every shard is there; None when some are still missing."""

@@ -16,7 +16,7 @@ import numpy as np
 from stillroom.config import LabelsConfig
 from stillroom.models import precision_name
 from stillroom.teachers import manifest as manifests
-from stillroom.teachers.capture import ModelScores, Scores, capture
+from stillroom.teachers.capture import ModelScores, NotFinite, Scores, capture
 from stillroom.teachers.fidelity import measure
 from stillroom.teachers.labeller import Labeller, Source
 from stillroom.teachers.layout import SCHEMA, key_halves, record_keys
@@ -43,13 +43,18 @@ class TeacherSource:
         """See ``Source``."""
         batch = self.sequences.batch(list(numbers))
         tokens_BT = batch.tokens_BT.cpu().numpy()
-        if tokens_BT.max() >= self.vocab_size:
+        if tokens_BT.min() < 0 or tokens_BT.max() >= self.vocab_size:
+            token = tokens_BT.min() if tokens_BT.min() < 0 else tokens_BT.max()
             raise UserError(
-                f"corpus: token id {tokens_BT.max()} found but the tokenizer has {self.vocab_size} tokens; "
+                f"corpus: token id {token} found but the tokenizer has {self.vocab_size} tokens; "
                 "use the teacher's tokenizer."
             )
         offset_N = offsets(key_halves(record_keys(tokens_BT)), tokens_BT.shape[1], self.config.seed)
-        return tokens_BT, capture(self.scores, batch, offset_N, self.config)
+        try:
+            return tokens_BT, capture(self.scores, batch, offset_N, self.config)
+        except NotFinite as error:
+            sequence = numbers[error.sequence]
+            raise NotFinite(error.found, error.position, sequence, f" of sequence {sequence} of the corpus") from None
 
     def distance(self, numbers: range, labels: SoftLabels) -> dict[str, float | int | str]:
         """See ``Source``."""

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import xxhash
 
+from stillroom.files import read_bytes, reading
 from stillroom.types import UserError
 
 SCHEMA = 3
@@ -109,9 +110,7 @@ def read_table(data: memoryview | bytes, name: str, codebook: bytes | None = Non
         raise damaged(name, "its table does not match its checksum")
     check_schema(schema, name)
     if codebook is not None and book != codebook:
-        raise UserError(
-            f"{name}: was written with another codebook than the store's; delete this shard and label again."
-        )
+        raise damaged(name, "it was written with another codebook than the store's")
     table = np.frombuffer(raw, TABLE)
     ends = _SHARD_HEADER.size + np.cumsum(table["length"], dtype=np.uint64)
     if len(ends) and int(ends[-1]) != start:
@@ -137,6 +136,13 @@ def open_record(record: bytes | memoryview, key: bytes, name: str) -> memoryview
     return view[:-CHECK_BYTES]
 
 
+def read_records(data: memoryview | bytes, name: str, codebook: bytes) -> list[memoryview]:
+    """The payloads of a shard in order; raises ``Damaged`` when any byte of it is not as written."""
+    table, view = read_table(data, name, codebook), memoryview(data)
+    places = zip(table.keys, table.offsets.tolist(), table.lengths.tolist(), strict=True)
+    return [open_record(view[start : start + length], key.tobytes(), name) for key, start, length in places]
+
+
 def shard_name(shard: int) -> str:
     """Path of a shard inside the store."""
     return f"shards/{shard:08d}.bin"
@@ -144,7 +150,7 @@ def shard_name(shard: int) -> str:
 
 def read_codebook(path: Path) -> bytes:
     """The codebook without its checksum; raises ``Damaged`` when that does not hold."""
-    data = path.read_bytes()
+    data = read_bytes(path, "the codebook of a label store")
     if checksum(data[:-CHECK_BYTES]) != data[-CHECK_BYTES:]:
         raise Damaged(f"{path}: is damaged (it does not match its checksum); label into a new folder.")
     return data[:-CHECK_BYTES]
@@ -152,7 +158,7 @@ def read_codebook(path: Path) -> bytes:
 
 def damaged(name: str, what: str) -> Damaged:
     """The error of a damaged file: what is wrong with it and what mends it."""
-    return Damaged(f"{name}: is damaged ({what}); delete this file and run the label command again to make it anew.")
+    return Damaged(f"{name}: is damaged ({what}); run the label command again, which makes anew what is damaged.")
 
 
 def check_schema(schema: int, name: str) -> None:
@@ -171,7 +177,8 @@ class Index:
 
     def __init__(self, path: Path):
         self.path = path
-        size = path.stat().st_size
+        with reading(path, "the index of a label store"):
+            size = path.stat().st_size
         if size < _INDEX_HEADER.size + CHECK_BYTES:
             raise damaged(str(path), "it is too short")
         self._bytes = np.memmap(path, np.uint8, mode="r")

@@ -16,6 +16,7 @@ from torch.distributed.fsdp import fully_shard
 from transformers import PreTrainedModel
 
 from stillroom.config import LabelsConfig
+from stillroom.models import readout
 from stillroom.teachers.capture import HEAD_CHUNK, ModelScores, Scores, capture
 from stillroom.teachers.layout import key_halves, record_keys
 from stillroom.teachers.rows import padded
@@ -98,6 +99,7 @@ class WorldTeacher(Answering):
 def shard_teacher(model: PreTrainedModel, mesh: DeviceMesh) -> PreTrainedModel:
     """The model with its blocks and the rest sharded over ``mesh`` (FSDP2); its head is gathered when it is applied."""
     model.eval().requires_grad_(False)
+    readout(model)  # measured while its parts are whole
     for block in cast(torch.nn.ModuleList, model.base_model.layers):
         fully_shard(block, mesh=mesh)
     fully_shard(model.base_model, mesh=mesh)

@@ -6,12 +6,14 @@ Imports no torch.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import xxhash
+from pydantic import TypeAdapter, ValidationError
 
-from stillroom.config import LabelsConfig
+from stillroom.config import LabelsConfig, parse
 from stillroom.files import fingerprint
 from stillroom.teachers.layout import check_schema, damaged
 from stillroom.types import UserError
@@ -96,9 +98,9 @@ def to_text(plan: Plan) -> str:
 def from_text(text: str | bytes, kind: type[Plan], name: str) -> Any:
     """The plan or manifest of a file's text; refuses damage and later schemas."""
     try:
-        body = json.loads(text)
+        body = json.loads(text, parse_constant=_refuse_constant)
         found = body.pop("check")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise damaged(name, "it is not JSON with a checksum") from error
     if isinstance(body.get("schema"), int) and body.get("format") == FORMAT:
         check_schema(body["schema"], name)
@@ -106,7 +108,40 @@ def from_text(text: str | bytes, kind: type[Plan], name: str) -> Any:
         raise damaged(name, "it does not match its checksum")
     if body.pop("format", None) != FORMAT or set(body) != {entry.name for entry in fields(kind)}:
         raise UserError(f"{name}: is not a {kind.__name__.lower()} of a label store; check the path.")
+    _check_fields(body, kind, name)
     return kind(**body)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _check_fields(body: dict[str, Any], kind: type[Plan], name: str) -> None:
+    """Refuses values that no store is written with, whoever wrote them: types, signs, infinities, fields of labels."""
+    try:
+        found = TypeAdapter(kind).validate_json(json.dumps(body), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{name}: {where} is {first['input']!r}; {first['msg']}: check the file.") from None
+    check_identity(body["identity"])
+    parse(LabelsConfig, body["labels"], f"{name}: labels")
+    counts = {"num_sequences": 1, "sequence_length": 1, "forward_sequences": 1, "num_records": 1, "num_bytes": 0}
+    counts |= {"num_tokens": 0, "num_entries": 0}
+    for field_name, least in counts.items():
+        if body.get(field_name, least) < least:
+            raise UserError(f"{name}: {field_name} is {body[field_name]}, expected at least {least}; check the file.")
+    numbers = [
+        body.get("teacher_entropy_nats", 0.0),
+        body.get("teacher_ce_nats", 0.0),
+        *body.get("fidelity", {}).values(),
+    ]
+    if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
+        raise UserError(f"{name}: holds a number that is not finite; check the file.")
+    if not isinstance(body["identity"]["vocab_size"], int) or found.vocab_size < 1:
+        raise UserError(
+            f"{name}: identity.vocab_size is {body['identity']['vocab_size']!r}, expected a number of tokens."
+        )
 
 
 def _check(body: dict[str, Any]) -> str:
@@ -131,6 +166,11 @@ def _differences(found: dict[str, Any], wanted: dict[str, Any], prefix: str) -> 
         elif old != new:
             differences.append((f"{prefix}{key}", old, new))
     return differences
+
+
+def plan_of(manifest: Manifest) -> Plan:
+    """The plan alone."""
+    return Plan(**{entry.name: getattr(manifest, entry.name) for entry in fields(Plan)})
 
 
 def plan_fingerprint(plan: Plan) -> str:

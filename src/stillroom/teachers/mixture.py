@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from stillroom.config import LabelsConfig
-from stillroom.teachers.capture import Scores
+from stillroom.teachers.capture import NotFinite, Scores, refuse_non_finite
 from stillroom.teachers.layout import record_keys
 from stillroom.teachers.live import Answering
 from stillroom.types import IGNORE_INDEX, Batch, Sequences, SoftLabels, UserError
@@ -49,7 +49,8 @@ class MixtureScores:
     def __post_init__(self) -> None:
         if not self.members:
             raise ValueError("a mixture needs at least one member")
-        if self.weights is not None and (len(self.weights) != len(self.members) or min(self.weights) <= 0):
+        is_weight = [0 < weight < math.inf for weight in self.weights or ()]
+        if self.weights is not None and (len(self.weights) != len(self.members) or not all(is_weight)):
             raise ValueError(f"{len(self.members)} members need as many weights above 0, found {self.weights}")
         if self.rule == "domain" and self.member_of is None:
             raise ValueError("rule domain needs member_of, which names the member of a sequence")
@@ -67,9 +68,20 @@ class MixtureScores:
         targets_N, start = batch.targets_BT.flatten(), 0
         for pieces in zip(*(member.chunks(batch) for member in self.members), strict=True):
             stop = start + len(pieces[0])
-            logprobs = [piece_nV.to(self.device).log_softmax(-1) for piece_nV in pieces]
+            logprobs = [self._normalised(number, piece_nV) for number, piece_nV in enumerate(pieces)]
             yield self._mixed(logprobs, targets_N[start:stop].to(self.device))
             start = stop
+
+    def _normalised(self, member: int, piece_nV: Tensor) -> Tensor:
+        """A member's log-probabilities; a ``UserError`` names the member whose scores are no distribution."""
+        try:
+            refuse_non_finite(piece_nV)
+        except NotFinite as error:
+            raise UserError(
+                f"teacher.mixture: member {member} of {len(self.members)} gives {error.found} among its scores, "
+                "expected finite numbers; check its weights, or leave it out."
+            ) from None
+        return piece_nV.to(self.device).log_softmax(-1)
 
     def _mixed(self, logprobs: list[Tensor], targets_n: Tensor) -> Tensor:
         weights = self.weights or (1.0,) * len(self.members)
@@ -96,7 +108,7 @@ class MixtureScores:
             own = _rows(batch, np.flatnonzero(np.equal(member_B, number)))
             parts[number] = _in_pieces(self.members[number].chunks(own), length)
         for number in member_B:
-            yield next(parts[number]).to(self.device).log_softmax(-1)
+            yield self._normalised(number, next(parts[number]))
 
 
 def _rows(batch: Batch, rows: np.ndarray) -> Batch:

@@ -6,15 +6,18 @@ Imports numpy and, to make tensors, torch; no model.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 
-from stillroom.types import SoftLabels
+from stillroom.types import SoftLabels, UserError
 
 NO_GOLD = -1
 """``gold_rank`` of a position without a target."""
+EXCESS = 1e-3
+"""By how much the probabilities of a position may exceed 1 together, by rounding."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,34 @@ def join(pieces: list[Rows]) -> Rows:
         gold_rank_N=np.concatenate([piece.gold_rank_N for piece in pieces]),
         tail_N=np.concatenate(tails) if tails else None,
     )
+
+
+def check_rows(rows: Rows, vocab_size: int) -> None:
+    """Refuses labels that no distribution gives, so that whoever made them, none are written."""
+    faults = {
+        f"ids outside 0 to {vocab_size - 1}": rows.ids_E.size
+        and not 0 <= rows.ids_E.min() <= rows.ids_E.max() < vocab_size,
+        "a position without ids": not rows.num_N.all(),
+        "weights that are no numbers of at least 0": not _within(rows.values_E, 0, math.inf),
+        "an entropy that is no number of at least 0": not _within(rows.entropy_N, 0, math.inf),
+        "a log-probability that is no number of at most 0": not _within(-rows.gold_logprob_N, 0, math.inf),
+        "a rank outside the vocabulary": not _within(rows.gold_rank_N, NO_GOLD, vocab_size),
+        "a tail that is no probability": rows.tail_N is not None and not _within(rows.tail_N, 0, 1),
+        "probabilities of more than 1 together": rows.tail_N is not None and bool((_sums(rows) > 1 + EXCESS).any()),
+    }
+    for fault, is_there in faults.items():
+        if is_there:
+            raise UserError(f"labels: hold {fault}; mend what they were made from, nothing of them was written.")
+
+
+def _within(values: np.ndarray, low: float, high: float) -> bool:
+    """Whether all are finite and from ``low`` to ``high``."""
+    return not values.size or bool(low <= values.min() <= values.max() <= high and values.max() < math.inf)
+
+
+def _sums(rows: Rows) -> np.ndarray:
+    """Sum of the weights (N,) of every position."""
+    return np.bincount(rows.position_E, weights=rows.values_E, minlength=len(rows))
 
 
 @dataclass(frozen=True)

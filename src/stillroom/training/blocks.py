@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 from transformers import PreTrainedModel
 
+from stillroom.models.forward import layer_list
 from stillroom.types import UserError
 
 _NORMS = ("norm", "final_layernorm", "final_layer_norm", "ln_f")
@@ -12,10 +13,10 @@ _NORMS = ("norm", "final_layernorm", "final_layer_norm", "ln_f")
 
 def blocks(model: PreTrainedModel) -> nn.ModuleList:
     """The transformer blocks: the one list of modules inside the model that is as long as it has layers."""
+    found = layer_list(model)
+    if found is not None:
+        return found
     count = getattr(model.config, "num_hidden_layers", None)
-    for module in model.base_model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == count:
-            return module
     raise UserError(
         f"model: no list of {count} blocks was found in {type(model).__name__}; sharding, recomputation, compiling and "
         "further heads go block by block: leave training.parallel at its defaults and run one process."

@@ -51,13 +51,6 @@ def run_tensors(model: nn.Module, optimizers: list[Optimizer]) -> dict[str, Tens
     return tensors
 
 
-def are_finite(model: nn.Module) -> bool:
-    """Whether every weight is a number; of sharded ones this rank's part."""
-    with torch.no_grad():
-        parts = [value.to_local() if isinstance(value, DTensor) else value for value in model.parameters()]
-        return not parts or bool(torch.stack([part.isfinite().all().to(parts[0].device) for part in parts]).all())
-
-
 class Checkpoints:
     """The checkpoints ``folder/step-NNNNNNNN`` of a run, written in the background.
 

@@ -16,18 +16,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stillroom.checksums import require
 from stillroom.config import ModelConfig, RunConfig, heads_that_do_not_fit, parse, to_yaml
+from stillroom.corpora.tokenizer import load_tokenizer, save_opening, special_ids, with_marks
 from stillroom.disk import copy_inside
-from stillroom.files import check_new_folder, folder_aside, read_json, read_json_lines, write_json, write_text
-from stillroom.models import export_model
+from stillroom.files import (
+    check_new_folder,
+    folder_aside,
+    read_json,
+    read_json_lines,
+    read_json_object,
+    write_json,
+    write_text,
+)
+from stillroom.models import empty_model, export_model, libraries, read_config, read_weights
 from stillroom.training.checkpoint import Checkpoints, found, load_tensors
 from stillroom.training.distributed import Ranks
 from stillroom.training.heads import FurtherHeads
@@ -54,7 +62,7 @@ def describe_start(
     ``record`` holds ``parameters`` and ``distinct_tokens``; ``model`` may be on the meta device.
     """
     model.config.save_pretrained(folder / ARCHITECTURE)
-    tokenizer.save_pretrained(folder / ARCHITECTURE)
+    save_opening(tokenizer, folder / ARCHITECTURE)
     write_json(folder / START, record)
 
 
@@ -89,11 +97,17 @@ def load_further_heads(folder: Path, model: PreTrainedModel) -> FurtherHeads:
 
     They give their hidden states by ``FurtherHeads.hidden_states(model, batch, isolate)``.
     """
-    note = read_json(folder / "config.json").get("further_heads")
+    note = read_json_object(folder / "config.json", "the configuration of an exported model").get("further_heads")
     if note is None:
         raise UserError(f"{folder}: was exported without further heads; train with objective.heads above 1.")
-    heads = FurtherHeads(model, int(note["num"]))
-    heads.load_state_dict(load_file(folder / str(note["file"])))
+    if not isinstance(note, dict) or not isinstance(note.get("num"), int) or note.get("file") != FURTHER_HEADS:
+        raise UserError(
+            f"{folder / 'config.json'}: further_heads is {note!r}; expected {{num, file}} with file {FURTHER_HEADS}."
+        )
+    heads = FurtherHeads(model, note["num"])
+    weights = read_weights(folder / FURTHER_HEADS)
+    with libraries(folder / FURTHER_HEADS, "further heads", f"the {note['num']} that config.json names"):
+        heads.load_state_dict(weights)
     return heads.eval()
 
 
@@ -117,6 +131,7 @@ def export_finished(run: Path, target: Path) -> None:
     with _new_folder(target) as scratch:
         require(run / "model")
         copy_inside(run / "model", scratch)
+        _give_own_ids(scratch, parse(RunConfig, _without_kind(run / "config.yaml"), str(run / "config.yaml")))
 
 
 def export_checkpoint(run: Path, target: Path, step: int | None = None) -> int:
@@ -126,8 +141,7 @@ def export_checkpoint(run: Path, target: Path, step: int | None = None) -> int:
     """
     checkpoint, state = _checkpoint(run, step)
     config = parse(RunConfig, _without_kind(run / "config.yaml"), str(run / "config.yaml"))
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(run / ARCHITECTURE), dtype=torch.float32)
+    model = empty_model(read_config(run / ARCHITECTURE), run / ARCHITECTURE)
     tensors = load_tensors(checkpoint, "model.")
     parts = {
         prefix: {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
@@ -137,7 +151,23 @@ def export_checkpoint(run: Path, target: Path, step: int | None = None) -> int:
     with _new_folder(target) as scratch:
         copy_inside(run / ARCHITECTURE, scratch)
         export_run(scratch, config, record, model, parts["model.model."], parts["model.further."])
+        _give_own_ids(scratch, config)
     return int(state["step"])
+
+
+def _give_own_ids(folder: Path, run: RunConfig) -> None:
+    """Mends what earlier versions wrote: ids of this package's own tokenizers for every tokenizer, no cache, and a
+    tokenizer that did not open a text as every document was. What a pretrained model brought along stays.
+    """
+    if run.model.path is not None or not (folder / "tokenizer.json").is_file():
+        return
+    tokenizer = with_marks(load_tokenizer(folder))
+    ids = special_ids(tokenizer)
+    save_opening(tokenizer, folder)
+    for name, pad in (("config.json", ids.pad), ("generation_config.json", ids.eos if ids.pad is None else ids.pad)):
+        if (folder / name).is_file():
+            carried = {"bos_token_id": ids.bos, "eos_token_id": ids.eos, "pad_token_id": pad, "use_cache": True}
+            write_json(folder / name, read_json(folder / name) | carried)
 
 
 def _checkpoint(run: Path, step: int | None) -> tuple[Path, dict[str, Any]]:

@@ -19,21 +19,30 @@ from transformers import PreTrainedModel
 from stillroom.config import ObjectiveConfig, TrainingConfig
 from stillroom.corpora import batch_indices
 from stillroom.files import disk_errors
-from stillroom.models import ModelPlan
+from stillroom.models import ModelPlan, precision
 from stillroom.objectives import Progress, objective_at, require_terms
 from stillroom.training.budget import model_flops_per_token, num_steps
-from stillroom.training.checkpoint import Checkpoints, are_finite, run_tensors
+from stillroom.training.checkpoint import Checkpoints, run_tensors
 from stillroom.training.distributed import ALONE, Ranks
 from stillroom.training.errors import DivergedError, Interrupted
+from stillroom.training.finite import all_finite, teacher_is_finite
 from stillroom.training.hardware import peak_flops, peak_memory_bytes
 from stillroom.training.heads import FurtherHeads
 from stillroom.training.metrics import MetricsLog, drop_after, last_validation
 from stillroom.training.optimizer import build_optimizers, clip_gradients, learning_rate_factor, set_learning_rate
 from stillroom.training.parallel import prepare, prepare_teacher
-from stillroom.training.step import LabelSource, StepContext, Student, global_step, split_batch, validate
+from stillroom.training.step import (
+    LabelSource,
+    StepContext,
+    Student,
+    global_step,
+    split_batch,
+    teacher_labels,
+    validate,
+)
 from stillroom.training.teacher import LiveTeacher
 from stillroom.training.trackers import open_tracker
-from stillroom.types import Sequences
+from stillroom.types import Batch, Sequences
 
 Report = Callable[[int, int], None]
 """Called with the tokens done and the tokens in all."""
@@ -114,8 +123,8 @@ def train(
 
     A ``ModelPlan`` is made here, on every rank its part; its ``model`` is then the trained one. Continues from the
     newest complete checkpoint there. Raises ``Interrupted`` after saving when ``stop()`` turns true on any rank, and
-    ``DivergedError``, also after saving, when the loss or the gradient is not finite; weights that are not finite are
-    never saved.
+    ``DivergedError`` when a loss, a gradient, the weights or the last validation are not finite: the newest checkpoint
+    is then the newest finite state.
     """
     run = _prepared(model, data, config, _context(data, config, objective, precision_name, ranks))
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,6 +140,9 @@ def train(
             _steps(run, start, session, progress, stop)
             spent = session.seconds
             checkpoints.wait()
+        except DivergedError:
+            checkpoints.wait()  # the newest finite state is complete before anybody hears
+            raise
         finally:
             metrics.close()
     ranks.barrier()
@@ -171,10 +183,15 @@ def _resume(run: Run, checkpoints: Checkpoints) -> tuple[int, float]:
 
 def _steps(run: Run, start: int, session: Session, progress: Report | None, stop: Callable[[], bool]) -> None:
     """Every step from ``start`` on."""
-    last_save = time.monotonic()
+    last_save, learned = time.monotonic(), False
     for step in range(start, run.total):
         done, is_last = step + 1, step + 1 == run.total
-        _logged_step(run, step, session)
+        learned |= _logged_step(run, step, session)
+        if is_last and not learned:
+            raise DivergedError(
+                f"step {done}: every step from {start + 1} on was left out, as its loss or gradient was not finite; "
+                "check the weights of model and teacher, or set training.non_finite=stop to see the first."
+            )
         if progress is not None:
             progress(done * run.tokens_per_step, run.total * run.tokens_per_step)
         due = is_last or _is_due(run.config, done, time.monotonic() - last_save)
@@ -187,47 +204,49 @@ def _steps(run: Run, start: int, session: Session, progress: Report | None, stop
             raise Interrupted(str(session.checkpoints.folder))
 
 
-def _logged_step(run: Run, step: int, session: Session) -> None:
-    """One step, what it says in the metrics, and a validation where one is due."""
+def _logged_step(run: Run, step: int, session: Session) -> bool:
+    """One step, what it says in the metrics, and a validation where one is due; whether the step was taken."""
     config, done = run.config, step + 1
     tokens = {"tokens": done * run.tokens_per_step}
     try:
         record = _timed_step(run, step, session.metrics)
     except DivergedError as error:
-        if error.__cause__ is not None:  # half an update
-            raise
-        _require_finite(run, step)  # else the step before is at fault, and nothing is left to be saved
-        _save(run, step, session)
-        session.checkpoints.wait()
+        if error.__cause__ is None:  # else it came amid an update
+            _save(run, step, session)
         raise
     if record is not None:
         session.metrics.write("train", done, tokens | record)
     if done == run.total or (config.validate_every and done % config.validate_every == 0):
-        _require_finite(run, done)
         ce = validate(run.student, run.data.heldout, run.context)
         session.metrics.write("validation", done, tokens | {"ce": ce})
-        if not math.isfinite(ce) and (done == run.total or config.non_finite == "stop"):
-            raise _diverged(done, f"the validation loss after it is {ce}")
-
-
-def _require_finite(run: Run, done: int) -> None:
-    """Refuses to go on with weights that the last step has taken out of the numbers: they are not saved or exported."""
-    if run.context.ranks.any(not are_finite(run.student)):
-        raise _diverged(done, "its update left weights that are not finite")
-
-
-def _diverged(done: int, what: str) -> DivergedError:
-    return DivergedError(
-        f"step {done}: {what}, though its loss was finite; what was saved before it is kept; lower "
-        "training.learning_rate."
-    )
+        if done == run.total and not math.isfinite(ce):
+            _finite_tensors(run, done)
+            raise DivergedError(
+                f"step {done}: the cross-entropy of the held-out sequences is {ce} after the last step, expected a "
+                "number; lower training.learning_rate, or look at the held-out text."
+            )
+    return record is not None
 
 
 def _save(run: Run, step: int, session: Session) -> None:
-    _require_finite(run, step)
     session.metrics.flush()
     state = {"seconds": session.seconds, "seed": run.config.seed}
-    session.checkpoints.save(step, run_tensors(run.student, run.optimizers), state)
+    session.checkpoints.save(step, _finite_tensors(run, step), state)
+
+
+def _finite_tensors(run: Run, step: int) -> dict[str, torch.Tensor]:
+    """The run's weights and moments after ``step``; raises ``DivergedError`` where they are not finite."""
+    tensors = run_tensors(run.student, run.optimizers)
+    if not run.context.ranks.any(not all_finite(tensors.values())):
+        return tensors
+    if step == 0:
+        raise DivergedError(
+            "step 0: the weights that training starts from are not finite; check model.path, or the file it names."
+        )
+    raise DivergedError(
+        f"step {step}: the weights or the optimizer's moments after it are not finite, so they are not saved; lower "
+        "training.learning_rate and begin again, or from the newest checkpoint, which is finite."
+    )
 
 
 def _is_due(config: TrainingConfig, done: int, seconds: float) -> bool:
@@ -247,13 +266,18 @@ def _timed_step(run: Run, step: int, metrics: MetricsLog) -> dict[str, float] | 
     if _all_finite(record):
         _update(run, step + 1)
         return record | _speed(run, time.monotonic() - begin)
+    _finite_tensors(run, step)  # what cannot get better is not worth a skip
+    is_teachers = _is_teachers_fault(run, step, indices.tolist())
     if run.config.non_finite == "skip":
-        metrics.write("skipped", step + 1, {"sequences": indices.tolist()} | record)
+        blamed = {"teacher": "not finite"} if is_teachers else {}
+        metrics.write("skipped", step + 1, {"sequences": indices.tolist()} | record | blamed)
         return None
+    mend = "check the teacher's weights" if is_teachers else "lower training.learning_rate"
     raise DivergedError(
-        f"step {step + 1}: the loss is {record.get('loss')} and the gradient norm {record['gradient_norm']}; its "
-        f"sequences are {_few(indices.tolist())} and the weights before it are saved; lower training.learning_rate, or "
-        "set training.non_finite=skip to leave such steps out."
+        f"step {step + 1}: the loss is {record.get('loss')} and the gradient norm {record['gradient_norm']}"
+        f"{', as the scores of the teacher are not finite' if is_teachers else ''}; its sequences are "
+        f"{_few(indices.tolist())} and the weights before it are saved; {mend}, or set training.non_finite=skip to "
+        "leave such steps out."
     )
 
 
@@ -264,7 +288,25 @@ def _update(run: Run, done: int) -> None:
     except RuntimeError as error:
         if "without overflow" not in str(error):
             raise
-        raise _diverged(done, "its learning rate is larger than the weights' numbers go") from error
+        raise DivergedError(
+            f"step {done}: its learning rate is larger than the weights' numbers go; what was saved before it is kept; "
+            "lower training.learning_rate."
+        ) from error
+
+
+def _objective(run: Run, step: int) -> ObjectiveConfig:
+    """The objective of a step, with no schedule left in it."""
+    return objective_at(run.context.objective, Progress(step * run.tokens_per_step, run.total * run.tokens_per_step))
+
+
+def _is_teachers_fault(run: Run, step: int, indices: list[int]) -> bool:
+    """Whether what the teacher says of a step's sequences is not finite, on any rank."""
+    context, objective, found = run.context, _objective(run, step), True
+    for batch in _micro_batches(run, indices):
+        with precision(context.precision_name, context.ranks.device):
+            labels = teacher_labels(context, objective, batch.to(context.ranks.device))
+            found &= teacher_is_finite(labels)
+    return context.ranks.any(not found)
 
 
 def _speed(run: Run, seconds: float) -> dict[str, float]:
@@ -289,12 +331,8 @@ def _step(run: Run, step: int, indices: list[int]) -> dict[str, float]:
     """Leaves the clipped gradient of a step in the parameters; returns its means and norm, not yet applied."""
     config, ranks = run.config, run.context.ranks
     torch.manual_seed(_step_seed(config.seed, step, ranks.data_rank))
-    objective = objective_at(
-        run.context.objective, Progress(step * run.tokens_per_step, run.total * run.tokens_per_step)
-    )
-    share = len(indices) // ranks.data_size
-    mine = indices[ranks.data_rank * share : (ranks.data_rank + 1) * share]
-    micro_batches = split_batch(run.data.train.batch(mine), min(config.micro_batch_sequences or share, share))
+    objective = _objective(run, step)
+    micro_batches = _micro_batches(run, indices)
     factor = learning_rate_factor(config, step, run.total)
     set_learning_rate(run.optimizers, factor)
     for optimizer in run.optimizers:
@@ -310,6 +348,14 @@ def _step(run: Run, step: int, indices: list[int]) -> dict[str, float]:
         "learning_rate": config.learning_rate * factor,
         "alpha": objective.alpha,
     }
+
+
+def _micro_batches(run: Run, indices: list[int]) -> list[Batch]:
+    """This rank's part of a step's sequences."""
+    ranks = run.context.ranks
+    share = len(indices) // ranks.data_size
+    mine = indices[ranks.data_rank * share : (ranks.data_rank + 1) * share]
+    return split_batch(run.data.train.batch(mine), min(run.config.micro_batch_sequences or share, share))
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:

@@ -19,13 +19,16 @@ class MetricsLog:
         self._stream = path.open("a", encoding="utf-8") if active else None
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
-        """One record; numbers that are not finite become null, since JSON has none."""
+        """One record; a number that is not finite becomes null, since JSON has none, and ``reason`` says so."""
         if self._stream is None:
             return
-        record = {"kind": kind, "step": step} | values
-        self._stream.write(json.dumps({name: _finite(value) for name, value in record.items()}) + "\n")
+        absent = [name for name, value in values.items() if _finite(value) is None and value is not None]
+        reason = {"reason": f"not finite: {', '.join(absent)}"} if absent else {}
+        record = {"kind": kind, "step": step} | {name: _finite(value) for name, value in values.items()} | reason
+        self._stream.write(json.dumps(record, allow_nan=False) + "\n")
         if self._tracker is not None:
-            self._tracker.log(kind, step, {name: value for name, value in values.items() if isinstance(value, float)})
+            numbers = {name: value for name, value in record.items() if isinstance(value, float)}
+            self._tracker.log(kind, step, numbers)
 
     def flush(self) -> None:
         """Hands to the system what was written, so that a kill does not lose it."""
@@ -52,5 +55,5 @@ def drop_after(path: Path, step: int) -> None:
 
 
 def last_validation(path: Path) -> float:
-    """The newest validation cross-entropy of a run, nats per token."""
+    """The newest validation cross-entropy of a run, nats per token; a finished run has one, and it is finite."""
     return [record["ce"] for record in read_json_lines(path) if record["kind"] == "validation"][-1]

@@ -16,6 +16,7 @@ from stillroom.models import multiplies_bf16, unembedding
 from stillroom.training.blocks import final_norm
 from stillroom.training.muon import FullPrecisionMuon
 from stillroom.training.step import Student
+from stillroom.types import UserError
 
 
 def learning_rate_factor(config: TrainingConfig, step: int, num_steps: int) -> float:
@@ -79,9 +80,14 @@ def _adamw(groups: list[dict[str, Any]], config: TrainingConfig) -> AdamW:
 
 
 def set_learning_rate(optimizers: list[Optimizer], factor: float) -> None:
-    """Sets every group's learning rate to ``factor`` times its peak."""
+    """Sets every group's learning rate to ``factor`` times its peak; refuses one that no weight can hold."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
+            if not abs(group["peak"]) <= torch.finfo(torch.float32).max:
+                raise UserError(
+                    f"training.learning_rate: a rate of {group['peak']:g} is more than a weight can hold; lower it (or "
+                    "training.muon_learning_rate)."
+                )
             group["lr"] = group["peak"] * factor
 
 

@@ -15,7 +15,7 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel
 
 from stillroom.config import ObjectiveConfig
-from stillroom.models import hidden_states, logit_softcap, precision, unembedding
+from stillroom.models import hidden_states, logit_softcap, precision, readout, unembedding
 from stillroom.objectives import TeacherLogits, token_losses
 from stillroom.training.distributed import ALONE, Ranks
 from stillroom.training.heads import FurtherHeads
@@ -81,6 +81,7 @@ class Student(nn.Module):
 
     def __init__(self, model: PreTrainedModel, further: FurtherHeads | None = None) -> None:
         super().__init__()
+        readout(model)  # measured before the model is sharded
         self.model = model
         self.further = further
 
@@ -152,7 +153,7 @@ def global_step(
         if isinstance(student, FSDPModule):  # ranks exchange gradients in the last micro-batch alone
             student.set_requires_gradient_sync(number == len(micro_batches) - 1)
         with precision(context.precision_name, ranks.device):
-            loss, terms = student(batch, objective, _labels(context, objective, batch), context, seed)
+            loss, terms = student(batch, objective, teacher_labels(context, objective, batch), context, seed)
             if scale is None:
                 scale = 1.0 / count().clamp(min=1.0)
             (loss * scale.to(loss.dtype)).backward()
@@ -162,7 +163,7 @@ def global_step(
     return sums
 
 
-def _labels(context: StepContext, objective: ObjectiveConfig, batch: Batch) -> SoftLabels | TeacherLogits | None:
+def teacher_labels(context: StepContext, objective: ObjectiveConfig, batch: Batch) -> SoftLabels | TeacherLogits | None:
     """What the teacher says of a batch: looked up, or computed now."""
     if context.labels is None or objective.alpha == 0:
         return None

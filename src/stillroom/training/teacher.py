@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from stillroom.models import ModelPlan, hidden_states, logit_softcap, precision, unembedding
+from stillroom.models import ModelPlan, hidden_states, logit_softcap, precision, readout, unembedding
 from stillroom.objectives import TeacherLogits
 from stillroom.types import Batch
 
@@ -22,6 +22,7 @@ class LiveTeacher(nn.Module):
         self.plan = model if isinstance(model, ModelPlan) else None
         """Where the weights come from when ranks make the model in its sharded form; None for a model that is there."""
         self.model = (model.model if isinstance(model, ModelPlan) else model).eval().requires_grad_(False)
+        readout(self.model)  # measured before the model is sharded
         self.precision_name = precision_name
 
     def forward(self, batch: Batch, isolate: bool) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -1,10 +1,11 @@
 """Bigram worlds of natural text and of a matrix in a file.
 
-Letters: K states. Imports types and the bigram world.
+Letters: K states. Imports files, types and the bigram world.
 """
 
 from __future__ import annotations
 
+import io
 import re
 import sysconfig
 from collections import Counter
@@ -14,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from stillroom.files import read_bytes, reading
 from stillroom.types import UserError
 from stillroom.worlds.bigram import BigramWorld, split_by_entropy
 
@@ -25,8 +27,13 @@ _PARTS = re.compile(r"\w+|[^\w\s]|\n")
 
 def library_text(num_files: int = 60) -> str:
     """Source text of the first files, by name, of the installed Python library."""
-    files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))[:num_files]
-    return "\n".join(file.read_text(encoding="utf-8", errors="ignore") for file in files)
+    files = [file for file in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")) if file.is_file()][:num_files]
+    return "\n".join(_source_text(file) for file in files)
+
+
+def _source_text(file: Path) -> str:
+    with reading(file, "Python source"):
+        return file.read_text(encoding="utf-8", errors="ignore")
 
 
 def text_world(text: str, unit: Unit = "characters", states: int = 65, threshold_nats: float = 2.0) -> BigramWorld:
@@ -50,11 +57,10 @@ def text_world(text: str, unit: Unit = "characters", states: int = 65, threshold
 
 def load_matrix(path: Path, threshold_nats: float = 1.0) -> BigramWorld:
     """The world of a ``.npy`` file that holds a square matrix whose rows sum to 1; a ``UserError`` where not."""
+    data = read_bytes(path, "a .npy file with a square transition matrix")
     try:
-        matrix = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; expected a .npy file with a square transition matrix.") from None
-    except (ValueError, OSError, EOFError) as error:
+        matrix = np.load(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # a damaged header or archive raises whatever its parser does
         raise UserError(f"{path}: is no .npy file ({error}); write one with numpy.save.") from None
     if not isinstance(matrix, np.ndarray) or matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:
         shape = getattr(matrix, "shape", "several arrays")

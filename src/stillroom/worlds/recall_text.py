@@ -1,22 +1,20 @@
 """Which character follows which in the source of the installed Python library: the background of the recall world.
 
-Letters: V characters. Imports nothing of stillroom but types; needs no network.
+Letters: V characters. Imports files, types and where the library is; needs no network.
 """
 
 from __future__ import annotations
 
-import sysconfig
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stillroom.files import read_bytes
 from stillroom.types import UserError
+from stillroom.worlds.library import library_files
 
-# Generated tables and fixtures: megabytes that say nothing of how source is written.
-_SKIPPED = frozenset({"site-packages", "test", "tests", "idle_test", "encodings", "pydoc_data", "__pycache__"})
 _FEWEST, _MOST = 4, 90
 
 
@@ -40,12 +38,9 @@ class CharacterBigrams:
 @lru_cache(maxsize=1)
 def _pair_counts() -> NDArray[np.int64]:
     """How often each pair of bytes occurs in the library's source, (128, 128); other bytes are left out."""
-    root = Path(sysconfig.get_path("stdlib"))
     counts = np.zeros(128 * 128, dtype=np.int64)
-    for file in sorted(root.rglob("*.py")):
-        if _SKIPPED.intersection(file.relative_to(root).parts):
-            continue
-        codes = np.frombuffer(file.read_bytes(), dtype=np.uint8).astype(np.int64)
+    for file in library_files()[1]:
+        codes = np.frombuffer(read_bytes(file, "Python source"), dtype=np.uint8).astype(np.int64)
         first, second = codes[:-1], codes[1:]
         both = (first < 128) & (second < 128)
         counts += np.bincount((first * 128 + second)[both], minlength=128 * 128)

@@ -62,22 +62,25 @@ def _maps(entry: Entry, heads: Heads) -> Markup:
     if heads.copying is not None:
         maps.append(("copying", heads.copying, best))
     parts = [
-        _map(name, scores, 22 + column * place, side, outlined) for place, (name, scores, outlined) in enumerate(maps)
+        _map(name, heads, scores, 22 + column * place, side, outlined)
+        for place, (name, scores, outlined) in enumerate(maps)
     ]
     words = f"{heads.num_layers} layers of {heads.num_heads} heads, {len(maps)} scores each."
     return drawing(WIDE, height, f"Head scores of {entry.label}", words, *parts)
 
 
-def _map(name: str, scores: tuple[Numbers, ...], left: float, side: float, outlined: InductionHead | None) -> Markup:
+def _map(
+    name: str, heads: Heads, scores: tuple[Numbers, ...], left: float, side: float, outlined: InductionHead | None
+) -> Markup:
     layers, step = len(scores), max(1, math.ceil(TICK / side))
     places = [(left + head * side, TOP + row * side) for row in range(layers) for head in range(len(scores[row]))]
     parts = [text(left, 16, name), squares(places, side - 1, "cell")]
     for layer, row in enumerate(scores):
         y = TOP + (layers - 1 - layer) * side
         if layer % step == 0:
-            parts.append(text(left - 6, y + side / 2 + 4, str(layer), "end", "tick"))
+            parts.append(text(left - 6, y + side / 2 + 4, str(heads.layer(layer)), "end", "tick"))
         for head, score in enumerate(row):
-            hint = f"{name}, layer {layer}, head {head}: {fixed(score, 3)}"
+            hint = f"{name}, layer {heads.layer(layer)}, head {head}: {fixed(score, 3)}"
             parts.append(_square(left + head * side, y, side - 1, score, hint))
     for head in range(0, len(scores[0]) if scores else 0, step):
         parts.append(text(left + (head + 0.5) * side - 0.5, TOP + layers * side + 15, str(head), "middle", "tick"))

@@ -178,7 +178,7 @@ def _looking_back(model: PreTrainedModel, bench: Bench, progress: Callable[[int,
         "copying": copying,
         "induction": induction_state(copying["accuracy_repeat"]),
         "best_head": {
-            "layer": layer,
+            "layer": scores.layer(layer),
             "head": head,
             "prefix_matching": float(scores.prefix_matching[layer, head]),
             "copying": None if scores.copying is None else float(scores.copying[layer, head]),

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from stillroom.corpora import Corpus
 from stillroom.files import write_bytes
 from stillroom.objectives.routing import copyable, lowest_share
-from stillroom.teachers import ModelScores
+from stillroom.teachers import ModelScores, refuse_non_finite
 from stillroom.types import IGNORE_INDEX, Batch
 
 Progress = Callable[[int, int], None]
@@ -150,6 +150,7 @@ def read_positions(model: PreTrainedModel, heldout: HeldOut, progress: Progress 
         targets_n = batch.targets_BT.flatten()
         begin, place = time.perf_counter(), 0
         for scores_nV in scores.chunks(batch):
+            refuse_non_finite(scores_nV)
             of_chunk = targets_n[place : place + len(scores_nV)].to(scores_nV.device)
             place += len(scores_nV)
             logprob_nV = scores_nV[of_chunk != IGNORE_INDEX].log_softmax(-1)

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from pydantic import Field
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import PreTrainedModel
 
 from stillroom.config import (
     ArmConfig,
@@ -29,7 +28,7 @@ from stillroom.config import (
 )
 from stillroom.corpora import Corpus, open_corpus
 from stillroom.files import read_json
-from stillroom.models import load_model
+from stillroom.models import empty_model, read_config
 from stillroom.study.recipes import resolve_recipe
 from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
 from stillroom.types import UserError
@@ -164,33 +163,18 @@ def _free(name: str, argument: str, taken: list[str]) -> str:
 
 def describe(name: str, path: str, corpus: Corpus) -> Candidate:
     """A candidate with its size; refuses a model that cannot be found, read or used with this corpus."""
-    looks_local = path.startswith((".", "/", "~")) or Path(path).exists()
-    if looks_local and not path.endswith(".gguf") and not (Path(path) / "config.json").is_file():
-        raise UserError(
-            f"teacher {path}: holds no config.json; expected a run folder, RUN:ARM, a Hugging Face model folder, a hub "
-            "id or a .gguf file."
-        )
+    config = read_config(path)
     check_vocabulary(path, corpus)
-    parameters, flops = _size(path, corpus.train.sequence_length)
+    parameters, flops = _size(empty_model(config, path), corpus.train.sequence_length)
     return Candidate(name, path, teacher_hash(path), parameters, flops)
 
 
-def _size(path: str, length: int) -> tuple[int, float]:
+def _size(model: PreTrainedModel, length: int) -> tuple[int, float]:
     """Parameters, and forward FLOPs per token, without reading the weights where the layout alone tells them.
 
     2 per parameter of a matrix that a token passes (an embedding that is looked up costs nothing), and causal
     attention over the mean of T/2 earlier positions.
     """
-    if path.endswith(".gguf"):
-        model = load_model(path)
-    else:
-        try:
-            config = AutoConfig.from_pretrained(path)
-            with torch.device("meta"):
-                model = AutoModelForCausalLM.from_config(config)
-        except (OSError, ValueError) as error:
-            reason = str(error).split("\n", 1)[0].rstrip(".")
-            raise UserError(f"teacher {path}: no model could be read ({reason}); check the path or network.") from error
     parameters = sum(parameter.numel() for parameter in model.parameters())
     config: Any = model.config
     embedding: Any = model.get_input_embeddings().weight
@@ -266,7 +250,7 @@ def _proxy_training(training: TrainingConfig, settings: RankSettings) -> Trainin
 
 def layout_of(path: str) -> ModelConfig:
     """The sizes of a model in the Llama layout, for a fresh one of the same shape."""
-    config = AutoConfig.from_pretrained(path)
+    config = read_config(path)
     if config.model_type != "llama":
         raise UserError(
             f"--student {path}: is of layout {config.model_type}, but proxies are built in the llama layout; give "

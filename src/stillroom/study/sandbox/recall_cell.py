@@ -27,6 +27,7 @@ from stillroom.study.sandbox.recall_data import RecallLabels, RecallSequences, k
 from stillroom.study.sandbox.recall_probes import RecallTruth, attention_picture, head_measures, measure, recall_truth
 from stillroom.training import LabelSource, LiveTeacher, TrainingData, join, train
 from stillroom.training.metrics import drop_after
+from stillroom.types import SpecialIds
 from stillroom.worlds.recall import RecallWorld
 
 HELDOUT_SEED = 1_000_003
@@ -149,7 +150,7 @@ def train_cell(
     length, training = config.world.sequence_length, config.training.model_copy(update={"seed": seed})
     stream = RecallSequences(world, config.steps * training.batch_sequences, length, seed)
     truth = recall_truth(world, config.probes.sequences, length, HELDOUT_SEED)
-    model = build_model(config.model, world.vocab_size, seed)
+    model = build_model(config.model, world.vocab_size, seed, special=SpecialIds())
     ranks = join(training.parallel)
     precision = precision_name(training.precision, ranks.device)
     probing = _Probing(

@@ -1,0 +1,287 @@
+"""Rows of files: the field that holds the text, whatever the kind of file and packing; what is no text is counted."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import logging
+import lzma
+import sys
+from collections import Counter
+
+import pytest
+import zstandard
+
+from stillroom.config import CorpusConfig, SourceConfig
+from stillroom.corpora import build_corpus, documents, source_identity
+from stillroom.corpora import sources as sources_module
+from stillroom.corpora.readers import file_rows
+from stillroom.corpora.rows import RowCount, row_texts
+from stillroom.types import UserError
+
+TEXTS = [f'text {n}: é ☕, "quoted"\nand a second line' for n in range(60)]
+
+
+def files(path, **changes):
+    return SourceConfig(kind="files", path=str(path), **changes)
+
+
+def all_of(source):
+    return [text for split in ("train", "heldout") for text in documents(source, 0, split)]
+
+
+def lines(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def arrow(kind, rows):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import feather, parquet
+
+    table = pyarrow.Table.from_pylist(rows)
+    stream = io.BytesIO()
+    if kind == "parquet":
+        parquet.write_table(table, stream, row_group_size=7)
+    elif kind == "feather":
+        feather.write_feather(table, stream)
+    else:
+        with (pyarrow.ipc.new_file if kind == "file" else pyarrow.ipc.new_stream)(stream, table.schema) as writer:
+            writer.write_table(table, max_chunksize=7)
+    return stream.getvalue()
+
+
+def separated(rows, mark):
+    import csv
+
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=mark)
+    writer.writerow(rows[0])
+    writer.writerows(row.values() for row in rows)
+    return text.getvalue().encode()
+
+
+def _long(data):
+    """Packed so that unpacking needs more memory than the library takes by itself (``zstd --long=31``)."""
+    settings = zstandard.ZstdCompressionParameters.from_level(1, window_log=28, enable_ldm=True)
+    packer = zstandard.ZstdCompressor(compression_params=settings).compressobj()
+    return packer.compress(data) + packer.flush()
+
+
+KINDS = {
+    "a.jsonl": lines,
+    "a.JSONL": lines,
+    "a.ndjson": lines,
+    "a.json": lines,
+    "list.json": lambda rows: json.dumps(rows, indent=1).encode(),
+    "mark.jsonl": lambda rows: b"\xef\xbb\xbf" + lines(rows),
+    "crlf.jsonl": lambda rows: b"\n" + lines(rows).replace(b"\n", b"\r\n") + b"\r\n",
+    "open.jsonl": lambda rows: lines(rows).rstrip(),
+    "a.jsonl.gz": lambda rows: gzip.compress(lines(rows)),
+    "a.json.gz": lambda rows: gzip.compress(lines(rows)),
+    "two.jsonl.gz": lambda rows: gzip.compress(lines(rows[:9])) + gzip.compress(lines(rows[9:])),
+    "a.jsonl.xz": lambda rows: lzma.compress(lines(rows)),
+    "a.jsonl.bz2": lambda rows: bz2.compress(lines(rows)),
+    "a.jsonl.zst": lambda rows: zstandard.compress(lines(rows)),
+    "two.jsonl.zst": lambda rows: zstandard.compress(lines(rows[:9])) + zstandard.compress(lines(rows[9:])),
+    "long.jsonl.zst": lambda rows: _long(lines(rows)),
+    "a.csv": lambda rows: separated(rows, ","),
+    "mark.csv": lambda rows: b"\xef\xbb\xbf" + separated(rows, ","),
+    "a.tsv": lambda rows: separated(rows, "\t"),
+    "a.csv.zst": lambda rows: zstandard.compress(separated(rows, ",")),
+    "a.parquet": lambda rows: arrow("parquet", rows),
+    "a.arrow": lambda rows: arrow("stream", rows),
+    "file.arrow": lambda rows: arrow("file", rows),
+    "a.feather": lambda rows: arrow("feather", rows),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("folder", [False, True])
+def test_every_kind_of_file_gives_the_texts_of_its_field(tmp_path, name, folder):
+    path = tmp_path / name
+    path.write_bytes(KINDS[name]([{"id": str(n), "text": text} for n, text in enumerate(TEXTS)]))
+    source = files(tmp_path if folder else path)
+    assert Counter(all_of(source)) == Counter(TEXTS)
+    assert not set(documents(source, 0, "train")) & set(documents(source, 0, "heldout"))
+    assert list(documents(source, 0, "train")) == list(documents(source, 0, "train"))
+    assert all_of(files(path, field="id")) != all_of(source)
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if "csv" not in name and "tsv" not in name])
+def test_a_nested_field_is_named_with_a_dot(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(KINDS[name]([{"id": "x", "a": {"b": {"c": text}, "d": None}} for text in TEXTS]))
+    assert Counter(all_of(files(path, field="a.b.c"))) == Counter(TEXTS)
+
+
+def test_a_name_with_a_dot_is_taken_as_it_stands(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(lines([{"a.b": text, "a": {"b": "no"}} for text in TEXTS]))
+    assert Counter(all_of(files(path, field="a.b"))) == Counter(TEXTS)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "list.json", "a.csv", "a.parquet"])
+def test_a_field_that_stands_alone_needs_no_name(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(KINDS[name]([{"body": text} for text in TEXTS]))
+    assert Counter(all_of(files(path))) == Counter(TEXTS)
+    with pytest.raises(UserError, match="no field 'other', only body"):
+        all_of(files(path, field="other"))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "list.json", "a.csv", "a.tsv", "a.parquet", "a.arrow"])
+def test_a_field_that_is_missing_ends_in_the_list_of_those_there(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(KINDS[name]([{"id": "x", "body": text} for text in TEXTS]))
+    with pytest.raises(UserError, match=r"have no field 'text', only id, body; set field") as error:
+        all_of(files(path))
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "list.json", "a.jsonl.gz", "a.parquet", "a.arrow"])
+def test_rows_without_text_are_left_out_and_counted(tmp_path, name):
+    path = tmp_path / name
+    rows = [{"id": "x", "text": text} for text in TEXTS] + [{"id": "x", "text": None}] * 3 + [{"id": "y", "text": ""}]
+    path.write_bytes(KINDS[name](rows))
+    count = RowCount()
+    texts = list(row_texts(file_rows(path, "text"), "text", str(path), count))
+    assert texts == TEXTS and count == RowCount(rows=64, without_text=4)
+
+
+def test_a_row_that_lacks_the_field_is_one_without_text(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(lines([{"id": 1}, *({"text": text} for text in TEXTS), {"id": 2, "text": None}]))
+    count = RowCount()
+    assert list(row_texts(file_rows(path, "text"), "text", "it", count)) == TEXTS
+    assert count == RowCount(rows=62, without_text=2)
+
+
+def test_a_corpus_tells_how_many_rows_had_no_text(tmp_path, caplog):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(lines([{"text": text * 9} for text in TEXTS] + [{"text": None}] * 7))
+    config = CorpusConfig(
+        sources={"web": files(path)}, vocab_size=300, sequence_length=16, train_tokens=64, heldout_tokens=16
+    )
+    with caplog.at_level(logging.WARNING):
+        corpus = build_corpus(config, tmp_path / "corpus")
+    assert corpus.manifest["rows"] == {"web": {"rows": 67, "without_text": 7}}
+    assert "corpus.sources.web: 7 of the 67 rows read have no text" in caplog.text
+    tokens = corpus.train.tokens(range(len(corpus.train)))
+    assert "None" not in corpus.tokenizer.decode(tokens.reshape(-1)) and "{" not in corpus.tokenizer.decode(tokens[0])
+
+
+def wrong(*rows, head=3):
+    return lines([{"text": "a"}] * head) + b"".join(row if isinstance(row, bytes) else lines([row]) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("a.jsonl", wrong({"text": 4}), r"line 4: field 'text' holds int 4, expected text"),
+        ("a.jsonl", wrong({"text": ["a"]}), r"line 4: field 'text' holds list"),
+        ("a.jsonl", wrong({"text": {"b": "c"}}), r"line 4: field 'text' holds dict"),
+        ("a.jsonl", wrong({"text": True}), r"line 4: field 'text' holds bool True"),
+        ("a.jsonl", wrong({"text": 1.5}, head=1500), r"line 1501: field 'text' holds float 1.5"),
+        ("a.jsonl", wrong(b'{"text": "\\ud800"}\n'), r"line 4: .* surrogate pair \(U\+D800\)"),
+        ("a.jsonl", wrong(b'{"text": "cut'), r"line 4 is not valid JSON"),
+        ("a.jsonl", wrong(b"\n\nplain text\n"), r"line 6 is not valid JSON"),
+        ("a.jsonl", wrong(b'"a string"\n'), r"line 4 holds str 'a string', expected an object"),
+        ("a.jsonl", wrong(b"null\n"), r"line 4 holds NoneType None, expected an object"),
+        ("a.jsonl", wrong(b"[" * 100_000 + b"\n"), r"from line 4 on is not valid JSON"),
+        ("a.jsonl", wrong(b'{"a":' * 100_000 + b"\n"), r"line 4 is not valid JSON \(nested too deeply\)"),
+        ("a.jsonl", wrong('{"text": "naïve"}\n'.encode("latin-1")), r"line 4 is not UTF-8 \(byte 12 of it\)"),
+        ("a.jsonl", lines([{"text": "a"}]).decode().encode("utf-16"), r"line 1 is not UTF-8"),
+        ("a.jsonl", b"", r"holds no text for the train split in 0 rows"),
+        ("a.jsonl", lines([{"text": None}]), r"in 1 rows, of which 1 have no text"),
+        ("a.json", b'{\n  "text": "a"\n}\n', r"line 1 is not valid JSON .* one object a line, or one list"),
+        ("a.json", b'{"data": [{"text": "a"}]}\n', r"field 'data' holds list"),
+        ("a.json", b'[{"text": "a"}, 5]', r"item 2 holds int 5, expected an object"),
+        ("a.json", b'[{"text": "a"}, {"text": 5}]', r"item 2: field 'text' holds int 5"),
+        ("a.json", b'[{"text": "a"},', r"from line 1 on is not valid JSON"),
+        ("a.csv", b"id,text\n1,a\n2,b, c\n", r"line 3 has 3 cells, expected the 2"),
+        ("a.csv", b"id,text\n1,a\n2\n", r"line 3 has 1 cells, expected the 2"),
+        ("a.csv", b'id,text\n1,"a\n2,b\n', r"is not valid CSV"),
+        ("a.csv", "id,text\n1,naïve\n".encode("latin-1"), r"is not UTF-8"),
+        ("a.csv", b"id;text\n1;a\n", r"no field 'text', only id;text"),
+        ("a.csv", b"id\ttext\n1\ta\n", r"no field 'text', only id\\ttext"),
+        ("a.csv", b"", r"holds no text for the train split in 0 rows"),
+        ("a.jsonl.gz", gzip.compress(wrong({}))[:-10], r"is damaged or no packed file"),
+        ("a.jsonl.gz", wrong({}), r"is damaged or no packed file"),
+        ("a.jsonl.xz", lzma.compress(wrong({}))[:-10], r"is damaged or no packed file"),
+        ("a.jsonl.xz", wrong({}), r"is damaged or no packed file"),
+        ("a.jsonl.bz2", bz2.compress(wrong({}))[:-10], r"is damaged or no packed file"),
+        ("a.jsonl.bz2", wrong({}), r"is damaged or no packed file"),
+        ("a.jsonl.zst", zstandard.compress(wrong({}, head=999))[:-3], r"is damaged or no packed file .*inside a frame"),
+        ("a.jsonl.zst", wrong({}), r"is damaged or no packed file"),
+        ("a.parquet", b"PAR1 no", r"pyarrow"),
+        ("a.parquet", b"", r"pyarrow"),
+        ("a.arrow", b"ARROW1 no", r"pyarrow"),
+        ("a.arrow", b"no", r"pyarrow"),
+    ],
+)
+def test_rows_that_are_none_end_in_one_sentence(tmp_path, name, data, words):
+    path = tmp_path / name
+    path.write_bytes(data)
+    for place in (path, tmp_path):
+        with pytest.raises(UserError, match=words) as error:
+            all_of(files(place))
+        assert str(path) in str(error.value) or str(place) in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "file.arrow", "a.jsonl.gz", "a.jsonl.zst", "a.jsonl.xz"])
+def test_a_file_that_is_cut_off_is_never_taken_for_a_short_one(tmp_path, name, cut):
+    data = KINDS[name]([{"text": text * 50} for text in TEXTS])
+    (tmp_path / name).write_bytes(data[: int(cut * len(data))])
+    with pytest.raises(UserError, match=name):
+        all_of(files(tmp_path / name))
+
+
+@pytest.mark.parametrize("value", [4, ["a"], b"bytes", {"b": "c"}])
+def test_a_table_of_other_than_text_is_refused(tmp_path, value):
+    (tmp_path / "a.parquet").write_bytes(arrow("parquet", [{"text": value}]))
+    with pytest.raises(UserError, match=r"row 1: field 'text' holds"):
+        all_of(files(tmp_path / "a.parquet"))
+
+
+def test_tables_without_pyarrow_name_the_extra(tmp_path, monkeypatch):
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UserError, match=r"pip install 'stillroom\[parquet\]'"):
+        all_of(files(tmp_path / "a.parquet"))
+
+
+def test_texts_and_rows_together_are_refused_with_three_ways_out(tmp_path):
+    for n in range(30):
+        (tmp_path / f"{n}.md").write_text(f"prose {n}")
+    (tmp_path / "data.jsonl").write_bytes(lines([{"text": text} for text in TEXTS]))
+    with pytest.raises(UserError, match=r"data\.jsonl: holds rows .*expected one or the other"):
+        source_identity(files(tmp_path))
+    assert Counter(all_of(files(tmp_path, pattern="**/*.jsonl"))) == Counter(TEXTS)
+    assert len(all_of(files(tmp_path, exclude=["**/*.jsonl"]))) == 30
+    as_text = "".join(all_of(files(tmp_path, format="text")))
+    assert '{"text": ' in as_text and "prose 3" in as_text
+
+
+def test_a_name_that_says_nothing_is_read_as_rows_where_it_is_asked_for(tmp_path):
+    (tmp_path / "log").write_bytes(lines([{"text": text} for text in TEXTS]))
+    (tmp_path / "log.gz").write_bytes(gzip.compress(lines([{"text": "in the packed one"}])))
+    assert Counter(all_of(files(tmp_path, format="rows"))) == Counter([*TEXTS, "in the packed one"])
+
+
+def test_rows_of_files_are_mixed_and_long_texts_cut(tmp_path, monkeypatch):
+    (tmp_path / "a.jsonl").write_bytes(lines([{"text": f"{n:04d}"} for n in range(2000)]))
+    monkeypatch.setattr(sources_module, "_MIXED_CHARS", 400)
+    order = [int(text) for text in documents(files(tmp_path), 0, "train")]
+    assert order != sorted(order) and len(set(order)) == len(order)
+    assert max(abs(place * 2000 / len(order) - number) for place, number in enumerate(order)) < 1500
+    (tmp_path / "a.jsonl").write_bytes(lines([{"text": "é" * 950 + str(n)} for n in range(40)]))
+    assert {len(text) for text in all_of(files(tmp_path, max_document_chars=400))} <= {400, 151, 152}
+
+
+def test_a_csv_cell_may_be_as_long_as_a_book(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"id,text\n1," + b"x" * 1_000_000 + b"\n")
+    assert sum(map(len, documents(files(tmp_path), 0, "train"))) == 1_000_000
