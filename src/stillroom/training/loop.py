@@ -210,9 +210,8 @@ def _logged_step(run: Run, step: int, session: Session) -> bool:
     tokens = {"tokens": done * run.tokens_per_step}
     try:
         record = _timed_step(run, step, session.metrics)
-    except DivergedError as error:
-        if error.__cause__ is None:  # else it came amid an update
-            _save(run, step, session)
+    except DivergedError:
+        _save(run, step, session)
         raise
     if record is not None:
         session.metrics.write("train", done, tokens | record)
@@ -264,7 +263,8 @@ def _timed_step(run: Run, step: int, metrics: MetricsLog) -> dict[str, float] | 
     indices = batch_indices(step, run.config.batch_sequences, len(run.data.train), run.config.seed)
     record = _step(run, step, indices.tolist())
     if _all_finite(record):
-        _update(run, step + 1)
+        for optimizer in run.optimizers:
+            optimizer.step()
         return record | _speed(run, time.monotonic() - begin)
     _finite_tensors(run, step)  # what cannot get better is not worth a skip
     is_teachers = _is_teachers_fault(run, step, indices.tolist())
@@ -279,19 +279,6 @@ def _timed_step(run: Run, step: int, metrics: MetricsLog) -> dict[str, float] | 
         f"{_few(indices.tolist())} and the weights before it are saved; {mend}, or set training.non_finite=skip to "
         "leave such steps out."
     )
-
-
-def _update(run: Run, done: int) -> None:
-    try:
-        for optimizer in run.optimizers:
-            optimizer.step()
-    except RuntimeError as error:
-        if "without overflow" not in str(error):
-            raise
-        raise DivergedError(
-            f"step {done}: its learning rate is larger than the weights' numbers go; what was saved before it is kept; "
-            "lower training.learning_rate."
-        ) from error
 
 
 def _objective(run: Run, step: int) -> ObjectiveConfig:
