@@ -18,6 +18,7 @@ from stillroom.config import override
 from stillroom.corpora import open_corpus
 from stillroom.report import build_report
 from stillroom.study.artifacts import ArtifactStore
+from stillroom.study.folders import claimed, written
 from stillroom.study.inspect import inspect_path
 from stillroom.study.models import load_here
 from stillroom.study.pipeline import run_single, run_study
@@ -288,3 +289,15 @@ def test_a_mistake_in_an_evaluation_leaves_no_folder_behind(finished, tmp_path):
     with pytest.raises(UserError):
         evaluate_models([tmp_path / "model"], corpus, ["lm"], tmp_path / "out" / "x", {}, StageDisplay())
     assert os.listdir(tmp_path) == ["model"] and (model / "config.json").read_bytes() == before
+
+
+def test_a_run_ends_whole_though_another_process_took_its_empty_folder_away(tmp_path):
+    """Of two that begin at once, the one that is told to wait takes away the folder with the configuration alone."""
+    folder = tmp_path / "runs" / "x"
+    with claimed(folder, "name: x\n"):
+        with pytest.raises(UserError), claimed(folder, "name: x\n"):
+            raise UserError("wait")
+        shutil.rmtree(folder)
+        with written(folder, "name: x\n", ["study.json"]):
+            (folder / "study.json").write_text("{}")
+    assert sorted(os.listdir(folder)) == ["checksums.json", "config.yaml", "study.json"] and not checksums.check(folder)

@@ -65,11 +65,18 @@ def claimed(folder: Path, text: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def written(folder: Path, names: Iterable[str]) -> Iterator[None]:
-    """The block writes the files of a run; then those of ``names`` that are there get checksums. One at a time."""
-    with disk_errors(folder), disk.held(folder / ".writing", patience=600.0):
-        yield
-        checksums.seal(folder, [name for name in (CONFIG, *names) if (folder / name).is_file()])
+def written(folder: Path, text: str, names: Iterable[str]) -> Iterator[None]:
+    """The block writes the files of a run; then those of ``names`` that are there get checksums. One at a time.
+
+    Another process that began the same run and could not go on may have taken the folder away again meanwhile.
+    """
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with disk.held(folder / ".writing", patience=600.0):
+            if not (folder / CONFIG).exists():
+                write_bytes(folder / CONFIG, text.encode())
+            yield
+            checksums.seal(folder, [name for name in (CONFIG, *names) if (folder / name).is_file()])
 
 
 def damage_of(folder: Path) -> list[Damage]:

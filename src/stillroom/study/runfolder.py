@@ -50,7 +50,11 @@ def write_run_folder(
     """Copies metrics, evaluations and samples of every model; writes study, comparison and environment; seals it."""
     copies = ("evaluation.json", "metrics.jsonl", "samples.jsonl")
     names = [f"models/{name}/{file}" for name in evaluations for file in copies]
-    with written(folder, [*names, PROFILE, "comparison.json", "worth.json", "environment.json", "study.json"]):
+    with written(
+        folder,
+        to_yaml(config, "study"),
+        [*names, PROFILE, "comparison.json", "worth.json", "environment.json", "study.json"],
+    ):
         _copy_results(folder, teacher_model, models, evaluations)
         records = [_teacher_record(config, corpus, teacher_model)]
         records += [_arm_record(config, corpus, name, artifact) for name, artifact in models.items()]

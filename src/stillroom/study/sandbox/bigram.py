@@ -71,7 +71,7 @@ def run_bigram(sweep: BigramSweep, out: Path | None, artifacts: Path | None, dis
         summary = summarise(world, sweep, seeds, theory, ratios, gradient, transformer)
         summary["stages"], summary["total_seconds"] = cells.stages, round(time.monotonic() - begin, 1)
         summary["places"] = {"cells": [os.path.relpath(cell, folder) for cell in cells.folders]}
-        with written(folder, ["environment.json", "sandbox.json"]):
+        with written(folder, to_yaml(sweep, KIND), ["environment.json", "sandbox.json"]):
             write_json(folder / "environment.json", environment())
             write_json(folder / "sandbox.json", {"kind": KIND, "fingerprint": sweep.fingerprint()} | summary)
     return folder

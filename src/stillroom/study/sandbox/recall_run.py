@@ -151,7 +151,7 @@ def run_recall(
         build_cells(cells, display, jobs=jobs)
         folders = [cells.folder(cell) for wave in cells.needed() for cell in wave]
         places = {"cells": [os.path.relpath(one, folder) for one in folders]}
-        with written(folder, ["environment.json", "sandbox.json"]):
+        with written(folder, text, ["environment.json", "sandbox.json"]):
             write_json(folder / "environment.json", freeze_environment(cells))
             write_json(folder / "sandbox.json", results(cells, time.monotonic() - begin) | {"places": places})
     return folder
