@@ -134,3 +134,10 @@ def test_field_names_follow_optional_objects_and_mappings():
     assert "share" in field_names(StudyConfig, ["arms", "anything", "routing"])
     assert "alpha" in field_names(RunConfig, ["objective"])
     assert field_names(StudyConfig, ["nowhere"]) == []
+
+
+def test_no_arm_takes_the_teachers_name():
+    """Its results would stand where the teacher's do."""
+    values = {"name": "x", "corpus": {"sources": {"f": {"kind": "facts"}}}, "arms": {"teacher": {}}}
+    with pytest.raises(UserError, match=r"arms\.teacher has the name under which the teacher's own results stand"):
+        parse(StudyConfig, values, "recipe")

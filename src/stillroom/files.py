@@ -1,6 +1,6 @@
 """Files that appear complete or not at all, folders named by what determines them, and hashes.
 
-Imports nothing of stillroom but its types, and no torch.
+Imports nothing of stillroom but its types and ``disk``, and no torch.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from stillroom import disk
 from stillroom.types import UserError
 
 
@@ -111,13 +112,13 @@ def read_text(path: Path, wanted: str = "a UTF-8 text file") -> str:
 def write_bytes(path: Path, data: bytes) -> None:
     """Writes a file so that a reader sees the old bytes or the new ones, never a part."""
     with _written_aside(path, data) as name:
-        os.replace(name, path)
+        disk.replace(name, path)
 
 
 def write_first(path: Path, data: bytes) -> None:
     """Writes a file unless it is there already: of several writers the first one's file is everyone's."""
-    with _written_aside(path, data) as name, contextlib.suppress(FileExistsError, FileNotFoundError):
-        os.link(name, path)
+    with _written_aside(path, data) as name:
+        disk.first(name, path)
 
 
 @contextlib.contextmanager
@@ -130,8 +131,8 @@ def _written_aside(path: Path, data: bytes) -> Iterator[str]:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(data)
                 stream.flush()
-                os.fsync(stream.fileno())
-            os.chmod(name, 0o644)
+                disk.flush(stream.fileno())
+            disk.let_all_read(name)
             yield name
         finally:
             Path(name).unlink(missing_ok=True)
@@ -150,7 +151,7 @@ def file_aside(target: Path) -> Iterator[Path]:
             scratch = folder / target.name
             yield scratch
             if scratch.exists():
-                os.replace(scratch, target)
+                disk.replace(scratch, target)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -160,12 +161,17 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_json(path: Path, value: Any) -> None:
-    """``write_bytes`` for a JSON value, indented, in the order given.
+def json_text(value: Any) -> str:
+    """What ``write_json`` writes: indented, in the order given.
 
     A number that is not finite is no JSON and a broken promise of whoever made it: ``ValueError``.
     """
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """``write_bytes`` for a JSON value; see ``json_text``."""
+    write_text(path, json_text(value))
 
 
 def read_json(path: Path, wanted: str = "a JSON file") -> Any:
@@ -264,12 +270,8 @@ def folder_aside(target: Path) -> Iterator[Path]:
         scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
         try:
             yield scratch
-            os.chmod(scratch, 0o755)
-            try:
-                os.rename(scratch, target)
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
+            disk.let_all_read(scratch, 0o755)
+            if not disk.publish(scratch, target):
                 shutil.rmtree(scratch, ignore_errors=True)
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)

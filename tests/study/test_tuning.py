@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 
 import pytest
 import torch
 from ranked import SHAPE, save
+from rich.console import Console
 
+from stillroom import disk
 from stillroom.corpora import Corpus, load_tokenizer
 from stillroom.evaluation import Vocabulary
 from stillroom.models import build_model, load_model
 from stillroom.study.progress import StageDisplay
 from stillroom.study.reinforce import ReinforcedConfig, reinforce, reward_function
 from stillroom.study.tuning import SupervisedConfig, supervise, worked_problems
+from stillroom.study.verifying import verify
 from stillroom.types import IGNORE_INDEX, UserError
 from stillroom.worlds.problems import problems
 
@@ -122,3 +126,28 @@ def test_reinforcement_raises_the_reward(base, tmp_path):
     model = load_model(folder)
     assert model.generation_config is not None and model.generation_config.eos_token_id == 1
     assert not (tmp_path / "rl" / "checkpoints").exists()
+
+
+def test_a_second_process_is_told_to_wait(base, tmp_path):
+    with disk.held(tmp_path / ".tuned.lock"), pytest.raises(UserError, match="another process is tuning into it now"):
+        supervise(str(base), CONFIG, tmp_path / "tuned", StageDisplay())
+    assert not (tmp_path / "tuned").exists()
+
+
+@pytest.mark.parametrize("name", ["model/model.safetensors", "metrics.jsonl", "result.json", "tuning.json"])
+def test_a_damaged_tuned_model_is_set_aside_and_tuned_again(base, tmp_path, name):
+    short = CONFIG.model_copy(update={"epochs": 0.3})
+    out = tmp_path / "tuned"
+    folder = supervise(str(base), short, out, StageDisplay())
+    before = (folder / "model.safetensors").read_bytes()
+    file = out / name
+    damaged = bytearray(file.read_bytes())
+    damaged[len(damaged) // 2] ^= 8
+    file.write_bytes(damaged)
+    assert [one.faults != () for one in verify(out)] == [True]
+    shown = io.StringIO()
+    supervise(str(base), short, out, StageDisplay(Console(file=shown, width=1000)))
+    assert f"{file} is damaged" in shown.getvalue()
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert not any(one.faults for one in verify(out))
+    assert file.with_name(f".{file.name}.damaged").read_bytes() == damaged

@@ -27,7 +27,7 @@ from stillroom.training import (
     num_steps,
 )
 from stillroom.training import loop as loop_module
-from stillroom.training.checkpoint import found
+from stillroom.training.checkpoint import found, load_tensors
 from stillroom.training.heads import FurtherHeads
 from stillroom.training.step import StepContext, split_batch
 from stillroom.types import UserError
@@ -160,6 +160,23 @@ def test_a_loss_that_is_not_finite_can_be_skipped(tmp_path: Path) -> None:
     assert len(skipped[0]["sequences"]) == 8
     assert sum(record["kind"] == "train" for record in records) == 11
     assert all(bool(parameter.isfinite().all()) for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(("steps", "rate"), [(1, 1e300), (12, 1e300), (12, 1e38)])
+@pytest.mark.parametrize("non_finite", ["stop", "skip"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_weights_that_are_not_finite_are_never_saved(
+    tmp_path: Path, steps: int, rate: float, non_finite: str, optimizer: str
+) -> None:
+    """A step whose loss is finite may leave such weights: the last one would be exported without a word."""
+    changes = {"muon_learning_rate": rate} if optimizer == "muon" else {}
+    with pytest.raises(UserError, match=r"(step \d+: |training\.learning_rate: ).*lower"):
+        engine.run(
+            tmp_path, steps=steps, learning_rate=rate, non_finite=non_finite, checkpoint_steps=4, optimizer=optimizer,
+            weight_decay=0.1, warmup=0.0, **changes,
+        )  # fmt: skip
+    for path in found(tmp_path / "checkpoints"):
+        assert all(value.isfinite().all() for value in load_tensors(path, "model.").values())
 
 
 def test_training_has_a_pulse(tmp_path: Path) -> None:

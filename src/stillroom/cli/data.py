@@ -12,7 +12,9 @@ from stillroom.cli.places import file_place
 
 def inspect(
     path: Annotated[Path, typer.Argument(help="A label store, a corpus, a model folder, or a run with checkpoints.")],
-    verify: Annotated[bool, typer.Option("--verify", help="Check every byte of a label store.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check every byte: of a run, of all that it names, of any folder.")
+    ] = False,
     tokenizer: Annotated[
         Path | None,
         typer.Option(help="Tokenizer folder, to show a label store's positions as text.", show_default=False),

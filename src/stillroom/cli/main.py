@@ -68,6 +68,11 @@ def run(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a sign shows its code instead
             stream.reconfigure(errors="backslashreplace")
+    if sys.platform == "win32":
+        _complain(
+            "runs on Linux and macOS and not on Windows itself; run it in the Windows Subsystem for Linux (WSL 2)."
+        )
+        sys.exit(2)
     code = None
     try:
         code = app(arguments, standalone_mode=False)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from stillroom.checksums import seal
 from stillroom.config import CorpusConfig, SourceConfig
 from stillroom.corpora.corpus import SCHEMA, Corpus, open_corpus, pack_documents
 from stillroom.corpora.rows import RowCount
@@ -87,6 +88,7 @@ def build_corpus(config: CorpusConfig, folder: Path, progress: Progress | None =
             "bytes_counted": True,
         } | _told(counts)
         write_json(scratch / "corpus.json", manifest)
+        seal(scratch)
     return open_corpus(folder)
 
 

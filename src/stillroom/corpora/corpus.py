@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from stillroom.checksums import require
 from stillroom.config import parse
 from stillroom.corpora.tokenizer import load_tokenizer, special_ids, with_marks
 from stillroom.files import read_json_object
@@ -184,6 +185,7 @@ class Corpus:
 
     def _split(self, name: str) -> SequenceSet:
         folder = self.folder / name
+        require(folder)
         shards = tuple(np.load(file, mmap_mode="r") for file in sorted(folder.glob("tokens-*.npy")))
         source, document = np.load(folder / "source.npy"), np.load(folder / "document.npy")
         counted = tuple(np.load(file, mmap_mode="r") for file in sorted(folder.glob("bytes-*.npy")))
@@ -211,6 +213,7 @@ class _Manifest(BaseModel):
 def open_corpus(folder: Path) -> Corpus:
     """A corpus from its folder; refuses one made by a newer version."""
     file = folder / "corpus.json"
+    require(file)
     manifest = read_json_object(file, "that of a built corpus")
     if isinstance(manifest.get("schema"), int) and manifest["schema"] > SCHEMA:
         raise UserError(

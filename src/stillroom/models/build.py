@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from stillroom.config import ModelConfig
+from stillroom.disk import let_all_read
 from stillroom.files import fingerprint
 from stillroom.models.contract import checked
 from stillroom.models.loading import local_files, read_model
@@ -89,4 +90,4 @@ def export_model(model: PreTrainedModel, folder: Path, weights: dict[str, Tensor
     with quiet():
         model.save_pretrained(folder, state_dict=weights)
     for path in folder.glob("*.safetensors"):
-        path.chmod(0o644)  # the library leaves them readable by their owner alone
+        let_all_read(path)  # the library leaves them readable by their owner alone

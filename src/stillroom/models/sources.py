@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 
 from transformers.utils import logging as transformers_logging
 
+from stillroom import disk
+from stillroom.checksums import require
 from stillroom.files import read_json_object, reading
 from stillroom.types import UserError
 
@@ -46,7 +48,7 @@ def find_source(path: str | Path, *, weights: bool = True) -> Source:
     """The files that ``path`` names: a folder, a ``.gguf`` file, or a hub id, of which they are fetched if they must be
     (without ``weights`` its description and tokenizer alone).
 
-    Raises ``UserError`` where nothing is there.
+    Raises ``UserError`` where nothing is there, or where it is not as its checksums say.
     """
     place = _expanded(path)
     if place.suffix == ".gguf":
@@ -54,6 +56,7 @@ def find_source(path: str | Path, *, weights: bool = True) -> Source:
         return Source(str(path), place.parent, gguf=place)
     if looks_local(path):
         _check_kind(place, path, stat.S_ISDIR, EXPECTED)
+        require(place, but=() if weights else (".safetensors",))
         return Source(str(path), place)
     return Source(str(path), _fetched(str(path), weights), hub_id=str(path))
 
@@ -182,5 +185,5 @@ def alone(file: Path) -> Iterator[tuple[str, str]]:
     """A folder with nothing but a link to ``file``, and its name there: libraries read what lies beside a file."""
     with tempfile.TemporaryDirectory() as folder:
         name = "model" + file.suffix
-        (Path(folder) / name).symlink_to(file.absolute())
+        disk.link_or_copy(file.absolute(), Path(folder) / name)
         yield folder, name

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import ValidationError, model_validator
 
+from stillroom.checksums import require
 from stillroom.files import read_json, read_json_lines
 from stillroom.report.comparison import Comparison
 from stillroom.report.record import Estimate, Record
@@ -279,6 +280,7 @@ def load_run(folder: Path) -> Run:
         raise UserError(
             f"{folder}: no such folder; give the folder of a finished run, such as runs/quickstart-1a2b3c4d."
         )
+    require(folder)
     study = _record(Study, folder / "study.json")
     if not study.models:
         raise UserError(f"{folder / 'study.json'}: lists no models; run the study again.")
@@ -338,13 +340,15 @@ def _parse(kind: type[R], values: Any, path: Path) -> R:
         name = ".".join(str(part) for part in first["loc"]) or "the whole file"
         message = first["msg"].removeprefix("Value error, ")
         message = message[:1].lower() + message[1:]
-        raise UserError(f"{path}: {name} does not fit ({message}); delete it and run the command again.") from None
+        raise UserError(f"{path}: {name} does not fit ({message}); run the command that made it again.") from None
 
 
 def _mapping(path: Path) -> dict[str, Any]:
     values = read_json(path)
     if not isinstance(values, dict):
-        raise UserError(f"{path}: holds {type(values).__name__}, expected a mapping; delete it and run again.")
+        raise UserError(
+            f"{path}: holds {type(values).__name__}, expected a mapping; run the command that made it again."
+        )
     return values
 
 
@@ -354,12 +358,12 @@ def _text(path: Path) -> str:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the command that makes it, or check the path.") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8 text; delete it and run the command again.") from None
+        raise UserError(f"{path}: is not UTF-8 text; run the command that made it again.") from None
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     _text(path)
     records = read_json_lines(path)
     if not all(isinstance(record, dict) for record in records):
-        raise UserError(f"{path}: holds a line that is not a JSON object; delete it and run the command again.")
+        raise UserError(f"{path}: holds a line that is not a JSON object; run the command that made it again.")
     return records

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stillroom.checksums import require
 from stillroom.files import read_json_object, read_text
 from stillroom.report.view import MARKERS
 from stillroom.types import Estimate, UserError
@@ -60,6 +61,7 @@ class BigramRun:
 
 def load_bigram_run(folder: Path) -> BigramRun:
     """The sweep of a run folder; a ``UserError`` names the file that is missing or is of something else."""
+    require(folder)
     file = folder / "sandbox.json"
     data = read_json_object(file, "that of stillroom sandbox bigram")
     if data.get("kind") != "sandbox-bigram":

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stillroom.checksums import require
 from stillroom.files import read_json_object, read_text, shaped, write_text
 from stillroom.report.figures import Figure, Table
 from stillroom.report.figures.recall import (
@@ -33,6 +34,7 @@ def build_recall_report(run_folder: Path) -> Path:
     Raises:
         UserError: a file is missing, damaged, or of another kind of run.
     """
+    require(run_folder)
     file = run_folder / "sandbox.json"
     results = read_json_object(file, "that of stillroom sandbox recall")
     if results.get("kind") != "recall" or any(name not in results for name in _NEEDED):

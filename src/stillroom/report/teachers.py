@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stillroom.checksums import require
 from stillroom.files import read_json_object, shaped, write_text
 from stillroom.report.figures import Table
 from stillroom.report.figures.teachers import (
@@ -42,6 +43,7 @@ def build_teachers_page(folder: Path) -> Path:
         UserError: ``ranking.json`` is missing, damaged, or no ranking.
     """
     file = folder / "ranking.json"
+    require(file)
     ranking = read_json_object(file, "that of stillroom teachers rank")
     missing = [name for name in _NEEDED if name not in ranking]
     if missing:

@@ -1,20 +1,30 @@
-"""Folders named by what determines them: built once, shared by every arm that needs them, continued after a kill."""
+"""Folders named by what determines them: built once, shared by every arm that needs them, continued after a kill.
+
+A finished one carries checksums. One that is damaged is made again by whoever asks for it, since its name says how.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
+import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import stillroom
-from stillroom.files import disk_errors, fingerprint, write_json
+from stillroom import checksums, disk
+from stillroom.checksums import Damage, hash_of
+from stillroom.files import disk_errors, fingerprint, json_text, read_json, write_json
 from stillroom.training.distributed import launched_rank
 from stillroom.types import UserError
+
+Keep = Callable[[Path, list[str]], bool]
+"""Removes from a folder, whose damaged files are named and gone, what hangs on them; says whether the rest can stay."""
+_WORK = ("checkpoints/step-*", "suite-*", "labels/shards/*.bin", "labels/codebook.bin", "corpus")
+"""What an unfinished folder holds when there is something in it to go on with."""
 
 
 def code_hash(*rooms: str) -> str:
@@ -29,11 +39,27 @@ def code_hash(*rooms: str) -> str:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished folder, the hash in its name, and whether it was there already."""
+    """A finished folder, the hash in its name, whether it was there already, and what of it was damaged."""
 
     path: Path
     key: str
     reused: bool
+    mended: tuple[Damage, ...] = ()
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether it carries checksums; earlier versions wrote none."""
+        return checksums.is_sealed(self.path)
+
+
+@dataclass(frozen=True)
+class StoredLabels:
+    """A label store to learn from: its path or URL, and the hash of what it holds."""
+
+    store: str
+    key: str
+    artifact: Path | None = None
+    """The artifact that it lies in; None for one that was named by hand."""
 
 
 @dataclass(frozen=True)
@@ -47,61 +73,140 @@ class ArtifactStore:
         key = fingerprint(identity)
         return self.root / f"{kind}-{key}", key
 
+    def find(self, kind: str, identity: dict[str, Any]) -> Artifact | None:
+        """The artifact, every byte of it checked; None where it is not there, or not as it was written."""
+        target, key = self.locate(kind, identity)
+        is_whole = disk.is_finished(target) and not _damage(target, key)
+        return Artifact(target, key, reused=True) if is_whole else None
+
     def build(
-        self, kind: str, identity: dict[str, Any], make: Callable[[Path], None], *, together: bool = False
+        self,
+        kind: str,
+        identity: dict[str, Any],
+        make: Callable[[Path], None],
+        *,
+        together: bool = False,
+        keep: Keep | None = None,
+        say: Callable[[Sequence[Damage]], None] = lambda damage: None,
     ) -> Artifact:
-        """The artifact, made by ``make(work_folder)`` where it is not there yet.
+        """The artifact, made by ``make(work_folder)`` where it is not there yet or is damaged.
 
         The work folder survives a kill and is handed to ``make`` again; it takes its final name when ``make`` returns.
         Two processes that want the same artifact take turns. Of the ranks that ``torchrun`` started, the first builds
-        and the others wait, or take part in ``make`` where it is work that ranks do ``together``.
+        and the others wait, or take part in ``make`` where it is work that ranks do ``together``. ``say`` hears what is
+        damaged; with ``keep`` what is whole may stay, and ``make`` gets it as it gets what a kill left.
         """
         target, key = self.locate(kind, identity)
-        if target.is_dir():
-            return Artifact(target, key, reused=True)
-        work = self.root / f".{target.name}.unfinished"
+        before = _state(target)
+        found = self.find(kind, identity)
+        if found is not None:
+            return found
         if launched_rank() > 0:
-            if together:
-                _wait_for(work)
-                make(work)
-            _wait_for(target)
+            _take_part(_work(target), target, before, make if together else None)
             return Artifact(target, key, reused=False)
         try:
             with disk_errors(self.root):
                 self.root.mkdir(parents=True, exist_ok=True)
             with disk_errors(target), _turn(self.root / f".{target.name}.lock"):
-                if target.is_dir():
-                    return Artifact(target, key, reused=True)
-                work.mkdir(exist_ok=True)
-                make(work)
-                write_json(work / "identity.json", identity)
-                work.rename(target)
-        except UserError:  # a mistake leaves nothing behind; work that can be continued is not empty and stays
-            for empty in (work, self.root, self.root.parent):
+                return self._built(target, key, identity, make, keep, say)
+        except UserError:
+            for empty in (self.root, self.root.parent):
                 with contextlib.suppress(OSError):
                     empty.rmdir()
             raise
-        return Artifact(target, key, reused=False)
+
+    def _built(
+        self,
+        target: Path,
+        key: str,
+        identity: dict[str, Any],
+        make: Callable[[Path], None],
+        keep: Keep | None,
+        say: Callable[[Sequence[Damage]], None],
+    ) -> Artifact:
+        """What ``build`` does while no other process builds the same."""
+        work, aside = _work(target), self.root / f".{target.name}.damaged"
+        damage = _damage(target, key) if disk.is_finished(target) else []
+        if disk.is_finished(target) and not damage:
+            return Artifact(target, key, reused=True)
+        if damage:
+            say(damage)
+            shutil.rmtree(work, ignore_errors=True)
+            shutil.rmtree(aside, ignore_errors=True)
+            disk.publish(target, work if keep is not None else aside)
+        work.mkdir(exist_ok=True)
+        if checksums.is_sealed(work):
+            _keep_what_is_whole(work, identity, keep, aside)
+        try:
+            make(work)
+        except UserError:
+            _leave_nothing_of(work)
+            raise
+        write_json(work / "identity.json", identity)
+        checksums.seal(work)
+        disk.publish(work, target)
+        shutil.rmtree(aside, ignore_errors=True)
+        return Artifact(target, key, reused=False, mended=tuple(damage))
 
 
-def _wait_for(folder: Path) -> None:
-    """Returns when the first rank has made a folder; should it fail, ``torchrun`` ends every rank."""
-    while not folder.is_dir():
+def _work(target: Path) -> Path:
+    """Where an artifact is made."""
+    return target.with_name(f".{target.name}.unfinished")
+
+
+def _damage(folder: Path, key: str) -> list[Damage]:
+    """What is damaged in an artifact; that it is another one's is damage too."""
+    found = checksums.check(folder)
+    if not found and checksums.is_sealed(folder) and fingerprint(read_json(folder / "identity.json")) != key:
+        return [Damage(folder, "identity.json", "it is that of another folder")]
+    return found
+
+
+def _keep_what_is_whole(work: Path, identity: dict[str, Any], keep: Keep | None, aside: Path) -> None:
+    """Takes what is damaged, and what hangs on it, out of a folder that was finished once; all of it where it must."""
+    is_same = checksums.sealed_hash(work, "identity.json") == hash_of(json_text(identity).encode())
+    names = [damage.name for damage in checksums.check(work)]
+    for name in {*names, checksums.NAME, "identity.json"}:
+        (work / name).unlink(missing_ok=True)
+    if not (is_same and keep is not None and keep(work, names)):
+        disk.publish(work, aside)
+        work.mkdir(exist_ok=True)
+
+
+def _take_part(work: Path, target: Path, before: tuple[int, int] | None, make: Callable[[Path], None] | None) -> None:
+    """What ranks but the first do while it builds; should it fail, ``torchrun`` ends every rank."""
+    if make is not None:
+        while not work.is_dir():
+            time.sleep(0.1)
+        make(work)
+    while not disk.is_finished(target) or _state(target) == before:
         time.sleep(0.1)
+
+
+def _state(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder that was made again from the one before it."""
+    with contextlib.suppress(OSError):
+        found = (folder / checksums.NAME).stat()
+        return found.st_ino, found.st_mtime_ns
+    return None
+
+
+def _leave_nothing_of(work: Path) -> None:
+    """A mistake leaves nothing behind; work that can be gone on with stays."""
+    if not any(any(work.glob(pattern)) for pattern in _WORK):
+        shutil.rmtree(work, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def _turn(path: Path) -> Iterator[None]:
-    """Holds an advisory lock, which the system lets go of when the process dies however it dies."""
-    with path.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{path.parent}: another process is making {path.name.strip('.').removesuffix('.lock')} now; "
-                "wait for it, then run the same command again."
-            ) from None
-        try:
+    """Holds the claim to make an artifact; see ``disk.held``."""
+    try:
+        with disk.held(path):
             yield
-        finally:
-            path.unlink(missing_ok=True)
+    except disk.Busy as error:
+        if error.filename != str(path):
+            raise
+        raise UserError(
+            f"{path.parent}: another process is making {path.name.strip('.').removesuffix('.lock')} now; "
+            "wait for it, then run the same command again."
+        ) from None

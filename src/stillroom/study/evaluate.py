@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ from stillroom.evaluation.statistics import NotFiniteError, require_finite_parts
 from stillroom.files import fingerprint, read_json, write_json, write_text
 from stillroom.study.compare import write_comparison
 from stillroom.study.external import External, evaluate_external, measuring
+from stillroom.study.folders import parts
 from stillroom.study.measurable import fewest_positions, refuse_too_long
 from stillroom.study.models import load_here
 from stillroom.study.progress import StageDisplay
@@ -104,6 +106,22 @@ def _evaluate_into(
     write_json(folder / "evaluation.json", parts)
     if not (folder / "samples.jsonl").exists():
         write_text(folder / "samples.jsonl", "")
+
+
+def keep_evaluated(folder: Path, damaged: list[str]) -> bool:
+    """Takes the partners of damaged files out of an evaluation, so that ``evaluate_into`` measures those suites again.
+
+    A suite's samples are written as it is measured; ``evaluation.json`` is put together from what is there.
+    """
+    for name in damaged:
+        kind, _, rest = Path(name).stem.partition("-")
+        if kind == "samples":
+            pattern = f"suite-*-{rest}.json" if rest else "suite-tts.json"
+        else:
+            pattern = "samples.jsonl" if rest == "tts" else f"samples-{rest.partition('-')[2]}.jsonl"
+        for partner in folder.glob(pattern):
+            partner.unlink()
+    return True
 
 
 def _cached_contamination(
@@ -233,12 +251,12 @@ def evaluate_models(
         owner = [teacher_hash(str(model)), None if corpus is None else corpus.identity, config.canonical()]
         key = fingerprint(owner if external is None else [*owner, external.identity()], 8)
         folder = out / f"{name}-{key}"
-        try:
-            with display.stage(f"evaluate {name}", "items") as update:
-                evaluate_into(folder, model, config, sources, corpus, update, external)
-        finally:
-            with contextlib.suppress(OSError):  # a mistake leaves no empty folder behind
-                folder.rmdir()
+        title = f"evaluate {name}"
+        with (
+            parts(folder, keep_evaluated, functools.partial(display.damaged, title)),
+            display.stage(title, "items") as update,
+        ):
+            evaluate_into(folder, model, config, sources, corpus, update, external)
         folders[folder.name if name in folders else name] = folder
         display.console.print(line((folder / "evaluation.json", "dim")), soft_wrap=True)
     results = {name: read_json(folder / "evaluation.json") for name, folder in folders.items()}

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from stillroom.console import Terminal, line
 from stillroom.corpora import is_tokenizer_of, load_tokenizer, open_corpus
 from stillroom.study.modelview import ModelRequest, checkpoint_folders, show_checkpoints, show_model
+from stillroom.study.verifying import print_verified
 from stillroom.teachers import LabelStore, inspect_store, render
 from stillroom.types import UserError
 
@@ -18,14 +19,16 @@ from stillroom.types import UserError
 def inspect_path(
     path: Path, *, verify: bool, tokenizer: Path | None = None, request: ModelRequest | None = None
 ) -> None:
-    """Prints what ``path`` is and holds; with ``verify`` checks every byte of a label store.
+    """Prints what ``path`` is and holds; with ``verify`` checks every byte of it, and of a run all that it names.
 
     ``request`` says what more is asked of a model.
     """
     console = Terminal()
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; expected a label store, a corpus or a model folder.")
-    if (path / "corpus.json").is_file():
+    if verify and not (path / "manifest.json").is_file():
+        print_verified(path, console)
+    elif (path / "corpus.json").is_file():
         _corpus(path, console)
     elif (path / "manifest.json").is_file():
         _store(path, console, verify, tokenizer)

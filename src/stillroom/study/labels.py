@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from stillroom.config import LabelsConfig, MixtureConfig, parse
 from stillroom.console import line
 from stillroom.corpora import Corpus, open_corpus
-from stillroom.files import fingerprint, reading
+from stillroom.files import fingerprint, reading, write_text
 from stillroom.models import hidden_states, precision, unembedding
 from stillroom.study.exactworlds import WORLD_PREFIX, drawn_sequences, exact_scores, exact_world, world_hash
 from stillroom.study.labelprogress import label_stage
@@ -36,6 +36,9 @@ from stillroom.teachers import (
     label_part,
     price,
 )
+from stillroom.teachers import manifest as manifests
+from stillroom.teachers.layout import shard_name
+from stillroom.teachers.manifest import Plan
 from stillroom.training.distributed import own_device
 from stillroom.types import Sequences, UserError
 
@@ -95,6 +98,26 @@ def label_shown(
     """Labels all sequences into a store in this process, with the line that labelling shows; see ``teachers.label``."""
     with label_stage(display, folder) as update:
         return label(teacher, sequences, config, folder, progress=update, **options)
+
+
+def keep_labelled(folder: Path, damaged: list[str]) -> bool:
+    """Takes out of ``folder/labels`` what hangs on damaged files, so that labelling makes just those anew.
+
+    Index and manifest are written from the shards, a codebook with the first shard, and the plan is a part of the
+    manifest.
+    """
+    store = folder / "labels"
+    if "labels/plan.json" in damaged:
+        if "labels/manifest.json" in damaged:
+            return False
+        manifest = manifests.from_text((store / "manifest.json").read_bytes(), Manifest, str(store))
+        values = {entry.name: getattr(manifest, entry.name) for entry in fields(Plan)}
+        write_text(store / "plan.json", manifests.to_text(Plan(**values)))
+    if "labels/codebook.bin" in damaged:
+        (store / shard_name(0)).unlink(missing_ok=True)
+    for name in ("index.bin", "manifest.json"):
+        (store / name).unlink(missing_ok=True)
+    return True
 
 
 def _corpus_job(request: LabelRequest, folder: Path) -> _Job:

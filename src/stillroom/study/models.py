@@ -15,16 +15,18 @@ from transformers import PreTrainedModel
 
 from stillroom.config import ModelConfig, RunConfig, to_yaml
 from stillroom.corpora import Corpus, save_opening
-from stillroom.files import write_json, write_text
+from stillroom.files import read_json, write_json, write_text
 from stillroom.models import ModelPlan, build_model, load_model, plan_model, read_config
 from stillroom.study.teacherfolders import check_vocabulary
 from stillroom.teachers import LabelStore
 from stillroom.training import LabelSource, LiveTeacher, Ranks, TrainingData, TrainingResult, join, train
 from stillroom.training.distributed import launched_rank, launched_size, own_device
-from stillroom.training.export import describe_start, export_run, forget_start, gathered, trunk
+from stillroom.training.export import describe_start, export_run, forget_start, gathered, model_card, trunk
 from stillroom.types import UserError
 
 Progress = Callable[[int, int], None]
+_DERIVED = ("config.yaml", "identity.json", "model/README.md")
+_OF_TOKENIZER = ("model/tokenizer", "model/special_tokens_map", "model/added_tokens", "model/vocab", "model/merges")
 
 
 def load_here(path: str | Path) -> PreTrainedModel:
@@ -59,6 +61,9 @@ def train_into(
     stop: Callable[[], bool],
 ) -> None:
     """Trains the model of ``run`` on ``corpus``; continues where a killed call stopped."""
+    if (folder / "result.json").is_file() and launched_size() == 1:
+        _complete(folder, run, corpus)
+        return
     model_config, training, objective = run.model, run.training, run.objective
     check_length(model_config, corpus, "model.path")
     if launched_rank() == 0:
@@ -92,6 +97,25 @@ def train_into(
     _finish(folder, run, corpus, start, model, result, ranks)
 
 
+def keep_trained(folder: Path, damaged: list[str]) -> bool:
+    """Whether ``train_into`` can make damaged files of a finished run anew without training again."""
+    return all(name in _DERIVED or name.startswith(_OF_TOKENIZER) for name in damaged)
+
+
+def _complete(folder: Path, run: RunConfig, corpus: Corpus) -> None:
+    """Writes what follows from a trained model's ``result.json``, its configuration and the corpus."""
+    write_text(folder / "config.yaml", to_yaml(run, "run"))
+    save_opening(corpus.tokenizer, folder / "model")
+    write_text(folder / "model" / "README.md", model_card(run, read_json(folder / "result.json")))
+    _tidy(folder)
+
+
+def _tidy(folder: Path) -> None:
+    """Removes what a run under way needs: it has done its work."""
+    forget_start(folder)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
 def _finish(
     folder: Path,
     run: RunConfig,
@@ -114,6 +138,5 @@ def _finish(
         save_opening(corpus.tokenizer, folder / "model")
         export_run(folder / "model", run, record, model, whole, further)
         write_json(folder / "result.json", record)
-        forget_start(folder)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # they have done their work
+        _tidy(folder)
     ranks.barrier()

@@ -10,21 +10,22 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from stillroom.config import ArmConfig, ObjectiveConfig, RunConfig, StudyConfig, TeachingConfig
+from stillroom.config import ArmConfig, ObjectiveConfig, RunConfig, StudyConfig, TeachingConfig, to_yaml
 from stillroom.console import Terminal
 from stillroom.corpora import Corpus, build_corpus, corpus_identity, open_corpus
 from stillroom.models import load_model, plan_pretrained_model, precision_name, use_short_attention
-from stillroom.study.artifacts import Artifact, ArtifactStore, code_hash
+from stillroom.study.artifacts import Artifact, ArtifactStore, Keep, StoredLabels, code_hash
 from stillroom.study.budgets import with_budgets
-from stillroom.study.evaluate import check_items, evaluate_into
+from stillroom.study.evaluate import check_items, evaluate_into, keep_evaluated
+from stillroom.study.folders import claimed, damage_of
 from stillroom.study.interrupts import Stopper
-from stillroom.study.labels import label_shown
+from stillroom.study.labels import keep_labelled, label_shown
 from stillroom.study.measurable import check_evaluation
 from stillroom.study.mixtures import live_mixture, mixture_key, mixture_scores
-from stillroom.study.models import load_here, train_into
+from stillroom.study.models import keep_trained, load_here, train_into
 from stillroom.study.parallel import in_processes
 from stillroom.study.progress import StageDisplay, no_update
-from stillroom.study.runfolder import check_folder, claim_folder, write_run_folder
+from stillroom.study.runfolder import run_folder, write_run_folder
 from stillroom.study.single import check_taught, labelled_tokens, single_study
 from stillroom.study.teacherfolders import check_vocabulary, teacher_hash
 from stillroom.teachers import LabelStore, LiveMixture, MixtureScores
@@ -56,21 +57,26 @@ class Stages:
         *,
         together: bool = False,
         shows_itself: bool = False,
+        keep: Keep | None = None,
     ) -> Artifact:
         """Builds or finds an artifact; ``make`` gets the work folder and the progress callback.
 
-        A stage that ``shows_itself`` has a display of its own, which begins when its folder is known.
+        A stage that ``shows_itself`` has a display of its own, which begins when its folder is known. One that is
+        damaged is made again, with what ``keep`` lets stay of it.
         """
         begin = time.monotonic()
-        target, key = self.store.locate(kind, identity)
-        if target.is_dir():
-            self.display.reused(title)
-            artifact = Artifact(target, key, reused=True)
+        artifact = self.store.find(kind, identity)
+        if artifact is not None:
+            self.display.reused(title, is_sealed=artifact.is_sealed)
         else:
             shown = contextlib.nullcontext(no_update) if shows_itself else self.display.stage(title, unit)
             with shown as update:
-                artifact = self.store.build(kind, identity, lambda work: make(work, update), together=together)
-        self.record.append({"name": title, "seconds": round(time.monotonic() - begin, 2), "reused": artifact.reused})
+                artifact = self.store.build(
+                    kind, identity, lambda work: make(work, update),
+                    together=together, keep=keep, say=lambda damage: self.display.damaged(title, damage),
+                )  # fmt: skip
+        record = {"name": title, "seconds": round(time.monotonic() - begin, 2), "reused": artifact.reused}
+        self.record.append(record | ({"damaged": list(map(str, artifact.mended))} if artifact.mended else {}))
         return artifact
 
     @property
@@ -95,12 +101,12 @@ class Stages:
         title: str,
         run: RunConfig,
         corpus: Corpus,
-        stored: tuple[str, str] | None,
+        labels: StoredLabels | None,
         live: tuple[Path, str] | None = None,
     ) -> Artifact:
         """A trained model, built or found; it learns from stored labels, from a ``live`` teacher, or from neither.
 
-        ``stored`` is the place of the label store and a hash of what is in it, ``live`` the teacher's folder and hash.
+        ``live`` is the teacher's folder and the hash of what determines it.
         """
         identity = {
             "corpus": corpus.identity,
@@ -108,15 +114,15 @@ class Stages:
             "model": run.model.canonical(),
             "training": run.training.identity() | {"precision": self.precision},
             "objective": run.objective.canonical(),
-            "labels": stored[1] if stored is not None else self._live_key(live, corpus),
+            "labels": labels.key if labels is not None else self._live_key(live, corpus),
             "code": code_hash(*_TRAINING_ROOMS),
         }
 
         def make(work: Path, update: Any) -> None:
             source: LabelStore | LiveTeacher | LiveMixture | None = None
             mixture = self.config.teacher.mixture
-            if stored is not None:
-                source = LabelStore.open(stored[0])
+            if labels is not None:
+                source = LabelStore.open(labels.store)
             elif live is not None and mixture is not None:
                 source = live_mixture(mixture, live[0], corpus, self.config.labels, self.precision)
             elif live is not None:
@@ -133,7 +139,10 @@ class Stages:
                     stop=self.stopper.asked,
                 )
 
-        return self._build(title, "tokens", "model", identity, make, together=True)
+        def keep(work: Path, damaged: list[str]) -> bool:
+            return launched_size() == 1 and keep_trained(work, damaged)
+
+        return self._build(title, "tokens", "model", identity, make, together=True, keep=keep)
 
     def _teaching_key(self, key: str, corpus: Corpus) -> str:
         """The hash of what gives the labels: the teacher's own, or that of the mixture that it is part of."""
@@ -158,7 +167,7 @@ class Stages:
         check_vocabulary(path, corpus)
         return Path(path), teacher_hash(path)
 
-    def labels(self, corpus: Corpus, teacher: tuple[Path, str], tokens: int | None = None) -> Artifact | None:
+    def labels(self, corpus: Corpus, teacher: tuple[Path, str], tokens: int | None = None) -> StoredLabels | None:
         """Stored labels of every sequence that a distilled arm reads, or of the first ``tokens``.
 
         None where no arm has a teacher.
@@ -188,7 +197,8 @@ class Stages:
             asked = (self._scores(folder, corpus), sequences, self.config.labels, work / "labels")
             label_shown(self.display, *asked, identity=owner, isolate=isolate, precision=self.precision)
 
-        return self._build("labels", "tokens", "labels", identity, make, shows_itself=True)
+        made = self._build("labels", "tokens", "labels", identity, make, shows_itself=True, keep=keep_labelled)
+        return StoredLabels(str(made.path / "labels"), made.key, made.path)
 
     def _scores(self, teacher: Path, corpus: Corpus) -> PreTrainedModel | MixtureScores:
         """What is labelled with: the teacher, or the mixture that it is part of."""
@@ -215,21 +225,18 @@ class Stages:
             lambda work, update: evaluate_into(
                 work, model, self.config.evaluation, self.config.corpus.sources, corpus, update
             ),
+            keep=keep_evaluated,
         )
 
     def student(
-        self, name: str, corpus: Corpus, teacher: tuple[Path, str], labels: Artifact | None
+        self, name: str, corpus: Corpus, teacher: tuple[Path, str], labels: StoredLabels | None
     ) -> tuple[Artifact, Artifact]:
         """An arm's trained model and its evaluation, built or found."""
         arm = self.config.arms[name]
         stored = labels if arm.highest_alpha > 0 and arm.teacher == "stored" else None
         live = teacher if arm.highest_alpha > 0 and arm.teacher == "live" else None
-        model = self.trained(name, arm_run(self.config, name), corpus, stored and _place(stored), live)
+        model = self.trained(name, arm_run(self.config, name), corpus, stored, live)
         return model, self.evaluated(name, model.path / "model", model.key, corpus)
-
-
-def _place(labels: Artifact) -> tuple[str, str]:
-    return str(labels.path / "labels"), labels.key
 
 
 @dataclass(frozen=True)
@@ -240,12 +247,12 @@ class _Student:
     artifacts: Path
     corpus: Path
     teacher: tuple[Path, str]
-    labels: Artifact | None
+    labels: StoredLabels | None
     arm: str
 
 
 def students_ahead(
-    stages: Stages, corpus: Corpus, teacher: tuple[Path, str], labels: Artifact | None, jobs: int
+    stages: Stages, corpus: Corpus, teacher: tuple[Path, str], labels: StoredLabels | None, jobs: int
 ) -> dict[str, dict[str, Any]]:
     """Builds every arm's model and evaluation in ``jobs`` processes; returns the record of each stage by its name."""
     if launched_size() > 1:
@@ -257,8 +264,13 @@ def students_ahead(
         for name in config.arms
         if name in distinct.values()
     ]
-    records = in_processes(_student_task, tasks, jobs, stages.display, "students")
-    return {record["name"]: record for made in records for record in made}
+    records = [
+        record for made in in_processes(_student_task, tasks, jobs, stages.display, "students") for record in made
+    ]
+    for record in records:
+        if "damaged" in record:
+            stages.display.damaged(record["name"], record["damaged"])
+    return {record["name"]: record for record in records}
 
 
 def _student_task(task: _Student) -> tuple[str, list[dict[str, Any]]]:
@@ -323,28 +335,35 @@ def run_study(
     begin = time.monotonic()
     config = with_budgets(config)
     check_evaluation(config)
-    folder = check_folder(config, out)
+    folder = run_folder(config, out)
+    if damage := damage_of(folder):
+        display.damaged("run folder", damage)
     store = ArtifactStore(artifacts or folder.parent / "artifacts")
-    with Stopper() as stopper:
+    with Stopper() as stopper, claimed(folder, to_yaml(config, "study")):
         stages = Stages(config, store, display, stopper)
         try:
-            corpus = stages.corpus()
-            check_items(config, corpus)
-            claim_folder(folder, config)
-            teacher = stages.teacher(corpus)
-            labels = stages.labels(corpus, teacher)
-            evaluations = {"teacher": stages.evaluated("teacher", *teacher, corpus)}
-            took = students_ahead(stages, corpus, teacher, labels, jobs) if jobs > 1 else {}
-            models: dict[str, Artifact] = {}
-            for name in config.arms:
-                models[name], evaluations[name] = stages.student(name, corpus, teacher, labels)
-            stages.record = [record | took.get(record["name"], {}) for record in stages.record]
+            made = _all_stages(stages, jobs)
         except Interrupted:
             stopper.leave()
-        write_run_folder(
-            folder, config, corpus, teacher[0], models, labels, evaluations, stages.record, time.monotonic() - begin
-        )
+        write_run_folder(folder, config, *made, stages.record, time.monotonic() - begin)
     return folder
+
+
+def _all_stages(
+    stages: Stages, jobs: int
+) -> tuple[Corpus, Path, dict[str, Artifact], StoredLabels | None, dict[str, Artifact]]:
+    """Corpus, teacher's model, students, labels and evaluations of a study, built or found."""
+    corpus = stages.corpus()
+    check_items(stages.config, corpus)
+    teacher = stages.teacher(corpus)
+    labels = stages.labels(corpus, teacher)
+    evaluations = {"teacher": stages.evaluated("teacher", *teacher, corpus)}
+    took = students_ahead(stages, corpus, teacher, labels, jobs) if jobs > 1 else {}
+    models: dict[str, Artifact] = {}
+    for name in stages.config.arms:
+        models[name], evaluations[name] = stages.student(name, corpus, teacher, labels)
+    stages.record = [record | took.get(record["name"], {}) for record in stages.record]
+    return corpus, teacher[0], models, labels, evaluations
 
 
 def run_single(config: RunConfig | StudyConfig, arm: str | None, artifacts: Path, display: StageDisplay) -> Path:
@@ -365,14 +384,13 @@ def run_single(config: RunConfig | StudyConfig, arm: str | None, artifacts: Path
     return artifact.path
 
 
-def _taught(run: RunConfig, stages: Stages, corpus: Corpus) -> tuple[tuple[str, str] | None, tuple[Path, str] | None]:
+def _taught(run: RunConfig, stages: Stages, corpus: Corpus) -> tuple[StoredLabels | None, tuple[Path, str] | None]:
     """The stored labels, or the live teacher, that a run learns from; neither where its alpha stays 0."""
     if run.objective.highest_alpha == 0:
         return None, None
     if run.labels is not None:
-        return (run.labels, plan_fingerprint(LabelStore.open(run.labels).manifest)), None
+        return StoredLabels(run.labels, plan_fingerprint(LabelStore.open(run.labels).manifest)), None
     teacher = stages.teacher(corpus)
     if run.teaching is None or run.teaching.source == "live":
         return None, teacher
-    labels = stages.labels(corpus, teacher, run.teaching.labelled_tokens or run.training.tokens)
-    return labels and _place(labels), None
+    return stages.labels(corpus, teacher, run.teaching.labelled_tokens or run.training.tokens), None

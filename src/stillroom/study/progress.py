@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -67,9 +67,15 @@ class StageDisplay:
         seconds = time.monotonic() - begin
         self.console.print(line(("✓", "green"), " ", name, (f" {seconds:.1f} s", "dim")))
 
-    def reused(self, name: str) -> None:
-        """Says that a stage's result was there already."""
-        self.console.print(line(("✓", "green"), " ", name, (" already there", "dim")))
+    def reused(self, name: str, *, is_sealed: bool = True) -> None:
+        """Says that a stage's result was there already, and that it cannot be checked where it is not sealed."""
+        note = "" if is_sealed else ", without checksums"
+        self.console.print(line(("✓", "green"), " ", name, (f" already there{note}", "dim")))
+
+    def damaged(self, name: str, damage: Sequence[object]) -> None:
+        """Says what of a stage's result is damaged, and that it is being made again."""
+        more = f" and {len(damage) - 1} more" if len(damage) > 1 else ""
+        self.console.print(line(("! ", "yellow"), f"{name}: {damage[0]}{more}; it is made again"), soft_wrap=True)
 
 
 @dataclass

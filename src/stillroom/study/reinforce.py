@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,11 +23,12 @@ from transformers.utils import logging as transformers_logging
 from stillroom.config import Items, Length, Positive, PositiveFloat, Seed, Strict, Temperature
 from stillroom.corpora import load_tokenizer
 from stillroom.evaluation import Vocabulary
-from stillroom.files import write_json, write_text
+from stillroom.files import write_text
 from stillroom.models import load_model
+from stillroom.study.folders import alone
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
-from stillroom.study.tuning import open_base, save_tuned
+from stillroom.study.tuning import begin_tuning, finish_tuning, is_tuned, open_base, save_tuned
 from stillroom.types import UserError
 from stillroom.worlds.base import Problem
 from stillroom.worlds.problems import problems
@@ -77,16 +77,20 @@ def reward_function(items: Sequence[Problem], vocabulary: Vocabulary) -> Callabl
 def reinforce(base: str, config: ReinforcedConfig, out: Path, display: StageDisplay) -> Path:
     """Trains ``base`` into ``out/model`` (Hugging Face layout) and returns that folder; continues after a stop."""
     path, identity = open_base(base, config, "reinforced", out)
-    if (out / "result.json").exists():
-        display.reused("reinforcement")
-        return out / "model"
+    with alone(out, "tuning"):
+        if not is_tuned(out, "reinforcement", display):
+            _reinforce(path, identity, config, out, display)
+    return out / "model"
+
+
+def _reinforce(path: str, identity: dict[str, Any], config: ReinforcedConfig, out: Path, display: StageDisplay) -> None:
     trl, datasets = _libraries()
     tokenizer, model = load_tokenizer(path), load_model(path).train()
     items = problems(config.problems, config.seed, split="train", options=config.options)
     vocabulary = Vocabulary.of(tokenizer)
     own_ends = model.generation_config.eos_token_id if model.generation_config else None
     model.generation_config.eos_token_id = list(vocabulary.line_ends)  # pyright: ignore[reportOptionalMemberAccess]
-    write_json(out / "tuning.json", identity | {"path": path, "trl": trl.__version__})
+    begin_tuning(out, identity, {"path": path, "trl": trl.__version__})
     with Stopper() as stopper, display.stage("reinforcement", "steps") as update, stopper.cooperative(), _quietly():
         trainer = trl.GRPOTrainer(
             model=model,
@@ -102,9 +106,7 @@ def reinforce(base: str, config: ReinforcedConfig, out: Path, display: StageDisp
             stopper.leave()
     model.generation_config.eos_token_id = own_ends  # pyright: ignore[reportOptionalMemberAccess]
     save_tuned(model, tokenizer, out)
-    _write_result(trainer.state.log_history, config, out, display)
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)
-    return out / "model"
+    finish_tuning(out, identity, _result(trainer.state.log_history, config, out, display))
 
 
 def _libraries() -> tuple[Any, Any]:
@@ -182,8 +184,10 @@ class _Follow(TrainerCallback):
         return control
 
 
-def _write_result(history: list[dict[str, Any]], config: ReinforcedConfig, out: Path, display: StageDisplay) -> None:
-    """``metrics.jsonl`` with one record a step, and ``result.json`` with the mean reward of the first and last ones.
+def _result(
+    history: list[dict[str, Any]], config: ReinforcedConfig, out: Path, display: StageDisplay
+) -> dict[str, Any]:
+    """Writes ``metrics.jsonl``, a record a step; returns what ``result.json`` says, with the first and last rewards.
 
     Says so where the reward has not risen.
     """
@@ -202,7 +206,6 @@ def _write_result(history: list[dict[str, Any]], config: ReinforcedConfig, out: 
         "mean_reward_first_fifth": early,
         "mean_reward_last_fifth": late,
     }
-    write_json(out / "result.json", result)
     display.console.print(f"mean reward {early:.3f} in the first fifth of the steps, {late:.3f} in the last")
     if late <= early:
         display.console.print(
@@ -210,6 +213,7 @@ def _write_result(history: list[dict[str, Any]], config: ReinforcedConfig, out: 
             "more --steps.",
             style="yellow",
         )
+    return result
 
 
 def print_reinforced_plan(base: str, config: ReinforcedConfig, out: Path, console: Console) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,35 +15,25 @@ from safetensors.torch import load_file
 import stillroom
 from stillroom.config import RoutingConfig, StudyConfig, to_yaml
 from stillroom.corpora import Corpus
-from stillroom.files import read_json, write_json, write_text
+from stillroom.disk import copy_file
+from stillroom.files import read_json, write_json
 from stillroom.models import flops_per_token, precision_name
-from stillroom.study.artifacts import Artifact
+from stillroom.study.artifacts import Artifact, StoredLabels
 from stillroom.study.compare import write_comparison
+from stillroom.study.folders import check_run_folder, written
 from stillroom.study.worth import write_worth
 from stillroom.teachers import LabelStore
 from stillroom.training.distributed import own_device
-from stillroom.types import UserError
 
 _BINS = 40
+PROFILE = "labels/profile.json"
 
 
-def check_folder(config: StudyConfig, out: Path | None) -> Path:
+def run_folder(config: StudyConfig, out: Path | None) -> Path:
     """The run folder of a study; refuses one that another configuration made. Writes nothing."""
     folder = out or Path("runs") / f"{config.name}-{config.fingerprint()[:8]}"
-    existing = folder / "config.yaml"
-    if existing.exists() and existing.read_text(encoding="utf-8") != to_yaml(config, "study"):
-        raise UserError(
-            f"{folder}: was made by another configuration (its config.yaml differs from this one); choose another "
-            "--out or run that config.yaml."
-        )
-    if folder.exists() and not existing.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: exists and is no run folder; choose another --out, nothing there was touched.")
+    check_run_folder(folder, to_yaml(config, "study"))
     return folder
-
-
-def claim_folder(folder: Path, config: StudyConfig) -> None:
-    """Creates the run folder with its resolved configuration, which runs again as it is."""
-    write_text(folder / "config.yaml", to_yaml(config, "study"))
 
 
 def write_run_folder(
@@ -53,63 +42,83 @@ def write_run_folder(
     corpus: Corpus,
     teacher_model: Path,
     models: dict[str, Artifact],
-    labels: Artifact | None,
+    labels: StoredLabels | None,
     evaluations: dict[str, Artifact],
     stages: list[dict[str, Any]],
     seconds: float,
 ) -> None:
-    """Copies metrics, evaluations and samples of every model; writes study, comparison and environment."""
-    records = [_teacher_record(config, corpus, teacher_model)]
+    """Copies metrics, evaluations and samples of every model; writes study, comparison and environment; seals it."""
+    copies = ("evaluation.json", "metrics.jsonl", "samples.jsonl")
+    names = [f"models/{name}/{file}" for name in evaluations for file in copies]
+    with written(
+        folder,
+        to_yaml(config, "study"),
+        [*names, PROFILE, "comparison.json", "worth.json", "environment.json", "study.json"],
+    ):
+        _copy_results(folder, teacher_model, models, evaluations)
+        records = [_teacher_record(config, corpus, teacher_model)]
+        records += [_arm_record(config, corpus, name, artifact) for name, artifact in models.items()]
+        if labels is not None:
+            rules = [arm.routing for arm in config.arms.values() if arm.routing is not None]
+            write_json(folder / PROFILE, entropy_profile(LabelStore.open(labels.store), corpus, rules))
+        arms = {name: folder / "models" / name for name in config.arms if name in evaluations}
+        if len(arms) > 1:
+            write_comparison(folder / "comparison.json", arms, config.evaluation.ks, seed=config.evaluation.seed)
+            write_worth(folder, config, records)
+        write_json(folder / "environment.json", environment(config))
+        study: dict[str, Any] = {
+            "name": config.name,
+            "fingerprint": config.fingerprint(),
+            "models": records,
+            "labels": None if labels is None else _labels_record(LabelStore.open(labels.store)),
+            "stages": stages,
+            "total_seconds": round(seconds, 1),
+            "notes": [],
+            "places": _places(folder, corpus, teacher_model, models, labels, evaluations),
+        }
+        write_json(folder / "study.json", study)
+
+
+def _copy_results(
+    folder: Path, teacher_model: Path, models: dict[str, Artifact], evaluations: dict[str, Artifact]
+) -> None:
     sources = {"teacher": teacher_model.parent} | {name: artifact.path for name, artifact in models.items()}
-    for name, artifact in models.items():
-        records.append(_arm_record(config, corpus, name, artifact))
     for name, evaluation in evaluations.items():
         target = folder / "models" / name
         target.mkdir(parents=True, exist_ok=True)
-        _copy(sources[name] / "metrics.jsonl", target)
-        for file in ("evaluation.json", "samples.jsonl"):
-            _copy(evaluation.path / file, target)
-    study: dict[str, Any] = {
-        "name": config.name,
-        "fingerprint": config.fingerprint(),
-        "models": records,
-        "labels": None,
-        "stages": stages,
-        "total_seconds": round(seconds, 1),
-        "notes": [],
-        "places": _places(
-            folder,
-            corpus,
-            {"teacher": teacher_model} | {name: artifact.path / "model" for name, artifact in models.items()},
-        ),
-    }
-    if labels is not None:
-        opened = LabelStore.open(labels.path / "labels")
-        study["labels"] = _labels_record(opened)
-        rules = [arm.routing for arm in config.arms.values() if arm.routing is not None]
-        write_json(folder / "labels" / "profile.json", entropy_profile(opened, corpus, rules))
-    arms = {name: folder / "models" / name for name in config.arms if name in evaluations}
-    if len(arms) > 1:
-        write_comparison(folder / "comparison.json", arms, config.evaluation.ks, seed=config.evaluation.seed)
-        write_worth(folder, config, records)
-    write_json(folder / "environment.json", environment(config))
-    write_json(folder / "study.json", study)
+        files = [
+            sources[name] / "metrics.jsonl",
+            evaluation.path / "evaluation.json",
+            evaluation.path / "samples.jsonl",
+        ]
+        for file in files:
+            if file.exists():
+                copy_file(file, target / file.name)
 
 
-def _places(folder: Path, corpus: Corpus, models: dict[str, Path]) -> dict[str, Any]:
-    """Where the corpus and the models' weights lie, from the run folder: what ``stillroom teachers`` goes by."""
+def _places(
+    folder: Path,
+    corpus: Corpus,
+    teacher_model: Path,
+    models: dict[str, Artifact],
+    labels: StoredLabels | None,
+    evaluations: dict[str, Artifact],
+) -> dict[str, Any]:
+    """Where everything that the run was made of lies, from the run folder.
+
+    ``stillroom teachers`` goes by the corpus and the models' weights, ``stillroom inspect --verify`` by all.
+    """
 
     def seen_from_here(path: Path) -> str:
         return os.path.relpath(path, folder)
 
-    weights = {name: seen_from_here(path) for name, path in models.items() if path.exists()}
-    return {"corpus": seen_from_here(corpus.folder), "models": weights}
-
-
-def _copy(file: Path, folder: Path) -> None:
-    if file.exists():
-        shutil.copyfile(file, folder / f".{file.name}")
-        (folder / f".{file.name}").replace(folder / file.name)
+    weights = {"teacher": teacher_model} | {name: artifact.path / "model" for name, artifact in models.items()}
+    return {
+        "corpus": seen_from_here(corpus.folder),
+        "models": {name: seen_from_here(path) for name, path in weights.items() if path.exists()},
+        "labels": seen_from_here(Path(labels.store)) if labels is not None else None,
+        "evaluations": {name: seen_from_here(artifact.path) for name, artifact in evaluations.items()},
+    }
 
 
 def _teacher_record(config: StudyConfig, corpus: Corpus, model: Path) -> dict[str, Any]:

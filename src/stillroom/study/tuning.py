@@ -5,7 +5,9 @@ Letters: B sequences, T positions. ``study/reinforce.py`` makes the third kind o
 
 from __future__ import annotations
 
+import functools
 import itertools
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,17 +20,22 @@ from pydantic import Field
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
+from stillroom import checksums
+from stillroom.checksums import hash_of
 from stillroom.config import Factor, Items, ObjectiveConfig, PositiveFloat, Seed, Strict, TrainingConfig
 from stillroom.corpora import load_tokenizer
 from stillroom.evaluation import Vocabulary
-from stillroom.files import read_json_object, write_json
+from stillroom.files import read_json_object, write_bytes, write_json
 from stillroom.models import export_model, load_model, precision_name
 from stillroom.study.artifacts import code_hash
+from stillroom.study.folders import alone, set_damage_aside
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
 from stillroom.study.teacherfolders import teacher_folder, teacher_hash
 from stillroom.training import Interrupted, TrainingData, train
 from stillroom.training.distributed import own_device
+from stillroom.training.errors import DivergedError
+from stillroom.training.finite import all_finite
 from stillroom.types import IGNORE_INDEX, Batch, UserError
 from stillroom.vocabulary import encode, encode_documents
 from stillroom.worlds.base import Split
@@ -146,6 +153,8 @@ def open_base(base: str, config: Strict, kind: str, out: Path) -> tuple[str, dic
     path = teacher_folder(base)
     identity = {"kind": kind, "base": teacher_hash(path), "config": config.canonical()}
     found = out / "tuning.json"
+    if checksums.sealed_hash(out, "identity.json") == hash_of(_identity_text(identity)):
+        return path, identity  # whatever has become of the rest: it is made again
     if found.exists() and {key: read_json_object(found).get(key) for key in identity} != identity:
         raise UserError(
             f"{out}: holds a model that was tuned otherwise (its tuning.json differs); choose another --out, nothing "
@@ -156,15 +165,52 @@ def open_base(base: str, config: Strict, kind: str, out: Path) -> tuple[str, dic
     return path, identity
 
 
+def _identity_text(identity: dict[str, Any]) -> bytes:
+    return json.dumps(identity, sort_keys=True).encode()
+
+
+def begin_tuning(out: Path, identity: dict[str, Any], about: dict[str, Any]) -> None:
+    """Writes down in ``out`` what is being tuned, before it is."""
+    write_json(out / "tuning.json", identity | about)
+
+
+def finish_tuning(out: Path, identity: dict[str, Any], record: dict[str, Any]) -> None:
+    """Writes ``result.json``, seals the folder, and removes what is of use only while tuning goes on."""
+    write_bytes(out / "identity.json", _identity_text(identity))
+    write_json(out / "result.json", record)
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    checksums.seal(out)
+
+
+def is_tuned(out: Path, title: str, display: StageDisplay) -> bool:
+    """Whether ``out`` holds the finished model; one that is damaged is set aside, to be tuned again."""
+    if set_damage_aside(out, _forget_result, functools.partial(display.damaged, title)):
+        return False
+    if not (out / "result.json").exists():
+        return False
+    display.reused(title, is_sealed=checksums.is_sealed(out))
+    return True
+
+
+def _forget_result(out: Path, damaged: list[str]) -> bool:
+    for name in ("result.json", "metrics.jsonl"):
+        (out / name).unlink(missing_ok=True)
+    return False
+
+
 def supervise(base: str, config: SupervisedConfig, out: Path, display: StageDisplay) -> Path:
     """Tunes ``base`` into ``out/model`` (Hugging Face layout) and returns that folder; continues after a stop."""
     path, identity = open_base(base, config, "supervised", out)
-    if (out / "result.json").exists():
-        display.reused("supervised tuning")
-        return out / "model"
+    with alone(out, "tuning"):
+        if not is_tuned(out, "supervised tuning", display):
+            _supervise(path, identity, config, out, display)
+    return out / "model"
+
+
+def _supervise(path: str, identity: dict[str, Any], config: SupervisedConfig, out: Path, display: StageDisplay) -> None:
     data, tokenizer = _data(path, config)
     model = load_model(path).train()
-    write_json(out / "tuning.json", identity | {"path": path, "code": code_hash("training", "objectives", "worlds")})
+    begin_tuning(out, identity, {"path": path, "code": code_hash("training", "objectives", "worlds")})
     precision = precision_name("auto", own_device())
     with Stopper() as stopper, display.stage("supervised tuning") as update, stopper.cooperative():
         try:
@@ -176,9 +222,7 @@ def supervise(base: str, config: SupervisedConfig, out: Path, display: StageDisp
             stopper.leave()
     save_tuned(model, tokenizer, out)
     record = {"steps": result.steps, "tokens": result.tokens, "answer_ce": result.validation_ce}
-    write_json(out / "result.json", record | {"seconds": round(result.seconds, 2)})
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)
-    return out / "model"
+    finish_tuning(out, identity, record | {"seconds": round(result.seconds, 2)})
 
 
 def _data(path: str, config: SupervisedConfig) -> tuple[TrainingData, PreTrainedTokenizerBase]:
@@ -204,7 +248,9 @@ def _training(config: SupervisedConfig) -> TrainingConfig:
 
 
 def save_tuned(model: Any, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
-    """Writes ``out/model``: weights, configuration and the base's tokenizer."""
+    """Writes ``out/model``: weights, configuration and the base's tokenizer; refuses weights that are not finite."""
+    if not all_finite(model.parameters()):
+        raise DivergedError(f"{out}: tuning left weights that are not finite; lower --learning-rate.")
     export_model(model, out / "model")
     tokenizer.save_pretrained(out / "model")
 

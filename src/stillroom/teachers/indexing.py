@@ -6,7 +6,6 @@ buckets, one after another, are the index. Imports no torch.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+from stillroom import disk
 from stillroom.files import disk_errors
 from stillroom.teachers.layout import CHECK_BYTES, COLUMNS, ShardTable, index_header, index_size, key_halves
 
@@ -42,8 +42,8 @@ def write_index(path: Path, tables: Callable[[], Iterator[tuple[int, ShardTable]
                 columns[name].write(np.ascontiguousarray(entries[name]).tobytes())
         target = Path(scratch) / "whole"
         _join(target, list(columns.values()), count)
-        os.chmod(target, 0o644)
-        os.replace(target, path)
+        disk.let_all_read(target)
+        disk.replace(target, path)
     return count
 
 
@@ -81,7 +81,7 @@ def _join(target: Path, columns: list, count: int) -> None:
             whole.write(piece)
         whole.write(state.digest())
         whole.flush()
-        os.fsync(whole.fileno())
+        disk.flush(whole.fileno())
     assert target.stat().st_size == index_size(count), CHECK_BYTES
 
 

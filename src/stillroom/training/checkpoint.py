@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import logging
+import re
 import shutil
 import threading
 import warnings
@@ -26,12 +28,16 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, Hu
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from stillroom.files import disk_errors, read_json, write_json
+from stillroom import disk
+from stillroom.files import disk_errors, read_json, read_json_object, write_json
 from stillroom.training.distributed import ALONE, Ranks
-from stillroom.types import UserError
+from stillroom.types import UserError, printable
 
 logger = logging.getLogger(__name__)
-SCHEMA = 2
+_STEP = re.compile(r"step-\d{8,}")
+SCHEMA = 3
+_WITHOUT_HASHES = 2
+"""The schema before, whose ``state.json`` has no hash of its own."""
 
 
 def run_tensors(model: nn.Module, optimizers: list[Optimizer]) -> dict[str, Tensor]:
@@ -87,15 +93,14 @@ class Checkpoints:
                     scratch.mkdir(parents=True)
                 self._meet()
                 writer = HuggingFaceStorageWriter(str(scratch), save_distributed=True)
+                writer.sync_files = False  # it would not do without where a file system knows no flushing
                 dcp.save(tensors, storage_writer=writer, process_group=self._group, no_dist=self._group is None)
                 _write_hash(scratch, self._ranks.rank)
                 self._meet()
                 if self._ranks.is_first:
-                    write_json(
-                        scratch / "state.json", {"schema": SCHEMA, "step": step, "ranks": self._ranks.size} | state
-                    )
+                    _write_state(scratch, {"schema": SCHEMA, "step": step, "ranks": self._ranks.size} | state)
                     shutil.rmtree(target, ignore_errors=True)
-                    scratch.rename(target)
+                    disk.publish(scratch, target)
                     self._prune()
         except BaseException as error:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -112,13 +117,22 @@ class Checkpoints:
 
     def latest(self) -> tuple[Path, dict[str, Any]] | None:
         """The newest undamaged checkpoint and its state; a damaged one is named in a warning and passed over."""
-        for path in reversed(found(self.folder)):
+        paths = found(self.folder)
+        for place, path in reversed(list(enumerate(paths))):
             damage = _damage(path, self._ranks)
             if not self._ranks.any(damage is not None):
                 return path, read_json(path / "state.json")
             if damage is not None:
-                logger.warning("%s: %s is damaged; going back to the checkpoint before it", path, damage)
+                then = f"going back to {paths[place - 1].name}" if place else "none is left: beginning again"
+                logger.warning("%s: %s is damaged; %s", printable(path), damage, then)
         return None
+
+    def forget_after(self, step: int) -> None:
+        """Removes what lies beyond a step, which is damaged where that step's is the newest that can be read."""
+        if self._ranks.is_first:
+            for later in found(self.folder):
+                if _step(later) > step:
+                    shutil.rmtree(later, ignore_errors=True)
 
     def is_whole(self, path: Path) -> bool:
         """Whether every file of a checkpoint has the hash that it was written with."""
@@ -133,8 +147,8 @@ class Checkpoints:
         missing = sorted(tensors.keys() ^ stored.keys())
         if missing:
             raise UserError(
-                f"{path}: does not fit this run ({missing[0]} is in one of them only); delete the checkpoints or "
-                "restore the configuration that they were made with."
+                f"{path}: does not fit this run ({missing[0]} is in one of them only); choose another folder "
+                "or restore the configuration that they were made with."
             )
         with _quiet():
             dcp.load(tensors, storage_reader=reader, process_group=self._group, no_dist=self._group is None)
@@ -142,7 +156,12 @@ class Checkpoints:
 
 def found(folder: Path) -> list[Path]:
     """The complete checkpoints of a folder, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+    return sorted(path for path in folder.glob("step-*") if disk.is_finished(path) and _STEP.fullmatch(path.name))
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder is a checkpoint, damaged or not."""
+    return bool(_STEP.fullmatch(folder.name)) and any(folder.glob("hash-*.json"))
 
 
 def load_tensors(path: Path, prefix: str) -> dict[str, Tensor]:
@@ -185,21 +204,51 @@ def _digest(path: Path) -> str | None:
 
 
 def _write_hash(folder: Path, rank: int) -> None:
+    """Brings a rank's file to the disk and writes its hash beside it."""
+    shard = folder / _shard(rank)
+    if shard.exists():
+        with shard.open("rb") as stream:
+            disk.flush(stream.fileno())
     write_json(folder / f"hash-{rank + 1:05d}.json", {"xxh3": _digest(folder / _shard(rank))})
+
+
+def _write_state(folder: Path, state: dict[str, Any]) -> None:
+    """Writes ``state.json`` with the hash of every shard and one of itself: nothing of another step fits it."""
+    ranks = range(1, int(state["ranks"]) + 1)
+    body = state | {"shards": [read_json(folder / f"hash-{number:05d}.json")["xxh3"] for number in ranks]}
+    write_json(folder / "state.json", body | {"check": _check(body)})
+
+
+def _check(body: dict[str, Any]) -> str:
+    return xxhash.xxh3_128_hexdigest(json.dumps(body, sort_keys=True).encode())
+
+
+def _state_of(path: Path) -> dict[str, Any]:
+    """The state of a checkpoint; raises ``ValueError`` where it is not as it was written."""
+    state = read_json_object(path / "state.json")
+    check = state.pop("check", None)
+    is_old = state["schema"] == _WITHOUT_HASHES and check is None
+    if (check != _check(state) or state["schema"] != SCHEMA) and not is_old:
+        raise ValueError("state")
+    if state["step"] != _step(path):
+        raise ValueError("step")
+    return state
 
 
 def _damage(path: Path, ranks: Ranks) -> str | None:
     """The first damaged file among those that this rank checks: each rank reads its part of them."""
     name = "state.json"
     try:
-        state = read_json(path / name)
-        if state["schema"] != SCHEMA:
-            return name
+        state = _state_of(path)
         for number in range(ranks.rank, int(state["ranks"]), ranks.size):
-            name = _shard(number)
-            if read_json(path / f"hash-{number + 1:05d}.json")["xxh3"] != _digest(path / name):
+            name = f"hash-{number + 1:05d}.json"
+            digest = read_json(path / name)["xxh3"]
+            if "shards" in state and state["shards"][number] != digest:
                 return name
-    except (UserError, KeyError, TypeError, OSError):
+            name = _shard(number)
+            if digest != _digest(path / name):
+                return name
+    except (UserError, ValueError, KeyError, IndexError, TypeError, OSError):
         return name
     return None
 

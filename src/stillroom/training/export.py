@@ -21,8 +21,10 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from stillroom.checksums import require
 from stillroom.config import ModelConfig, RunConfig, heads_that_do_not_fit, parse, to_yaml
 from stillroom.corpora.tokenizer import load_tokenizer, save_opening, special_ids, with_marks
+from stillroom.disk import copy_inside
 from stillroom.files import (
     check_new_folder,
     folder_aside,
@@ -127,7 +129,8 @@ def export_run_folder(run: Path, target: Path, step: int | None = None) -> int |
 def export_finished(run: Path, target: Path) -> None:
     """Copies the model of a finished run's folder to ``target``, which must be new or empty."""
     with _new_folder(target) as scratch:
-        shutil.copytree(run / "model", scratch, dirs_exist_ok=True)
+        require(run / "model")
+        copy_inside(run / "model", scratch)
         _give_own_ids(scratch, _run_config(run))
 
 
@@ -152,7 +155,7 @@ def export_checkpoint(run: Path, target: Path, step: int | None = None) -> int:
     with shaped(run / START, "what the run wrote when it began"):
         model_card(config, record)  # before anything is written
     with _new_folder(target) as scratch:
-        shutil.copytree(run / ARCHITECTURE, scratch, dirs_exist_ok=True)
+        copy_inside(run / ARCHITECTURE, scratch)
         export_run(scratch, config, record, model, parts["model.model."], parts["model.further."])
         _give_own_ids(scratch, config)
     return step

@@ -177,6 +177,7 @@ def _resume(run: Run, checkpoints: Checkpoints) -> tuple[int, float]:
         return 0, 0.0
     path, state = found
     checkpoints.load(path, run.student, run.optimizers)
+    checkpoints.forget_after(int(state["step"]))
     return int(state["step"]), float(state["seconds"])
 
 

@@ -5,6 +5,7 @@ A folder holds ``positions.npz``, ``looking-back.json``, ``problems.json`` and o
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,6 +141,15 @@ class Bench:
                 work, run=run, corpus=self.corpus, labels=source,
                 precision_name=precision, progress=update, stop=self.stopper.asked,
             )  # fmt: skip
+
+
+def keep_measured(folder: Path, damaged: list[str]) -> bool:
+    """Takes proxy students of which something is damaged out of a candidate's folder; other parts stand alone."""
+    for name in damaged:
+        for above in (folder / name).parents:
+            if above.name.startswith("proxy-") and above != folder:
+                shutil.rmtree(above, ignore_errors=True)
+    return True
 
 
 def problem_options(corpus: Corpus) -> dict[str, Any] | None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stillroom import checksums
 from stillroom.evaluation.calibration import ratio_difference
 from stillroom.files import fingerprint, write_json
 from stillroom.models import flops_per_token
 from stillroom.study.artifacts import code_hash
+from stillroom.study.folders import alone, parts
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
 from stillroom.study.ranking.advice import recommend
@@ -23,7 +27,7 @@ from stillroom.study.ranking.compare import (
     shared_low_entropy,
     text_measures,
 )
-from stillroom.study.ranking.measure import Bench, Loaded, pass_per_problem
+from stillroom.study.ranking.measure import Bench, Loaded, keep_measured, pass_per_problem
 from stillroom.study.ranking.positions import HeldOut, Positions
 from stillroom.study.ranking.request import (
     Candidate,
@@ -79,15 +83,27 @@ def rank_teachers(prepared: Prepared, display: StageDisplay) -> dict[str, Any]:
     Stopped anywhere, the same call goes on: every part of a candidate is a file of its own, and a proxy student goes on
     from its checkpoint.
     """
-    with Stopper() as stopper:
+    out = prepared.out
+    with alone(out, "ranking"), Stopper() as stopper, contextlib.ExitStack() as folders:
         bench = Bench(prepared.heldout, prepared.settings, prepared.student, display, stopper)
+        for name, folder in _folders(prepared).items():
+            folders.enter_context(parts(folder, keep_measured, functools.partial(display.damaged, name)))
         try:
             ranking = _ranking(prepared, bench)
         except Interrupted:
             stopper.leave()
-    ranking["recommendation"] = recommend(ranking)
-    write_json(prepared.out / "ranking.json", ranking)
+        ranking["recommendation"] = recommend(ranking)
+        write_json(out / "ranking.json", ranking)
+        checksums.seal(out, ["ranking.json"])
     return ranking
+
+
+def _folders(prepared: Prepared) -> dict[str, Path]:
+    """Every folder of measures, by what is measured."""
+    reference = prepared.student.reference
+    measured = [*prepared.teachers, *([] if reference is None else [reference])]
+    found = {candidate.name: _folder(prepared, candidate) for candidate in measured}
+    return found | ({"hard labels": _control(prepared)} if prepared.settings.proxy_tokens else {})
 
 
 def _ranking(prepared: Prepared, bench: Bench) -> dict[str, Any]:
@@ -163,15 +179,24 @@ def _proxies(prepared: Prepared, bench: Bench) -> dict[str, np.ndarray] | None:
     """Held-out nats (seeds, N) of the proxy students by teacher, and of hard labels under the empty name."""
     if not prepared.settings.proxy_tokens:
         return None
-    student = prepared.student
-    mark = [student.model.canonical(), student.training.identity(), prepared.heldout.corpus.identity]
-    mark += [prepared.heldout.num_sequences, code_hash("training", "objectives", "models")]
-    control = prepared.out / "hard-labels" / fingerprint(mark, 8)
-    found = {"": bench.proxies("hard labels", None, control)}
+    mark = _proxy_mark(prepared)
+    found = {"": bench.proxies("hard labels", None, _control(prepared))}
     for teacher in prepared.teachers:
         key = fingerprint([*mark, teacher.key, prepared.settings.proxy_alpha], 8)
         found[teacher.name] = bench.proxies(teacher.name, teacher.path, _folder(prepared, teacher) / key)
     return found
+
+
+def _proxy_mark(prepared: Prepared) -> list[Any]:
+    """What a proxy student of hard labels depends on."""
+    student, heldout = prepared.student, prepared.heldout
+    mark = [student.model.canonical(), student.training.identity(), heldout.corpus.identity]
+    return [*mark, heldout.num_sequences, code_hash("training", "objectives", "models")]
+
+
+def _control(prepared: Prepared) -> Path:
+    """The folder of the proxy students of hard labels."""
+    return prepared.out / "hard-labels" / fingerprint(_proxy_mark(prepared), 8)
 
 
 def _student_nats(

@@ -19,15 +19,15 @@ import numpy as np
 
 import stillroom
 from stillroom.config import to_yaml
-from stillroom.files import file_hash, fingerprint, read_json_object, write_json, write_text
+from stillroom.files import file_hash, fingerprint, read_json_object, write_json
 from stillroom.study.artifacts import ArtifactStore, code_hash
+from stillroom.study.folders import check_run_folder, claimed, damage_of, written
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
 from stillroom.study.sandbox.bigram_cells import gradient_cell, ratio_cell, seed_cell, theory_cell
 from stillroom.study.sandbox.bigram_config import BigramSweep
 from stillroom.study.sandbox.bigram_summary import summarise
 from stillroom.training.errors import Interrupted
-from stillroom.types import UserError
 from stillroom.worlds.bigram import BigramWorld
 
 KIND = "sandbox-bigram"
@@ -43,13 +43,7 @@ Progress = Callable[[int, int], None]
 def check_folder(sweep: BigramSweep, out: Path | None) -> Path:
     """The run folder of a sweep; refuses one that other options made. Writes nothing."""
     folder = out or Path("runs") / f"{KIND}-{sweep.fingerprint()[:8]}"
-    existing = folder / "config.yaml"
-    if existing.exists() and existing.read_text(encoding="utf-8") != to_yaml(sweep, KIND):
-        raise UserError(
-            f"{folder}: was made with other options (its config.yaml differs from these); choose another --out."
-        )
-    if folder.exists() and not existing.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: exists and is no run folder; choose another --out, nothing there was touched.")
+    check_run_folder(folder, to_yaml(sweep, KIND), "with other options")
     return folder
 
 
@@ -63,8 +57,9 @@ def run_bigram(sweep: BigramSweep, out: Path | None, artifacts: Path | None, dis
     folder = check_folder(sweep, out)
     world = sweep.make_world()
     cells = Cells(world, sweep, ArtifactStore(artifacts or folder.parent / "artifacts"), display)
-    with Stopper() as stopper:
-        write_text(folder / "config.yaml", to_yaml(sweep, KIND))
+    if damage := damage_of(folder):
+        display.damaged("run folder", damage)
+    with Stopper() as stopper, claimed(folder, to_yaml(sweep, KIND)):
         each = [{"seed": seed} for seed in range(max(sweep.seeds, sweep.gradient_seeds))]
         seeds = cells.many("samples", _SWEEP, each[: sweep.seeds], lambda key: seed_cell(world, sweep, key["seed"]))
         theory = cells.many("theory", _SWEEP, [{}], lambda _: theory_cell(world, sweep))[0]
@@ -75,8 +70,10 @@ def run_bigram(sweep: BigramSweep, out: Path | None, artifacts: Path | None, dis
         transformer = _transformer_cells(cells, stopper)
         summary = summarise(world, sweep, seeds, theory, ratios, gradient, transformer)
         summary["stages"], summary["total_seconds"] = cells.stages, round(time.monotonic() - begin, 1)
-        write_json(folder / "environment.json", environment())
-        write_json(folder / "sandbox.json", {"kind": KIND, "fingerprint": sweep.fingerprint()} | summary)
+        summary["places"] = {"cells": [os.path.relpath(cell, folder) for cell in cells.folders]}
+        with written(folder, to_yaml(sweep, KIND), ["environment.json", "sandbox.json"]):
+            write_json(folder / "environment.json", environment())
+            write_json(folder / "sandbox.json", {"kind": KIND, "fingerprint": sweep.fingerprint()} | summary)
     return folder
 
 
@@ -89,6 +86,7 @@ class Cells:
     store: ArtifactStore
     display: StageDisplay
     stages: list[dict[str, Any]] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
 
     def identity(self, kind: str, fields: set[str], key: Key) -> dict[str, Any]:
         """What determines a cell: the world, the options that it reads, what tells it from its like, and the code."""
@@ -115,7 +113,11 @@ class Cells:
             for number, key in enumerate(keys):
                 part = _Part(update, number, len(keys))
                 identity = self.identity(kind, fields, key)
-                cell = self.store.build(KIND, identity, lambda work, key=key, part=part: make(work, key, part))
+                cell = self.store.build(
+                    KIND, identity, lambda work, key=key, part=part: make(work, key, part),
+                    say=lambda damage: self.display.damaged(f"bigram {kind}", damage),
+                )  # fmt: skip
+                self.folders.append(cell.path)
                 reused += cell.reused
                 found.append(read_json_object(cell.path / "cell.json"))
                 part(1, 1)

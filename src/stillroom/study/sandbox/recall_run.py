@@ -21,9 +21,10 @@ import torch
 
 import stillroom
 from stillroom.config import to_yaml
-from stillroom.files import disk_errors, read_json_lines, read_json_object, shaped, write_json, write_text
+from stillroom.files import read_json_lines, read_json_object, shaped, write_json
 from stillroom.models import precision_name
 from stillroom.study.artifacts import ArtifactStore
+from stillroom.study.folders import check_run_folder, claimed, damage_of, written
 from stillroom.study.interrupts import Stopper
 from stillroom.study.parallel import in_processes
 from stillroom.study.progress import StageDisplay
@@ -34,7 +35,6 @@ from stillroom.study.sandbox.recall_probes import HIGH_NATS, LOW_NATS, recall_tr
 from stillroom.study.sandbox.recall_results import cell_crossings, over_seeds, tokens_over_seeds
 from stillroom.training import Interrupted
 from stillroom.training.distributed import own_device
-from stillroom.types import UserError
 
 METHOD = 1
 """Raised by hand when what a cell trains or measures changes, so that old cells are not taken for new ones. A hash of
@@ -91,6 +91,10 @@ class Cells:
         """Where a cell is or will be."""
         return self.store.locate(_kind(cell), self.identity(cell))[0]
 
+    def is_there(self, cell: Cell) -> bool:
+        """Whether a cell is finished, and every byte of it as it was written."""
+        return self.store.find(_kind(cell), self.identity(cell)) is not None
+
     def needed(self) -> tuple[list[Cell], list[Cell]]:
         """The teachers that arms ask for, and the students; seed by seed, so that a study cut short is balanced."""
         config = self.config
@@ -112,7 +116,10 @@ class Cells:
             self.store.build(_kind(cell), self.identity(cell), make)
             return
         with display.stage(cell.title) as update:
-            self.store.build(_kind(cell), self.identity(cell), lambda work: make(work, update))
+            self.store.build(
+                _kind(cell), self.identity(cell), lambda work: make(work, update),
+                say=lambda damage: display.damaged(cell.title, damage),
+            )  # fmt: skip
 
 
 def _kind(cell: Cell) -> str:
@@ -135,18 +142,25 @@ def run_recall(
     and the same call goes on from there.
     """
     begin = time.monotonic()
-    folder = _claim(config, out)
-    cells = Cells(config, ArtifactStore(cells_folder or folder / "cells"))
-    build_cells(cells, display, jobs=jobs)
-    write_json(folder / "environment.json", freeze_environment(cells))
-    write_json(folder / "sandbox.json", results(cells, time.monotonic() - begin))
+    folder, text = out or Path("runs") / f"{config.name}-{config.fingerprint()[:8]}", to_yaml(config, "recall")
+    check_run_folder(folder, text)
+    if damage := damage_of(folder):
+        display.damaged("run folder", damage)
+    with claimed(folder, text):
+        cells = Cells(config, ArtifactStore(cells_folder or folder / "cells"))
+        build_cells(cells, display, jobs=jobs)
+        folders = [cells.folder(cell) for wave in cells.needed() for cell in wave]
+        places = {"cells": [os.path.relpath(one, folder) for one in folders]}
+        with written(folder, text, ["environment.json", "sandbox.json"]):
+            write_json(folder / "environment.json", freeze_environment(cells))
+            write_json(folder / "sandbox.json", results(cells, time.monotonic() - begin) | {"places": places})
     return folder
 
 
 def build_cells(cells: Cells, display: StageDisplay, *, jobs: int = 1, limit: int | None = None) -> None:
     """Trains the cells that are missing (at most ``limit``), teachers first; see ``run_recall``."""
     for wave in cells.needed():
-        missing = [cell for cell in wave if not cells.folder(cell).is_dir()]
+        missing = [cell for cell in wave if not cells.is_there(cell)]
         for cell in wave:
             if cell not in missing:
                 display.reused(cell.title)
@@ -159,20 +173,6 @@ def build_cells(cells: Cells, display: StageDisplay, *, jobs: int = 1, limit: in
             _in_turn(cells, missing, display)
         if limit == 0:
             return
-
-
-def _claim(config: RecallConfig, out: Path | None) -> Path:
-    """The run folder with its resolved configuration; refuses one that another configuration made."""
-    folder = out or Path("runs") / f"{config.name}-{config.fingerprint()[:8]}"
-    text = to_yaml(config, "recall")
-    existing = folder / "config.yaml"
-    if existing.exists() and existing.read_text(encoding="utf-8") != text:
-        raise UserError(f"{folder}: was made by another configuration; choose another --out.")
-    if folder.exists() and not existing.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: exists and is no run folder; choose another --out, nothing there was touched.")
-    with disk_errors(folder):
-        write_text(existing, text)
-    return folder
 
 
 def _in_turn(cells: Cells, missing: list[Cell], display: StageDisplay) -> None:
