@@ -109,6 +109,16 @@ def test_choices_on_both_sides_of_a_change_of_frequencies():
         assert scoring.score_continuations(model, [item]).logprob_I[0] == pytest.approx(found, rel=1e-5)
 
 
+def test_padding_behind_shared_contexts_changes_no_frequencies():
+    """The row is longer than the limit, and so is the padding of the other; no text is."""
+    model = long_rope(14)
+    items = [scoring.Continuation(tuple(range(3, 3 + size)), (5, 6, 7, 8)) for size in (3, 10)]
+    items += [scoring.Continuation(items[1].context, (number, 9, 8, 7)) for number in range(20, 24)]
+    together = scoring.score_continuations(model, items).logprob_I
+    for item, found in zip(items, together, strict=True):
+        assert scoring.score_continuations(model, [item]).logprob_I[0] == pytest.approx(found, rel=1e-5)
+
+
 STATEFUL = ["lfm2", "mamba", "mamba2", "jamba", "falcon_h1", "recurrent_gemma", "nemotron_h", "rwkv", "bloom"]
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from stillroom.models.packing import MASKED, needs_rows
+from stillroom.models.packing import MASKED, needs_rows, rotary_limits, straddles
 from stillroom.models.readout import unembedding_inputs
 from stillroom.models.score import logits
 
@@ -89,9 +89,11 @@ class CacheRows:
         return output.logits[:, -1].float()
 
 
-def has_cache(model: PreTrainedModel) -> bool:
-    """Whether the model's cache is keys and values alone, which take padding on the left and a choice of rows."""
-    return model.config.model_type in MASKED and not needs_rows(model)
+def has_cache(model: PreTrainedModel, shortest: int, longest: int) -> bool:
+    """Whether the model's cache is keys and values alone, which take padding on the left and a choice of rows, and are
+    the same for texts of all these lengths.
+    """
+    return model.config.model_type in MASKED and not needs_rows(model) and not straddles(model, shortest, longest)
 
 
 @dataclass(frozen=True)
@@ -133,10 +135,18 @@ class WholeRows:
         """Appends one token to every row; the logits (R, V), fp32, of what comes next."""
         self._tokens_RS[torch.arange(len(tokens_R), device=tokens_R.device), self._lengths_R] = tokens_R
         self._lengths_R = self._lengths_R + 1
-        return _last_logits(self._model, self._tokens_RS[:, : int(self._lengths_R.max())], self._lengths_R)
+        return _last_logits(self._model, self._tokens_RS, self._lengths_R)
 
 
 def _last_logits(model: PreTrainedModel, tokens_RS: Tensor, lengths_R: Tensor) -> Tensor:
     """Logits (R, V), fp32, behind the last token of every row."""
-    hidden_RSD = unembedding_inputs(model, input_ids=tokens_RS)
+    limits = torch.tensor(sorted(rotary_limits(model)), device=lengths_R.device)
+    side_R = torch.bucketize(lengths_R, limits)
+    rows = [(side_R == side).nonzero()[:, 0] for side in side_R.unique()]
+    found = [_last_logits_of_one_side(model, tokens_RS[part], lengths_R[part]) for part in rows]
+    return torch.cat(found)[torch.cat(rows).argsort()]
+
+
+def _last_logits_of_one_side(model: PreTrainedModel, tokens_RS: Tensor, lengths_R: Tensor) -> Tensor:
+    hidden_RSD = unembedding_inputs(model, input_ids=tokens_RS[:, : int(lengths_R.max())])
     return logits(model, hidden_RSD[torch.arange(len(tokens_RS), device=tokens_RS.device), lengths_R - 1])

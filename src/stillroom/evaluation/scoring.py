@@ -162,11 +162,11 @@ def _score_rows(model: PreTrainedModel, rows: Sequence[_Shared]) -> tuple[NDArra
     """Log-probability and greediness of every continuation, row by row."""
     length = max(row.length for row in rows)
     tokens_BT = torch.zeros(len(rows), length, dtype=torch.int64)
-    places_BT, segments_BT = torch.arange(length).repeat(len(rows), 1), torch.zeros_like(tokens_BT)
+    places_BT, segments_BT = torch.zeros_like(tokens_BT), torch.zeros_like(tokens_BT)
     from_row, from_place, targets, sizes = [], [], [], []
     for number, row in enumerate(rows):
         end = len(row.context)
-        tokens_BT[number, :end] = torch.tensor(row.context)
+        tokens_BT[number, :end], places_BT[number, :end] = torch.tensor(row.context), torch.arange(end)
         for segment, continuation in enumerate(row.continuations, 1):
             inner = slice(end, end + len(continuation) - 1)
             tokens_BT[number, inner] = torch.tensor(continuation[:-1], dtype=torch.int64)

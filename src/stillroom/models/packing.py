@@ -118,7 +118,7 @@ def way_of(model: PreTrainedModel, shortest: int, longest: int) -> Way:
     if not isinstance(model, PreTrainedModel):  # something that stands for one and says what a mask is to it
         return "mask"
     kind, implementation = model.config.model_type, model.config._attn_implementation or "eager"
-    if kind not in MASKED or needs_rows(model) or _straddles(model, shortest, longest):
+    if kind not in MASKED or needs_rows(model) or straddles(model, shortest, longest):
         return "rows"
     if "flash" in implementation:
         return "one row" if kind in RESTARTED else "rows"
@@ -163,22 +163,24 @@ def shortest_window(model: PreTrainedModel) -> int | None:
     return min(spans, default=None)
 
 
-def _straddles(model: PreTrainedModel, shortest: int, longest: int) -> bool:
+def straddles(model: PreTrainedModel, shortest: int, longest: int) -> bool:
     """Whether documents lie on both sides of the length at which the model changes its rotary frequencies."""
     return any(shortest <= limit < longest for limit in rotary_limits(model))
 
 
 def rotary_limits(model: PreTrainedModel) -> set[int]:
-    """Lengths at which rotary frequencies change (long rope); the longest text of a call decides for all of it."""
+    """Lengths at which rotary frequencies change (long and dynamic rope); the longest text of a call, padding
+    included, decides for all of it.
+    """
     if not isinstance(model, PreTrainedModel):
         return set()
-    rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
+    config = model.config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or {}
     parts = [rope, *(part for part in rope.values() if isinstance(part, dict))]
-    return {
-        int(part["original_max_position_embeddings"])
-        for part in parts
-        if part.get("rope_type") in ("longrope", "dynamic") and part.get("original_max_position_embeddings")
-    }
+    limits = [part.get("original_max_position_embeddings") for part in parts if part.get("rope_type") == "longrope"]
+    if any(part.get("rope_type") == "dynamic" for part in parts):
+        limits.append(getattr(config, "max_position_embeddings", None))
+    return {int(limit) for limit in limits if limit}
 
 
 def _in_rows(model: PreTrainedModel, tokens_BT: Tensor, document_BT: Tensor) -> Calls:
