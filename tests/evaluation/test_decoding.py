@@ -9,7 +9,6 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from stillroom.evaluation import decoding
-from stillroom.evaluation.caching import WholePrefix
 from stillroom.evaluation.decoding import CachePrefix, LlamaPrefix, encode_prompts
 
 PROMPTS = [[0, 5, 6, 7], [0, 9], [0, 11, 12, 13, 14, 15, 16]]
@@ -78,7 +77,7 @@ def test_llama_engine_equals_hugging_face_in_other_llamas(extra: dict) -> None:
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))  # biases and norms too
-    assert isinstance(encode_prompts(model, PROMPTS, 8), LlamaPrefix)
+    assert isinstance(encode_prompts(model, PROMPTS), LlamaPrefix)
     follow(model, LlamaPrefix, 2e-4)
 
 
@@ -94,7 +93,7 @@ def test_llama_engine_in_bfloat16_is_as_near_as_bfloat16_allows(make_llama) -> N
 
 def test_any_causal_model_runs_through_its_own_cache(gpt2, make_llama) -> None:
     with torch.inference_mode():
-        assert isinstance(encode_prompts(gpt2, PROMPTS, 8), CachePrefix)
+        assert isinstance(encode_prompts(gpt2, PROMPTS), CachePrefix)
     follow(gpt2, CachePrefix, 2e-4)
     follow(make_llama().eval(), CachePrefix, 2e-4)
 
@@ -103,28 +102,12 @@ def test_positions_that_change_with_length_use_the_models_own_forward(make_llama
     model = make_llama().eval()
     model.config.rope_parameters = model.config.rope_parameters | {"rope_type": "dynamic", "factor": 2.0}
     with torch.inference_mode():
-        assert isinstance(encode_prompts(model, PROMPTS, 8), CachePrefix)
-
-
-def test_long_rope_is_sampled_from_the_whole_text_where_a_batch_reaches_both_sides_of_its_limit(make_llama) -> None:
-    config = make_llama().config
-    factors = {"short_factor": [1.0] * 4, "long_factor": [1.0, 4.0, 8.0, 16.0], "original_max_position_embeddings": 6}
-    config.head_dim, config.rope_parameters = 8, {"rope_type": "longrope", "rope_theta": 1e4, **factors}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = LlamaForCausalLM(config).eval()
-    with torch.inference_mode():
-        for parameter in model.parameters():
-            parameter.mul_(8 if parameter.ndim > 1 else 1)
-        assert isinstance(encode_prompts(model, PROMPTS, 6), WholePrefix)
-        assert isinstance(encode_prompts(model, PROMPTS[:2], 2), CachePrefix)
-        assert isinstance(encode_prompts(model, PROMPTS[2:], 6), CachePrefix)
-    follow(model, WholePrefix, 2e-4)
+        assert isinstance(encode_prompts(model, PROMPTS), CachePrefix)
 
 
 def test_an_empty_prompt_is_refused(llama) -> None:
     with pytest.raises(ValueError, match="at least one token"):
-        encode_prompts(llama, [[0], []], 8)
+        encode_prompts(llama, [[0], []])
 
 
 @pytest.mark.parametrize("block", [1, 2, 3])

@@ -67,10 +67,10 @@ def test_an_interrupt_does_not_wait_for_batches_under_way(llama, monkeypatch: py
     encode = module.encode_prompts
     prompts = [[0, 9] + [4] * num for num in range(5)]  # a batch each, the shortest first
 
-    def noticed(model: PreTrainedModel, batch: list[list[int]], capacity: int):
+    def noticed(model: PreTrainedModel, batch: list[list[int]]):
         if batch == prompts[:1]:
             fast.append(threading.get_ident())
-        return encode(model, batch, capacity)
+        return encode(model, batch)
 
     def slowed(probs_RV: torch.Tensor, uniform_RU: torch.Tensor) -> torch.Tensor:
         thread = threading.get_ident()
@@ -126,7 +126,7 @@ def test_batches_at_once_stay_within_the_memory_and_change_no_sample(
 def test_memory_of_a_prompt_is_that_of_its_cache(llama) -> None:
     prompts, num_samples, capacity = [[0, 9, 8]], 8, 32
     with torch.inference_mode():
-        rows: Any = module.encode_prompts(llama, prompts, capacity).rows(num_samples, capacity)
+        rows: Any = module.encode_prompts(llama, prompts).rows(num_samples, capacity)
         for _ in range(capacity):
             logits_RV = rows.step(torch.full((num_samples,), 5))
     held = [*rows._keys, *rows._values, *(block for of in (*rows._new_keys, *rows._new_values) for block in of)]
@@ -136,8 +136,7 @@ def test_memory_of_a_prompt_is_that_of_its_cache(llama) -> None:
 
 def test_both_engines_write_the_same(llama, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = draw_all(llama)
-    cached = module.encode_prompts.__globals__["CachePrefix"]
-    monkeypatch.setattr(module, "encode_prompts", lambda model, batch, _: cached.of(model, batch))
+    monkeypatch.setattr(module, "encode_prompts", module.encode_prompts.__globals__["CachePrefix"].of)
     theirs = draw_all(llama)
     assert [[one.tokens for one in row] for row in ours] == [[one.tokens for one in row] for row in theirs]
 

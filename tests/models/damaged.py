@@ -290,6 +290,7 @@ WEIGHTS: dict[str, Damage] = {
     "index a list": _index(lambda index, folder: []),
     "index without a map": _index(lambda index, folder: {"metadata": {}}),
     "index maps to numbers": _index(lambda index, folder: {"weight_map": {NORM: 3}}),
+    "index without metadata": _index(lambda index, folder: {"weight_map": index["weight_map"]}),
     "index empty": _index(lambda index, folder: {"weight_map": {}}),
     "index with a zero byte": _index(_name_everywhere("a\0.safetensors")),
     "config.json missing": _remove("config.json"),
@@ -340,6 +341,15 @@ WEIGHTS: dict[str, Damage] = {
     "CLIP": _other_model(model_type="clip", architectures=["CLIPModel"]),
     "Whisper": _other_model(model_type="whisper", architectures=["WhisperForConditionalGeneration"]),
 }  # fmt: skip
+
+
+HARMLESS: dict[str, dict[str, Any]] = {
+    "several ends of a text": {"eos_token_id": [1, 5, 7]},
+    "patterns asked for": {"output_attentions": True},
+    "states asked for": {"output_hidden_states": True},
+    "tuples asked for": {"return_dict": False},
+}
+"""Entries of a config.json that change no number of a model."""
 
 
 def _tokenizer_json(change: Callable[[dict[str, Any]], Any]) -> Damage:

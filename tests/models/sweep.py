@@ -164,7 +164,7 @@ def _scores(model: PreTrainedModel) -> None:
 @torch.inference_mode()
 def _sampling(model: PreTrainedModel) -> None:
     texts = [_text(5, 11), _text(6, 4)]
-    prefix = encode_prompts(model, texts, 6)
+    prefix = encode_prompts(model, texts)
     assert_equal(prefix.logits_PV, torch.stack([_last_logits(model, text) for text in texts]), "first token")
     rows, texts = prefix.rows(2, 6), [text for text in texts for _ in range(2)]
     for step in range(5):

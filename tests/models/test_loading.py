@@ -166,6 +166,16 @@ def test_one_wrapped_weight_among_plain_ones_is_no_wrapper(folder):
     assert "module.model.norm.weight" in refusal(load_model, folder)
 
 
+@pytest.mark.parametrize("case", damaged.HARMLESS)
+def test_a_configuration_of_others_that_changes_no_number_is_read_and_written(case, folder, whole, tmp_path):
+    damaged.change_json(folder, "config.json", **damaged.HARMLESS[case])
+    model = load_model(folder)
+    export_model(model, tmp_path / "again")
+    expected = load_model(whole).state_dict()
+    for read in (model, load_model(tmp_path / "again"), realise(plan_pretrained_model(folder))):
+        assert all(torch.equal(value, expected[name]) for name, value in read.state_dict().items())
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, "auto"])
 @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 def test_every_precision_of_a_file_is_read_as_transformers_reads_it(stored, dtype, folder):

@@ -57,17 +57,13 @@ class Prefix(Protocol):
         ...
 
 
-def encode_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]], capacity: int) -> Prefix:
-    """Runs the prompts through the model once, with the fastest engine that the model's layout allows for continuations
-    of at most ``capacity`` tokens.
-    """
+def encode_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Prefix:
+    """Runs the prompts through the model once, with the fastest engine that the model's layout allows."""
     if any(not prompt for prompt in prompts):
         raise ValueError("a prompt must hold at least one token; give the tokenizer a bos token")
     if has_own_engine(model):
         return LlamaPrefix.of(model, prompts)  # pyright: ignore[reportArgumentType]
-    lengths = [len(prompt) for prompt in prompts]
-    kept = has_cache(model, min(lengths), max(lengths) + capacity)
-    return (CachePrefix if kept else WholePrefix).of(model, prompts)
+    return (CachePrefix if has_cache(model, prompts) else WholePrefix).of(model, prompts)
 
 
 def has_own_engine(model: PreTrainedModel) -> bool:

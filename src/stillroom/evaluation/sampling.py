@@ -135,7 +135,7 @@ def sample(
         """Samples of these prompts, for every setting."""
         batch = [prompts[i] for i in indices]
         with torch.inference_mode():  # which is a thread's own
-            prefix = encode_prompts(model, batch, max_new_tokens)
+            prefix = encode_prompts(model, batch)
             uniform_PnC = _uniforms(seed, batch, num_samples, max_new_tokens).to(model.device)
             return [_complete(prefix, setting, uniform_PnC, is_stop_V, stop_texts, halt) for setting in settings]
 

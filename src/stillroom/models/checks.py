@@ -204,15 +204,18 @@ def weight_files(source: Source) -> list[Path]:
     raise UserError(f"{source.given}: {found}; expected {SINGLE} or {INDEX}: save the model as safetensors.")
 
 
-def _shards(index: Path) -> list[Path]:
-    places = checked_json(index, "an index of safetensors files").get("weight_map")
+def _shards(path: Path) -> list[Path]:
+    index = checked_json(path, "an index of safetensors files")
+    places = index.get("weight_map")
     if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
-        raise UserError(f"{index}: has no weight_map from weights to files; expected an index of safetensors files.")
+        raise UserError(f"{path}: has no weight_map from weights to files; expected an index of safetensors files.")
+    if not isinstance(index.get("metadata"), dict):
+        raise UserError(f'{path}: has no metadata; expected an index of safetensors files: add "metadata": {{}} to it.')
     names = sorted(set(places.values()))
     for name in names:
         if not name.endswith(".safetensors") or re.search(r"[/\\\0]", name):
-            raise UserError(f"{index}: names {name}; expected .safetensors files in the same folder.")
-    return [index.parent / name for name in names]
+            raise UserError(f"{path}: names {name}; expected .safetensors files in the same folder.")
+    return [path.parent / name for name in names]
 
 
 def stored_weights(files: Iterable[Path]) -> dict[str, StoredWeight]:

@@ -138,7 +138,8 @@ def _documents(model: PreTrainedModel) -> tuple[Tensor, int]:
     longer = 0 if window is None or window > _LONGEST_WINDOW else window + 3
     length, width = max(_LENGTHS[0], longer), max(_LENGTHS[0], longer) + _LENGTHS[1]
     configs = (model.config, model.config.get_text_config())
-    special = {value for config in configs for key, value in vars(config).items() if key.endswith("token_id")}
+    named = [value for config in configs for key, value in vars(config).items() if key.endswith("token_id")]
+    special = {token for value in named for token in (value if isinstance(value, list) else [value])}
     size = min(matrix(output_layer(model)).shape[0], getattr(model.get_input_embeddings(), "num_embeddings", 1 << 30))
     drawn = torch.randint(0, size, (8 * width,), generator=torch.Generator().manual_seed(0)).tolist()
     ordinary = [token for token in drawn if token not in special]

@@ -31,6 +31,8 @@ from stillroom.models.weights import WeightsContract, forget_renamings
 from stillroom.types import UserError
 
 EXPECTED_MODEL = f"a causal language model that transformers {transformers_version} reads"
+_ASKED = {"output_attentions": False, "output_hidden_states": False, "return_dict": True}
+"""What a model is asked for when it is called, which a configuration may hold from whoever saved it."""
 _GGUF_NEEDS = "it needs pip install 'stillroom[gguf]'"
 
 
@@ -50,6 +52,10 @@ def _config(source: Source) -> PreTrainedConfig:
         config = AutoConfig.from_pretrained(str(source.folder), trust_remote_code=False, local_files_only=True)
     if getattr(config, "is_encoder_decoder", False) and not config.architectures:
         raise UserError(f"{source.given}: is an encoder and a decoder ({config.model_type}); expected a decoder alone.")
+    for part in (config, config.get_text_config()):
+        for name, value in _ASKED.items():
+            if getattr(part, name, value) != value:
+                setattr(part, name, value)
     return config
 
 
