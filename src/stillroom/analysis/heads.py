@@ -71,8 +71,8 @@ def head_scores(
     they were.
     """
     config = model.config.get_text_config()
-    per_sequence = config.num_hidden_layers * config.num_attention_heads * tokens_BT.shape[1] ** 2
-    per_batch = max(1, _PATTERNS_AT_A_TIME // per_sequence)
+    num_heads = getattr(config, "num_attention_heads", 1)  # a state space model names none, and is refused below
+    per_batch = max(1, _PATTERNS_AT_A_TIME // (config.num_hidden_layers * num_heads * tokens_BT.shape[1] ** 2))
     sums: list[Tensor] = []
     layers: tuple[int, ...] = ()
     was_training = model.training
@@ -142,11 +142,13 @@ def copying_scores(model: PreTrainedModel, tokens_BT: Tensor, *, start: int = 1)
     tokens: 1 for a head that raises it alone, 0 for one that does not tell it from the others, -1 for one that lowers
     it alone. The scale of the final norm cancels. None for a model that is not in the Llama layout.
     """
-    layers = getattr(model.base_model, "layers", None)
-    if layers is None or not all(_has_llama_layout(layer) for layer in layers) or tokens_BT.shape[1] < start + 2:
+    layers, norm = (getattr(model.base_model, name, None) for name in ("layers", "norm"))
+    if layers is None or norm is None or not all(_has_llama_layout(layer) for layer in layers):
+        return None
+    if tokens_BT.shape[1] < start + 2:
         return None
     totals = torch.zeros(len(layers), model.config.num_attention_heads, dtype=torch.float64)
-    gain_D = _gain(model.base_model.norm, unembedding(model)[0])
+    gain_D = _gain(norm, unembedding(model)[0])
     with torch.no_grad():
         for part_BT in tokens_BT.to(model.device).split(_SEQUENCES_AT_A_TIME):
             streams = model.base_model(input_ids=part_BT, use_cache=False, output_hidden_states=True).hidden_states

@@ -110,7 +110,7 @@ def show_model(path: Path, console: Console, request: ModelRequest) -> None:
 
 def copying_sequences(model: PreTrainedModel) -> tuple[Tensor, int]:
     """Random tokens that repeat (B, T), and how many tokens open each sequence."""
-    bos = model.config.bos_token_id
+    bos = getattr(model.config.get_text_config(), "bos_token_id", None)
     start = [] if bos is None else [int(bos)]
     longest = getattr(model.config, "max_position_embeddings", None) or PERIOD * REPEATS + len(start)
     repeats = min(REPEATS, (longest - len(start)) // PERIOD)
