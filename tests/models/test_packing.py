@@ -170,3 +170,16 @@ def test_full_attention_keeps_its_mask_and_its_digits():
 def test_choices_share_a_context_where_a_mask_decides_all(name, shared):
     items = [scoring.Continuation(tuple(range(3, 20)), (5, 6, number)) for number in range(3)]
     assert (scoring._sharing(tiny_model(name), items) > 1) == shared
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma3"])
+def test_a_text_longer_than_the_positions_is_refused(name):
+    model = tiny_model(name)
+    model.config.get_text_config().max_position_embeddings = 12
+    tokens_BT = torch.randint(3, 90, (1, 32), generator=torch.Generator().manual_seed(0))
+    tokens_BT[:, 0] = tokens_BT[:, 12] = tokens_BT[:, 20] = 0  # documents of 12, 8 and 11 tokens
+    hidden_states(model, make_batch(tokens_BT, 0))
+    with pytest.raises(UserError, match="has 12 positions, found a text of 31 tokens"):
+        hidden_states(model, make_batch(tokens_BT, 0), isolate=False)
+    with pytest.raises(UserError, match="has 12 positions, found a text of 19 tokens"):
+        hidden_states(model, make_batch(tokens_BT.where(torch.arange(32) != 20, 5), 0))

@@ -23,6 +23,7 @@ from stillroom.evaluation.scaling import measure_scaling
 from stillroom.evaluation.scoring import Progress
 from stillroom.evaluation.values import parse
 from stillroom.evaluation.vocabulary import encode
+from stillroom.models import num_positions
 from stillroom.types import UserError
 from stillroom.worlds.base import Problem
 
@@ -195,7 +196,7 @@ def measure_benchmark(
     ``skipped`` counts the records that could not be judged.
     """
     benchmark.setup()
-    longest = getattr(model.config, "max_position_embeddings", None)
+    longest = num_positions(model.config)
     lengths = [
         len(ids) + 1 + benchmark.max_new_tokens for ids in encode(tokenizer, [p.prompt for p in benchmark.problems])
     ]

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Progress, evaluating, run_plain, score_tokens
 from stillroom.evaluation.statistics import mean, require_finite
-from stillroom.models import unembedding
+from stillroom.models import num_positions, unembedding
 from stillroom.types import Sequences, UserError
 
 
@@ -75,7 +75,7 @@ def measure_copying(
     ``order_repeat`` tells the two apart: over the same positions, the share of the period's other tokens that the
     model finds less likely than the right one (the area under the ROC curve). 1/2 for such a model, 1 for a copier.
     """
-    longest = getattr(model.config, "max_position_embeddings", None)
+    longest = num_positions(model.config)
     if longest is not None and tokens_BT.shape[1] > longest:
         raise UserError(
             f"copying_period x copying_repeats makes {tokens_BT.shape[1]} tokens but the model has {longest} "

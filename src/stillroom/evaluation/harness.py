@@ -24,6 +24,7 @@ from stillroom.evaluation.sampling import Sampling, sample
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Continuation, score_continuations
 from stillroom.evaluation.stops import StopTexts
 from stillroom.evaluation.vocabulary import Vocabulary, encode_documents
+from stillroom.models import num_positions
 from stillroom.types import UserError
 
 _NO_LIMIT = 1 << 30
@@ -66,7 +67,7 @@ class HarnessModel(TemplateLM):
     @property
     def max_length(self) -> int:
         """Positions of the model, in tokens."""
-        return getattr(self.model.config, "max_position_embeddings", None) or _NO_LIMIT
+        return num_positions(self.model.config) or _NO_LIMIT
 
     @property
     def tokenizer_name(self) -> str:

@@ -18,6 +18,7 @@ from stillroom.evaluation.sampling import Sampling, sample
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Progress
 from stillroom.evaluation.statistics import mean
 from stillroom.evaluation.vocabulary import Vocabulary, encode, encode_documents
+from stillroom.models import num_positions
 from stillroom.types import UserError
 
 _SLACK = 2
@@ -86,7 +87,7 @@ def _fitting(
     model: PreTrainedModel, items: Sequence[RuleItem], questions: Sequence[Question]
 ) -> tuple[list[RuleItem], list[Question], list[int]]:
     """The items and questions of the numbers of shots that fit, and the numbers that do not."""
-    longest = getattr(model.config, "max_position_embeddings", None)
+    longest = num_positions(model.config)
     needed: dict[int, int] = {}
     for item, question in zip(items, questions, strict=True):
         length = len(question.context) + max(map(len, question.choices)) + _SLACK

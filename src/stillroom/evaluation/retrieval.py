@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from stillroom.evaluation.choices import Question, answer
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Progress
 from stillroom.evaluation.vocabulary import Vocabulary, encode, encode_documents
+from stillroom.models import num_positions
 from stillroom.types import Sequences, UserError
 from stillroom.worlds.vocabulary import ATTRIBUTES, Attribute, made_up_name
 
@@ -83,7 +84,7 @@ def measure_needle(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Needle in a haystack: accuracy in all, and the grid of lengths (rows) by depths (columns) for a heat map."""
-    longest = getattr(model.config, "max_position_embeddings", None)
+    longest = num_positions(model.config)
     needed = max(len(question.context) + max(map(len, question.choices)) for question in questions)
     if longest is not None and needed > longest:
         raise UserError(f"needle: needs {needed} tokens but the model has {longest} positions; shorten the lengths.")

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from stillroom.evaluation.statistics import require_finite
-from stillroom.models import hidden_states
+from stillroom.models import hidden_states, num_positions
 from stillroom.models.packing import in_form, rotary_limits, sees_branches
 from stillroom.models.readout import unembedding_inputs
 from stillroom.models.score import token_logprobs
@@ -65,8 +65,8 @@ class Scores:
 
 def check_positions(model: PreTrainedModel, tokens: int, what: str) -> None:
     """Refuses an item of more tokens than the model has positions for: it would answer from where it never learnt."""
-    longest = getattr(model.config, "max_position_embeddings", None)
-    if longest and 0 < longest < tokens:
+    longest = num_positions(model.config)
+    if longest is not None and longest < tokens:
         raise UserError(f"{what} of {tokens} tokens: the model has {longest} positions; shorten what is asked.")
 
 

@@ -8,6 +8,7 @@ from stillroom.models.forward import (
     attention_patterns,
     hidden_states,
     multiplies_bf16,
+    num_positions,
     precision,
     precision_name,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "looks_local",
     "multiplies_bf16",
     "num_parameters",
+    "num_positions",
     "place",
     "plan_model",
     "plan_pretrained_model",

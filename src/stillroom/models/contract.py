@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from stillroom.models.forward import hidden_states, layer_list
+from stillroom.models.forward import hidden_states, layer_list, num_positions
 from stillroom.models.packing import needs_rows, shortest_window, use_rows
 from stillroom.models.readout import does_not_run, matrix, output_layer, output_layer_gives, readout
 from stillroom.models.score import logits
@@ -136,6 +136,8 @@ def _documents(model: PreTrainedModel) -> tuple[Tensor, int]:
     """
     window = shortest_window(model)
     longer = 0 if window is None or window > _LONGEST_WINDOW else window + 3
+    positions = num_positions(model.config)
+    longer = longer if positions is None else min(longer, positions - _LENGTHS[1])
     length, width = max(_LENGTHS[0], longer), max(_LENGTHS[0], longer) + _LENGTHS[1]
     configs = (model.config, model.config.get_text_config())
     named = [value for config in configs for key, value in vars(config).items() if key.endswith("token_id")]

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from stillroom.models.packing import Calls, calls, position_ids
+from stillroom.models.packing import Calls, calls, document_lengths, position_ids
 from stillroom.models.readout import unembedding_inputs
 from stillroom.types import Batch, UserError
 
@@ -28,8 +28,29 @@ def hidden_states(model: PreTrainedModel, batch: Batch, isolate: bool = True) ->
     return plan.gathered([unembedding_inputs(model, **arguments) for arguments in plan.arguments])
 
 
+def num_positions(config: Any) -> int | None:
+    """The tokens of the longest text that a model was made for; None where its configuration sets no limit."""
+    parts = config.get_text_config() if isinstance(config, PreTrainedConfig) else config
+    longest = getattr(parts, "max_position_embeddings", None)
+    return longest if isinstance(longest, int) and longest > 0 else None
+
+
+def _check_length(model: PreTrainedModel, batch: Batch, isolate: bool) -> None:
+    """Refuses a text that is longer than the model's positions: it would be read from where the model never learnt."""
+    longest, length = num_positions(getattr(model, "config", None)), batch.tokens_BT.shape[1]
+    if longest is None or length <= longest:
+        return
+    length = max(document_lengths(batch.document_BT)) if isolate else length
+    if length > longest:
+        raise UserError(
+            f"{type(model).__name__} has {longest} positions, found a text of {length} tokens; shorten the sequences, "
+            "or choose a model of more positions."
+        )
+
+
 def calls_of(model: PreTrainedModel, batch: Batch, isolate: bool) -> Calls:
     """The forward passes that give a batch's hidden states."""
+    _check_length(model, batch, isolate)
     if isolate:
         return calls(model, batch.tokens_BT, batch.document_BT)
     return Calls(({"input_ids": batch.tokens_BT},), (batch.tokens_BT.shape[0], batch.tokens_BT.shape[1]))

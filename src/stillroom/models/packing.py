@@ -93,7 +93,7 @@ def calls(model: PreTrainedModel, tokens_BT: Tensor, document_BT: Tensor) -> Cal
     shape = (tokens_BT.shape[0], tokens_BT.shape[1])
     way = way_of(model, 1, shape[1])
     if way not in ("mask", "one row"):  # looking at the lengths makes an accelerator wait
-        lengths = _lengths(document_BT)
+        lengths = document_lengths(document_BT)
         way = way_of(model, min(lengths), max(lengths))
     if way == "rows":
         return _in_rows(model, tokens_BT, document_BT)
@@ -108,7 +108,7 @@ def calls(model: PreTrainedModel, tokens_BT: Tensor, document_BT: Tensor) -> Cal
     return Calls((arguments,), shape)
 
 
-def _lengths(document_BT: Tensor) -> list[int]:
+def document_lengths(document_BT: Tensor) -> list[int]:
     """Length of every document, row by row."""
     starts = _begins(document_BT).flatten().nonzero()[:, 0].tolist()
     return [stop - start for start, stop in zip(starts, [*starts[1:], document_BT.numel()], strict=True)]
@@ -186,7 +186,7 @@ def rotary_limits(model: PreTrainedModel) -> set[int]:
 
 def _in_rows(model: PreTrainedModel, tokens_BT: Tensor, document_BT: Tensor) -> Calls:
     """Every document at the beginning of a row; rows of like length share a call."""
-    lengths = _lengths(document_BT)
+    lengths = document_lengths(document_BT)
     starts = [sum(lengths[:number]) for number in range(len(lengths))]
     one_call = any(isinstance(part, FSDPModule) for part in model.modules())  # which all ranks make together
     if one_call and straddles(model, min(lengths), max(lengths)):

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from stillroom.config import ModelConfig, RunConfig, to_yaml
 from stillroom.corpora import Corpus, save_opening
 from stillroom.files import read_json, write_json, write_text
-from stillroom.models import ModelPlan, build_model, load_model, plan_model, read_config
+from stillroom.models import ModelPlan, build_model, load_model, num_positions, plan_model, read_config
 from stillroom.study.teacherfolders import check_vocabulary
 from stillroom.teachers import LabelStore
 from stillroom.training import LabelSource, LiveTeacher, Ranks, TrainingData, TrainingResult, join, train
@@ -38,7 +38,7 @@ def check_length(model: ModelConfig, corpus: Corpus, field: str) -> None:
     """Refuses sequences that are longer than the positions of a pretrained model (others are checked in the recipe)."""
     if model.path is None:
         return
-    longest = getattr(read_config(model.path), "max_position_embeddings", None)
+    longest = num_positions(read_config(model.path))
     length = corpus.train.sequence_length
     if longest is not None and length > longest:
         raise UserError(f"corpus.sequence_length is {length} but {field} {model.path} covers {longest}; shorten it.")

@@ -36,7 +36,7 @@ from stillroom.analysis import (
 from stillroom.console import line
 from stillroom.corpora import load_tokenizer, open_corpus
 from stillroom.files import write_text
-from stillroom.models import attention_patterns
+from stillroom.models import attention_patterns, num_positions
 from stillroom.study.models import load_here
 from stillroom.study.teacherfolders import check_measured
 from stillroom.training.export import export_checkpoint
@@ -112,7 +112,7 @@ def copying_sequences(model: PreTrainedModel) -> tuple[Tensor, int]:
     """Random tokens that repeat (B, T), and how many tokens open each sequence."""
     bos = getattr(model.config.get_text_config(), "bos_token_id", None)
     start = [] if bos is None else [int(bos)]
-    longest = getattr(model.config, "max_position_embeddings", None) or PERIOD * REPEATS + len(start)
+    longest = num_positions(model.config) or PERIOD * REPEATS + len(start)
     repeats = min(REPEATS, (longest - len(start)) // PERIOD)
     if repeats < 2:
         raise UserError(
