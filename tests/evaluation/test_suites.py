@@ -149,8 +149,10 @@ def test_whole_evaluation_has_the_form_of_a_run_folder(llama, tokenizer, items) 
         "log_odds",
         "memory_accuracy",
         "chance",
+        "missing",
         "per_item",
     }
+    assert parts["counterfactual"]["missing"].keys() == {"chance"}  # none was given
     assert set(parts["tts"]) == {"num_problems", "num_samples", "temperatures"}
     assert set(parts["tts"]["temperatures"]) == {"0.6", "1"}
     assert set(parts["tts"]["temperatures"]["1"]) == {
