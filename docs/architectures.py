@@ -1,4 +1,6 @@
-"""Writes ``architectures.md``, which architectures were found equal to their own numbers: ``python docs/architectures.py``.
+"""Writes ``architectures.md``: which architectures were found equal to their own numbers.
+
+    python docs/architectures.py
 
 Reads ``architectures.json`` beside it, which ``python tests/models/sweep.py`` writes.
 """
@@ -12,9 +14,10 @@ TABLE = Path(__file__).with_name("architectures.json")
 PAGE = Path(__file__).with_name("architectures.md")
 HEAD = """# Architectures
 
-Every causal architecture that transformers 5.23 registers, as a tiny model with random weights that are scaled up so that differences show, in fp32 on a
-processor. "Yes": equal to the model's own numbers, for documents packed and alone, longer than its window. "No": refused in one sentence before anything
-is computed; the sentence stands below. An empty cell was not reached.
+Every causal architecture that transformers 5.23 registers, as a tiny model with random weights that are scaled up so
+that differences show, in fp32 on a processor. "Yes": equal to the model's own numbers, for documents packed and alone,
+longer than its window. "No": refused in one sentence before anything is computed; the sentence stands below. An empty
+cell was not reached.
 
 `python tests/models/sweep.py` makes the table anew, `python docs/architectures.py` this page.
 
