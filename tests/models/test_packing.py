@@ -14,6 +14,7 @@ from stillroom.evaluation.decoding import encode_prompts
 from stillroom.models import hidden_states, use_short_attention
 from stillroom.models.packing import calls, needs_rows, way_of
 from stillroom.models.score import logits
+from stillroom.types import UserError
 
 
 def scaled_up(model):
@@ -177,9 +178,9 @@ def test_a_text_longer_than_the_positions_is_refused(name):
     model = tiny_model(name)
     model.config.get_text_config().max_position_embeddings = 12
     tokens_BT = torch.randint(3, 90, (1, 32), generator=torch.Generator().manual_seed(0))
-    tokens_BT[:, 0] = tokens_BT[:, 12] = tokens_BT[:, 20] = 0  # documents of 12, 8 and 11 tokens
+    tokens_BT[:, 0] = tokens_BT[:, 12] = tokens_BT[:, 20] = 0  # documents of 12, 8 and 12 tokens
     hidden_states(model, make_batch(tokens_BT, 0))
-    with pytest.raises(UserError, match="has 12 positions, found a text of 31 tokens"):
+    with pytest.raises(UserError, match="has 12 positions, found a text of 32 tokens"):
         hidden_states(model, make_batch(tokens_BT, 0), isolate=False)
-    with pytest.raises(UserError, match="has 12 positions, found a text of 19 tokens"):
+    with pytest.raises(UserError, match="has 12 positions, found a text of 20 tokens"):
         hidden_states(model, make_batch(tokens_BT.where(torch.arange(32) != 20, 5), 0))
