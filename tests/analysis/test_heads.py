@@ -203,9 +203,23 @@ def test_scores_of_a_hybrid_are_of_the_layers_that_have_attention() -> None:
     assert scores.layer(0) == 1 and scores.as_dict()["layers"] == [1] and scores.as_dict()["num_layers"] == 1
 
 
+@pytest.mark.parametrize("name", ["falcon_h1", "diffllama", "afmoe"])
+def test_layouts_that_only_look_like_llamas_have_no_copying_score(name: str) -> None:
+    """A state beside attention, heads in pairs, a gate on what is read."""
+    config = AutoConfig.for_model(
+        name, vocab_size=97, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, mamba_d_ssm=32, mamba_n_heads=4, mamba_d_head=8, mamba_d_state=8,
+        num_experts=2, num_experts_per_tok=1, moe_intermediate_size=16,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config).eval()
+    tokens = repeated_tokens(range(3, 90), [0], num=2, period=PERIOD, repeats=REPEATS, seed=0)
+    assert head_scores(model, tokens, period=PERIOD).copying is None
+
+
 @pytest.mark.parametrize("name", ["mamba", "falcon"])
 def test_models_whose_patterns_cannot_be_read_are_refused(name: str) -> None:
-    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "state_size": 4}
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "state_size": 4}
+    sizes |= {"num_attention_heads": 4} if name == "falcon" else {}
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(name, vocab_size=97, **sizes)).eval()
     tokens = repeated_tokens(range(3, 90), [0], num=2, period=PERIOD, repeats=REPEATS, seed=0)
     with pytest.raises(UserError, match="expected heads whose patterns can be read; leave heads out of the suites"):

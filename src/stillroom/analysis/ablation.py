@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from stillroom.analysis.heads import writes_by_head
 from stillroom.analysis.losses import token_losses
 from stillroom.types import IGNORE_INDEX, Batch, UserError
 
@@ -92,6 +93,6 @@ def copying_ablation(
 def _attentions(model: PreTrainedModel) -> list[Any]:
     layers = getattr(model.base_model, "layers", None)
     attentions = [getattr(layer, "self_attn", None) for layer in layers or ()]
-    if not attentions or not all(hasattr(one, "o_proj") and hasattr(one, "head_dim") for one in attentions):
+    if not attentions or not all(map(writes_by_head, attentions)):
         raise UserError(f"{type(model).__name__}: heads can be taken out of models in the Llama layout only.")
     return attentions

@@ -152,6 +152,8 @@ def copying_scores(model: PreTrainedModel, tokens_BT: Tensor, *, start: int = 1)
     with torch.no_grad():
         for part_BT in tokens_BT.to(model.device).split(_SEQUENCES_AT_A_TIME):
             streams = model.base_model(input_ids=part_BT, use_cache=False, output_hidden_states=True).hidden_states
+            if any(stream.ndim != 3 for stream in streams):  # several streams side by side (Gemma 3n)
+                return None
             readout_BUD = (unembedding(model)[0][part_BT[:, start:]] * gain_D).double()
             scores = [
                 _layer_copying(layer, stream_BTD[:, start:], readout_BUD)
@@ -174,9 +176,13 @@ def _gain(norm: Any, like: Tensor) -> Tensor:
 
 def _has_llama_layout(layer: Any) -> bool:
     attention = getattr(layer, "self_attn", None)
-    return all(hasattr(attention, name) for name in ("v_proj", "o_proj", "head_dim")) and hasattr(
-        layer, "input_layernorm"
-    )
+    is_plain = hasattr(attention, "v_proj") and not hasattr(attention, "gate_proj")  # such as AFMoE's
+    return is_plain and writes_by_head(attention) and hasattr(layer, "input_layernorm")
+
+
+def writes_by_head(attention: Any) -> bool:
+    """Whether a head has columns of the output matrix of its own, as in the Llama layout; DiffLlama's work in pairs."""
+    return hasattr(attention, "o_proj") and hasattr(attention, "head_dim") and not hasattr(attention, "lambda_q1")
 
 
 def _layer_copying(layer: Any, stream_BUD: Tensor, readout_BUD: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ def local_files(path: str | Path) -> list[Path]:
     """The files that decide what a model on this machine is; none of a hub id, whose files change elsewhere."""
     if not looks_local(path):
         return []
-    source = find_source(path)
+    source = find_source(path, weights=False)  # whose content is looked at where they are read
     return [source.gguf] if source.gguf is not None else [*weight_files(source), source.folder / "config.json"]
 
 
