@@ -147,11 +147,12 @@ def _inside(path: str | Path, folder: Path) -> str:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a folder holds checksums, and not a file of that name of somebody else's."""
+    """Whether a folder holds checksums, damaged ones too, and not a file of that name of somebody else's."""
     try:
-        return FORMAT.encode() in (folder / NAME).read_bytes()
+        data = (folder / NAME).read_bytes()
     except OSError:
         return False
+    return not data.strip(b"\0") or any(word in data for word in (FORMAT.encode(), b"xxh3_128"))
 
 
 def _files_of(folder: Path) -> list[str]:
