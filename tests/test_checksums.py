@@ -123,3 +123,8 @@ def test_the_nearest_checksums_that_tell_of_a_file_count(tmp_path):
         require(inner / "x")
     with pytest.raises(DamagedError):
         require(tmp_path / "outer")
+
+
+def test_a_link_to_itself_belongs_to_no_folder(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    require(tmp_path / "loop" / "a")

@@ -121,14 +121,13 @@ def require(path: str | Path, but: tuple[str, ...] = ()) -> None:
 
 def sealed_folder(path: str | Path) -> Path | None:
     """The nearest folder whose checksums tell of ``path``, or are damaged themselves; None where there is none."""
-    with reading(Path(path)):
-        real = Path(path).resolve()
+    real = Path(os.path.realpath(path))
     return _nearest(real, (real, *list(real.parents)[:_LEVELS]))
 
 
 def sealed_folder_above(folder: Path) -> Path | None:
     """The nearest folder above one with checksums whose own tell of it too."""
-    real = folder.resolve()
+    real = Path(os.path.realpath(folder))
     return _nearest(real, list(real.parents)[:_LEVELS])
 
 
@@ -143,7 +142,7 @@ def _nearest(real: Path, folders: Iterable[Path]) -> Path | None:
 
 
 def _inside(path: str | Path, folder: Path) -> str:
-    return Path(path).resolve().relative_to(folder).as_posix()
+    return Path(os.path.realpath(path)).relative_to(folder).as_posix()
 
 
 def _is_ours(folder: Path) -> bool:

@@ -241,7 +241,7 @@ def check_place(path: Path, *, folder: bool) -> None:
     wanted = "a folder, or a path where one can be made" if folder else "a file, or a path where one can be written"
     with reading(path, wanted):
         try:
-            is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+            mode = os.stat(path).st_mode
         except FileNotFoundError:
             if path.is_symlink():
                 raise
@@ -249,8 +249,13 @@ def check_place(path: Path, *, folder: bool) -> None:
             if not above.is_dir():
                 raise UserError(f"{path}: leads through {above}, which is no folder; expected {wanted}.") from None
             return
+    is_folder = stat.S_ISDIR(mode)
     if is_folder != folder:
         raise UserError(f"{path}: is a {'folder' if is_folder else 'file'}; expected {wanted}.")
+    if not folder and (not stat.S_ISREG(mode) or path.absolute().parts[1:2] in (("dev",), ("proc",))):
+        raise UserError(
+            f"{path}: is a pipe, a socket or a device, which a file would take the place of; expected {wanted}."
+        )
 
 
 def check_new_folder(target: Path) -> None:
