@@ -707,7 +707,10 @@ class StudyConfig(Strict):
             raise ValueError(
                 f"training.epochs is {self.training.epochs:g}, but every arm has its own; set arms.NAME.epochs"
             )
+        seeds: dict[tuple[str, int | None], str] = {}
         for name, arm in self.arms.items():
+            if (twin := seeds.setdefault(arm_and_seed(name), name)) != name:
+                raise ValueError(f"arms {twin!r} and {name!r} are both named as one seed of one arm; rename one")
             if name.casefold() == "teacher":
                 raise ValueError(f"arms names one {name!r}, which is the study's own teacher; call it otherwise")
             if problem := heads_that_do_not_fit(self.student, arm.heads):

@@ -54,9 +54,9 @@ def disk_errors(path: Path) -> Iterator[None]:
                 "command again: what was complete is kept."
             ) from error
         if isinstance(error, OSError) and isinstance(code, int) and code != errno.ENOENT:
-            raise UserError(
-                f"{_named(error, path)}: cannot be written ({os.strerror(code)}); choose a folder you may write."
-            ) from error
+            is_taken = code in (errno.EISDIR, errno.ENODEV, errno.ENOTEMPTY)
+            advice = "move away what is there" if is_taken else "choose a folder you may write"
+            raise UserError(f"{_named(error, path)}: cannot be written ({os.strerror(code)}); {advice}.") from error
         raise
 
 
