@@ -832,9 +832,8 @@ def _assign(values: dict[str, Any], root: type[BaseModel], path: list[str], valu
     for depth, part in enumerate(path):
         if not isinstance(current, dict) or (part not in current and not _may_be_new(root, path, depth)):
             prefix = ".".join(path[:depth])
-            choices = list(
-                dict.fromkeys([*(current if isinstance(current, dict) else []), *field_names(root, path[:depth])])
-            )
+            given: list[str] = list(current) if isinstance(current, dict) else []
+            choices = list(dict.fromkeys([*given, *field_names(root, path[:depth])]))
             within = f" of {prefix}" if prefix else ""
             raise UserError(f"--set {assignment}: {part} is not a field{within}{nearest(part, choices)}.")
         if depth == len(path) - 1:
