@@ -261,7 +261,16 @@ def test_a_long_text_is_read_at_once(text: str) -> None:
 
 def test_answers_of_other_forms_are_graded_as_the_same_number() -> None:
     (problem,) = gsm8k([{"question": "?", "answer": "so 1200 + 34\n#### 1,234"}]).problems
-    for text in (" 1234", " #### 1,234", r" \$1{,}234.", " **1234.0**", r" \boxed{1\,234}", " 2468/2", " 1.234e3", r" \sqrt{1522756}"):
+    for text in (
+        " 1234",
+        " #### 1,234",
+        r" \$1{,}234.",
+        " **1234.0**",
+        r" \boxed{1\,234}",
+        " 2468/2",
+        " 1.234e3",
+        r" \sqrt{1522756}",
+    ):
         assert problem.grade(text) == "1234"
     for text in (" 234", " -1234", " 1.234", " 1234 to 1235", r" \sqrt{1234}", " none"):
         assert problem.grade(text) is None

@@ -49,8 +49,8 @@ _AMOUNT = (
 _POWER = r"\^\{?(?P<power>-?\d{1,3})(?!\d)\}?"
 _TENS = _POWER.replace("power", "tens")
 _TOKEN = re.compile(
-    r"(?P<other>\d{1,2}/\d{1,2}/\d{2,4}(?!\d)|\d{4}[/-]\d{1,2}[/-]\d{1,2}(?!\d)|\d{1,2}-\d{1,2}-(?:19|20)\d\d(?!\d)"  # dates
-    r"|\d+(?:\s?:\d+)+"  # ratios
+    r"(?P<other>\d{1,2}/\d{1,2}/\d{2,4}(?!\d)|\d{4}[/-]\d{1,2}[/-]\d{1,2}(?!\d)"  # dates
+    r"|\d{1,2}-\d{1,2}-(?:19|20)\d\d(?!\d)|\d+(?:\s?:\d+)+"  # dates, ratios
     r"|(?<![A-Za-z0-9])[A-Za-z]+\d[A-Za-z0-9]*(?:\.\d+)*|(?:[A-Za-z0-9)}]_|\^)\{?-?\d+)"  # names, indices and exponents
     rf"|(?P<whole>(?<![\d.,])\d{{1,3}})(?:\s+|\s+and\s+)(?P<part>\d+/[1-9]\d*)(?![\d/])"
     rf"|(?P<top>{_AMOUNT})\s*/\s*(?P<bottom>-?{_AMOUNT})(?!/\d)"

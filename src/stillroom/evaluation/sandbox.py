@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "collections": tuple("ChainMap Counter OrderedDict UserDict UserList UserString defaultdict deque".split()),
+    "collections": ("ChainMap", "Counter", "OrderedDict", "defaultdict", "deque", "UserDict", "UserList", "UserString"),
     "datetime": ("date", "datetime", "time", "timedelta"),
     "decimal": ("Decimal",),
     "fractions": ("Fraction",),
