@@ -81,6 +81,8 @@ def _separated(delimiter: str) -> Callable[[Path, BinaryIO, str], Iterator[Row]]
             reader = csv.reader(text, delimiter=delimiter, strict=True)
             lines = _lines(path, reader)
             names = next(lines, [])
+            if names.count(field) > 1:
+                raise UserError(f"{path}: has {names.count(field)} columns {field!r}, expected one; rename the others.")
             for cells in lines:
                 where = f"the row that ends at line {reader.line_num}"
                 if len(cells) != len(names):
