@@ -221,6 +221,16 @@ def test_set_up_code_may_need_the_program_and_the_program_may_need_it(
 
 
 @needs_sandbox
+@pytest.mark.parametrize(("test", "right"), [
+    ("assert f(1) == 1\nassert f(2) == 2", True),
+    ("assert f(1) == 1; assert f(2) == 3", False),
+    ("# twice\nassert f(1) == 1\n\nassert not f(0)", True),
+])  # fmt: skip
+def test_a_test_may_be_several_asserts(test: str, right: bool) -> None:
+    assert judged("def f(x): return x", test) == right
+
+
+@needs_sandbox
 def test_imports_of_a_test_come_before_everything() -> None:
     record = {"test_list": ["assert f(4) == math.sqrt(4)"], "test_imports": ["import math"]}
     assert passes_tests(record)("ROOT = math.sqrt(16)\ndef f(x): return ROOT / 2") is not None
