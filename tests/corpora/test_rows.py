@@ -78,9 +78,9 @@ KINDS = {
     "mark.jsonl": lambda rows: b"\xef\xbb\xbf" + lines(rows),
     "crlf.jsonl": lambda rows: b"\n" + lines(rows).replace(b"\n", b"\r\n") + b"\r\n",
     "open.jsonl": lambda rows: lines(rows).rstrip(),
-    "a.jsonl.gz": lambda rows: gzip.compress(lines(rows)),
-    "a.json.gz": lambda rows: gzip.compress(lines(rows)),
-    "two.jsonl.gz": lambda rows: gzip.compress(lines(rows[:9])) + gzip.compress(lines(rows[9:])),
+    "a.jsonl.gz": lambda rows: gzip.compress(lines(rows), mtime=0),
+    "a.json.gz": lambda rows: gzip.compress(lines(rows), mtime=0),
+    "two.jsonl.gz": lambda rows: gzip.compress(lines(rows[:9]), mtime=0) + gzip.compress(lines(rows[9:])),
     "a.jsonl.xz": lambda rows: lzma.compress(lines(rows)),
     "a.jsonl.bz2": lambda rows: bz2.compress(lines(rows)),
     "a.jsonl.zst": lambda rows: zstandard.compress(lines(rows)),
@@ -208,7 +208,7 @@ def wrong(*rows, head=3):
         ("a.csv", b"text,text\n1,a\n", r"has 2 columns 'text', expected one"),
         ("a.csv", b"id\ttext\n1\ta\n", r"no field 'text', only id\\ttext"),
         ("a.csv", b"", r"holds no text for the train split in 0 rows"),
-        ("a.jsonl.gz", gzip.compress(wrong({}))[:-10], r"is damaged or no packed file"),
+        ("a.jsonl.gz", gzip.compress(wrong({}), mtime=0)[:-10], r"is damaged or no packed file"),
         ("a.jsonl.gz", wrong({}), r"is damaged or no packed file"),
         ("a.jsonl.xz", lzma.compress(wrong({}))[:-10], r"is damaged or no packed file"),
         ("a.jsonl.xz", wrong({}), r"is damaged or no packed file"),
@@ -269,7 +269,7 @@ def test_texts_and_rows_together_are_refused_with_three_ways_out(tmp_path):
 
 def test_a_name_that_says_nothing_is_read_as_rows_where_it_is_asked_for(tmp_path):
     (tmp_path / "log").write_bytes(lines([{"text": text} for text in TEXTS]))
-    (tmp_path / "log.gz").write_bytes(gzip.compress(lines([{"text": "in the packed one"}])))
+    (tmp_path / "log.gz").write_bytes(gzip.compress(lines([{"text": "in the packed one"}]), mtime=0))
     assert Counter(all_of(files(tmp_path, format="rows"))) == Counter([*TEXTS, "in the packed one"])
 
 

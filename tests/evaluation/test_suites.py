@@ -149,14 +149,18 @@ def test_whole_evaluation_has_the_form_of_a_run_folder(llama, tokenizer, items) 
         "log_odds",
         "memory_accuracy",
         "chance",
+        "missing",
         "per_item",
     }
+    assert parts["counterfactual"]["missing"].keys() == {"chance"}  # none was given
     assert set(parts["tts"]) == {"num_problems", "num_samples", "temperatures"}
     assert set(parts["tts"]["temperatures"]) == {"0.6", "1"}
     assert set(parts["tts"]["temperatures"]["1"]) == {
         *("pass_at", "majority", "coverage_law", "unique_correct", "answer_entropy_nats", "by_family"),
         *("distinct_2", "self_bleu", "vendi_score"),
+        "missing",
     }
+    assert parts["tts"]["temperatures"]["1"]["missing"].keys() == {"coverage_law"}
     assert len(samples) == 12
     assert set(samples[0]) == {"family", "prompt", "temperature", "completions", "answers"}
     assert {done == total for done, total in seen.values()} == {True} and len(seen) == 6

@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, MistralConfig, Mistra
 
 from stillroom.corpora.corpus import make_batch
 from stillroom.evaluation import scoring
+from stillroom.evaluation.decoding import encode_prompts
 from stillroom.models import hidden_states, use_short_attention
 from stillroom.models.packing import calls, needs_rows, way_of
 from stillroom.models.score import logits
@@ -107,6 +108,24 @@ def test_choices_on_both_sides_of_a_change_of_frequencies():
     together = scoring.score_continuations(model, items).logprob_I
     for item, found in zip(items, together, strict=True):
         assert scoring.score_continuations(model, [item]).logprob_I[0] == pytest.approx(found, rel=1e-5)
+
+
+@pytest.mark.parametrize("lengths", [(4, 11), (4, 20), (16, 20)])
+def test_samples_that_grow_past_a_change_of_frequencies(lengths):
+    """What a cache holds was turned by the frequencies of a short text; the model itself turns all of a long one."""
+    model = long_rope(14)
+    texts = [tuple(range(3, 3 + length)) for length in lengths]
+
+    def own() -> torch.Tensor:
+        return torch.cat([model(torch.tensor([text]), use_cache=False).logits[:, -1] for text in texts])
+
+    with torch.inference_mode():
+        prefix = encode_prompts(model, texts)
+        assert_equal(prefix.logits_PV, own(), "first token")
+        rows = prefix.rows(1, 8)
+        for step in range(6):
+            texts = [(*text, 30 + step) for text in texts]
+            assert_equal(rows.step(torch.full((2,), 30 + step)), own(), f"token {step + 2}")
 
 
 STATEFUL = ["lfm2", "mamba", "mamba2", "jamba", "falcon_h1", "recurrent_gemma", "nemotron_h", "rwkv", "bloom"]

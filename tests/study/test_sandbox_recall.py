@@ -307,7 +307,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, monkeypatch,
         (("--set", "world.trigers=2"), "did you mean triggers?"),
         (("--set", "teachers.leaking.leak=3"), "teachers.leaking.leak is 3"),
         (("--seeds", "0"), "seeds"),
-        (("--preset", "nowhere.yaml"), "nowhere.yaml: cannot be read"),
+        (("--preset", "nowhere.yaml"), "nowhere.yaml: no such file or folder"),
     ],
 )
 def test_mistakes_on_the_command_line_are_one_sentence(arguments, words, tmp_path: Path, monkeypatch, capsys):

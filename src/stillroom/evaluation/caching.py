@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from stillroom.models.packing import MASKED, needs_rows
+from stillroom.models.packing import MASKED, needs_rows, rotary_limits
 from stillroom.models.readout import unembedding_inputs
 from stillroom.models.score import logits
 
@@ -38,6 +38,7 @@ class CachePrefix:
     cache: DynamicCache
     mask_PS: Tensor
     logits_PV: Tensor
+    prompts: tuple[tuple[int, ...], ...]
 
     @classmethod
     def of(cls, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> CachePrefix:
@@ -54,11 +55,15 @@ class CachePrefix:
             use_cache=True,
             logits_to_keep=1,
         )
-        return cls(model, cache, mask_PS, output.logits[:, -1].float())
+        return cls(model, cache, mask_PS, output.logits[:, -1].float(), tuple(map(tuple, prompts)))
 
-    def rows(self, num_each: int, capacity: int) -> CacheRows:
-        """Fresh continuations of every prompt."""
-        del capacity  # the cache grows as it is filled
+    def rows(self, num_each: int, capacity: int) -> CacheRows | WholeRows:
+        """Fresh continuations of every prompt; from the whole text where they may grow past a change of frequencies,
+        which what is in the cache would miss.
+        """
+        lengths = [len(prompt) for prompt in self.prompts]
+        if _straddles(self.model, min(lengths), max(lengths) + capacity):
+            return WholeRows(self.model, self.prompts, num_each, capacity)
         return CacheRows(self, num_each)
 
 
@@ -89,9 +94,17 @@ class CacheRows:
         return output.logits[:, -1].float()
 
 
-def has_cache(model: PreTrainedModel) -> bool:
-    """Whether the model's cache is keys and values alone, which take padding on the left and a choice of rows."""
-    return model.config.model_type in MASKED and not needs_rows(model)
+def has_cache(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> bool:
+    """Whether the model's cache is keys and values alone, which take padding on the left and a choice of rows, and the
+    prompts are on one side of every length at which its rotary frequencies change.
+    """
+    lengths = [len(prompt) for prompt in prompts]
+    is_plain = model.config.model_type in MASKED and not needs_rows(model)
+    return is_plain and not _straddles(model, min(lengths), max(lengths))
+
+
+def _straddles(model: PreTrainedModel, shortest: int, longest: int) -> bool:
+    return any(shortest <= limit < longest for limit in rotary_limits(model))
 
 
 @dataclass(frozen=True)
@@ -113,16 +126,16 @@ class WholePrefix:
 
     def rows(self, num_each: int, capacity: int) -> WholeRows:
         """Fresh continuations of every prompt."""
-        return WholeRows(self, num_each, capacity)
+        return WholeRows(self.model, self.prompts, num_each, capacity)
 
 
 class WholeRows:
     """Continuations as texts, padded on the right."""
 
-    def __init__(self, prefix: WholePrefix, num_each: int, capacity: int) -> None:
-        self._model = prefix.model
-        texts = [prompt for prompt in prefix.prompts for _ in range(num_each)]
-        tokens_RS, self._lengths_R = pad(texts, self._model.device, left=False)
+    def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], num_each: int, capacity: int) -> None:
+        self._model = model
+        texts = [prompt for prompt in prompts for _ in range(num_each)]
+        tokens_RS, self._lengths_R = pad(texts, model.device, left=False)
         self._tokens_RS = torch.nn.functional.pad(tokens_RS, (0, capacity))
 
     def keep(self, rows: Tensor) -> None:
@@ -137,6 +150,15 @@ class WholeRows:
 
 
 def _last_logits(model: PreTrainedModel, tokens_RS: Tensor, lengths_R: Tensor) -> Tensor:
-    """Logits (R, V), fp32, behind the last token of every row."""
-    hidden_RSD = unembedding_inputs(model, input_ids=tokens_RS)
-    return logits(model, hidden_RSD[torch.arange(len(tokens_RS), device=tokens_RS.device), lengths_R - 1])
+    """Logits (R, V), fp32, behind the last token of every row; rows on either side of a change of the rotary
+    frequencies, of which a call has one set, go through the model apart.
+    """
+    limits = torch.tensor(sorted(rotary_limits(model)), device=lengths_R.device)
+    side_R = (lengths_R[:, None] > limits).sum(dim=1)
+    found: list[tuple[Tensor, Tensor]] = []
+    for side in side_R.unique():
+        rows = (side_R == side).nonzero()[:, 0]
+        lengths = lengths_R[rows]
+        hidden_RSD = unembedding_inputs(model, input_ids=tokens_RS[rows, : int(lengths.max())])
+        found.append((rows, logits(model, hidden_RSD[torch.arange(len(rows), device=rows.device), lengths - 1])))
+    return torch.cat([part for _, part in found])[torch.cat([rows for rows, _ in found]).argsort()]

@@ -63,7 +63,7 @@ def encode_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> 
         raise ValueError("a prompt must hold at least one token; give the tokenizer a bos token")
     if has_own_engine(model):
         return LlamaPrefix.of(model, prompts)  # pyright: ignore[reportArgumentType]
-    return (CachePrefix if has_cache(model) else WholePrefix).of(model, prompts)
+    return (CachePrefix if has_cache(model, prompts) else WholePrefix).of(model, prompts)
 
 
 def has_own_engine(model: PreTrainedModel) -> bool:

@@ -22,6 +22,7 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from transformers import PreTrainedModel
 
 from stillroom.models.attention import SHORT, additive_mask, autocasts_to_bf16
+from stillroom.types import UserError
 
 Way = Literal["mask", "masks by layer type", "restarts", "one row", "rows"]
 """A mask of ours for all layers; one for each type of layer; the model's own, which it makes of positions that
@@ -186,6 +187,12 @@ def _in_rows(model: PreTrainedModel, tokens_BT: Tensor, document_BT: Tensor) -> 
     lengths = _lengths(document_BT)
     starts = [sum(lengths[:number]) for number in range(len(lengths))]
     one_call = any(isinstance(part, FSDPModule) for part in model.modules())  # which all ranks make together
+    if one_call and _straddles(model, min(lengths), max(lengths)):
+        raise UserError(
+            f"documents of {min(lengths)} and of {max(lengths)} tokens get other rotary frequencies from a "
+            f"{type(model).__name__}, expected one kind where the model is sharded; shorten the sequences to "
+            f"{min(rotary_limits(model))} tokens or run one process."
+        )
     flat_N = tokens_BT.flatten()
     arguments, inside, sources = [], [], []
     for group in _groups(model, lengths, 0 if one_call else document_BT.numel()):

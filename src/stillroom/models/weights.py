@@ -150,6 +150,9 @@ class WeightsContract:
         wanted = model.state_dict() if whole else {}
         for weight in whole:
             target, name = wanted.get(self.plain[weight.name]), self.plain[weight.name]
+            if target is None:  # the class may hold it elsewhere, under the same last name
+                named = [value for key, value in wanted.items() if key.endswith("." + name.rpartition(".")[2])]
+                target = next((value for value in named if not value.is_floating_point()), None)
             if target.is_floating_point() if target is not None else not self._is_known_extra(model, name):
                 raise wrong_type(weight)
 
