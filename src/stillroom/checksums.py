@@ -167,10 +167,11 @@ def _files_of(folder: Path) -> list[str]:
 def _text(entries: dict[str, _Entry]) -> bytes:
     files = {name: {"bytes": size, "xxh3_128": digest} for name, (size, digest) in entries.items()}
     body = {"format": FORMAT, "schema": SCHEMA, "files": files}
-    return (json.dumps(body | {"check": _check(body)}, indent=1) + "\n").encode()
+    return (json.dumps(body | {"check": check_of(body)}, indent=1) + "\n").encode()
 
 
-def _check(body: dict[str, Any]) -> str:
+def check_of(body: dict[str, Any]) -> str:
+    """The hash of a JSON object's content, to be written into it."""
     return xxhash.xxh3_128_hexdigest(json.dumps(body, sort_keys=True).encode())
 
 
@@ -180,7 +181,7 @@ def _parsed(folder: Path) -> dict[str, _Entry] | None:
     data = read_bytes(path)
     try:
         body: dict[str, Any] = json.loads(data)
-        if body.pop("check") == _check(body) and body["schema"] > SCHEMA:
+        if body.pop("check") == check_of(body) and body["schema"] > SCHEMA:
             raise UserError(f"{path}: has schema {body['schema']}, this version reads {SCHEMA}; upgrade stillroom.")
         entries = {name: (int(one["bytes"]), str(one["xxh3_128"])) for name, one in body["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
