@@ -44,9 +44,8 @@ def test_any_flipped_bit_of_any_file_is_noticed(folder, data):
     file.write_bytes(changed)
     try:
         assert [damage.name for damage in check(folder)] == [name]
-        if name != checksums.NAME:
-            with pytest.raises(DamagedError, match="is damaged"):
-                require(file)
+        with pytest.raises(DamagedError, match="is damaged"):
+            require(folder / "a.json" if name == checksums.NAME else file)
     finally:
         file.write_bytes(before)
     assert check(folder) == []
@@ -82,6 +81,15 @@ def test_files_that_are_cut_gone_or_swapped_are_noticed(folder, name, how):
         other.write_bytes(before_other)
 
 
+@pytest.mark.parametrize("data", [b"", bytes(4096), b'{"format": "stillroom-checksums"'])
+def test_checksums_that_are_empty_or_cut_are_damage(tmp_path, data):
+    (tmp_path / "a.json").write_bytes(b"{}")
+    (tmp_path / checksums.NAME).write_bytes(data)
+    assert [damage.name for damage in check(tmp_path)] == [checksums.NAME]
+    with pytest.raises(DamagedError, match=r"checksums\.json: is damaged"):
+        require(tmp_path / "a.json")
+
+
 def test_a_change_that_keeps_size_and_times_is_noticed(folder, monkeypatch):
     monkeypatch.setattr(checksums, "_SETTLED_SECONDS", 0.0)  # as if the file were old: its hash is kept in memory
     file = folder / "model/weights.bin"
@@ -115,3 +123,8 @@ def test_the_nearest_checksums_that_tell_of_a_file_count(tmp_path):
         require(inner / "x")
     with pytest.raises(DamagedError):
         require(tmp_path / "outer")
+
+
+def test_a_link_to_itself_belongs_to_no_folder(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    require(tmp_path / "loop" / "a")

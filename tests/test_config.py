@@ -47,6 +47,8 @@ def study(**changes) -> StudyConfig:
         ("training.tokens=0", ["training.tokens", "0", "greater than 0"]),
         ("corpus.sequence_length=100000", ["sequence_length", "100000", "max_positions", "512"]),
         ("nothing", ["nothing", "="]),
+        ("teacher.mixture.teachers.code=y", ["code", "teacher.mixture.teachers"]),
+        ("training.seed=0x" + "f" * 5000, ["more than 300 digits"]),
     ],
 )
 def test_a_mistake_in_an_override_names_field_found_and_expected(assignment, parts):
@@ -134,10 +136,3 @@ def test_field_names_follow_optional_objects_and_mappings():
     assert "share" in field_names(StudyConfig, ["arms", "anything", "routing"])
     assert "alpha" in field_names(RunConfig, ["objective"])
     assert field_names(StudyConfig, ["nowhere"]) == []
-
-
-def test_no_arm_takes_the_teachers_name():
-    """Its results would stand where the teacher's do."""
-    values = {"name": "x", "corpus": {"sources": {"f": {"kind": "facts"}}}, "arms": {"teacher": {}}}
-    with pytest.raises(UserError, match=r"arms\.teacher has the name under which the teacher's own results stand"):
-        parse(StudyConfig, values, "recipe")

@@ -236,3 +236,10 @@ def test_a_lock_whose_file_its_holder_removed_is_not_taken_for_held(tmp_path):
         with disk.held(path):
             assert path.exists()
     assert not path.exists()
+
+
+def test_what_is_no_file_is_never_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match=r"pipe: cannot be written"):
+        write_bytes(tmp_path / "pipe", b"x")
+    assert (tmp_path / "pipe").is_fifo() and len(list(tmp_path.iterdir())) == 1

@@ -95,6 +95,7 @@ def test_whatever_a_file_system_answers_is_a_sentence(tmp_path, code):
     with pytest.raises(UserError, match="cannot be written") as error, disk_errors(tmp_path / "a"):
         raise OSError(code, os.strerror(code), str(tmp_path))
     assert str(tmp_path) in str(error.value) and os.strerror(code) in str(error.value)
+    assert ("move away what is there" in str(error.value)) == (code == errno.EISDIR)
     with pytest.raises(UserError, match="cannot be read"), reading(tmp_path / "a"):
         raise OSError(code, os.strerror(code))
 

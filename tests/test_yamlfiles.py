@@ -24,6 +24,10 @@ REFUSED = {
     "a local tag": ("a: !thing {}\n", "!thing"),
     "a number that is none": ("a: !!int x\n", "line 1: 'x' is no int"),
     "a number of many digits": (f"a: {'9' * 5000}\n", "is no int"),
+    "a number of many hexadecimal digits": (f"a: 0x{'f' * 5000}\n", "more than 300 digits"),
+    "a number to the base of sixty": (f"a: {'1:' * 3000}1\n", "more than 300 digits"),
+    "an empty number": ("a: !!float ''\n", "line 1: '' is no float"),
+    "a truth that is none": ("a: !!bool maybe\n", "line 1: 'maybe' is no bool"),
     "several documents": ("a: 1\n---\nb: 2\n", "line 2"),
     "a tab": ("a:\n\tb: 1\n", "line 2"),
     "an open bracket": ("a: [1, 2\n", "not valid YAML"),
@@ -65,10 +69,10 @@ def test_a_document_of_another_shape_is_no_configuration(text, tmp_path):
         preset(str(tmp_path / "config.yaml"))
 
 
-@pytest.mark.parametrize("kind", ["[]", "{a: 1}", "null", "1", "runn"])
+@pytest.mark.parametrize("kind", ["[]", "{a: 1}", "null", "1", "runn", "x" * 100_000])
 def test_a_kind_that_is_none_is_named(kind, tmp_path):
     (tmp_path / "config.yaml").write_text(f"kind: {kind}\n")
-    with pytest.raises(UserError, match=r"kind is .*expected one of study, run"):
+    with pytest.raises(UserError, match=r"kind is .{1,99}, expected one of study, run"):
         resolve_recipe(str(tmp_path / "config.yaml"))
 
 

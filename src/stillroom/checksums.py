@@ -121,14 +121,13 @@ def require(path: str | Path, but: tuple[str, ...] = ()) -> None:
 
 def sealed_folder(path: str | Path) -> Path | None:
     """The nearest folder whose checksums tell of ``path``, or are damaged themselves; None where there is none."""
-    with reading(Path(path)):
-        real = Path(path).resolve()
+    real = Path(os.path.realpath(path))
     return _nearest(real, (real, *list(real.parents)[:_LEVELS]))
 
 
 def sealed_folder_above(folder: Path) -> Path | None:
     """The nearest folder above one with checksums whose own tell of it too."""
-    real = folder.resolve()
+    real = Path(os.path.realpath(folder))
     return _nearest(real, list(real.parents)[:_LEVELS])
 
 
@@ -143,15 +142,16 @@ def _nearest(real: Path, folders: Iterable[Path]) -> Path | None:
 
 
 def _inside(path: str | Path, folder: Path) -> str:
-    return Path(path).resolve().relative_to(folder).as_posix()
+    return Path(os.path.realpath(path)).relative_to(folder).as_posix()
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a folder holds checksums, and not a file of that name of somebody else's."""
+    """Whether a folder holds checksums, damaged ones too, and not a file of that name of somebody else's."""
     try:
-        return FORMAT.encode() in (folder / NAME).read_bytes()
+        data = (folder / NAME).read_bytes()
     except OSError:
         return False
+    return not data.strip(b"\0") or any(word in data for word in (FORMAT.encode(), b"xxh3_128"))
 
 
 def _files_of(folder: Path) -> list[str]:
@@ -167,10 +167,11 @@ def _files_of(folder: Path) -> list[str]:
 def _text(entries: dict[str, _Entry]) -> bytes:
     files = {name: {"bytes": size, "xxh3_128": digest} for name, (size, digest) in entries.items()}
     body = {"format": FORMAT, "schema": SCHEMA, "files": files}
-    return (json.dumps(body | {"check": _check(body)}, indent=1) + "\n").encode()
+    return (json.dumps(body | {"check": check_of(body)}, indent=1) + "\n").encode()
 
 
-def _check(body: dict[str, Any]) -> str:
+def check_of(body: dict[str, Any]) -> str:
+    """The hash of a JSON object's content, to be written into it."""
     return xxhash.xxh3_128_hexdigest(json.dumps(body, sort_keys=True).encode())
 
 
@@ -180,7 +181,7 @@ def _parsed(folder: Path) -> dict[str, _Entry] | None:
     data = read_bytes(path)
     try:
         body: dict[str, Any] = json.loads(data)
-        if body.pop("check") == _check(body) and body["schema"] > SCHEMA:
+        if body.pop("check") == check_of(body) and body["schema"] > SCHEMA:
             raise UserError(f"{path}: has schema {body['schema']}, this version reads {SCHEMA}; upgrade stillroom.")
         entries = {name: (int(one["bytes"]), str(one["xxh3_128"])) for name, one in body["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -707,7 +707,10 @@ class StudyConfig(Strict):
             raise ValueError(
                 f"training.epochs is {self.training.epochs:g}, but every arm has its own; set arms.NAME.epochs"
             )
+        seeds: dict[tuple[str, int | None], str] = {}
         for name, arm in self.arms.items():
+            if (twin := seeds.setdefault(arm_and_seed(name), name)) != name:
+                raise ValueError(f"arms {twin!r} and {name!r} are both named as one seed of one arm; rename one")
             if name.casefold() == "teacher":
                 raise ValueError(f"arms names one {name!r}, which is the study's own teacher; call it otherwise")
             if problem := heads_that_do_not_fit(self.student, arm.heads):
@@ -744,11 +747,12 @@ def explain(error: ValidationError, root: type[BaseModel], where: str) -> UserEr
     message = message[:1].lower() + message[1:]
     if not dotted:
         return UserError(f"{where}: {message}{more}.")
-    shown = ":" if isinstance(found, Mapping | BaseModel) else f" is {_short(found)},"
+    shown = ":" if isinstance(found, Mapping | BaseModel) else f" is {short(found)},"
     return UserError(f"{where}: {dotted}{shown} {message}{more}.")
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value as it is quoted in a sentence."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
 
@@ -828,13 +832,14 @@ def _assign(values: dict[str, Any], root: type[BaseModel], path: list[str], valu
     for depth, part in enumerate(path):
         if not isinstance(current, dict) or (part not in current and not _may_be_new(root, path, depth)):
             prefix = ".".join(path[:depth])
-            choices = [*(current if isinstance(current, dict) else []), *field_names(root, path[:depth])]
+            given: list[str] = list(current) if isinstance(current, dict) else []
+            choices = list(dict.fromkeys([*given, *field_names(root, path[:depth])]))
             within = f" of {prefix}" if prefix else ""
             raise UserError(f"--set {assignment}: {part} is not a field{within}{nearest(part, choices)}.")
         if depth == len(path) - 1:
             current[part] = value
         else:
-            if current[part] is None:  # an optional object, such as routing, that is now asked for
+            if current.get(part) is None:  # an optional object, such as routing, that is now asked for
                 current[part] = {}
             current = current[part]
 

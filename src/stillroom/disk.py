@@ -63,8 +63,11 @@ def let_all_read(path: str | Path, mode: int = 0o644) -> None:
 def replace(source: str | Path, target: str | Path) -> None:
     """Gives a file another name, in place of what has it.
 
-    Where nothing can be renamed over a file, the old one is moved aside first: for a moment there is none.
+    Where nothing can be renamed over a file, the old one is moved aside first: for a moment there is none. What is
+    neither a file nor a folder, such as ``/dev/null``, is never replaced.
     """
+    if os.path.exists(target) and not (os.path.isfile(target) or os.path.isdir(target)):
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), str(target))
     try:
         os.replace(source, target)
     except OSError as error:

@@ -54,9 +54,9 @@ def disk_errors(path: Path) -> Iterator[None]:
                 "command again: what was complete is kept."
             ) from error
         if isinstance(error, OSError) and isinstance(code, int) and code != errno.ENOENT:
-            raise UserError(
-                f"{_named(error, path)}: cannot be written ({os.strerror(code)}); choose a folder you may write."
-            ) from error
+            is_taken = code in (errno.EISDIR, errno.ENODEV, errno.ENOTEMPTY)
+            advice = "move away what is there" if is_taken else "choose a folder you may write"
+            raise UserError(f"{_named(error, path)}: cannot be written ({os.strerror(code)}); {advice}.") from error
         raise
 
 
@@ -241,7 +241,7 @@ def check_place(path: Path, *, folder: bool) -> None:
     wanted = "a folder, or a path where one can be made" if folder else "a file, or a path where one can be written"
     with reading(path, wanted):
         try:
-            is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+            mode = os.stat(path).st_mode
         except FileNotFoundError:
             if path.is_symlink():
                 raise
@@ -249,8 +249,13 @@ def check_place(path: Path, *, folder: bool) -> None:
             if not above.is_dir():
                 raise UserError(f"{path}: leads through {above}, which is no folder; expected {wanted}.") from None
             return
+    is_folder = stat.S_ISDIR(mode)
     if is_folder != folder:
         raise UserError(f"{path}: is a {'folder' if is_folder else 'file'}; expected {wanted}.")
+    if not folder and (not stat.S_ISREG(mode) or path.absolute().parts[1:2] in (("dev",), ("proc",))):
+        raise UserError(
+            f"{path}: is a pipe, a socket or a device, which a file would take the place of; expected {wanted}."
+        )
 
 
 def check_new_folder(target: Path) -> None:

@@ -19,6 +19,8 @@ _MOST_BYTES = 2 * 2**20
 _MOST_NODES = 200_000
 """Values in a document, those behind an alias counted at each place where it stands."""
 _MOST_DEPTH = 64
+_MOST_BITS = 1000
+"""Of a whole number: Python would not print one of thousands of digits."""
 _PLAIN = ("null", "bool", "int", "float", "str", "seq", "map")
 _TAG = "tag:yaml.org,2002:"
 
@@ -57,7 +59,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, ScalarNode):
                 if (key.tag, key.value) in seen:
-                    raise _Refused(f"field {key.value!r} is given twice", key.start_mark)
+                    raise _Refused(f"field {key.value[:40]!r} is given twice", key.start_mark)
                 seen.add((key.tag, key.value))
         return node
 
@@ -71,9 +73,12 @@ class _Loader(yaml.SafeLoader):
                 f"holds a value of type {node.tag.replace(_TAG, '!!')}, expected a plain one", node.start_mark
             )
         try:
-            return super().construct_object(node, deep)
-        except (ValueError, OverflowError):
+            value = super().construct_object(node, deep)
+        except (ValueError, OverflowError, LookupError):
             raise _Refused(f"{str(node.value)[:40]!r} is no {node.tag.removeprefix(_TAG)}", node.start_mark) from None
+        if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+            raise _Refused("holds a whole number of more than 300 digits", node.start_mark)
+        return value
 
 
 def _check_size(node: Node, sizes: dict[int, int | None]) -> int:

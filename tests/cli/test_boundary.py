@@ -151,6 +151,21 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_done(verb, ca
         assert sorted(tmp_path.rglob("*")) == before, (name, err)
 
 
+FILES = {
+    "report": ["report", "x", "--out", "{}"],
+    "inspect": ["inspect", "x", "--html", "{}"],
+    "label": ["label", "--out", "x", "--export", "{}"],
+}
+
+
+@pytest.mark.parametrize("verb", FILES)
+def test_a_file_never_takes_the_place_of_a_device(verb, call, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name in (str(tmp_path / "pipe"), "/dev/null", "/dev/stdout"):
+        code, _, err = call([one.replace("{}", name) for one in FILES[verb]])
+        assert told_once(code, err) and f"{name}: is a pipe, a socket or a device" in err, err
+
+
 BAD_OPTIONS = {
     "no number": ["study", MICRO, "--jobs", "many"],
     "no jobs": ["study", MICRO, "--jobs", "0"],
@@ -170,6 +185,11 @@ BAD_OPTIONS = {
     "bigram endless samples": ["sandbox", "bigram", "--samples", "inf"],
     "bigram states": ["sandbox", "bigram", "--states", "1000000000000"],
     "recall seeds": ["sandbox", "recall", "--seeds", "0"],
+    "recall seeds without end": ["sandbox", "recall", "--seeds", "99999999999999999999999", "--dry-run"],
+    "no suite": ["evaluate", "x", "--corpus", "y", "--suite", ","],
+    "world states": ["label", 'world:bigram:{"states": 1000000}', "--tokens", "1000"],
+    "world entropy": ["label", 'world:bigram:{"low_entropy": NaN}', "--tokens", "1000"],
+    "world seed": ["label", 'world:recall:{"seed": -1}', "--tokens", "1000"],
     "recall length": ["sandbox", "recall", "--set", "world.sequence_length=1000000000"],
     "two names": ["study", MICRO, "--set", "arms={a: {}, A: {}}"],
     "an alias": ["study", MICRO, "--set", "arms=&a {b: *a}"],

@@ -486,3 +486,14 @@ def test_a_share_that_comes_to_nothing_is_named():
     with pytest.raises(UserError, match=r"sources\.tiny: its share is 1e-09 of 40 training sequences"):
         build_corpus(config, Path("unused-corpus"))
     assert not Path("unused-corpus").exists()
+
+
+@pytest.mark.parametrize(("sections", "is_enough"), [(2, False), (10, False), (11, True)])
+def test_a_file_too_short_to_hold_any_out_is_refused_with_what_is_enough(tmp_path, sections, is_enough):
+    (tmp_path / "a.txt").write_text("x" * 100 * sections)
+    source = SourceConfig(kind="files", path=str(tmp_path), max_document_chars=100)
+    if is_enough:
+        assert [len(text) for text in documents(source, 0, "heldout")] == [100]
+    else:
+        with pytest.raises(UserError, match=r"expected 11 sections of 100 characters .* in one file, or 20 files"):
+            list(documents(source, 0, "heldout"))

@@ -72,6 +72,8 @@ def test_mistakes_are_one_sentence(models, tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=said):
             parse_benchmarks([asked])
+    with pytest.raises(UserError, match="asked for twice"):
+        parse_benchmarks(["gsm8k=a.jsonl", "gsm8k=b.jsonl"])
     with pytest.raises(UserError, match="--corpus is missing"):
         evaluate_models(models, None, ["lm"], tmp_path, {}, StageDisplay())
 

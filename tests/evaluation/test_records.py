@@ -105,6 +105,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "cut bzip2": (bz2.compress(LINE.encode())[:-4], r"cannot be decompressed \(bzip2"),
     "cut xz": (lzma.compress(LINE.encode())[:-4], r"cannot be decompressed \(xz"),
     "damaged zstandard": (zstandard.compress(LINE.encode())[:6] + b"123", r"cannot be decompressed|no records"),
+    "cut zstandard": (zstandard.compress(LINE.encode())[:-3], r"cannot be decompressed \(zstandard"),
     "not Parquet": (b"PAR1 but no more", r"is no whole Parquet file"),
     "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(20), r"is not UTF-8"),
     "a table": (b"question,answer\nq,1\n", r"line 1, column 1: is not JSON"),

@@ -78,10 +78,18 @@ VALUES = [
     ("b'ab'", "b'ab'"),
     ("bytearray(b'ab')", "b'ab'"),
     ("memoryview(b'ab')", "b'ab'"),
+    ("memoryview(array.array('i', [1]))", "array.array('i', [1])"),
+    ("memoryview(array.array('i', [1]))", "b'\\x01\\0\\0\\0'"),
+    ("slice(1, None, 2)", "slice(1, None, 2)"),
+    ("[slice(1)]", "[slice(2)]"),
     ("'ab'", "b'ab'"),
     ("float('inf')", "float('inf')"),
     ("-float('inf')", "-math.inf"),
     ("float('nan')", "float('nan')"),
+    ("math.nan", "math.nan"),
+    ("[math.nan]", "[math.nan]"),
+    ("[float('nan')]", "[math.nan]"),
+    ("{1: (math.nan, -0.0)}", "{1: (math.nan, 0)}"),
     ("[1.5, -0.0]", "[1.5, 0]"),
     ("True", "1"),
     ("2 ** 70000", "2 ** 70000"),
@@ -101,6 +109,8 @@ VALUES = [
     ("UserList([1])", "[1]"),
     ("UserString('a')", "'a'"),
     ("ChainMap({'a': 1}, {'b': 2})", "{'a': 1, 'b': 2}"),
+    ("ChainMap({'a': 1})", "ChainMap({'a': 1})"),
+    ("UserDict(a=1)", "UserDict(a=2)"),
     ("Small(3)", "3"),
     ("Words('ab')", "'ab'"),
     ("Pile([1])", "[1]"),
@@ -152,10 +162,10 @@ def test_a_value_is_judged_as_plain_python_judges_it(gives: str, asked: str) -> 
 
 
 @needs_sandbox
-@pytest.mark.parametrize("gives", ["None", "True", "1", "0", "[]", "''"])
-@pytest.mark.parametrize("asked", ["None", "True", "False"])
+@pytest.mark.parametrize("gives", ["None", "True", "1", "0", "[]", "''", "math.nan", "float('nan')"])
+@pytest.mark.parametrize("asked", ["None", "True", "False", "math.nan"])
 def test_identity_is_more_than_equality(gives: str, asked: str) -> None:
-    program, test = GIVES.format(gives), f"assert f() is {asked}"
+    program, test = f"import math\n{GIVES.format(gives)}", f"assert f() is {asked}"
     assert judged(program, test) == plain(program, test)
 
 
@@ -208,6 +218,16 @@ def test_set_up_code_may_need_the_program_and_the_program_may_need_it(
     program: str, setup: str, test: str, right: bool
 ) -> None:
     assert judged(program, test, setup) == right
+
+
+@needs_sandbox
+@pytest.mark.parametrize(("test", "right"), [
+    ("assert f(1) == 1\nassert f(2) == 2", True),
+    ("assert f(1) == 1; assert f(2) == 3", False),
+    ("# twice\nassert f(1) == 1\n\nassert not f(0)", True),
+])  # fmt: skip
+def test_a_test_may_be_several_asserts(test: str, right: bool) -> None:
+    assert judged("def f(x): return x", test) == right
 
 
 @needs_sandbox

@@ -309,6 +309,13 @@ def test_runs_of_one_student_each_are_compared_across(tmp_path: Path) -> None:
     assert "dpt90: DPT-90 (2.304) are better" in page
 
 
+def test_arms_whose_labels_are_alike_are_told_apart_by_name(tmp_path: Path) -> None:
+    sketches = (Sketch("spt", "SPT"), Sketch("stored", "DPT-90", alpha=0.9), Sketch("live", "DPT-90", alpha=0.9))
+    page = page_of(make_run(tmp_path / "run", sketches=sketches)).replace("\u00a0", " ")
+    legend = page.split('class="legend"')[1].split("</ul>")[0]
+    assert "DPT-90 (stored)</li>" in legend and "DPT-90 (live)</li>" in legend and "SPT</li>" in legend
+
+
 def test_many_models_keep_apart_by_dashes(tmp_path: Path) -> None:
     sketches = tuple(Sketch(f"m{place}", f"model {place}", loss=3 + place / 10) for place in range(12))
     page = page_of(make_run(tmp_path / "run", sketches=sketches))

@@ -37,6 +37,21 @@ def test_a_ladder_is_arms_of_hard_labels_that_differ_in_text_alone():
     assert others == {"dpt90": ["dpt90-s0", "dpt90-s1"]}
 
 
+def test_arms_of_equal_text_are_one_rung_and_a_budget_in_steps_makes_no_ladder():
+    arms = {"spt": ArmConfig(), "same": ArmConfig(data=1.001), "dpt90": ArmConfig(alpha=0.9)}
+    assert arms_of(with_arms(arms), list(arms))[0] == {"spt": ["spt"]}
+    config = with_arms(arms | {"same": ArmConfig(data=2.0)})
+    steps = config.model_copy(update={"training": config.training.model_copy(update={"steps": 4})})
+    assert list(arms_of(config, list(arms))[0]) == ["spt", "same"] and arms_of(steps, list(arms))[0] == {}
+
+
+def test_rungs_of_equal_flops_leave_nothing_half_read():
+    records = {name: record(tokens) | {"student_flops": 1e9} for name, tokens in (("a", 1e5), ("b", 2e5), ("d", 1e5))}
+    tables = {name: {NATS: ([value, value + 0.1], [1.0, 1.0])} for name, value in (("a", 3.0), ("b", 2.0), ("d", 2.5))}
+    (ability,) = worth_of({"a": ["a"], "b": ["b"]}, {"d": ["d"]}, records, tables)["abilities"]
+    assert ability["arms"] == {}
+
+
 def record(tokens: float, teacher: float = 0.0) -> dict[str, Any]:
     return {"distinct_tokens": tokens, "student_flops": 6.0 * tokens, "teacher_flops": teacher}
 

@@ -101,6 +101,7 @@ DAMAGED: dict[str, tuple[Callable[[Table], object], str]] = {
         lambda table: table.update(input_ids=[[]] * 3, token_ids=[[]] * 3, logprobs=[[]] * 3),
         r"holds no sequence of the wanted length",
     ),
+    "far below": (changed("logprobs", 1, 2, [1e300, -1e300]), r"row 1, column logprobs, position 2: found inf"),
     "no rows": (
         lambda table: table.update({name: pyarrow.array(column)[:0] for name, column in table.items()}),
         r"holds no sequence of the wanted length",
@@ -114,6 +115,12 @@ def test_damage_is_named(tmp_path, damage):
     table = good()
     change(table)
     assert re.search(sentence, refused(tmp_path, table))
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path):
+    names, columns = zip(*good().items(), strict=True)
+    table = pyarrow.Table.from_arrays([pyarrow.array(one) for one in (*columns, columns[2])], [*names, "logprobs"])
+    assert "column logprobs is there more than once" in refused(tmp_path, table)
 
 
 def test_damage_far_down_is_named_by_its_row(tmp_path):

@@ -199,6 +199,11 @@ WRONG: dict[str, Callable[[Asked], object]] = {
     "to itself": lambda asked: _redirect(asked, asked.path, 307),
     "on and on": lambda asked: _redirect(asked, f"{asked.path}x", 308),
     "to nowhere": lambda asked: asked.say(302, b""),
+    "to an address that is none": lambda asked: _redirect(asked, "http://[::1/x"),
+    "to a name that is none": lambda asked: _redirect(asked, "http://..../x"),
+    "a chunk of less than nothing": lambda asked: asked.send(
+        "HTTP/1.1 200 So\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nxxxxx"
+    ),
     "with a body without end elsewhere": _endless_redirect,
     "to a port of nobody": lambda asked: _redirect(asked, "http://127.0.0.1:1/x"),
     "an error": lambda asked: asked.say(500, b"oh"),

@@ -70,6 +70,11 @@ def test_about_one_item_in_eight_is_held_out():
         ("problems", {"digits": 2}, ["digits"]),
         ("copying", {"shortest": 9, "longest": 8}, ["shortest is 9"]),
         ("copying", {"pieces": 1}, ["pieces is 1"]),
+        ("copying", {"pieces": 10**8}, ["pieces is 100000000", "10000"]),
+        ("copying", {"longest": 10**8}, ["longest 100000000", "10000"]),
+        ("facts", {"skew": 10**400}, ["skew is 1000", "from -1000000000 to 1000000000"]),
+        ("facts", {"skew": float("nan")}, ["skew is nan"]),
+        ("facts", {"fresh_share": float("inf")}, ["fresh_share is inf"]),
         ("copying", {"lookup_share": -0.1}, ["lookup_share is -0.1"]),
     ],
 )

@@ -22,7 +22,7 @@ def recall(
     ] = "0.1m",
     seeds: Annotated[
         int | None,
-        typer.Option("--seeds", min=1, help="Seeds per arm; intervals need at least two.", show_default="1"),
+        typer.Option("--seeds", min=1, max=1000, help="Seeds per arm; intervals need at least two.", show_default="1"),
     ] = None,
     assignments: Annotated[
         list[str] | None,

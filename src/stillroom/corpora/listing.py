@@ -14,8 +14,9 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePath
 
 from stillroom.config import SourceConfig
-from stillroom.corpora.readers import ROW_SUFFIXES, UNPACKERS
+from stillroom.corpora.readers import ROW_SUFFIXES
 from stillroom.files import reading
+from stillroom.packed import UNPACKERS
 from stillroom.types import UserError, printable
 from stillroom.worlds.library import library_files
 

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import bz2
 import contextlib
 import csv
-import gzip
 import io
 import json
-import lzma
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, cast
-
-import zstandard
+from typing import Any, BinaryIO
 
 from stillroom.corpora.rows import Row, shown
 from stillroom.files import reading
+from stillroom.packed import DAMAGES, UNPACKERS
 from stillroom.types import UserError
 
 _BATCH = 1000  # rows of a table in memory
-_WINDOW = 1 << 31  # the longest memory of a Zstandard file, which large archives are packed with
 
 
 def file_rows(path: Path, field: str) -> Iterator[Row]:
@@ -41,55 +35,10 @@ def _undamaged(path: Path) -> Iterator[None]:
         yield
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not UTF-8 ({error.reason}), expected rows in UTF-8; convert it.") from error
-    except (EOFError, OSError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+    except DAMAGES as error:
         if isinstance(error, OSError) and error.errno is not None:  # the file system's own, not an unpacker's
             raise
         raise UserError(f"{path}: is damaged or no packed file ({error}); expected rows; fetch it again.") from error
-
-
-class _Zstandard(io.RawIOBase):
-    """The content of a Zstandard file of any number of frames; ``EOFError`` where the last is cut off.
-
-    The library's own reader takes the cut for the end.
-    """
-
-    def __init__(self, handle: BinaryIO) -> None:
-        self._handle = handle
-        self._frame = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
-        self._begun = False
-        self._packed = b""
-        self._ready = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._ready:
-            self._packed = self._packed or self._handle.read(1 << 16)
-            if not self._packed:
-                if self._begun:
-                    raise EOFError("it ends inside a frame")
-                return 0
-            self._begun = True
-            self._ready = memoryview(self._frame.decompress(self._packed))
-            self._packed = b""
-            if self._frame.eof:
-                self._packed = self._frame.unused_data
-                self._frame = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
-                self._begun = False
-        size = min(len(buffer), len(self._ready))
-        buffer[:size] = self._ready[:size]
-        self._ready = self._ready[size:]
-        return size
-
-
-UNPACKERS: dict[str, Callable[[BinaryIO], BinaryIO]] = {
-    ".gz": lambda handle: cast(BinaryIO, gzip.GzipFile(fileobj=handle)),
-    ".bz2": lambda handle: cast(BinaryIO, bz2.BZ2File(handle)),
-    ".xz": lambda handle: cast(BinaryIO, lzma.LZMAFile(handle)),  # noqa: SIM115
-    ".zst": lambda handle: cast(BinaryIO, io.BufferedReader(_Zstandard(handle), 1 << 20)),
-}
-"""What opens a packed file, by the end of its name."""
 
 
 def _json_rows(path: Path, stream: BinaryIO, field: str) -> Iterator[Row]:
@@ -132,6 +81,8 @@ def _separated(delimiter: str) -> Callable[[Path, BinaryIO, str], Iterator[Row]]
             reader = csv.reader(text, delimiter=delimiter, strict=True)
             lines = _lines(path, reader)
             names = next(lines, [])
+            if names.count(field) > 1:
+                raise UserError(f"{path}: has {names.count(field)} columns {field!r}, expected one; rename the others.")
             for cells in lines:
                 where = f"the row that ends at line {reader.line_num}"
                 if len(cells) != len(names):

@@ -47,14 +47,16 @@ def _column(rows: list[Mapping[str, Any]], field: str, place: str) -> str:
     if not rows or any(_has(row, field) for row in rows):
         return field
     names = dict.fromkeys(name for row in rows for name in row)
-    if field == "text" and len(names) == 1 and not _MARKS.intersection(next(iter(names))):
+    marks = _MARKS.intersection(next(iter(names))) if len(names) == 1 else None
+    if field == "text" and marks == set():
         return next(iter(names))
     known = list(dict.fromkeys(name for row in rows for name in _dotted(row)))
     more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
     found = f"{', '.join(known[:_SHOWN])}{more}" if known else "none"
-    raise UserError(
-        f"{place}: its rows have no field {field!r}, only {found}; set field of this source to the one with the text."
-    )
+    mend = "set field of this source to the one with the text"
+    if marks:
+        mend = f"if {min(marks)!r} parts its columns, save it with commas (.csv) or tabs (.tsv); else {mend}"
+    raise UserError(f"{place}: its rows have no field {field!r}, only {found}; {mend}.")
 
 
 def _dotted(row: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

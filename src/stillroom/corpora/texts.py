@@ -20,6 +20,7 @@ from stillroom.types import UserError
 from stillroom.worlds.base import Split
 
 _HELDOUT_EVERY = 20
+_FEWEST = _HELDOUT_EVERY // 2 + 1  # sections of a file whose end is held out
 _CHUNK = 1 << 20  # bytes
 _SNIFFED_LINES, _SNIFFED_BYTES = 20, 1 << 22
 _MARKS = (
@@ -191,8 +192,9 @@ def sections(listing: Listing, source: SourceConfig, seed: int, split: Split) ->
         found.add(file, range(kept) if whole_files or split == "train" else range(kept, count))
     if not found.owner:
         raise UserError(
-            f"{source.path or listing.root}: holds no text for the {split} split; expected at least two sections of "
-            f"{source.max_document_chars} characters, or {_HELDOUT_EVERY} files."
+            f"{source.path or listing.root}: holds no text for the {split} split; expected {_FEWEST} sections of "
+            f"{source.max_document_chars} characters (max_document_chars) in one file, or {_HELDOUT_EVERY} files with "
+            "text; add some, or lower max_document_chars."
         )
     return found.shuffled(seed)
 

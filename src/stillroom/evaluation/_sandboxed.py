@@ -165,12 +165,16 @@ def _fields(value):
     return f"dataclass_instance({type(value).__qualname__!r}, {_text(inside)})"
 
 
-_LARGE = 10**4000
+def _held(view):
+    return bytes(view) if view.format in "Bbc" else array.array(view.format, view.tolist())
+
+
+_LARGE, _NAN = 10**4000, math.nan
 _WRITERS = (
     (type(None), lambda value, base: "None"),
     (bool, _own),
     (int, _whole),
-    (float, _own),
+    (float, lambda value, base: "math.nan" if value is _NAN else base.__repr__(value)),  # in a list it equals itself
     (complex, _complex),
     (str, _own),
     (bytes, _own),
@@ -183,8 +187,9 @@ _WRITERS = (
     (dict, _mapping),
     (type(...), lambda value, base: "..."),
     (bytearray, lambda value, base: f"bytearray({bytes(value)!r})"),
-    (memoryview, _as(bytes)),
+    (memoryview, lambda value, base: _text(_held(value))),
     (range, _own),
+    (slice, lambda value, base: f"slice({_text(value.start)}, {_text(value.stop)}, {_text(value.step)})"),
     (collections.deque, lambda value, base: f"deque({_text(list(base.__iter__(value)))})"),
     (array.array, lambda value, base: f"array({value.typecode!r}, {_text(base.tolist(value))})"),
     (fractions.Fraction, lambda value, base: f"Fraction({value.numerator}, {value.denominator})"),

@@ -160,13 +160,21 @@ def passes_tests(record: Mapping[str, Any]) -> Callable[[str], str | None]:
     setup = str(record.get("test_setup_code") or "")
     first = Setting(before=imports, after=setup)
     settings = (first, Setting(before=f"{imports}\n{setup}")) if setup.strip() else (first,)
-    checks = [parse_check(test, first) for test in record["test_list"]]
+    checks = [parse_check(part, first) for test in record["test_list"] for part in _statements(test)]
 
     def grade(completion: str) -> str | None:
         normal = normal_program(completion)
         return normal if normal is not None and passes(completion, checks, _LIMITS, settings=settings) else None
 
     return grade
+
+
+def _statements(test: str) -> list[str]:
+    """The statements of a test, which may be several asserts; the test itself where it is no Python."""
+    try:
+        return [ast.unparse(statement) for statement in parse(test.strip()).body] or [test]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return [test]
 
 
 def normal_program(text: str) -> str | None:

@@ -10,22 +10,25 @@ import unicodedata
 from collections.abc import Iterator
 from decimal import Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
 
-_CURRENCY = "$€£¥₹"
+_CURRENCY = "$€£¥₹￡￥"
 _SIGNS = str.maketrans(
     {
-        **dict.fromkeys("\u2212\ufe63\uff0d\u2010\u2011\u2012\u2013", "-"),  # minus signs, hyphens, the en dash
+        **{chr(0xFF01 + place): chr(0x21 + place) for place in range(94)},  # the wide forms of ASCII
+        **dict.fromkeys("\u2212\ufe63\u2010\u2011\u2012\u2013", "-"),  # minus signs, hyphens, the en dash
         **dict.fromkeys("\u2014\u2015", ","),  # the em dash parts sentences
         **dict.fromkeys("\u2044\u2215", "/"),
         **dict.fromkeys("\u00d7\u22c5\u00b7", "×"),
-        **{chr(0xFF10 + digit): str(digit) for digit in range(10)},
+        "\u221a": "\\sqrt ",
     }
 )
-_SPACES = "\u2009\u202f\u00a0\u2007\u2008"
+_SPACES = "\u2004-\u200a\u202f\u205f\u00a0"
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _GROUPS = re.compile(rf"(?<![\d.,])\d{{1,3}}(?:(?:\{{,\}}|\{{\\,\}}|,?\\[,!;: ]|~|[{_SPACES}'\u2019_])\d{{3}})+(?!\d)")
 _SPACED = re.compile(r"(?<![\d.,/] )(?<![\d.,/])[1-9]\d{0,2}(?: \d{3})+(?! ?[\d/])")
 _LATEX = (
-    (re.compile(r"\{\.\}"), "."),
+    (re.compile(r"\{\.\}|(?<=\d)\{,\}(?=\d)"), "."),
+    (re.compile(r"(?<=\d) ?\*\* ?(?=-?\d+(?![\d*]))"), "^"),
+    (re.compile(r"\\sqrt\s*(?:\{\s*(\d+(?:\.\d+)?)\s*\}|(\d+(?:\.\d+)?))"), r"√\1\2"),
     (re.compile(r"\\(?:times|cdot|ast)(?![A-Za-z])"), "×"),
     (re.compile(r"\\([%$])"), r"\1"),
     (re.compile(r"(\d)\s*\\[dtc]?frac\s*(?=[\d{])"), r"\1 \\frac"),
@@ -38,24 +41,26 @@ _LATEX = (
 _AMOUNT = (
     r"(?:\d{1,3}(?:,\d{3})+(?!,?\d)(?:\.\d+)?"  # 1,234.5
     r"|\d{1,2}(?:,\d{2})+,\d{3}(?!,?\d)(?:\.\d+)?"  # 12,34,567
-    r"|\d{1,3}(?:\.\d{3})+,\d{1,2}(?!\d)"  # 1.234,56
+    r"|\d{1,3}(?:\.\d{3})+,\d{1,3}(?![.,]?\d)"  # 1.234,56
     r"|\d{1,3}(?:\.\d{3}){2,}(?![.,]?\d)"  # 1.234.567
-    r"|\d+(?:\.\d+)?"
+    r"|√?\d+(?:\.\d+)?"
     r"|(?<![\d.A-Za-z])\.\d+)"
 )
 _POWER = r"\^\{?(?P<power>-?\d{1,3})(?!\d)\}?"
 _TENS = _POWER.replace("power", "tens")
 _TOKEN = re.compile(
-    r"(?P<other>\d{1,2}/\d{1,2}/\d{2,4}(?!\d)|\d{4}[/-]\d{1,2}[/-]\d{1,2}(?!\d)|\d+(?:\s?:\d+)+"  # dates, ratios
+    r"(?P<other>\d{1,2}/\d{1,2}/\d{2,4}(?!\d)|\d{4}[/-]\d{1,2}[/-]\d{1,2}(?!\d)"  # dates
+    r"|\d{1,2}-\d{1,2}-(?:19|20)\d\d(?!\d)|\d+(?:\s?:\d+)+"  # dates, ratios
     r"|(?<![A-Za-z0-9])[A-Za-z]+\d[A-Za-z0-9]*(?:\.\d+)*|(?:[A-Za-z0-9)}]_|\^)\{?-?\d+)"  # names, indices and exponents
     rf"|(?P<whole>(?<![\d.,])\d{{1,3}})(?:\s+|\s+and\s+)(?P<part>\d+/[1-9]\d*)(?![\d/])"
     rf"|(?P<top>{_AMOUNT})\s*/\s*(?P<bottom>-?{_AMOUNT})(?!/\d)"
     rf"|(?P<mantissa>{_AMOUNT})(?:\s*[×xX*]\s*10{_TENS}|[eE](?P<shift>[+-]?\d{{1,3}})(?![A-Za-z\d]))"
+    r"|(?P<factor>\d+(?:\.\d+)?)\s*(?P<root>√\d+(?:\.\d+)?)"
     rf"|(?P<base>{_AMOUNT}){_POWER}"
     r"|(?P<version>(?!\d{1,3}(?:\.\d{3}){2,}(?![.,]?\d))\d+(?:\.\d+){2,})"
     rf"|(?P<plain>{_AMOUNT})"
 )
-_GROUPED_BY_POINTS = re.compile(r"\d{1,3}(?:\.\d{3})+,\d{1,2}|\d{1,3}(?:\.\d{3}){2,}")
+_GROUPED_BY_POINTS = re.compile(r"\d{1,3}(?:\.\d{3})+,\d{1,3}|\d{1,3}(?:\.\d{3}){2,}")
 _MOST_DIGITS = 1000
 _BEFORE = 40
 """Characters that may lie between a number, its sign and what stands before the sign."""
@@ -137,6 +142,8 @@ def _computed(found: re.Match[str]) -> Decimal:
         return _plainly(_quotient(found["top"], found["bottom"]))
     if found["mantissa"]:
         return _plainly(_decimal(found["mantissa"]).scaleb(int(found["tens"] or found["shift"])))
+    if found["factor"]:
+        return _plainly(_decimal(found["factor"]) * _decimal(found["root"]))
     if found["base"]:
         return _plainly(_decimal(found["base"]) ** int(found["power"]))
     return _plainly(_decimal(found["plain"]))
@@ -153,6 +160,8 @@ def _quotient(top: str, bottom: str) -> Decimal:
 
 
 def _decimal(text: str) -> Decimal:
+    if text.startswith("√"):
+        return Context(prec=28).sqrt(Decimal(text[1:]))
     if _GROUPED_BY_POINTS.fullmatch(text):
         return Decimal(text.replace(".", "").replace(",", "."))
     return Decimal(text.replace(",", ""))

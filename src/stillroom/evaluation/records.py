@@ -6,13 +6,10 @@ says which it is. What it holds decides, not its name.
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import importlib.util
+import io
 import json
-import lzma
 import math
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from stillroom.evaluation.numbers import last_number
 from stillroom.files import read_bytes, reading
+from stillroom.packed import DAMAGES, UNPACKERS
 from stillroom.types import UserError
 
 Hub = tuple[str, str | None, str]
@@ -217,7 +215,7 @@ def _from_file(path: Path) -> _Found:
     data = read_bytes(path, "a file of records")
     if data.startswith(b"PAR1") or path.suffix == ".parquet":
         return _Found(_from_parquet(path), lambda number: f"record {number} of {path}")
-    text = _decoded(path, _decompressed(path, data))
+    text = _decoded(path, _unpacked(path, data))
     whole = text.lstrip()
     if whole.startswith("["):
         return _Found(_parsed(path, text), lambda number: f"record {number} of {path}")
@@ -252,35 +250,24 @@ def _refuse(name: str) -> Any:
     raise ValueError(f"{name} is no number of JSON's")
 
 
-_COMPRESSIONS: dict[bytes, tuple[str, Callable[[bytes], bytes]]] = {
-    b"\x1f\x8b": ("gzip", gzip.decompress),
-    b"BZh": ("bzip2", bz2.decompress),
-    b"\xfd7zXZ\x00": ("xz", lzma.decompress),
+_PACKED = {
+    b"\x1f\x8b": ("gzip", ".gz"),
+    b"BZh": ("bzip2", ".bz2"),
+    b"\xfd7zXZ\x00": ("xz", ".xz"),
+    b"\x28\xb5\x2f\xfd": ("zstandard", ".zst"),
 }
-_ZSTANDARD = b"\x28\xb5\x2f\xfd"
+"""How the files that each of the unpackers reads begin."""
 
 
-def _decompressed(path: Path, data: bytes) -> bytes:
-    """The bytes of a file that is compressed, by its first bytes; others as they are."""
-    if data.startswith(_ZSTANDARD):
-        return _from_zstandard(path, data)
-    for begins, (kind, decompress) in _COMPRESSIONS.items():
+def _unpacked(path: Path, data: bytes) -> bytes:
+    """The bytes of a file that is packed, by its first bytes; others as they are."""
+    for begins, (kind, suffix) in _PACKED.items():
         if data.startswith(begins):
             try:
-                return decompress(data)
-            except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+                return UNPACKERS[suffix](io.BytesIO(data)).read()
+            except (*DAMAGES, ValueError) as error:
                 raise UserError(f"{path}: cannot be decompressed ({kind}: {error}); expected a whole file.") from None
     return data
-
-
-def _from_zstandard(path: Path, data: bytes) -> bytes:
-    import zstandard
-
-    try:
-        with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True) as stream:
-            return stream.read()
-    except zstandard.ZstdError as error:
-        raise UserError(f"{path}: cannot be decompressed (zstandard: {error}); expected a whole file.") from None
 
 
 _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe\x00\x00", "utf-32"), (b"\x00\x00\xfe\xff", "utf-32"))

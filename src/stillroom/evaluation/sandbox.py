@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "collections": ("Counter", "OrderedDict", "defaultdict", "deque"),
+    "collections": ("ChainMap", "Counter", "OrderedDict", "defaultdict", "deque", "UserDict", "UserList", "UserString"),
     "datetime": ("date", "datetime", "time", "timedelta"),
     "decimal": ("Decimal",),
     "fractions": ("Fraction",),
@@ -65,6 +65,8 @@ class Check:
         """Whether a value is right; values of the judge's own types only."""
         if self.tolerance is not None:
             return is_close(found, self.expected, *self.tolerance)
+        if self.identical and found is self.expected:
+            return True
         return bool(found == self.expected) and (not self.identical or type(found) is type(self.expected))
 
 

@@ -79,6 +79,8 @@ def value_of(node: ast.expr) -> Any:
             return _complex(_number(value_of(left)), value_of(right), isinstance(node.op, ast.Add))
         case ast.Name(id="inf" | "nan" as name):
             return float(name)
+        case ast.Attribute(value=ast.Name(id="math"), attr="nan"):
+            return math.nan
         case ast.Attribute(attr="utc"):
             return datetime.timezone.utc  # noqa: UP017  one name for 3.10's sake and that of repr
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(value=ast.Name(id="datetime"), attr=name)):
@@ -159,6 +161,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "OrderedDict": _container(OrderedDict),
     "deque": _container(deque),
     "range": range,
+    "slice": slice,
     "bytearray": _bytearray,
     "array": _array,
     "complex": complex,

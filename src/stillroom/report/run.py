@@ -12,8 +12,8 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import ValidationError, model_validator
 
-from stillroom.checksums import require
-from stillroom.files import read_json, read_json_lines
+from stillroom.checksums import check
+from stillroom.files import read_json, read_json_lines, read_json_object, read_text
 from stillroom.report.comparison import Comparison
 from stillroom.report.record import Estimate, Record
 from stillroom.report.worth import Worths
@@ -280,7 +280,8 @@ def load_run(folder: Path) -> Run:
         raise UserError(
             f"{folder}: no such folder; give the folder of a finished run, such as runs/quickstart-1a2b3c4d."
         )
-    require(folder)
+    for damage in check(folder):
+        raise damage.error()
     study = _record(Study, folder / "study.json")
     if not study.models:
         raise UserError(f"{folder / 'study.json'}: lists no models; run the study again.")
@@ -292,8 +293,8 @@ def load_run(folder: Path) -> Run:
         folder=folder,
         study=study,
         models=tuple(_load_model(folder, record) for record in study.models),
-        config_yaml=_text(folder / "config.yaml"),
-        environment=_mapping(folder / "environment.json"),
+        config_yaml=read_text(folder / "config.yaml", "the configuration of the run"),
+        environment=read_json_object(folder / "environment.json"),
         profile=_record(Profile, profile_path) if expects_profile else None,
         comparison=_record(Comparison, comparison_path) if comparison_path.exists() else None,
         worth=_record(Worths, worth_path) if worth_path.exists() else None,
@@ -305,9 +306,9 @@ def _load_model(folder: Path, record: ModelRecord) -> ModelRun:
     evaluation = _record(Evaluation, home / "evaluation.json")
     metrics_path = home / "metrics.jsonl"
     trained = record.role == "student" or metrics_path.exists()  # a pretrained teacher has no metrics
-    metrics = _lines(metrics_path) if trained else []
+    metrics = read_json_lines(metrics_path) if trained else []
     samples_path = home / "samples.jsonl"
-    samples = _lines(samples_path) if evaluation.tts is not None else []
+    samples = read_json_lines(samples_path) if evaluation.tts is not None else []
     return ModelRun(
         record=record,
         evaluation=evaluation,
@@ -341,29 +342,3 @@ def _parse(kind: type[R], values: Any, path: Path) -> R:
         message = first["msg"].removeprefix("Value error, ")
         message = message[:1].lower() + message[1:]
         raise UserError(f"{path}: {name} does not fit ({message}); run the command that made it again.") from None
-
-
-def _mapping(path: Path) -> dict[str, Any]:
-    values = read_json(path)
-    if not isinstance(values, dict):
-        raise UserError(
-            f"{path}: holds {type(values).__name__}, expected a mapping; run the command that made it again."
-        )
-    return values
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run the command that makes it, or check the path.") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8 text; run the command that made it again.") from None
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    _text(path)
-    records = read_json_lines(path)
-    if not all(isinstance(record, dict) for record in records):
-        raise UserError(f"{path}: holds a line that is not a JSON object; run the command that made it again.")
-    return records

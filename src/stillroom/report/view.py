@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stillroom.config import arm_and_seed
 from stillroom.report.run import ModelRun, Run
@@ -65,8 +65,23 @@ def make_view(runs: tuple[Run, ...]) -> View:
             taken = places[model.record.role]
             place = taken.setdefault((prefix, arm_and_seed(model.record.name)[0]), len(taken))
             entries.append(_entry(model, f"{prefix}: " if len(runs) > 1 else "", place))
+    entries = _told_apart(entries)
     title = runs[0].study.name if len(runs) == 1 else f"{len(runs)} runs compared"
     return View(title, runs, tuple(entries))
+
+
+def _told_apart(entries: list[Entry]) -> list[Entry]:
+    """Labels say weight, text and routing of an arm; where those of two are alike, the arms' own names are added."""
+    names = [arm_and_seed(entry.model.record.name)[0] for entry in entries]
+    named: dict[str, set[str]] = {}
+    for entry, name in zip(entries, names, strict=True):
+        named.setdefault(entry.arm, set()).add(name)
+    return [
+        replace(entry, label=f"{entry.label} ({name})", arm=f"{entry.arm} ({name})")
+        if len(named[entry.arm]) > 1
+        else entry
+        for entry, name in zip(entries, names, strict=True)
+    ]
 
 
 def run_names(runs: tuple[Run, ...]) -> tuple[str, ...]:

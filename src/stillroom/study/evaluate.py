@@ -241,6 +241,8 @@ def evaluate_models(
     config = parse(EvaluationConfig, {"suites": suites, **values}, "evaluate")
     if external is not None:
         external.check(config)
+    elif not suites:
+        raise UserError("evaluate: --suite names none and no benchmark is given; name something to measure.")
     corpus, sources = _opened(corpus_folder, external)
     folders: dict[str, Path] = {}
     for given in models:

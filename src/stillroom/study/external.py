@@ -89,6 +89,8 @@ def parse_benchmarks(asked: list[str]) -> tuple[tuple[str, str], ...]:
         if (name in _PUBLISHED) != bool(source):
             form = f"{name}=FILE or {name}=hub" if name in _PUBLISHED else f"{name} alone, it is made here"
             raise UserError(f"--benchmark {one}: expected {form}.")
+        if name in dict(pairs):
+            raise UserError(f"--benchmark {one}: {name} is asked for twice; expected each once, in a run of its own.")
         pairs.append((name, source))
     return tuple(pairs)
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 import stillroom
 import stillroom.config
-from stillroom.config import RunConfig, Strict, StudyConfig, explain, nearest, parse
+from stillroom.config import RunConfig, Strict, StudyConfig, explain, nearest, parse, short
 from stillroom.files import fingerprint, read_bytes
 from stillroom.types import UserError
 from stillroom.yamlfiles import read_yaml
@@ -60,7 +60,7 @@ def resolve_recipe(name: str) -> Strict:
 def _from_yaml(path: Path) -> Strict:
     values = read_yaml(path, "a resolved configuration in YAML")
     if not isinstance(values, dict) or values.get("kind") not in tuple(KINDS):
-        found = repr(values.get("kind")) if isinstance(values, dict) else f"missing, for it holds {_named(values)}"
+        found = short(values.get("kind")) if isinstance(values, dict) else f"missing, for it holds {_named(values)}"
         raise UserError(f"{path}: kind is {found}, expected one of {', '.join(KINDS)}; add it as the first line.")
     kind = KINDS[values.pop("kind")]
     return parse(kind, values, str(path))

@@ -29,6 +29,7 @@ from stillroom.study.folders import alone
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
 from stillroom.study.tuning import begin_tuning, finish_tuning, is_tuned, open_base, save_tuned
+from stillroom.training.metrics import finite_or_none
 from stillroom.types import UserError
 from stillroom.worlds.base import Problem
 from stillroom.worlds.problems import problems
@@ -192,11 +193,11 @@ def _result(
     Says so where the reward has not risen.
     """
     records = [
-        {"kind": "train", "step": entry["step"], "reward": entry["reward"], "loss": entry.get("loss")}
+        {"kind": "train", "step": entry["step"], "reward": entry["reward"], "loss": finite_or_none(entry.get("loss"))}
         for entry in history
         if "reward" in entry
     ]
-    write_text(out / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+    write_text(out / "metrics.jsonl", "".join(json.dumps(record, allow_nan=False) + "\n" for record in records))
     rewards = [record["reward"] for record in records]
     part = max(1, len(rewards) // 5)
     early, late = sum(rewards[:part]) / part, sum(rewards[-part:]) / part

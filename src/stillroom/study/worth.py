@@ -59,11 +59,13 @@ def arms_of(config: StudyConfig, names: Sequence[str]) -> tuple[dict[str, list[s
     grouped: dict[str, list[str]] = {}
     for name in names:
         grouped.setdefault(arm_and_seed(name)[0], []).append(name)
-    ladders: dict[str, dict[float, str]] = {}
+    ladders: dict[str, dict[int, str]] = {}
+    is_one_pass = config.training.steps is None and config.training.flops is None
     for arm, models in grouped.items():
         asked = config.arms[models[0]]
-        if not ever_needs_teacher(asked) and asked.epochs == 1:
-            ladders.setdefault(_without_amount(asked), {}).setdefault(asked.data, arm)
+        if is_one_pass and not ever_needs_teacher(asked) and asked.epochs == 1:
+            sequences = round(config.training.tokens * asked.data) // config.corpus.sequence_length
+            ladders.setdefault(_without_amount(asked), {}).setdefault(sequences, arm)
     longest = max(ladders.values(), key=len, default={})
     rungs = {arm: grouped[arm] for _, arm in sorted(longest.items())}
     return rungs, {arm: models for arm, models in grouped.items() if arm not in rungs}
@@ -180,11 +182,12 @@ def _ability(
         if jump is not None:
             found["formed"] = dict(zip(measured, map(len, jump.formed), strict=True))
             measured = {arm: one for arm, one in zip(measured, jump.among, strict=True) if len(one.values) > 1}
-        rungs = [measured[arm] for arm in ladder if arm in measured]
+        rungs = list({measured[arm].amount: measured[arm] for arm in ladder if arm in measured}.values())
         for arm in measured:
-            if arm not in ladder and len({rung.amount for rung in rungs}) > 1:
+            if arm not in ladder and len(rungs) > 1:
                 read = worth(rungs, measured[arm], higher_is_better=ability.higher_is_better, over=over, seed=seed)
                 found["arms"].setdefault(arm, {})[name] = read.as_dict()
+    found["arms"] = {arm: read for arm, read in found["arms"].items() if len(read) == 2}
     return found
 
 

@@ -109,7 +109,7 @@ class HttpFiles:
             except (http.client.HTTPException, ConnectionResetError, BrokenPipeError) as error:
                 if pause is None or isinstance(error, http.client.InvalidURL):
                     raise _unread(url, error) from error
-            except OSError as error:
+            except (OSError, ValueError) as error:  # of addresses and numbers that are none
                 raise _unread(url, error) from error
             time.sleep(pause)
 
@@ -243,7 +243,7 @@ class _Redirections(urllib.request.HTTPRedirectHandler):
         fp.chunked, fp.length = False, 0  # what stands beside a redirection is not read
         try:
             return super().http_error_302(req, fp, code, msg, headers)
-        except UserError:
+        except (UserError, ValueError):
             fp.close()
             raise
 

@@ -205,6 +205,8 @@ class _Rows:
                 f"{where} is missing, found {', '.join(self.batch.schema.names)}; expected input_ids, token_ids and "
                 "logprobs or top_values, or DistillKit's with its compression_config.yaml."
             )
+        if self.batch.schema.names.count(name) > 1:
+            raise UserError(f"{where} is there more than once; expected it once: write the file with one of them.")
         values, sizes = self.batch.column(name), []
         form = f"{'list of ' * depth}{wanted}"
         for level in range(depth + 1):
@@ -221,7 +223,8 @@ class _Rows:
         if len(values) and not is_fit:
             raise UserError(f"{where} is of type {self.batch.column(name).type}; expected {form}.")
         flat = values.to_numpy(zero_copy_only=False) if len(values) else np.zeros(0)
-        return sizes, flat.astype(np.float32 if wanted == REAL else np.int64)
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, which is looked for later
+            return sizes, flat.astype(np.float32 if wanted == REAL else np.int64)
 
     @property
     def last(self) -> int:

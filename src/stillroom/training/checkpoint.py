@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import logging
 import re
 import shutil
@@ -29,6 +28,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from stillroom import disk
+from stillroom.checksums import check_of
 from stillroom.files import disk_errors, read_json, read_json_object, write_json
 from stillroom.training.distributed import ALONE, Ranks
 from stillroom.types import UserError, printable
@@ -216,11 +216,7 @@ def _write_state(folder: Path, state: dict[str, Any]) -> None:
     """Writes ``state.json`` with the hash of every shard and one of itself: nothing of another step fits it."""
     ranks = range(1, int(state["ranks"]) + 1)
     body = state | {"shards": [read_json(folder / f"hash-{number:05d}.json")["xxh3"] for number in ranks]}
-    write_json(folder / "state.json", body | {"check": _check(body)})
-
-
-def _check(body: dict[str, Any]) -> str:
-    return xxhash.xxh3_128_hexdigest(json.dumps(body, sort_keys=True).encode())
+    write_json(folder / "state.json", body | {"check": check_of(body)})
 
 
 def _state_of(path: Path) -> dict[str, Any]:
@@ -228,7 +224,7 @@ def _state_of(path: Path) -> dict[str, Any]:
     state = read_json_object(path / "state.json")
     check = state.pop("check", None)
     is_old = state["schema"] == _WITHOUT_HASHES and check is None
-    if (check != _check(state) or state["schema"] != SCHEMA) and not is_old:
+    if (check != check_of(state) or state["schema"] != SCHEMA) and not is_old:
         raise ValueError("state")
     if state["step"] != _step(path):
         raise ValueError("step")

@@ -22,9 +22,9 @@ class MetricsLog:
         """One record; a number that is not finite becomes null, since JSON has none, and ``reason`` says so."""
         if self._stream is None:
             return
-        absent = [name for name, value in values.items() if _finite(value) is None and value is not None]
+        absent = [name for name, value in values.items() if finite_or_none(value) is None and value is not None]
         reason = {"reason": f"not finite: {', '.join(absent)}"} if absent else {}
-        record = {"kind": kind, "step": step} | {name: _finite(value) for name, value in values.items()} | reason
+        record = {"kind": kind, "step": step} | {name: finite_or_none(value) for name, value in values.items()} | reason
         self._stream.write(json.dumps(record, allow_nan=False) + "\n")
         if self._tracker is not None:
             numbers = {name: value for name, value in record.items() if isinstance(value, float)}
@@ -43,7 +43,8 @@ class MetricsLog:
             self._tracker.close()
 
 
-def _finite(value: Any) -> Any:
+def finite_or_none(value: Any) -> Any:
+    """A value, or None where it is a number that is not finite."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

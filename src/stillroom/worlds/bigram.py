@@ -49,8 +49,8 @@ class BigramOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.states < 2:
-            raise ValueError(f"states is {self.states}, expected 2 or more")
+        if not 2 <= self.states <= 16_384:  # whose square is 2 GiB
+            raise ValueError(f"states is {self.states}, expected 2 to 16384")
         if not 0.0 <= self.high_share <= 1.0:
             raise ValueError(f"high_share is {self.high_share}, expected 0 to 1")
         if self.concentration <= 0.0:

@@ -18,6 +18,9 @@ from stillroom.worlds.vocabulary import PIECES, SYMBOLS
 LETTERS_AND_DIGITS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
+_MOST_PIECES = 10_000
+
+
 @dataclass(frozen=True)
 class CopyingOptions:
     """Knobs of the copying world."""
@@ -36,14 +39,15 @@ class CopyingOptions:
     """Part of the documents that are tables to look up; the others are repeated segments."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.shortest <= self.longest:
+        if not 1 <= self.shortest <= self.longest <= _MOST_PIECES:
             raise ValueError(
-                f"shortest is {self.shortest} and longest {self.longest}, expected 1 <= shortest <= longest"
+                f"shortest is {self.shortest} and longest {self.longest}, expected 1 <= shortest <= longest "
+                f"<= {_MOST_PIECES}"
             )
         if len(set(self.alphabet)) < 2 or any(letter.isspace() for letter in self.alphabet):
             raise ValueError(f"alphabet is {self.alphabet!r}, expected two or more different characters, none a space")
-        if self.pieces < 2:
-            raise ValueError(f"pieces is {self.pieces}, expected 2 or more")
+        if not 2 <= self.pieces <= _MOST_PIECES:
+            raise ValueError(f"pieces is {self.pieces}, expected 2 to {_MOST_PIECES}")
         for name in ("letters_share", "lookup_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to 1")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stillroom.config import nearest
+from stillroom.config import nearest, short
 from stillroom.types import UserError
 from stillroom.worlds.base import Split
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 else:
     Options = TypeVar("Options")
 
+_MOST = 1_000_000_000
 HELDOUT_ONE_IN = 8
 """One item in this many is held out, chosen by a hash of the item itself."""
 
@@ -37,17 +38,27 @@ def read_options(kind: type[Options], world: str, values: Mapping[str, Any] | No
         if name not in known:
             raise UserError(f"options of the {world} world: {name} is not a knob{nearest(name, list(known))}.")
         expected = known[name]
+        _check_range(world, name, value)
         if expected is float and type(value) is int:
             value = float(value)
         if type(value) is not expected:
             raise UserError(
-                f"options of the {world} world: {name} is {value!r}, expected a value of type {expected.__name__}."
+                f"options of the {world} world: {name} is {short(value)}, expected a value of type {expected.__name__}."
             )
         read[name] = value
     try:
         return kind(**read)
     except ValueError as error:
         raise UserError(f"options of the {world} world: {error}.") from None
+
+
+def _check_range(world: str, name: str, value: Any) -> None:
+    """Refuses a number that is not finite or that nothing here could be as many as; seeds are as everywhere."""
+    low, high = (0, 2**63 - 1) if name == "seed" else (-_MOST, _MOST)
+    if isinstance(value, int | float) and not low <= value <= high:
+        raise UserError(
+            f"options of the {world} world: {name} is {short(value)}, expected a number from {low} to {high}."
+        )
 
 
 def split_of(item: str) -> Split:

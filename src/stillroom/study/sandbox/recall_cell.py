@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from stillroom.analysis import head_scores
 from stillroom.config import ObjectiveConfig
+from stillroom.evaluation.statistics import require_finite_parts
 from stillroom.files import write_json
 from stillroom.models import build_model, export_model, load_model, precision_name
 from stillroom.study.sandbox.recall_config import RecallConfig, RecallTeacherConfig
@@ -66,6 +67,7 @@ def probe_steps(total: int, per_doubling: int) -> list[int]:
 
 
 def _append(path: Path, record: dict[str, Any]) -> None:
+    require_finite_parts(record)
     with path.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(record) + "\n")
 
