@@ -13,7 +13,6 @@ import types
 import typing
 import unicodedata
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
@@ -30,7 +29,7 @@ from pydantic import (
     model_validator,
 )
 
-from stillroom.files import fingerprint, read_json_object
+from stillroom.files import fingerprint
 from stillroom.types import UserError, printable
 from stillroom.yamlfiles import parse_yaml
 
@@ -799,11 +798,6 @@ def parse(kind: type[M], values: Any, where: str) -> M:
         return kind.model_validate(dict(values))
     except ValidationError as error:
         raise explain(error, kind, where) from None
-
-
-def read_record(kind: type[M], path: Path) -> M:
-    """A JSON file as a record of ``kind``; a ``UserError`` that names file and field where it is none."""
-    return parse(kind, read_json_object(path), str(path))
 
 
 def override(config: C, assignments: list[str]) -> C:
