@@ -40,7 +40,7 @@ def digest(folder: Path) -> dict[str, str]:
     result = {}
     for file in sorted(folder.rglob("*")):
         name = str(file.relative_to(folder))
-        if not file.is_file() or name in ("study.json", "environment.json", "report.html"):
+        if not file.is_file() or name in ("study.json", "environment.json", "report.html", "checksums.json"):
             continue
         data = file.read_bytes()
         if file.name == "metrics.jsonl":

@@ -92,10 +92,12 @@ class Student:
 
 
 class _Places(Strict):
-    """Where a run's corpus and models lie, from its folder."""
+    """Where what a run was made of lies, from its folder; runs of earlier versions name corpus and models alone."""
 
     corpus: str
     models: Named[str]
+    labels: str | None = None
+    evaluations: Named[str] = Field(default_factory=dict)
 
 
 def is_run(path: Path) -> bool:
