@@ -44,8 +44,8 @@ from stillroom.evaluation import (
     score_continuations,
     token_bytes,
 )
-from stillroom.evaluation.jail import run_program, why_not
-from stillroom.evaluation.sandbox import is_right, parse_check
+from stillroom.evaluation.grading.code.jail import run_program, why_not
+from stillroom.evaluation.grading.code.judge import is_right, parse_check
 from stillroom.models import build_model
 from stillroom.worlds.facts import FactsWorld, counterfactuals
 

@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from stillroom.study.sandbox.bigram_cells import seed_cell
-from stillroom.study.sandbox.bigram_config import BigramSweep
+from stillroom.sandbox.bigram.bigram_cells import seed_cell
+from stillroom.sandbox.bigram.bigram_config import BigramSweep
 
 SWEEP = BigramSweep(
     states=1000,

@@ -30,15 +30,16 @@ import torch
 from transformers import AutoTokenizer
 
 from stillroom.config import LabelsConfig, ModelConfig, ObjectiveConfig
+from stillroom.labels import LabelStore, label
+from stillroom.labels.codecs.systematic import counted, offsets, systematic
+from stillroom.labels.format.layout import SCHEMA, key_halves, record_keys
+from stillroom.labels.format.manifest import Plan
+from stillroom.labels.ragged import Rows, join
+from stillroom.labels.reading import READ_CHUNK, read_rows
+from stillroom.labels.write import write_store
 from stillroom.models import build_model, hidden_states, load_model, precision, unembedding
 from stillroom.objectives import token_losses
-from stillroom.teachers import LabelStore, label
-from stillroom.teachers.capture import READ_CHUNK, ModelScores, read_rows
-from stillroom.teachers.labelling import write_store
-from stillroom.teachers.layout import SCHEMA, key_halves, record_keys
-from stillroom.teachers.manifest import Plan
-from stillroom.teachers.rows import Rows, join
-from stillroom.teachers.sampling import counted, offsets, systematic
+from stillroom.teachers.model_scores import ModelScores
 from stillroom.types import Batch, SoftLabels
 from store_rivals import against_distillkit
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from stillroom.teachers import LabelStore
-from stillroom.teachers.rows import Rows
+from stillroom.labels import LabelStore
+from stillroom.labels.ragged import Rows
 
 RIVALS = {"recommended": "top-k", "budget": "top-k, coarse"}
 """DistillKit's codecs, and the store that each is set against."""

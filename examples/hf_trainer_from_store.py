@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Trainer, TrainingArguments
 
-from stillroom.teachers import LabelCollator, LabelDataset, LabelStore, soft_labels_of
+from stillroom.labels import LabelCollator, LabelDataset, LabelStore, soft_labels_of
 
 ALPHA = 0.9
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stillroom.files import read_json, write_text
-from stillroom.study.recipes import load_module
+from stillroom.study.recipe_files import load_module
 
 Values = dict[str, Any]
 TEXT, PANEL, ROW, TOP, GAP = 210, 150, 24, 64, 18

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from stillroom.config import ArmConfig, LabelsConfig, StudyConfig, TeacherConfig, over_seeds
-from stillroom.study.recipes import resolve_recipe
+from stillroom.study.recipe_files import resolve_recipe
 
 Scale = Literal["cpu", "gpu", "cluster"]
 RECIPES: dict[Scale, str] = {"cpu": "quickstart", "gpu": "sandbox-120m", "cluster": "llama-1b-from-8b"}

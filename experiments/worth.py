@@ -16,8 +16,8 @@ from typing import Any
 from stillroom.config import StudyConfig
 from stillroom.files import read_json, write_json
 from stillroom.models import flops_per_token
-from stillroom.study.recipes import resolve_recipe
-from stillroom.study.worth import Ability, arms_of, worth_of
+from stillroom.study.recipe_files import resolve_recipe
+from stillroom.study.worth_file import Ability, arms_of, worth_of
 
 ABILITIES = (
     Ability("lm:by_source:python:bits_per_byte", "Python, bits per byte", False),

@@ -12,12 +12,12 @@ import yaml
 from pydantic import BaseModel
 
 import stillroom.config
+from stillroom.choosing.request import RankSettings
+from stillroom.choosing.tuning.reinforce import ReinforcedConfig
+from stillroom.choosing.tuning.supervise import SupervisedConfig
 from stillroom.config import ArmConfig, CorpusConfig, SourceConfig, Strict, StudyConfig, TrainingConfig, override, parse
-from stillroom.study.ranking.request import RankSettings
-from stillroom.study.reinforce import ReinforcedConfig
-from stillroom.study.sandbox.bigram_config import BigramSweep
-from stillroom.study.sandbox.recall_config import RecallConfig
-from stillroom.study.tuning import SupervisedConfig
+from stillroom.sandbox.bigram.bigram_config import BigramSweep
+from stillroom.sandbox.recall.recall_config import RecallConfig
 from stillroom.types import UserError
 
 ODD: tuple[Any, ...] = (

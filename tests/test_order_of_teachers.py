@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillroom.study.recipes import load_module
+from stillroom.study.recipe_files import load_module
 
 order = load_module(Path(__file__).parents[1] / "experiments" / "033_teachers" / "order.py")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stillroom.evaluation import Sweep
-from stillroom.study.recipes import load_module
+from stillroom.study.recipe_files import load_module
 
 TOOL = load_module(Path(__file__).parents[1] / "experiments/over_seeds.py")
 RECIPE = """

@@ -10,7 +10,7 @@ import pytest
 from stillroom.config import StudyConfig
 from stillroom.study.budgets import with_budgets
 from stillroom.study.plan import study_costs
-from stillroom.study.recipes import load_module, resolve_recipe
+from stillroom.study.recipe_files import load_module, resolve_recipe
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 RECIPES = sorted(EXPERIMENTS.glob("03*/recipe.py"))

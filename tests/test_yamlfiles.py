@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stillroom.study.recipes import resolve_recipe
-from stillroom.study.sandbox.recall_presets import preset
+from stillroom.sandbox.recall.recall_presets import preset
+from stillroom.study.recipe_files import resolve_recipe
 from stillroom.types import UserError
 from stillroom.yamlfiles import parse_yaml, read_yaml
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from stillroom.config import ModelConfig, ObjectiveConfig, RoutingConfig
-from stillroom.study.sandbox.recall_config import (
+from stillroom.sandbox.recall.recall_config import (
     RecallArmConfig,
     RecallConfig,
     RecallProbeConfig,
     RecallTeacherConfig,
     RecallWorldConfig,
 )
-from stillroom.study.sandbox.recall_presets import training
+from stillroom.sandbox.recall.recall_presets import training
 
 SEEDS = (0, 1, 2, 3, 4)
 TEACHERS = {

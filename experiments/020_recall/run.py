@@ -13,9 +13,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from stillroom.sandbox.recall.run_recall import Cells, build_cells, freeze_environment, results
 from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.progress import StageDisplay
-from stillroom.study.sandbox.recall_run import Cells, build_cells, freeze_environment, results
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))

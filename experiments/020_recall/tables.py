@@ -8,7 +8,7 @@ from typing import Any
 
 from grid import FOCUS, GRID, TEACHERS
 
-from stillroom.study.sandbox.recall_results import over_seeds, paired
+from stillroom.sandbox.recall.recall_results import over_seeds, paired
 
 Values = dict[str, Any]
 MEASURES = (

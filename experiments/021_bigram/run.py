@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike
 
 from stillroom.evaluation import paired_interval
 from stillroom.files import write_json
-from stillroom.study.sandbox.bigram import environment
-from stillroom.study.sandbox.bigram_cells import pass_curve, pass_references, seed_cell
-from stillroom.study.sandbox.bigram_config import BigramSweep
-from stillroom.study.sandbox.theory import best_policy
+from stillroom.sandbox.bigram.bigram_cells import pass_curve, pass_references, seed_cell
+from stillroom.sandbox.bigram.bigram_config import BigramSweep
+from stillroom.sandbox.bigram.run_bigram import environment
+from stillroom.sandbox.bigram.theory import best_policy
 from stillroom.worlds.bigram import BigramWorld
 
 HERE = Path(__file__).parent

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 from stillroom.files import write_json
+from stillroom.sandbox.recall.run_recall import Cells, build_cells, freeze_environment, results
 from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.progress import StageDisplay
-from stillroom.study.sandbox.recall_run import Cells, build_cells, freeze_environment, results
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "020_recall"))

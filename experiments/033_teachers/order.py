@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stillroom.files import read_json, write_json
-from stillroom.study.recipes import load_module
+from stillroom.study.recipe_files import load_module
 
 HERE = Path(__file__).parent
 TEACHERS: tuple[str, ...] = load_module(HERE / "recipe.py").TEACHERS

@@ -20,7 +20,7 @@ from stillroom.analysis import (
     token_losses,
     without_head,
 )
-from stillroom.analysis import losses as losses_module
+from stillroom.analysis import loss_comparison as losses_module
 from stillroom.config import ModelConfig
 from stillroom.corpora.corpus import make_batch
 from stillroom.evaluation import repeated_tokens

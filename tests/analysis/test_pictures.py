@@ -13,7 +13,7 @@ from stillroom.config import CorpusConfig, ModelConfig, RunConfig, SourceConfig,
 from stillroom.corpora.tokenizer import train_tokenizer
 from stillroom.models import build_model, export_model
 from stillroom.study.inspect import inspect_path
-from stillroom.study.modelview import ModelRequest, coloured
+from stillroom.study.model_inspection import ModelRequest, coloured
 from stillroom.training.checkpoint import Checkpoints
 from stillroom.training.export import describe_start
 from stillroom.types import UserError

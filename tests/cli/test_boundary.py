@@ -15,9 +15,9 @@ import pytest
 
 from stillroom.cli import main
 from stillroom.files import shaped
-from stillroom.report.sandbox_bigram import build_bigram_report
-from stillroom.report.sandbox_recall import build_recall_report
-from stillroom.report.teachers import build_teachers_page
+from stillroom.report.pages.bigram_page import build_bigram_report
+from stillroom.report.pages.recall_page import build_recall_report
+from stillroom.report.pages.teachers_page import build_teachers_page
 from stillroom.types import UserError
 
 MICRO = str(Path(__file__).parents[1] / "study" / "micro.py")
@@ -245,7 +245,7 @@ def test_what_a_system_answers_unexpectedly_is_a_sentence_too(name, call, monkey
     def fails(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("stillroom.study.recipes.resolve_recipe", fails)
+    monkeypatch.setattr("stillroom.study.recipe_files.resolve_recipe", fails)
     monkeypatch.setattr("stillroom.cli.ask.resolve_recipe", fails)
     code, _, err = call(["study", "tiny"])
     assert told_once(code, err) and words in err, err

@@ -9,7 +9,7 @@ import pytest
 
 from stillroom.cli import main
 from stillroom.config import SourceConfig, StudyConfig, to_yaml
-from stillroom.study.recipes import resolve_recipe
+from stillroom.study.recipe_files import resolve_recipe
 
 ARMS = {"[bold]spt": 0.0, "<img src=x onerror=alert(1)>'\"&": 0.9}
 OUT = Path("runs [v2]") / "[exp]"

@@ -16,9 +16,9 @@ import zstandard
 
 from stillroom.config import CorpusConfig, SourceConfig
 from stillroom.corpora import build_corpus, documents, source_identity
-from stillroom.corpora import sources as sources_module
-from stillroom.corpora.readers import file_rows
-from stillroom.corpora.rows import RowCount, row_texts
+from stillroom.corpora.sources import kinds as sources_module
+from stillroom.corpora.sources.readers import file_rows
+from stillroom.corpora.sources.table_rows import RowCount, row_texts
 from stillroom.types import UserError
 
 TEXTS = [f'text {n}: é ☕, "quoted"\nand a second line' for n in range(60)]

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from stillroom.config import CorpusConfig, SourceConfig, parse, to_yaml
 from stillroom.corpora import build_corpus, corpus_identity, documents, source_identity, train_tokenizer
-from stillroom.corpora import texts as texts_module
 from stillroom.corpora.build import _Reader, _turns, _write_shards
-from stillroom.corpora.texts import cut, scan
+from stillroom.corpora.sources import texts as texts_module
+from stillroom.corpora.sources.texts import cut, scan
 from stillroom.types import UserError
 from stillroom.vocabulary import Vocabulary
 
@@ -344,7 +344,7 @@ def test_a_file_that_changes_while_it_is_read_is_named(tmp_path, change):
 
 
 def test_a_file_that_vanishes_after_it_was_listed_is_named(tmp_path, monkeypatch):
-    from stillroom.corpora import listing
+    from stillroom.corpora.sources import listing
 
     tree(tmp_path, {"a.txt": PROSE, "b.txt": PROSE})
     real = listing._matching

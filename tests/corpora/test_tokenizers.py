@@ -26,7 +26,7 @@ from stillroom.corpora import (
 from stillroom.corpora.tokenizer import hash_before, save_tokenizer, with_marks
 from stillroom.evaluation import Heldout, measure_likelihood, token_bytes
 from stillroom.files import read_json, write_json
-from stillroom.models.plan import llama_config
+from stillroom.models.meta import llama_config
 from stillroom.types import UserError
 from stillroom.vocabulary import num_ids
 from tokenizer_kinds import KEEPS, KNOWS_LETTERS_ALONE, LOSES, OPENS_WITH_A_SPACE, byte_level, words

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from stillroom.evaluation import benchmarks, records
-from stillroom.evaluation.benchmarks import (
+from stillroom.evaluation.sampling.draw import Sampling
+from stillroom.evaluation.sampling.stops import StopTexts
+from stillroom.evaluation.suites import benchmarks
+from stillroom.evaluation.suites import problem_files as records
+from stillroom.evaluation.suites.benchmarks import (
     gsm8k,
     last_number,
     load_benchmark,
@@ -18,14 +21,12 @@ from stillroom.evaluation.benchmarks import (
     mbpp,
     measure_benchmark,
 )
-from stillroom.evaluation.counterfactual import read_counterfactuals
-from stillroom.evaluation.homemade import program_problems, word_problems
-from stillroom.evaluation.records import read_records
-from stillroom.evaluation.sampling import Sampling
-from stillroom.evaluation.scaling import _grade_all, solve
-from stillroom.evaluation.stops import StopTexts
-from stillroom.evaluation.vocabulary import Vocabulary
+from stillroom.evaluation.suites.counterfactual import read_counterfactuals
+from stillroom.evaluation.suites.made_problems import program_problems, word_problems
+from stillroom.evaluation.suites.problem_files import read_records
+from stillroom.evaluation.suites.test_time_scaling import _grade_all, solve
 from stillroom.types import UserError
+from stillroom.vocabulary import Vocabulary
 from stillroom.worlds.base import Problem
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from stillroom.evaluation import decoding
-from stillroom.evaluation.decoding import CachePrefix, LlamaPrefix, encode_prompts
+from stillroom.evaluation.sampling import llama_cache as decoding
+from stillroom.evaluation.sampling.llama_cache import CachePrefix, LlamaPrefix, encode_prompts
 
 PROMPTS = [[0, 5, 6, 7], [0, 9], [0, 11, 12, 13, 14, 15, 16]]
 

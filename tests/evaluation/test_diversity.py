@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillroom.evaluation.coverage import at_level, fit_coverage, majority_correct
 from stillroom.evaluation.diversity import distinct_n, ngram_similarity, self_bleu, vendi_score
+from stillroom.results.coverage import at_level, fit_coverage, majority_correct
 
 samples = st.lists(st.lists(st.integers(0, 4), max_size=8), min_size=2, max_size=6)
 

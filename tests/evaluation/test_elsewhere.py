@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from stillroom.evaluation.elsewhere import OutOfProcess
-from stillroom.evaluation.sampling import Sampling
-from stillroom.evaluation.scaling import measure_scaling
-from stillroom.evaluation.stops import StopTexts
+from stillroom.evaluation.sampling.draw import Sampling
+from stillroom.evaluation.sampling.stops import StopTexts
+from stillroom.evaluation.sampling.vllm_client import OutOfProcess
+from stillroom.evaluation.suites.test_time_scaling import measure_scaling
 from stillroom.types import UserError
 from stillroom.worlds.base import Problem
 
@@ -101,7 +101,7 @@ def test_a_worker_that_says_something_else_is_one_sentence(
 ) -> None:
     worker = tmp_path / "worker.py"
     worker.write_text(f"import sys\nsys.stdin.read()\nprint({said!r}) if {said!r} else None\n")
-    monkeypatch.setattr("stillroom.evaluation.elsewhere._WORKER", worker)
+    monkeypatch.setattr("stillroom.evaluation.sampling.vllm_client._WORKER", worker)
     arguments = {"num_samples": 1, "max_new_tokens": 1, "settings": [Sampling()], "stop": [1], "seed": 0}
     with pytest.raises(UserError, match=r"expected samples|before every prompt was answered"):
         OutOfProcess(elsewhere, Path("model"))(None, [[1]], **arguments)

@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from stillroom.evaluation.jail import why_not
-from stillroom.study.compare import compare_folders
-from stillroom.study.evaluate import evaluate_models, needle_table, seeds_table
+from stillroom.evaluation.grading.code.jail import why_not
+from stillroom.study.comparisons import compare_folders
+from stillroom.study.evaluations import evaluate_models, needle_table, seeds_table
 from stillroom.study.external import External, parse_benchmarks
 from stillroom.study.progress import StageDisplay
 from stillroom.study.seeds import by_seed

@@ -17,15 +17,15 @@ from rich.console import Console
 
 from stillroom.config import EvaluationConfig
 from stillroom.evaluation import Heldout, compare_items, evaluate, item_tokens, token_bytes
-from stillroom.evaluation.calibration import calibration
 from stillroom.evaluation.contamination import contamination
-from stillroom.evaluation.copying import measure_copying
-from stillroom.evaluation.counterfactual import measure_counterfactual
-from stillroom.evaluation.sampling import Sampling, sample
-from stillroom.evaluation.scaling import summarise
-from stillroom.evaluation.statistics import NotFiniteError, mean, paired_difference, ratio, require_finite_parts
+from stillroom.evaluation.sampling.draw import Sampling, sample
+from stillroom.evaluation.suites.calibration import calibration
+from stillroom.evaluation.suites.counterfactual import measure_counterfactual
+from stillroom.evaluation.suites.in_context_copying import measure_copying
+from stillroom.evaluation.suites.test_time_scaling import summarise
 from stillroom.report.comparison import Comparison
-from stillroom.study.evaluate import comparison_table, estimates_table, evaluate_models, needle_table, seeds_table
+from stillroom.results.statistics import NotFiniteError, mean, paired_difference, ratio, require_finite_parts
+from stillroom.study.evaluations import comparison_table, estimates_table, evaluate_models, needle_table, seeds_table
 from stillroom.study.external import External, parse_benchmarks
 from stillroom.study.progress import StageDisplay
 from stillroom.study.seeds import by_seed
@@ -145,7 +145,7 @@ def test_the_sentence_names_model_and_measure_and_nothing_is_left(
     model = make_llama(seed=3)
     model.save_pretrained(folder)
     # Loading refuses what it can see; what it cannot, such as one token's row, is seen as it is measured.
-    monkeypatch.setattr("stillroom.study.evaluate.load_here", lambda _: spoilt(model, "norm"))
+    monkeypatch.setattr("stillroom.study.evaluations.load_here", lambda _: spoilt(model, "norm"))
     tokenizer.save_pretrained(folder)
     external = External(parse_benchmarks(["word-problems"]), limit=2)
     with pytest.raises(UserError, match=r"model: benchmarks word-problems: .*not finite"):
@@ -194,7 +194,7 @@ def test_what_nobody_counted_is_no_reason_to_refuse() -> None:
 
 
 def test_samples_that_are_all_wrong_or_all_right_have_no_law_and_say_so() -> None:
-    from stillroom.evaluation.scaling import Graded
+    from stillroom.evaluation.suites.test_time_scaling import Graded
     from stillroom.worlds.base import Problem
 
     problem = Problem("f", "p", lambda text: text)

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillroom.evaluation import frequent_tokens, measure_copying, measure_counterfactual, repeated_tokens
-from stillroom.evaluation.counterfactual import continuations
-from stillroom.evaluation.vocabulary import encode
+from stillroom.evaluation.suites.counterfactual import continuations
 from stillroom.types import UserError
+from stillroom.vocabulary import encode
 from stillroom.worlds.base import Counterfactual
 
 

@@ -9,10 +9,10 @@ import stat
 
 import pytest
 
-from stillroom.evaluation import jail
-from stillroom.evaluation.jail import Isolation, Limits, why_not
-from stillroom.evaluation.sandbox import run_program
-from stillroom.evaluation.seccomp import MACHINES, allowed_calls, single_process_filter
+from stillroom.evaluation.grading.code import jail
+from stillroom.evaluation.grading.code.jail import Isolation, Limits, why_not
+from stillroom.evaluation.grading.code.judge import run_program
+from stillroom.evaluation.grading.code.seccomp import MACHINES, allowed_calls, single_process_filter
 
 QUICK = Limits(wall_seconds=5, cpu_seconds=3, memory_bytes=256 << 20, file_bytes=1 << 18)
 CLONE = {"x86_64": 56, "aarch64": 220}
@@ -180,7 +180,7 @@ def clock():
 @pytest.mark.parametrize("machine", MACHINES)
 def test_no_number_is_listed_twice(machine: str) -> None:
     place = MACHINES.index(machine)
-    from stillroom.evaluation import seccomp
+    from stillroom.evaluation.grading.code import seccomp
 
     numbers = [one[place] for one in (*seccomp._ALLOWED.values(), *seccomp._ALLOWED_WITH.values())]
     numbers = [number for number in numbers if number is not None]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stillroom.evaluation.choices import Question, answer
-from stillroom.evaluation.retrieval import context_questions, measure_context, measure_needle, needle_questions
+from stillroom.evaluation.suites.choices import Question, answer
+from stillroom.evaluation.suites.retrieval import context_questions, measure_context, measure_needle, needle_questions
 from stillroom.types import UserError
-from stillroom.worlds.vocabulary import ATTRIBUTES
+from stillroom.worlds.words import ATTRIBUTES
 
 
 def test_choices_are_compared_by_their_log_probability(scripted) -> None:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from transformers import MinPLogitsWarper, PreTrainedModel, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from stillroom.evaluation import Continuation, Sampling, sample, score_continuations
-from stillroom.evaluation import sampling as module
-from stillroom.evaluation.sampling import draw, probabilities
+from stillroom.evaluation.sampling import draw as module
+from stillroom.evaluation.sampling.draw import draw, probabilities
 
 PROMPTS = [[0, 5, 6, 7], [0, 9], [0, 11, 12, 13, 14, 15, 16], [0, 9, 4], [0, 17, 17]]
 BOTH = [Sampling(0.5), Sampling(1.2, top_p=0.9)]

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from stillroom.evaluation import jail
-from stillroom.evaluation.jail import Isolation, why_not
-from stillroom.evaluation.sandbox import (
+from stillroom.evaluation.grading.code import jail
+from stillroom.evaluation.grading.code.jail import Isolation, why_not
+from stillroom.evaluation.grading.code.judge import (
     Check,
     Limits,
     Outcome,
@@ -28,7 +28,7 @@ from stillroom.evaluation.sandbox import (
     require_sandbox,
     run_program,
 )
-from stillroom.evaluation.seccomp import single_process_filter
+from stillroom.evaluation.grading.code.seccomp import single_process_filter
 from stillroom.types import UserError
 
 KINDS: tuple[Isolation, ...] = ("bubblewrap", "namespaces")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillroom.evaluation.stops import StopTexts
-from stillroom.evaluation.vocabulary import Vocabulary, encode
+from stillroom.evaluation.sampling.stops import StopTexts
+from stillroom.vocabulary import Vocabulary, encode
 from tokenizer_kinds import KEEPS
 
 VOCABULARIES = {kind: Vocabulary.of(make()) for kind, make in KEEPS.items()}

@@ -21,9 +21,9 @@ from stillroom.evaluation import (
     summarise,
     token_bytes,
 )
-from stillroom.evaluation.compare import PER_ITEM
-from stillroom.evaluation.sampling import Sampling
-from stillroom.evaluation.scaling import _grade_all
+from stillroom.evaluation.sampling.draw import Sampling
+from stillroom.evaluation.suites.test_time_scaling import _grade_all
+from stillroom.results.compare import PER_ITEM
 from stillroom.types import UserError
 from stillroom.worlds.base import Problem
 from stillroom.worlds.facts import counterfactuals

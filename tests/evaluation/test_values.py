@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillroom.evaluation import _sandboxed
-from stillroom.evaluation.benchmarks import mbpp, passes_tests
-from stillroom.evaluation.jail import why_not
-from stillroom.evaluation.sandbox import Setting, is_right, parse_check, run_program
-from stillroom.evaluation.values import Symbol, read_value
+from stillroom.evaluation.grading.code import _served as _sandboxed
+from stillroom.evaluation.grading.code.jail import why_not
+from stillroom.evaluation.grading.code.judge import Setting, is_right, parse_check, run_program
+from stillroom.evaluation.grading.code.values import Symbol, read_value
+from stillroom.evaluation.suites.benchmarks import mbpp, passes_tests
 from stillroom.types import UserError
 
 needs_sandbox = pytest.mark.skipif(

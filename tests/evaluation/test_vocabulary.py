@@ -10,8 +10,8 @@ from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
 from stillroom.evaluation import Vocabulary, token_bytes
-from stillroom.evaluation.vocabulary import encode, encode_documents
 from stillroom.types import UserError
+from stillroom.vocabulary import encode, encode_documents
 from tokenizer_kinds import KEEPS, KNOWS_LETTERS_ALONE, LOSES
 
 MADE = {kind: (made := make(), Vocabulary.of(made)) for kind, make in KEEPS.items()}

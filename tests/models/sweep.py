@@ -22,13 +22,13 @@ from transformers.utils import logging as transformers_logging
 
 from stillroom.config import ObjectiveConfig
 from stillroom.corpora.corpus import make_batch
-from stillroom.evaluation.decoding import encode_prompts
+from stillroom.evaluation.sampling.llama_cache import encode_prompts
 from stillroom.evaluation.scoring import Continuation, score_continuations
 from stillroom.models import export_model, load_model
 from stillroom.models.contract import checked
 from stillroom.models.forward import layer_list, patterns_by_layer
-from stillroom.teachers.capture import ModelScores
-from stillroom.training.heads import check_further
+from stillroom.teachers.model_scores import ModelScores
+from stillroom.training.mtp_heads import check_further
 from stillroom.training.step import StepContext, Student, global_step
 from stillroom.types import IGNORE_INDEX, Batch, UserError
 

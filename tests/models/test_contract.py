@@ -17,7 +17,7 @@ from stillroom.types import UserError
 def test_a_loaded_model_is_checked(tmp_path, monkeypatch):
     export_model(tiny_model("llama"), tmp_path)
     seen = []
-    monkeypatch.setattr("stillroom.models.build.checked", lambda model, name: seen.append(name) or model)
+    monkeypatch.setattr("stillroom.models.create.checked", lambda model, name: seen.append(name) or model)
     load_model(tmp_path)
     build_model(ModelConfig(hidden_size=32, intermediate_size=64, num_layers=1, num_heads=4), 50, 0)
     assert seen == [str(tmp_path), "model"]

@@ -20,7 +20,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForSequenceCl
 
 import stillroom
 from stillroom.models import (
-    build,
     checks,
     export_model,
     load_model,
@@ -29,10 +28,11 @@ from stillroom.models import (
     read_config,
     read_tokenizer,
     realise,
-    sources,
     tokenizers,
     verdicts,
 )
+from stillroom.models import create as build
+from stillroom.models import locate as sources
 from stillroom.types import UserError
 
 

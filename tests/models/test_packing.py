@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, MistralConfig, Mistra
 
 from stillroom.corpora.corpus import make_batch
 from stillroom.evaluation import scoring
-from stillroom.evaluation.decoding import encode_prompts
+from stillroom.evaluation.sampling.llama_cache import encode_prompts
 from stillroom.models import hidden_states, use_short_attention
 from stillroom.models.packing import calls, needs_rows, way_of
 from stillroom.models.score import logits

@@ -15,7 +15,7 @@ from stillroom.config import ModelConfig
 from stillroom.corpora.corpus import make_batch
 from stillroom.models import build_model, hidden_states, logit_softcap, readout, unembedding
 from stillroom.models.score import logits
-from stillroom.teachers.capture import ModelScores
+from stillroom.teachers.model_scores import ModelScores
 from stillroom.training.teacher import LiveTeacher
 from stillroom.types import IGNORE_INDEX, UserError
 

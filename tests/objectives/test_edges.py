@@ -8,12 +8,12 @@ from stillroom.objectives import (
     DenseTarget,
     SparseTarget,
     TeacherLogits,
-    _call,
     fused_linear_cross_entropy,
     hard_target,
     mix,
     row_statistics,
 )
+from stillroom.objectives.head import _call
 from stillroom.types import IGNORE_INDEX, UserError
 
 

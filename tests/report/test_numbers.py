@@ -15,11 +15,11 @@ from make_run import SKETCHES, make_run, write
 from rich.console import Console
 
 from stillroom.report import summary_table
+from stillroom.report.charts.scales import Scale, linear, tick_text, tight
+from stillroom.report.charts.svg import Frame, place_label, ticks
 from stillroom.report.figures.bars import bars
-from stillroom.report.figures.scales import Scale, linear, tick_text, tight
-from stillroom.report.figures.svg import Frame, place_label, ticks
+from stillroom.report.formats import apart, duration, fixed, listing, si
 from stillroom.report.measures import BITS_PER_BYTE, best_head, clear_best, pass_at
-from stillroom.report.numbers import apart, duration, fixed, listing, si
 from stillroom.report.prose import summary
 from stillroom.report.run import Heads, load_run
 from stillroom.report.view import View, make_view

@@ -9,12 +9,12 @@ import sys
 
 import pytest
 
-from stillroom.report.sandbox_bigram import build_bigram_report, findings, samples_needed
-from stillroom.report.sandbox_bigram_run import load_bigram_run
-from stillroom.report.sandbox_charts import log_axis, number
+from stillroom.report.charts.lines import log_axis, number
+from stillroom.report.pages.bigram_page import build_bigram_report, findings, samples_needed
+from stillroom.report.pages.bigram_results import load_bigram_run
+from stillroom.sandbox.bigram.bigram_config import BigramSweep
+from stillroom.sandbox.bigram.run_bigram import run_bigram
 from stillroom.study.progress import StageDisplay
-from stillroom.study.sandbox.bigram import run_bigram
-from stillroom.study.sandbox.bigram_config import BigramSweep
 from stillroom.types import UserError
 
 OPTIONS = {
@@ -96,7 +96,7 @@ def test_a_folder_of_something_else_is_refused(folder, tmp_path):
 
 
 def test_the_page_needs_no_torch():
-    code = "import stillroom.report.sandbox_bigram, sys; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    code = "import stillroom.report.pages.bigram_page, sys; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from stillroom.report.sandbox_recall import build_recall_report, leak_floor, shown_arms
+from stillroom.report.pages.recall_page import build_recall_report, leak_floor, shown_arms
 from stillroom.types import UserError
 
 STEPS = (1, 2, 4, 8, 16, 32, 64)
@@ -150,7 +150,7 @@ def test_another_kind_of_run_is_refused(tmp_path: Path):
 def test_the_page_needs_no_torch(tmp_path: Path):
     make_run(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from stillroom.report.sandbox_recall import build_recall_report; "
+        "import sys; from pathlib import Path; from stillroom.report.pages.recall_page import build_recall_report; "
         f"build_recall_report(Path({str(tmp_path)!r})); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,13 +10,13 @@ import pytest
 from make_run import SKETCHES, make_run, make_seeds, write
 from rich.console import Console
 
-from stillroom.intervals import holm, paired_interval, paired_t_test
 from stillroom.report import build_report, compare_report, seeds_table
 from stillroom.report.arms import arms_over_seeds, baseline_arm, mean_of, paired_with
 from stillroom.report.measures import BITS_PER_BYTE
 from stillroom.report.prose import summary
 from stillroom.report.run import load_run
 from stillroom.report.view import View, make_view
+from stillroom.results.intervals import holm, paired_interval, paired_t_test
 from stillroom.types import UserError
 
 

@@ -8,7 +8,7 @@ import json
 import pytest
 from chromium import browser, executable
 
-from stillroom.report.teachers import build_teachers_page, render
+from stillroom.report.pages.teachers_page import build_teachers_page, render
 from stillroom.types import UserError
 
 

@@ -20,10 +20,10 @@ from stillroom.report import build_report
 from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.folders import claimed, written
 from stillroom.study.inspect import inspect_path
-from stillroom.study.models import load_here
 from stillroom.study.pipeline import run_single, run_study
 from stillroom.study.progress import StageDisplay
-from stillroom.study.recipes import resolve_recipe
+from stillroom.study.recipe_files import resolve_recipe
+from stillroom.study.train_stage import load_here
 from stillroom.study.verifying import verify
 from stillroom.types import UserError
 
@@ -231,7 +231,7 @@ def test_a_build_that_fails_keeps_only_what_can_be_gone_on_with(tmp_path):
 def test_training_on_a_store_depends_on_what_the_store_holds(finished, tmp_path):
     """Not on its folder's name: two stores of one teacher that differ in N give two models."""
     from stillroom.config import LabelsConfig, ObjectiveConfig, RunConfig
-    from stillroom.study.labels import LabelRequest, label_corpus
+    from stillroom.study.label_stage import LabelRequest, label_corpus
 
     config = small_study()
     teacher = sorted((finished / "artifacts").glob("model-*/model"))[0]
@@ -255,7 +255,7 @@ def test_training_on_a_store_depends_on_what_the_store_holds(finished, tmp_path)
 
 
 def evaluate(root: Path, out: Path) -> str:
-    from stillroom.study.evaluate import evaluate_models
+    from stillroom.study.evaluations import evaluate_models
 
     shown = io.StringIO()
     models = sorted((root / "artifacts").glob("model-*/model"))[:2]
@@ -279,7 +279,7 @@ def test_a_damaged_evaluation_is_measured_again_and_the_damaged_file_stays_aside
 
 
 def test_a_mistake_in_an_evaluation_leaves_no_folder_behind(finished, tmp_path):
-    from stillroom.study.evaluate import evaluate_models
+    from stillroom.study.evaluations import evaluate_models
 
     model = sorted((finished / "artifacts").glob("model-*/model"))[0]
     before = (model / "config.json").read_bytes()

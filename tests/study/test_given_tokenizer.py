@@ -20,15 +20,15 @@ from transformers import (
 from stillroom.config import CorpusConfig, ModelConfig, ObjectiveConfig, RunConfig, SourceConfig, TrainingConfig
 from stillroom.corpora import Corpus, build_corpus, open_corpus, save_opening, train_tokenizer
 from stillroom.files import read_json, write_json
+from stillroom.labels import LabelStore
 from stillroom.models import build_model, load_model
-from stillroom.models.plan import llama_config
-from stillroom.study.evaluate import evaluate_models
+from stillroom.models.meta import llama_config
+from stillroom.study.evaluations import evaluate_models
 from stillroom.study.inspect import inspect_path
-from stillroom.study.labels import LabelRequest, label_corpus
-from stillroom.study.models import train_into
-from stillroom.study.modelview import ModelRequest
+from stillroom.study.label_stage import LabelRequest, label_corpus
+from stillroom.study.model_inspection import ModelRequest
 from stillroom.study.progress import StageDisplay
-from stillroom.teachers import LabelStore
+from stillroom.study.train_stage import train_into
 from stillroom.training import TrainingData, train
 from stillroom.training.export import export_run_folder
 from stillroom.types import SpecialIds, UserError

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stillroom.config import to_yaml
-from stillroom.study.recipes import resolve_recipe
+from stillroom.study.recipe_files import resolve_recipe
 from stillroom.study.verifying import verify
 
 TESTS = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ from stillroom.config import LabelsConfig, MixtureConfig, StudyConfig, parse
 from stillroom.corpora import Corpus
 from stillroom.models import build_model, load_model
 from stillroom.study.mixtures import live_mixture, mixture_key, mixture_scores
-from stillroom.study.recipes import resolve_recipe
+from stillroom.study.recipe_files import resolve_recipe
 from stillroom.teachers import ModelScores
 from stillroom.types import UserError
 

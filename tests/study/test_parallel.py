@@ -14,7 +14,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from stillroom.study.parallel import in_processes
+from stillroom.study.processes import in_processes
 from stillroom.study.progress import StageDisplay
 from stillroom.types import UserError
 

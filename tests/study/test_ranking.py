@@ -12,16 +12,16 @@ import pytest
 import torch
 from ranked import SHAPE, save, trained, uniform
 
+from stillroom.choosing import RankRequest, RankSettings, prepare, rank_teachers, ranking_table
+from stillroom.choosing.advice import recommend
+from stillroom.choosing.comparing import agreement, jensen_shannon, order_by_loss, shared_low_entropy
+from stillroom.choosing.measure import Loaded, induction_state
+from stillroom.choosing.positions import HeldOut, Positions, read_positions
 from stillroom.config import StudyConfig
 from stillroom.corpora import Corpus, train_tokenizer
 from stillroom.models import build_model, hidden_states, load_model
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
-from stillroom.study.ranking import RankRequest, RankSettings, prepare, rank_teachers, ranking_table
-from stillroom.study.ranking.advice import recommend
-from stillroom.study.ranking.compare import agreement, jensen_shannon, order_by_loss, shared_low_entropy
-from stillroom.study.ranking.measure import Loaded, induction_state
-from stillroom.study.ranking.positions import HeldOut, Positions, read_positions
 from stillroom.types import UserError
 
 SETTINGS = RankSettings(
@@ -121,9 +121,7 @@ def test_the_same_call_again_measures_nothing_and_gives_the_same_numbers(folders
     lost = next(tmp_path.glob("teachers/*/looking-back.json"))
     lost.unlink()
     loads = []
-    monkeypatch.setattr(
-        "stillroom.study.ranking.measure.load_here", lambda path: loads.append(path) or load_model(path)
-    )
+    monkeypatch.setattr("stillroom.choosing.measure.load_here", lambda path: loads.append(path) or load_model(path))
     assert rank_teachers(prepared, StageDisplay()) == first
     assert len(loads) == 1  # for the part that was missing alone
     assert rank_teachers(prepared, StageDisplay()) == first
@@ -283,9 +281,9 @@ def test_a_run_s_models_are_found_from_its_folder(tmp_path, micro_recipe):
 
 def _mixed_study(config: StudyConfig, run: Path, root: Path) -> Path:
     """The same study with its teacher's labels averaged with those of another arm, stored and live."""
+    from stillroom.choosing.request import run_places
     from stillroom.config import parse
     from stillroom.study.pipeline import run_study
-    from stillroom.study.ranking.request import run_places
 
     values = config.model_dump()
     values["teacher"]["mixture"] = {"teachers": {"spt": str(run_places(run)["models"]["spt"])}, "weights": {"spt": 0.5}}

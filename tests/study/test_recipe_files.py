@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stillroom.config import RunConfig, StudyConfig
-from stillroom.study.recipes import resolve_recipe
+from stillroom.study.recipe_files import resolve_recipe
 from stillroom.types import UserError
 
 GOOD = (Path(__file__).parent / "micro.py").read_text()

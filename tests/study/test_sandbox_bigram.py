@@ -17,14 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillroom.config import parse
-from stillroom.study.progress import StageDisplay
-from stillroom.study.sandbox import bigram as pipeline
-from stillroom.study.sandbox.bigram import run_bigram
-from stillroom.study.sandbox.bigram_cells import class_rows
-from stillroom.study.sandbox.bigram_config import BigramSweep
-from stillroom.study.sandbox.bigram_transformer import transformer_cell
-from stillroom.study.sandbox.seeds import over_seeds
-from stillroom.study.sandbox.tabular import (
+from stillroom.sandbox.bigram import run_bigram as pipeline
+from stillroom.sandbox.bigram.bigram_cells import class_rows
+from stillroom.sandbox.bigram.bigram_config import BigramSweep
+from stillroom.sandbox.bigram.bigram_transformer import transformer_cell
+from stillroom.sandbox.bigram.run_bigram import run_bigram
+from stillroom.sandbox.bigram.tabular import (
     Arm,
     Routing,
     arm_target,
@@ -36,7 +34,7 @@ from stillroom.study.sandbox.tabular import (
     routed_shares,
     total_variation,
 )
-from stillroom.study.sandbox.theory import (
+from stillroom.sandbox.bigram.theory import (
     best_policy,
     coupon_samples,
     coverage,
@@ -48,6 +46,8 @@ from stillroom.study.sandbox.theory import (
     variation_curve,
     visit_nodes,
 )
+from stillroom.sandbox.seed_means import over_seeds
+from stillroom.study.progress import StageDisplay
 from stillroom.types import UserError
 from stillroom.worlds.bigram import BigramOptions, bigram_world
 from stillroom.worlds.bigram_teachers import EXACT, TeacherSpec

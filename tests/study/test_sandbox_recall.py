@@ -17,22 +17,22 @@ from stillroom.cli.main import run
 from stillroom.config import ObjectiveConfig, RoutingConfig, TrainingConfig, override
 from stillroom.files import read_json, read_json_lines
 from stillroom.objectives import copyable
-from stillroom.study.artifacts import ArtifactStore
-from stillroom.study.progress import StageDisplay
-from stillroom.study.sandbox.recall_cell import Cell, probe_steps, train_cell
-from stillroom.study.sandbox.recall_config import (
+from stillroom.sandbox.recall.recall_cell import Cell, probe_steps, train_cell
+from stillroom.sandbox.recall.recall_config import (
     RecallArmConfig,
     RecallConfig,
     RecallProbeConfig,
     RecallTeacherConfig,
     RecallWorldConfig,
 )
-from stillroom.study.sandbox.recall_data import RecallLabels, RecallSequences, make_recall_world
-from stillroom.study.sandbox.recall_plan import plan_lines
-from stillroom.study.sandbox.recall_presets import PRESETS, preset, tiny
-from stillroom.study.sandbox.recall_probes import last_follower, measures, prefix_matching_in, recall_truth
-from stillroom.study.sandbox.recall_results import crossing, over_seeds, paired, steepest, tokens_over_seeds
-from stillroom.study.sandbox.recall_run import Cells, run_recall
+from stillroom.sandbox.recall.recall_data import RecallLabels, RecallSequences, make_recall_world
+from stillroom.sandbox.recall.recall_plan import plan_lines
+from stillroom.sandbox.recall.recall_presets import PRESETS, preset, tiny
+from stillroom.sandbox.recall.recall_probes import last_follower, measures, prefix_matching_in, recall_truth
+from stillroom.sandbox.recall.recall_results import crossing, over_seeds, paired, steepest, tokens_over_seeds
+from stillroom.sandbox.recall.run_recall import Cells, run_recall
+from stillroom.study.artifacts import ArtifactStore
+from stillroom.study.progress import StageDisplay
 from stillroom.training import Interrupted
 from stillroom.types import UserError
 from stillroom.worlds.recall_teachers import RecallTeacher, exact_probabilities

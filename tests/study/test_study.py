@@ -20,11 +20,11 @@ import yaml
 
 from stillroom.config import override, to_yaml
 from stillroom.corpora import open_corpus
-from stillroom.study.evaluate import evaluate_into
-from stillroom.study.models import load_here
+from stillroom.study.evaluations import evaluate_into
 from stillroom.study.pipeline import run_single, run_study
 from stillroom.study.progress import StageDisplay
-from stillroom.study.recipes import resolve_recipe
+from stillroom.study.recipe_files import resolve_recipe
+from stillroom.study.train_stage import load_here
 from stillroom.types import UserError
 
 OF_THE_MACHINE = ("tokens_per_second", "memory_bytes", "fraction_of_peak")
@@ -263,7 +263,7 @@ def test_the_written_configuration_is_complete(finished):
 def test_models_are_evaluated_where_they_can_be_fast(finished, tmp_path, monkeypatch):
     """On a machine with a GPU a model must not be left on the processor; here the device asked for has no memory."""
     root, _ = finished
-    monkeypatch.setattr("stillroom.study.models.own_device", lambda: torch.device("meta"))
+    monkeypatch.setattr("stillroom.study.train_stage.own_device", lambda: torch.device("meta"))
     model = next(root.glob("artifacts/model-*/model"))
     assert load_here(model).device.type == "meta"
     config: Any = study_config()

@@ -9,7 +9,7 @@ import pytest
 from micro import micro
 
 from stillroom.config import ArmConfig, RoutingConfig, over_seeds
-from stillroom.study.worth import Ability, arms_of, worth_of
+from stillroom.study.worth_file import Ability, arms_of, worth_of
 
 NATS = Ability("text:python", "python, bits per byte", higher_is_better=False)
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from stillroom.corpora import open_corpus
-from stillroom.study.evaluate import evaluate_models
+from stillroom.labels import LabelStore
+from stillroom.study.evaluations import evaluate_models
 from stillroom.study.inspect import inspect_path
-from stillroom.study.labels import LabelRequest, export_labels, import_labels, label_corpus
+from stillroom.study.label_stage import LabelRequest, export_labels, import_labels, label_corpus
 from stillroom.study.pipeline import run_single
 from stillroom.study.progress import StageDisplay
-from stillroom.study.recipes import available_recipes, resolve_recipe
-from stillroom.teachers import LabelStore
+from stillroom.study.recipe_files import available_recipes, resolve_recipe
 from stillroom.types import UserError
 
 TOKENS = 1024

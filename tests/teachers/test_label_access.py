@@ -16,10 +16,18 @@ from rich.console import Console
 from tiny_labels import IDENTITY
 
 from stillroom.config import LabelsConfig
-from stillroom.teachers import LabelStore, inspect_store, keys_of, price, render
-from stillroom.teachers import manifest as manifests
-from stillroom.teachers.indexing import write_index
-from stillroom.teachers.layout import SCHEMA, ShardCounts, ShardTable, key_halves, pack_shard, read_table, record_keys
+from stillroom.labels import LabelStore, inspect_store, keys_of, price, render
+from stillroom.labels.format import manifest as manifests
+from stillroom.labels.format.index import write_index
+from stillroom.labels.format.layout import (
+    SCHEMA,
+    ShardCounts,
+    ShardTable,
+    key_halves,
+    pack_shard,
+    read_table,
+    record_keys,
+)
 from stillroom.types import UserError
 
 
@@ -70,7 +78,7 @@ class Counted:
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr("stillroom.teachers.access.BLOCK_BYTES", 512)
+    monkeypatch.setattr("stillroom.labels.remote.BLOCK_BYTES", 512)
 
 
 def test_a_record_is_read_by_range_and_then_from_the_cache(corpus, made, remote, tmp_path, monkeypatch, small_blocks):
@@ -128,7 +136,7 @@ def test_every_record_of_a_remote_store_is_whole_whatever_the_blocks(corpus, mad
     tokens = corpus.batch(range(len(corpus))).tokens_BT
     wanted = LabelStore.open(made).lookup(tokens)
     for size in (97, 1 << 20):
-        monkeypatch.setattr("stillroom.teachers.access.BLOCK_BYTES", size)
+        monkeypatch.setattr("stillroom.labels.remote.BLOCK_BYTES", size)
         store = LabelStore.open(remote, cache=tmp_path / str(size))
         assert torch.equal(store.lookup(tokens).weights, wanted.weights)
         assert list(store.verify())[-1] == store.manifest.num_shards
@@ -215,7 +223,7 @@ def test_an_index_sorted_in_buckets_is_the_index_sorted_at_once(tmp_path, monkey
             yield shard, ShardTable(here, np.arange(100), np.full(100, 1), ShardCounts())
 
     at_once = write_index(tmp_path / "a", tables, 500)
-    monkeypatch.setattr("stillroom.teachers.indexing.BUCKET_RECORDS", 64)
+    monkeypatch.setattr("stillroom.labels.format.index.BUCKET_RECORDS", 64)
     assert write_index(tmp_path / "b", tables, 500) == at_once == len(np.unique(keys))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 

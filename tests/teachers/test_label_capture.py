@@ -11,9 +11,10 @@ import torch
 from tiny_labels import LENGTH, VOCAB, TinySequences, tiny_teacher
 
 from stillroom.config import LabelsConfig
-from stillroom.teachers import LiveTeacher, ModelScores, capture
-from stillroom.teachers.indexing import write_index
-from stillroom.teachers.layout import Index, ShardCounts, ShardTable, record_keys
+from stillroom.labels.format.index import write_index
+from stillroom.labels.format.layout import Index, ShardCounts, ShardTable, record_keys
+from stillroom.labels import reading as capture
+from stillroom.teachers import LiveTeacher, ModelScores
 
 
 @pytest.fixture

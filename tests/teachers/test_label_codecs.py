@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from tiny_labels import TinySequences, make, tiny_teacher
 
 from stillroom.config import LabelsConfig
-from stillroom.teachers import Damaged, LabelStore, LiveTeacher, codebook
-from stillroom.teachers.idsets import SetCoder, pack_bits, unpack_bits
-from stillroom.teachers.kinds import Rankings, alone
-from stillroom.teachers.rows import NO_GOLD, Padded, Rows
-from stillroom.teachers.side import LEVELS, from_symbols, rank_class, rank_of_class, to_symbols
-from stillroom.teachers.streams import PairCoder, SymbolCoder
+from stillroom.labels import Damaged, LabelStore
+from stillroom.labels.codecs import codebook
+from stillroom.labels.codecs.gold import LEVELS, from_symbols, rank_class, rank_of_class, to_symbols
+from stillroom.labels.codecs.id_sets import SetCoder, pack_bits, unpack_bits
+from stillroom.labels.codecs.position_kinds import Rankings, alone
+from stillroom.labels.codecs.symbols import PairCoder, SymbolCoder
+from stillroom.labels.ragged import NO_GOLD, Padded, Rows
+from stillroom.teachers import LiveTeacher
 
 T = 16
 

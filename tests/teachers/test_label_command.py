@@ -30,15 +30,16 @@ from stillroom.config import (
     TrainingConfig,
 )
 from stillroom.corpora import Corpus, build_corpus, open_corpus
+from stillroom.labels import LabelStore
 from stillroom.models import build_model, load_model, unembedding
 from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.exactworlds import drawn_sequences, exact_scores, exact_world
 from stillroom.study.interrupts import Stopper
+from stillroom.study.label_stage import LabelRequest, label_corpus
 from stillroom.study.labelprogress import LabelProgress, label_stage
-from stillroom.study.labels import LabelRequest, label_corpus
 from stillroom.study.pipeline import Stages
 from stillroom.study.progress import StageDisplay
-from stillroom.teachers import LabelStore, ModelScores, WorldTeacher
+from stillroom.teachers import ModelScores, WorldTeacher
 from stillroom.types import UserError
 from stillroom.worlds.exact import ExactBigram, ExactRecall, register_exact_world
 
@@ -326,7 +327,7 @@ from pathlib import Path
 import torch
 from tiny_labels import IDENTITY, TinySequences, tiny_teacher
 from stillroom.config import LabelsConfig
-from stillroom.teachers import label_part
+from stillroom.labels import label_part
 torch.set_num_threads(1)
 label_part(
     tiny_teacher(), TinySequences(), LabelsConfig(shard_sequences=8), Path({folder!r}), identity=IDENTITY,

@@ -17,7 +17,7 @@ from tiny_labels import IDENTITY, LENGTH, VOCAB, TinySequences, make, tiny_teach
 from torch.utils.data import DataLoader
 
 from stillroom.config import LabelsConfig
-from stillroom.teachers import (
+from stillroom.labels import (
     LabelCollator,
     LabelDataset,
     LabelStore,

@@ -18,8 +18,8 @@ import torch
 from tiny_labels import TinySequences, contents, make
 
 from stillroom.files import write_bytes
-from stillroom.teachers import Damaged, LabelStore
-from stillroom.teachers.layout import SCHEMA, checksum
+from stillroom.labels import Damaged, LabelStore
+from stillroom.labels.format.layout import SCHEMA, checksum
 from stillroom.types import SoftLabels, UserError
 
 

@@ -11,11 +11,12 @@ import pytest
 import zstandard
 from tiny_labels import TinySequences, make
 
-from stillroom.teachers import Damaged, LabelStore, codebook
-from stillroom.teachers.kinds import Rankings
-from stillroom.teachers.layout import Index, checksum, index_header
-from stillroom.teachers.record import Columns, pack_record
-from stillroom.teachers.streams import PairCoder, SymbolCoder
+from stillroom.labels import Damaged, LabelStore
+from stillroom.labels.codecs import codebook
+from stillroom.labels.codecs.position_kinds import Rankings
+from stillroom.labels.codecs.symbols import PairCoder, SymbolCoder
+from stillroom.labels.format.layout import Index, checksum, index_header
+from stillroom.labels.format.record import Columns, pack_record
 
 
 @pytest.fixture(scope="module", params=[{"codec": "sampled", "num_samples": 8}, {"codec": "top-k"}])

@@ -16,10 +16,10 @@ import xxhash
 from rich.console import Console
 from tiny_labels import TinySequences, contents, make
 
+from stillroom.labels import Damaged, LabelStore, export_parquet, inspect_store, render
+from stillroom.labels.format import manifest as manifests
+from stillroom.labels.format.manifest import Manifest
 from stillroom.study.labelprogress import LabelProgress
-from stillroom.teachers import Damaged, LabelStore, export_parquet, inspect_store, render
-from stillroom.teachers import manifest as manifests
-from stillroom.teachers.manifest import Manifest
 from stillroom.types import UserError
 
 
@@ -215,7 +215,7 @@ class Full:
 @pytest.mark.parametrize("fits", [0, 1, 2])
 @pytest.mark.parametrize("is_there", [False, True])
 def test_an_export_is_whole_or_absent(made, tmp_path, monkeypatch, fits, code, is_there):
-    monkeypatch.setattr("stillroom.teachers.parquet.EXPORT_RECORDS", 8)
+    monkeypatch.setattr("stillroom.labels.exchange.parquet.EXPORT_RECORDS", 8)
     target = tmp_path / "out" / "labels.parquet"
     if is_there:
         target.parent.mkdir()

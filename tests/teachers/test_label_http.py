@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from stillroom.teachers import Damaged, LabelStore
-from stillroom.teachers.layout import record_keys
+from stillroom.labels import Damaged, LabelStore
+from stillroom.labels.format.layout import record_keys
 from stillroom.types import UserError
 
 
@@ -78,7 +78,7 @@ def served(kind: type[Plain], folder: Path) -> Iterator[tuple[str, list[tuple[st
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr("stillroom.teachers.access.BLOCK_BYTES", 512)
+    monkeypatch.setattr("stillroom.labels.remote.BLOCK_BYTES", 512)
 
 
 def shard_bytes(sent: list[tuple[str, int, int]]) -> int:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import zstandard
 
-from stillroom.teachers import huffman
-from stillroom.teachers.layout import Damaged
-from stillroom.teachers.streams import ESCAPE, PairCoder, SymbolCoder
+from stillroom.labels.codecs import huffman
+from stillroom.labels.codecs.symbols import ESCAPE, PairCoder, SymbolCoder
+from stillroom.labels.format.layout import Damaged
 
 
 def geometric(rate: float, count: int, seed: int = 0) -> np.ndarray:

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_labels import IDENTITY
 
-from stillroom.teachers import LabelStore, import_distillkit, import_kd, import_parquet
+from stillroom.labels import LabelStore, import_distillkit, import_kd, import_parquet
 from stillroom.types import UserError
 
 LENGTH = 6

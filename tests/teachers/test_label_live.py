@@ -11,7 +11,8 @@ import torch
 from tiny_labels import IDENTITY, VOCAB, TinySequences, contents, make, tiny_teacher
 
 from stillroom.config import LabelsConfig
-from stillroom.teachers import ExactScores, LabelStore, LiveTeacher, WorldTeacher, label
+from stillroom.labels import LabelStore, label
+from stillroom.teachers import ExactScores, LiveTeacher, WorldTeacher
 from stillroom.types import Batch, SoftLabels, UserError
 
 
@@ -111,7 +112,8 @@ from pathlib import Path
 from torch.distributed.device_mesh import init_device_mesh
 from tiny_labels import IDENTITY, VOCAB, TinySequences, tiny_teacher
 from stillroom.config import LabelsConfig
-from stillroom.teachers import LiveTeacher, label_part, shard_teacher
+from stillroom.labels import label_part
+from stillroom.teachers import LiveTeacher, shard_teacher
 
 rank = int(sys.argv[1])
 dist.init_process_group("gloo", init_method="file://{store}", rank=rank, world_size=2)

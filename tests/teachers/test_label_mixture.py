@@ -10,8 +10,9 @@ import torch
 from tiny_labels import IDENTITY, LENGTH, VOCAB, TinySequences, tiny_teacher
 
 from stillroom.config import LabelsConfig, ModelConfig
+from stillroom.labels import LabelStore, label
 from stillroom.models import build_model
-from stillroom.teachers import Domains, ExactScores, LabelStore, LiveMixture, MixtureScores, ModelScores, label
+from stillroom.teachers import Domains, ExactScores, LiveMixture, MixtureScores, ModelScores
 from stillroom.types import IGNORE_INDEX, Batch, UserError
 
 

@@ -14,19 +14,12 @@ from hypothesis import strategies as st
 from tiny_labels import IDENTITY, LENGTH, VOCAB, TinySequences, contents, make, tiny_teacher
 
 from stillroom.config import LabelsConfig
+from stillroom.labels import LabelStore, label
+from stillroom.labels import one_store as labellers
+from stillroom.labels.ragged import Rows, check_rows
+from stillroom.labels.reading import NotFinite, read_rows
 from stillroom.models import unembedding
-from stillroom.teachers import (
-    ExactScores,
-    LabelStore,
-    LiveTeacher,
-    MixtureScores,
-    ModelScores,
-    WorldTeacher,
-    label,
-)
-from stillroom.teachers import labeller as labellers
-from stillroom.teachers.capture import NotFinite, read_rows
-from stillroom.teachers.rows import Rows, check_rows
+from stillroom.teachers import ExactScores, LiveTeacher, MixtureScores, ModelScores, WorldTeacher
 from stillroom.types import Batch, SoftLabels, UserError
 
 NAN, INF = float("nan"), float("inf")
@@ -115,7 +108,7 @@ def test_labelling_names_sequence_and_position_and_leaves_no_trace(corpus, tmp_p
 @pytest.mark.parametrize("codec", ["sampled", "top-k", "top-p"])
 def test_after_the_codebooks_sample_what_was_complete_is_kept(corpus, tmp_path, monkeypatch, codec):
     monkeypatch.setattr(labellers, "SAMPLE_TOKENS", 4 * LENGTH)
-    monkeypatch.setattr("stillroom.teachers.labelling.FORWARD_TOKENS", 4 * LENGTH)
+    monkeypatch.setattr("stillroom.labels.write.FORWARD_TOKENS", 4 * LENGTH)
     config = LabelsConfig(codec=codec, shard_sequences=8)
     folder = tmp_path / "labels"
     with pytest.raises(UserError, match=r"NaN among its scores at position 30 of sequence 21 of the corpus"):

@@ -14,8 +14,9 @@ from transformers import AutoTokenizer
 
 from stillroom.config import CorpusConfig, LabelsConfig, SourceConfig
 from stillroom.corpora import build_corpus
+from stillroom.labels import LabelStore, inspect_store, label
 from stillroom.models import load_model
-from stillroom.teachers import LabelStore, LiveTeacher, inspect_store, label
+from stillroom.teachers import LiveTeacher
 from stillroom.teachers.smollm import WEIGHTS, prepare, take_weights
 from stillroom.types import Batch
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from stillroom.teachers.layout import key_halves, record_keys
-from stillroom.teachers.sampling import counted, offsets, systematic
+from stillroom.labels.codecs.systematic import counted, offsets, systematic
+from stillroom.labels.format.layout import key_halves, record_keys
 
 
 def reference(mass_V: np.ndarray, offset: float, num: int) -> np.ndarray:

@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from stillroom.teachers import LabelStore
-from stillroom.teachers.http import HttpFiles, shown
+from stillroom.labels import LabelStore
+from stillroom.labels.http import HttpFiles, shown
 from stillroom.types import SoftLabels, UserError
 
 BLOCK = 512
@@ -259,12 +259,12 @@ def serving(folder: Path, behaves: Callable[[Asked], object]) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def small_limits(monkeypatch):
-    monkeypatch.setattr("stillroom.teachers.access.BLOCK_BYTES", BLOCK)
-    monkeypatch.setattr("stillroom.teachers.http.SECONDS", 0.25)
-    monkeypatch.setattr("stillroom.teachers.http.SLOWEST", 1e5)
-    monkeypatch.setattr("stillroom.teachers.http.PAUSES", (0.0, 0.0))
-    monkeypatch.setattr("stillroom.teachers.http.LONGEST", 1 << 20)
-    monkeypatch.setattr("stillroom.teachers.access.LONGEST", 1 << 20)
+    monkeypatch.setattr("stillroom.labels.remote.BLOCK_BYTES", BLOCK)
+    monkeypatch.setattr("stillroom.labels.http.SECONDS", 0.25)
+    monkeypatch.setattr("stillroom.labels.http.SLOWEST", 1e5)
+    monkeypatch.setattr("stillroom.labels.http.PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("stillroom.labels.http.LONGEST", 1 << 20)
+    monkeypatch.setattr("stillroom.labels.remote.LONGEST", 1 << 20)
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from tiny_labels import IDENTITY, VOCAB, TinySequences, contents, make
 from transformers import PreTrainedModel
 
 from stillroom.config import LabelsConfig
+from stillroom.labels import LabelStore, label_part
 from stillroom.models import hidden_states, unembedding
-from stillroom.teachers import LabelStore, label_part
 from stillroom.types import IGNORE_INDEX, Batch, SoftLabels, UserError
 
 

@@ -10,8 +10,8 @@ import torch
 from transformers import PreTrainedModel
 
 from stillroom.config import LabelsConfig, ModelConfig
+from stillroom.labels import Manifest, label
 from stillroom.models import build_model, unembedding
-from stillroom.teachers import Manifest, label
 from stillroom.types import IGNORE_INDEX, Batch
 
 VOCAB = 300

@@ -23,7 +23,7 @@ from stillroom.training.export import (
     forget_start,
     load_further_heads,
 )
-from stillroom.training.heads import FurtherHeads
+from stillroom.training.mtp_heads import FurtherHeads
 from stillroom.types import UserError
 
 HEADS = ObjectiveConfig(heads=3)

@@ -13,7 +13,7 @@ import torch
 from stillroom.config import ModelConfig, ObjectiveConfig, ParallelConfig
 from stillroom.models import ModelPlan, build_model, export_model, load_model, plan_model, realise
 from stillroom.training import join
-from stillroom.training.parallel import prepare
+from stillroom.training.prepare import prepare
 
 LARGE = ModelConfig(hidden_size=512, intermediate_size=1536, num_layers=12, num_heads=8, max_positions=64)
 LARGE_VOCAB = 2048

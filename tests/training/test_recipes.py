@@ -8,10 +8,10 @@ from transformers import LlamaForCausalLM
 
 from stillroom.config import ArmConfig, ModelConfig, ParallelConfig, StudyConfig, TrainingConfig
 from stillroom.models.cost import flops_per_token, num_parameters
-from stillroom.models.plan import llama_config
+from stillroom.models.meta import llama_config
 from stillroom.study.budgets import account, with_budgets
 from stillroom.study.plan import Machine, print_plan, study_costs, this_machine
-from stillroom.study.recipes import resolve_recipe
+from stillroom.study.recipe_files import resolve_recipe
 from stillroom.study.scale import gpu_plan, label_bytes_per_token
 from stillroom.training import hardware, model_flops_per_token
 from stillroom.training.hardware import listed_flops

@@ -28,7 +28,7 @@ from stillroom.training import (
 )
 from stillroom.training import loop as loop_module
 from stillroom.training.checkpoint import found, load_tensors
-from stillroom.training.heads import FurtherHeads
+from stillroom.training.mtp_heads import FurtherHeads
 from stillroom.training.step import StepContext, split_batch
 from stillroom.types import UserError
 

@@ -9,7 +9,7 @@ from stillroom.analysis.heads import (
     prefix_matching_scores,
     previous_token_scores,
 )
-from stillroom.analysis.losses import (
+from stillroom.analysis.loss_comparison import (
     Bin,
     Passage,
     Split,

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from stillroom.analysis.heads import writes_by_head
-from stillroom.analysis.losses import token_losses
+from stillroom.analysis.loss_comparison import token_losses
 from stillroom.types import IGNORE_INDEX, Batch, UserError
 
 

@@ -10,7 +10,7 @@ from html import escape
 
 from torch import Tensor
 
-from stillroom.analysis.losses import Passage
+from stillroom.analysis.loss_comparison import Passage
 from stillroom.types import printable
 
 _CELL = 9

@@ -11,12 +11,12 @@ from typing import NoReturn
 
 import typer
 
-from stillroom.cli.data import inspect
-from stillroom.cli.label import label
-from stillroom.cli.results import evaluate, report
-from stillroom.cli.runs import export, study, train
-from stillroom.cli.sandbox import sandbox
-from stillroom.cli.teachers import teachers
+from stillroom.cli.evaluate_command import evaluate, report
+from stillroom.cli.inspect_command import inspect
+from stillroom.cli.label_command import label
+from stillroom.cli.sandbox_command import sandbox
+from stillroom.cli.study_command import export, study, train
+from stillroom.cli.teachers_command import teachers
 from stillroom.types import UserError
 
 _INTERRUPTED = 130  # typer turns Ctrl-C into this exit code

@@ -3,7 +3,7 @@
 from stillroom.corpora.build import build_corpus, corpus_identity
 from stillroom.corpora.corpus import Corpus, SequenceSet, next_token_targets, open_corpus, pack_documents
 from stillroom.corpora.order import batch_indices, permute
-from stillroom.corpora.sources import documents, source_identity
+from stillroom.corpora.sources.kinds import documents, source_identity
 from stillroom.corpora.tokenizer import (
     BOS,
     EOS,

@@ -17,8 +17,8 @@ from transformers import PreTrainedTokenizerBase
 from stillroom.checksums import seal
 from stillroom.config import CorpusConfig, SourceConfig
 from stillroom.corpora.corpus import SCHEMA, Corpus, open_corpus, pack_documents
-from stillroom.corpora.rows import RowCount
-from stillroom.corpora.sources import documents, source_identity, source_stamps
+from stillroom.corpora.sources.kinds import documents, source_identity, source_stamps
+from stillroom.corpora.sources.table_rows import RowCount
 from stillroom.corpora.tokenizer import load_tokenizer, save_tokenizer, tokenizer_hash, train_tokenizer, with_marks
 from stillroom.files import fingerprint, folder_aside, write_json
 from stillroom.types import UserError

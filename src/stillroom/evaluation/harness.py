@@ -19,13 +19,13 @@ from lm_eval.api.model import TemplateLM  # pyright: ignore[reportMissingImports
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # pyright: ignore[reportMissingImports]
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stillroom.evaluation.benchmarks import passes_tests, program_task
-from stillroom.evaluation.sampling import Sampling, sample
+from stillroom.evaluation.sampling.draw import Sampling, sample
+from stillroom.evaluation.sampling.stops import StopTexts
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Continuation, score_continuations
-from stillroom.evaluation.stops import StopTexts
-from stillroom.evaluation.vocabulary import Vocabulary, encode_documents
+from stillroom.evaluation.suites.benchmarks import passes_tests, program_task
 from stillroom.models import num_positions
 from stillroom.types import UserError
+from stillroom.vocabulary import Vocabulary, encode_documents
 
 _NO_LIMIT = 1 << 30
 _NORMAL_95 = 1.959964

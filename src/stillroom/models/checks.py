@@ -22,7 +22,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from stillroom.files import read_json_object, reading
-from stillroom.models.sources import INDEX, SINGLE, Source, libraries
+from stillroom.models.locate import INDEX, SINGLE, Source, libraries
 from stillroom.types import UserError
 
 _POINTER = b"version https://git-lfs"

@@ -25,7 +25,7 @@ from stillroom.models.checks import (
     stored_weights,
     weight_files,
 )
-from stillroom.models.sources import Source, alone, find_source, libraries, looks_local
+from stillroom.models.locate import Source, alone, find_source, libraries, looks_local
 from stillroom.models.verdicts import is_remembered, remember
 from stillroom.models.weights import WeightsContract, forget_renamings
 from stillroom.types import UserError

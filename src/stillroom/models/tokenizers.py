@@ -20,7 +20,7 @@ from transformers import __version__ as transformers_version
 from stillroom.files import read_bytes
 from stillroom.models.checks import check_file, check_no_code, checked_json
 from stillroom.models.loading import check_gguf, reading_gguf
-from stillroom.models.sources import Source, alone, find_source, libraries
+from stillroom.models.locate import Source, alone, find_source, libraries
 from stillroom.types import UserError
 
 _EXPECTED = f"a tokenizer that transformers {transformers_version} reads"

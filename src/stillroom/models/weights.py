@@ -18,7 +18,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from stillroom.models.checks import FRACTIONS, WRAPPER, StoredWeight, plain_names, wrong_type
-from stillroom.models.sources import Source
+from stillroom.models.locate import Source
 from stillroom.types import UserError
 
 _DERIVED = re.compile(r"(^|\.)(rotary_emb\.(inv_freq|cos_cached|sin_cached)|position_ids)$")

@@ -9,7 +9,7 @@ A trainer of this package calls ``token_losses``; another one may call either.
 """
 
 from stillroom.objectives.entropy import RowStatistics, row_statistics
-from stillroom.objectives.head import HeadOutput, fused_linear_cross_entropy
+from stillroom.objectives.head.fused import HeadOutput, fused_linear_cross_entropy
 from stillroom.objectives.losses import TokenLosses, require_terms, token_losses
 from stillroom.objectives.multitoken import Ahead, look_ahead
 from stillroom.objectives.routing import copyable, last_successor, route

@@ -13,10 +13,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from stillroom.objectives._blocks import LOWEST, finish_, picked, softmax_
-from stillroom.objectives._chunks import Settings, block_rows, logits_of, spans
-from stillroom.objectives._shards import Shard
-from stillroom.objectives.head import teacher_matmul_dtype
+from stillroom.objectives.head._blocks import LOWEST, finish_, picked, softmax_
+from stillroom.objectives.head._chunks import Settings, block_rows, logits_of, spans
+from stillroom.objectives.head._shards import Shard
+from stillroom.objectives.head.fused import teacher_matmul_dtype
 from stillroom.objectives.targets import SparseTarget, TeacherLogits, hard_target
 
 

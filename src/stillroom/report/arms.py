@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from stillroom.config import arm_and_seed
-from stillroom.intervals import holm, paired_interval, paired_t_test
 from stillroom.report.measures import Measure
 from stillroom.report.run import ModelRecord, Run
 from stillroom.report.view import Entry, View, without_seed
+from stillroom.results.intervals import holm, paired_interval, paired_t_test
 from stillroom.types import Estimate
 from stillroom.yamlfiles import parse_yaml
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from stillroom.report.record import Record
+from stillroom.report.metric_lines import Record
 from stillroom.types import Estimate
 
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]

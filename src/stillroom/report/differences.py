@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from stillroom.intervals import holm
 from stillroom.report.comparison import Against, Difference
 from stillroom.report.measures import (
     BITS_PER_BYTE,
@@ -22,6 +21,7 @@ from stillroom.report.measures import (
     headline_temperature,
 )
 from stillroom.report.view import Entry, View
+from stillroom.results.intervals import holm
 
 LEVEL = 0.05
 """A corrected p-value below it is a difference."""

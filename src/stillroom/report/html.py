@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from stillroom.report.numbers import kept_together
+from stillroom.report.formats import kept_together
 from stillroom.types import printable_lines
 
 

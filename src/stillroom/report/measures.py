@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from stillroom.report.numbers import apart
+from stillroom.report.formats import apart
 from stillroom.report.run import Draws, Heads, ModelRun
 from stillroom.report.view import Entry, View
 from stillroom.types import Estimate

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from stillroom.files import write_text
 from stillroom.report.figures import Table, all_figures
+from stillroom.report.formats import MISSING, duration, si
 from stillroom.report.html import fill
 from stillroom.report.measures import headline_temperature
-from stillroom.report.numbers import MISSING, duration, si
 from stillroom.report.prose import summary
 from stillroom.report.run import ModelRecord, Run, load_run
 from stillroom.report.samples import shown_problems

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from stillroom.report.arms import Arm, arms_over_seeds, baseline_arm, mean_of, paired_with
 from stillroom.report.differences import Word, verdicts
+from stillroom.report.formats import fixed, has_width, interval, listing, overlap
 from stillroom.report.measures import (
     BITS_PER_BYTE,
     FOLLOWS_CONTEXT,
@@ -17,7 +18,6 @@ from stillroom.report.measures import (
     pass_at,
     unique_answers,
 )
-from stillroom.report.numbers import fixed, has_width, interval, listing, overlap
 from stillroom.report.view import Entry, View, make_view, run_names
 from stillroom.types import Estimate
 

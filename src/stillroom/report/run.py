@@ -15,8 +15,8 @@ from pydantic import ValidationError, model_validator
 from stillroom.checksums import check
 from stillroom.files import read_json, read_json_lines, read_json_object, read_text
 from stillroom.report.comparison import Comparison
-from stillroom.report.record import Estimate, Record
-from stillroom.report.worth import Worths
+from stillroom.report.metric_lines import Estimate, Record
+from stillroom.report.worth_rows import Worths
 from stillroom.types import UserError
 
 Numbers = tuple[float, ...]

@@ -9,9 +9,9 @@ from rich.box import HORIZONTALS
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
-from stillroom.report.figures.seeds import over_seeds
+from stillroom.report.figures.seed_differences import over_seeds
+from stillroom.report.formats import MISSING, fixed, interval, percent, si
 from stillroom.report.measures import Measure, best_head, clear_best, headline_measures, headline_temperature
-from stillroom.report.numbers import MISSING, fixed, interval, percent, si
 from stillroom.report.run import ModelRecord, load_run
 from stillroom.report.view import Entry, View, make_view
 

@@ -3,6 +3,6 @@
 ``stillroom.results.worth`` computes data multipliers.
 """
 
-from stillroom.results.records import Worth
+from stillroom.results.schema import Worth
 
 __all__ = ["Worth"]

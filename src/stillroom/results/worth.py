@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 from scipy.stats import t as student
 
-from stillroom.results.records import Worth
+from stillroom.results.schema import Worth
 from stillroom.types import UserError
 
 RESAMPLES = 2000

@@ -3,6 +3,6 @@
 Importing this package loads no torch; the stages do.
 """
 
-from stillroom.study.recipes import available_recipes, resolve_recipe
+from stillroom.study.recipe_files import available_recipes, resolve_recipe
 
 __all__ = ["available_recipes", "resolve_recipe"]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from stillroom.files import fingerprint
-from stillroom.study.sandbox.recall_data import RecallSequences
+from stillroom.sandbox.recall.recall_data import RecallSequences
 from stillroom.teachers import ExactScores
 from stillroom.types import Batch, Sequences, UserError
 from stillroom.worlds.bigram_sequences import sample_sequences

@@ -10,9 +10,9 @@ from transformers import PreTrainedTokenizerBase
 
 from stillroom.console import Terminal, line
 from stillroom.corpora import is_tokenizer_of, load_tokenizer, open_corpus
-from stillroom.study.modelview import ModelRequest, checkpoint_folders, show_checkpoints, show_model
+from stillroom.labels import LabelStore, inspect_store, render
+from stillroom.study.model_inspection import ModelRequest, checkpoint_folders, show_checkpoints, show_model
 from stillroom.study.verifying import print_verified
-from stillroom.teachers import LabelStore, inspect_store, render
 from stillroom.types import UserError
 
 

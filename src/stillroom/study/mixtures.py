@@ -9,8 +9,8 @@ from stillroom.corpora import Corpus
 from stillroom.corpora.corpus import make_batch
 from stillroom.files import fingerprint
 from stillroom.models import use_short_attention
-from stillroom.study.models import load_here
 from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
+from stillroom.study.train_stage import load_here
 from stillroom.teachers import Domains, LiveMixture, MixtureScores, ModelScores
 from stillroom.types import UserError
 

@@ -13,28 +13,29 @@ from transformers import PreTrainedModel
 from stillroom.config import ArmConfig, ObjectiveConfig, RunConfig, StudyConfig, TeachingConfig, to_yaml
 from stillroom.console import Terminal
 from stillroom.corpora import Corpus, build_corpus, corpus_identity, open_corpus
+from stillroom.labels import LabelStore
+from stillroom.labels.format.manifest import plan_fingerprint
 from stillroom.models import load_model, plan_pretrained_model, precision_name, use_short_attention
 from stillroom.study.artifacts import Artifact, ArtifactStore, Keep, StoredLabels, code_hash
 from stillroom.study.budgets import with_budgets
-from stillroom.study.evaluate import check_items, evaluate_into, keep_evaluated
+from stillroom.study.evaluations import check_items, evaluate_into, keep_evaluated
 from stillroom.study.folders import claimed, damage_of
 from stillroom.study.interrupts import Stopper
-from stillroom.study.labels import keep_labelled, label_shown
+from stillroom.study.label_stage import keep_labelled, label_shown
 from stillroom.study.measurable import check_evaluation
 from stillroom.study.mixtures import live_mixture, mixture_key, mixture_scores
-from stillroom.study.models import keep_trained, load_here, train_into
-from stillroom.study.parallel import in_processes
+from stillroom.study.processes import in_processes
 from stillroom.study.progress import StageDisplay, no_update
 from stillroom.study.runfolder import run_folder, write_run_folder
 from stillroom.study.single import check_taught, labelled_tokens, single_study
 from stillroom.study.teacherfolders import check_vocabulary, teacher_hash
-from stillroom.teachers import LabelStore, LiveMixture, MixtureScores
-from stillroom.teachers.manifest import plan_fingerprint
+from stillroom.study.train_stage import keep_trained, load_here, train_into
+from stillroom.teachers import LiveMixture, MixtureScores
 from stillroom.training import Interrupted, LiveTeacher
 from stillroom.training.distributed import launched_size, own_device
 from stillroom.types import UserError
 
-_TRAINING_ROOMS = ("training", "objectives", "models", "teachers", "corpora")
+_TRAINING_ROOMS = ("training", "objectives", "models", "labels", "teachers", "corpora")
 
 
 @dataclass
@@ -189,7 +190,7 @@ class Stages:
             "sequences": len(sequences),
             "isolate": self.config.corpus.isolate_documents,
             "precision": self.precision,
-            "code": code_hash("teachers", "models"),
+            "code": code_hash("labels", "teachers", "models"),
         }
 
         def make(work: Path, _: Any) -> None:

@@ -17,12 +17,12 @@ from stillroom.config import RoutingConfig, StudyConfig, to_yaml
 from stillroom.corpora import Corpus
 from stillroom.disk import copy_file
 from stillroom.files import read_json, write_json
+from stillroom.labels import LabelStore
 from stillroom.models import flops_per_token, precision_name
 from stillroom.study.artifacts import Artifact, StoredLabels
-from stillroom.study.compare import write_comparison
+from stillroom.study.comparisons import write_comparison
 from stillroom.study.folders import check_run_folder, written
-from stillroom.study.worth import write_worth
-from stillroom.teachers import LabelStore
+from stillroom.study.worth_file import write_worth
 from stillroom.training.distributed import own_device
 
 _BINS = 40

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from stillroom import checksums
 from stillroom.files import read_json
-from stillroom.teachers import LabelStore
+from stillroom.labels import LabelStore
 from stillroom.training.checkpoint import Checkpoints, is_checkpoint
 from stillroom.types import UserError, printable
 

@@ -16,11 +16,12 @@ from torch.distributed.fsdp import fully_shard
 from transformers import PreTrainedModel
 
 from stillroom.config import LabelsConfig
+from stillroom.labels.codecs.systematic import offsets
+from stillroom.labels.format.layout import key_halves, record_keys
+from stillroom.labels.ragged import padded
+from stillroom.labels.reading import HEAD_CHUNK, Scores, capture
 from stillroom.models import readout
-from stillroom.teachers.capture import HEAD_CHUNK, ModelScores, Scores, capture
-from stillroom.teachers.layout import key_halves, record_keys
-from stillroom.teachers.rows import padded
-from stillroom.teachers.sampling import offsets
+from stillroom.teachers.model_scores import ModelScores
 from stillroom.types import Batch, SoftLabels
 
 CPU = torch.device("cpu")

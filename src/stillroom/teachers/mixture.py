@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from stillroom.config import LabelsConfig
-from stillroom.teachers.capture import NotFinite, Scores, refuse_non_finite
-from stillroom.teachers.layout import record_keys
+from stillroom.labels.format.layout import record_keys
+from stillroom.labels.reading import NotFinite, Scores, refuse_non_finite
 from stillroom.teachers.live import Answering
 from stillroom.types import IGNORE_INDEX, Batch, Sequences, SoftLabels, UserError
 

@@ -37,7 +37,7 @@ from stillroom.files import (
 from stillroom.models import empty_model, export_model, libraries, read_config, read_weights
 from stillroom.training.checkpoint import Checkpoints, found, load_tensors
 from stillroom.training.distributed import Ranks
-from stillroom.training.heads import FurtherHeads
+from stillroom.training.mtp_heads import FurtherHeads
 from stillroom.types import UserError
 from stillroom.yamlfiles import read_yaml
 

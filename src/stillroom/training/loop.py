@@ -27,10 +27,10 @@ from stillroom.training.distributed import ALONE, Ranks
 from stillroom.training.errors import DivergedError, Interrupted
 from stillroom.training.finite import all_finite, teacher_is_finite
 from stillroom.training.hardware import peak_flops, peak_memory_bytes
-from stillroom.training.heads import FurtherHeads
 from stillroom.training.metrics import MetricsLog, drop_after, last_validation
+from stillroom.training.mtp_heads import FurtherHeads
 from stillroom.training.optimizer import build_optimizers, clip_gradients, learning_rate_factor, set_learning_rate
-from stillroom.training.parallel import prepare, prepare_teacher
+from stillroom.training.prepare import prepare, prepare_teacher
 from stillroom.training.step import (
     LabelSource,
     StepContext,

@@ -18,7 +18,7 @@ from stillroom.config import ObjectiveConfig
 from stillroom.models import hidden_states, logit_softcap, precision, readout, unembedding
 from stillroom.objectives import TeacherLogits, token_losses
 from stillroom.training.distributed import ALONE, Ranks
-from stillroom.training.heads import FurtherHeads
+from stillroom.training.mtp_heads import FurtherHeads
 from stillroom.training.teacher import LiveTeacher
 from stillroom.types import IGNORE_INDEX, Batch, Sequences, SoftLabels
 

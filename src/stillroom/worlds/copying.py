@@ -13,7 +13,7 @@ from random import Random
 
 from stillroom.worlds.base import Split
 from stillroom.worlds.options import split_of
-from stillroom.worlds.vocabulary import PIECES, SYMBOLS
+from stillroom.worlds.words import PIECES, SYMBOLS
 
 LETTERS_AND_DIGITS = "abcdefghijklmnopqrstuvwxyz0123456789"
 

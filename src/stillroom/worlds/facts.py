@@ -27,7 +27,7 @@ from typing import Any
 from stillroom.types import UserError
 from stillroom.worlds.base import Counterfactual, Split
 from stillroom.worlds.options import read_options, split_of
-from stillroom.worlds.vocabulary import ATTRIBUTES, Attribute, made_up_name
+from stillroom.worlds.words import ATTRIBUTES, Attribute, made_up_name
 
 Fact = tuple[str, Attribute, str]
 """An entity, an attribute and its value."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from stillroom.worlds.vocabulary import ANIMALS
+from stillroom.worlds.words import ANIMALS
 
 NUMBER = re.compile(r"-?\d+")
 

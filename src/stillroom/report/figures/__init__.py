@@ -1,15 +1,15 @@
 """The figures of the page, each a function from a view to a ``Figure``."""
 
+from stillroom.report.charts.figure import Figure, Panel, Table
 from stillroom.report.figures.bars import in_context
-from stillroom.report.figures.base import Figure, Panel, Table
+from stillroom.report.figures.coverage_curves import frontier, pass_curves, unique_right
 from stillroom.report.figures.curves import copying_curve, learning_curves
-from stillroom.report.figures.entropy import entropy_profile
-from stillroom.report.figures.heads import head_map
+from stillroom.report.figures.entropy_profile import entropy_profile
+from stillroom.report.figures.head_maps import head_map
 from stillroom.report.figures.needle import needle_map
 from stillroom.report.figures.paired import paired
-from stillroom.report.figures.sampling import frontier, pass_curves, unique_right
-from stillroom.report.figures.seeds import over_seeds
-from stillroom.report.figures.worth import worth_figure
+from stillroom.report.figures.seed_differences import over_seeds
+from stillroom.report.figures.worth_bars import worth_figure
 from stillroom.report.view import View
 
 __all__ = ["Figure", "Panel", "Table", "all_figures"]

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from stillroom.report.charts.figure import Figure, Panel, Table, missing_models, panel_width, span, with_interval
+from stillroom.report.charts.scales import Scale, linear
+from stillroom.report.charts.svg import Frame, drawing, join, line, marker, tag, text, ticks, whisker
 from stillroom.report.figures import captions
-from stillroom.report.figures.base import Figure, Panel, Table, missing_models, panel_width, span, with_interval
-from stillroom.report.figures.scales import Scale, linear
-from stillroom.report.figures.svg import Frame, drawing, join, line, marker, tag, text, ticks, whisker
+from stillroom.report.formats import fixed, interval
 from stillroom.report.measures import COPY_ORDER, FOLLOWS_CONTEXT, ICL_SCORE, LOG_ODDS, Measure, measured
-from stillroom.report.numbers import fixed, interval
 from stillroom.report.view import Entry, View
 from stillroom.types import Estimate
 

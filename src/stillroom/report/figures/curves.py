@@ -6,8 +6,7 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from stillroom.report.figures import captions
-from stillroom.report.figures.base import (
+from stillroom.report.charts.figure import (
     Figure,
     Panel,
     Table,
@@ -18,9 +17,10 @@ from stillroom.report.figures.base import (
     span,
     with_interval,
 )
-from stillroom.report.figures.scales import Scale, tight
-from stillroom.report.figures.svg import WIDE, Frame, drawing, line, marker, path, ticks
-from stillroom.report.numbers import fixed, si
+from stillroom.report.charts.scales import Scale, tight
+from stillroom.report.charts.svg import WIDE, Frame, drawing, line, marker, path, ticks
+from stillroom.report.figures import captions
+from stillroom.report.formats import fixed, si
 from stillroom.report.run import Copying, Curve, Numbers
 from stillroom.report.view import Entry, View
 

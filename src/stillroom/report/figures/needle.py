@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
+from stillroom.report.charts.figure import Figure, Panel, Table, missing_models, span, with_interval
+from stillroom.report.charts.svg import SMALL, drawing, line, tag, text
 from stillroom.report.figures import captions
-from stillroom.report.figures.base import Figure, Panel, Table, missing_models, span, with_interval
-from stillroom.report.figures.svg import SMALL, drawing, line, tag, text
-from stillroom.report.numbers import fixed
+from stillroom.report.formats import fixed
 from stillroom.report.run import Needle
 from stillroom.report.view import Entry, View
 from stillroom.types import Estimate

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from stillroom.report.charts.figure import Figure, Panel, Table, panel_width, with_interval
 from stillroom.report.comparison import Against, Difference
 from stillroom.report.differences import all_kinds
 from stillroom.report.figures import captions
 from stillroom.report.figures.bars import bars
-from stillroom.report.figures.base import Figure, Panel, Table, panel_width, with_interval
+from stillroom.report.formats import MISSING
 from stillroom.report.measures import Measure, all_ks, headline_temperature
-from stillroom.report.numbers import MISSING
 from stillroom.report.view import Entry, View
 
 ID, TITLE = "fig-paired", "Differences on the same items"

@@ -1,0 +1,304 @@
+"""What is ranked against what: candidates by run, folder, hub id or GGUF file, the corpus, and the student.
+
+A run folder's ``study.json`` says where its models and its corpus lie. Imports torch only through the model's layout.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+from transformers import PreTrainedModel
+
+from stillroom.config import (
+    ArmConfig,
+    CorpusConfig,
+    Count,
+    Fraction,
+    Items,
+    Length,
+    ModelConfig,
+    Named,
+    Positive,
+    Seed,
+    Share,
+    Strict,
+    StudyConfig,
+    Temperature,
+    TrainingConfig,
+    nearest,
+    parse,
+)
+from stillroom.corpora import Corpus, open_corpus
+from stillroom.files import read_json_object
+from stillroom.models import empty_model, looks_local, read_config
+from stillroom.study.recipe_files import resolve_recipe
+from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
+from stillroom.types import UserError
+
+
+class RankSettings(Strict):
+    """How much is measured of every candidate."""
+
+    heldout_sequences: Items = 256
+    low_entropy_share: Share = 0.15
+    """Share of the counted positions of each sequence that are taken for its low-entropy ones."""
+    copying_sequences: Items = 64
+    copying_period: Annotated[int, Field(ge=2, le=4096)] = 25
+    copying_repeats: Annotated[int, Field(ge=2, le=64)] = 4
+    problems: Annotated[int, Field(ge=0, le=1_000_000)] = 50
+    """Problems for pass@k; 0 leaves them out. They come from the corpus's own problems source."""
+    samples_per_problem: Items = 16
+    temperature: Temperature = 1.0
+    """Sampling temperature of pass@k."""
+    max_new_tokens: Length = 24
+    label_tokens: Positive | None = None
+    """Tokens to be labelled, for the price; None means the corpus's training tokens."""
+    proxy_tokens: Count = 0
+    """Training tokens of a proxy student per teacher; 0 trains none."""
+    proxy_seeds: Annotated[int, Field(gt=0, le=1000)] = 1
+    proxy_alpha: Fraction = 0.9
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that may teach: its name on the page, where it is, and a hash of its weights."""
+
+    name: str
+    path: str
+    key: str
+    parameters: int
+    forward_flops: float
+    """FLOPs of a forward pass, per token."""
+
+    @property
+    def slug(self) -> str:
+        """The name as part of a folder's name."""
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", self.name).strip("-") or "teacher"
+
+
+@dataclass(frozen=True)
+class Student:
+    """What proxies are, and the supervised student whose loss the teachers' is divided by, where there is one."""
+
+    model: ModelConfig
+    training: TrainingConfig
+    reference: Candidate | None
+
+
+class _Places(Strict):
+    """Where what a run was made of lies, from its folder; runs of earlier versions name corpus and models alone."""
+
+    corpus: str
+    models: Named[str]
+    labels: str | None = None
+    evaluations: Named[str] = Field(default_factory=dict)
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is that of a finished study."""
+    return (path / "study.json").is_file()
+
+
+def run_places(run: Path) -> dict[str, Any]:
+    """Where a run's corpus and models lie: ``{"corpus": folder, "models": {name: folder}}``, as absolute paths."""
+    file = run / "study.json"
+    found = read_json_object(file, "that of a finished study")
+    if not found.get("places"):
+        raise UserError(
+            f"{run}: its study.json does not say where its models lie; run the same stillroom study command again, "
+            "which finds everything in place and writes it down."
+        )
+    places = parse(_Places, found["places"], f"{file}: places")
+    corpus = (run / places.corpus).resolve()
+    models = {name: (run / folder).resolve() for name, folder in places.models.items()}
+    for folder in (corpus, *models.values()):
+        if not folder.exists():
+            raise UserError(f"{run}: names {folder}, which is not there; give the moved folder itself, or run again.")
+    return {"corpus": corpus, "models": models}
+
+
+def find_corpus(path: Path) -> Corpus:
+    """The corpus of a run folder, of an artifact folder, or the folder itself."""
+    if is_run(path):
+        return open_corpus(run_places(path)["corpus"])
+    if not path.exists():
+        raise UserError(f"--corpus {path}: no such folder; expected a run folder or a built corpus.")
+    return open_corpus(path / "corpus" if (path / "corpus" / "corpus.json").is_file() else path)
+
+
+def find_models(given: str) -> dict[str, str]:
+    """Name to path of what one argument stands for: a run's models (``RUN`` or ``RUN:ARM``), or one model."""
+    folder, sign, arm = given.rpartition(":")
+    if sign and is_run(Path(folder)):
+        models = run_places(Path(folder))["models"]
+        if arm not in models:
+            raise UserError(f"teacher {given}: run {folder} has no model {arm!r}{nearest(arm, list(models))}.")
+        return {arm: str(models[arm])}
+    if is_run(Path(given)):
+        return {name: str(path) for name, path in run_places(Path(given))["models"].items()}
+    path = teacher_folder(given)
+    folder_name = Path(path).parent.name if Path(path).name == "model" else Path(path).name
+    return {folder_name: path}
+
+
+def find_one(given: str) -> str:
+    """The path of the one model that an argument names."""
+    named = find_models(given)
+    if len(named) != 1:
+        raise UserError(f"{given}: stands for {len(named)} models; name one as RUN:ARM, one of {', '.join(named)}.")
+    return next(iter(named.values()))
+
+
+def candidates(given: list[str], corpus: Corpus) -> list[Candidate]:
+    """Every model that the arguments name, each once, all of the corpus's tokenizer.
+
+    Raises ``UserError`` for a model that is not there, named twice, or of another tokenizer, before anything is run.
+    """
+    found: list[Candidate] = []
+    for argument in given:
+        for name, path in find_models(argument).items():
+            candidate = describe(_free(name, argument, [other.name for other in found]), path, corpus)
+            same = next((other for other in found if other.key == candidate.key), None)
+            if same is not None:
+                raise UserError(f"teacher {argument}: {name} is the same model as {same.name}; name it once.")
+            found.append(candidate)
+    return found
+
+
+def _free(name: str, argument: str, taken: list[str]) -> str:
+    if name not in taken:
+        return name
+    longer = f"{Path(argument.rpartition(':')[0] or argument).name}:{name}"
+    return longer if longer not in taken else f"{longer} #{len(taken) + 1}"
+
+
+def describe(name: str, path: str, corpus: Corpus) -> Candidate:
+    """A candidate with its size; refuses a model that cannot be found, read or used with this corpus."""
+    if looks_local(path) and not path.endswith(".gguf") and not os.path.isfile(os.path.join(path, "config.json")):
+        raise UserError(
+            f"teacher {path}: holds no config.json; expected a run folder, RUN:ARM, a Hugging Face model folder, a hub "
+            "id or a .gguf file."
+        )
+    config = read_config(path)
+    check_vocabulary(path, corpus)
+    parameters, flops = _size(empty_model(config, path), corpus.train.sequence_length)
+    return Candidate(name, path, teacher_hash(path), parameters, flops)
+
+
+def _size(model: PreTrainedModel, length: int) -> tuple[int, float]:
+    """Parameters, and forward FLOPs per token, without reading the weights where the layout alone tells them.
+
+    2 per parameter of a matrix that a token passes (an embedding that is looked up costs nothing), and causal
+    attention over the mean of T/2 earlier positions.
+    """
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    config: Any = model.config
+    embedding: Any = model.get_input_embeddings().weight
+    matrices = parameters - (0 if config.tie_word_embeddings else embedding.numel())
+    attention = 2 * config.num_hidden_layers * config.hidden_size * (length / 2)
+    return parameters, 2.0 * (matrices + attention)
+
+
+def find_student(given: str | None, corpus_path: Path, corpus: Corpus, settings: RankSettings) -> Student:
+    """The student that teachers are chosen for.
+
+    ``RUN:ARM`` or a model folder is the supervised student; without one, the corpus's run gives its first arm of
+    alpha 0. Proxies take the run's student and training, else the folder's layout, else the defaults.
+    """
+    if given is None and is_run(corpus_path):
+        given = _supervised_arm(corpus_path)
+    study = _study_of(given, corpus_path)
+    model = ModelConfig() if study is None else study.student
+    training = TrainingConfig() if study is None else study.training
+    if given is None:
+        return Student(model, _proxy_training(training, settings), None)
+    named = find_models(given)
+    if len(named) != 1:
+        raise UserError(f"--student {given}: stands for {len(named)} models; name one as RUN:ARM.")
+    name, path = next(iter(named.items()))
+    if study is None and settings.proxy_tokens:
+        model = layout_of(path)
+    return Student(model, _proxy_training(training, settings), describe(f"student {name}", path, corpus))
+
+
+def check_proxies(student: Student, corpus: Corpus, settings: RankSettings) -> None:
+    """Refuses proxy students that the corpus cannot feed or whose positions do not cover its sequences."""
+    if not settings.proxy_tokens:
+        return
+    if settings.proxy_tokens > corpus.train.num_tokens:
+        raise UserError(
+            f"--proxy-tokens {settings.proxy_tokens}: the corpus holds {corpus.train.num_tokens} training tokens; ask "
+            "for at most as many."
+        )
+    length = corpus.train.sequence_length
+    if student.model.max_positions < length:
+        raise UserError(
+            f"--student: covers {student.model.max_positions} positions, but the corpus's sequences have {length} "
+            "tokens; name a student that was made for this corpus."
+        )
+
+
+def _supervised_arm(run: Path) -> str | None:
+    arms = _read_study(run).arms
+    plain = next((name for name, arm in arms.items() if arm.alpha == 0 and _is_plain(arm)), None)
+    return None if plain is None else f"{run}:{plain}"
+
+
+def _is_plain(arm: ArmConfig) -> bool:
+    return arm.data == 1 and arm.epochs == 1 and arm.seed is None
+
+
+def _study_of(given: str | None, corpus_path: Path) -> StudyConfig | None:
+    folder = Path(given.rpartition(":")[0]) if given and ":" in given else corpus_path
+    return _read_study(folder) if is_run(folder) else None
+
+
+def _read_study(run: Path) -> StudyConfig:
+    config = resolve_recipe(str(run / "config.yaml"))
+    if not isinstance(config, StudyConfig):
+        raise UserError(f"{run / 'config.yaml'}: is of a single run, expected that of a study.")
+    return config
+
+
+def _proxy_training(training: TrainingConfig, settings: RankSettings) -> TrainingConfig:
+    changes = {"tokens": max(1, settings.proxy_tokens), "epochs": 1.0, "steps": None, "flops": None, "tracker": "none"}
+    return training.model_copy(update=changes)
+
+
+def layout_of(path: str) -> ModelConfig:
+    """The sizes of a model in the Llama layout, for a fresh one of the same shape."""
+    config = read_config(path)
+    if config.model_type != "llama":
+        raise UserError(
+            f"--student {path}: is of layout {config.model_type}, but proxies are built in the llama layout; give "
+            "RUN:ARM, or leave --student out."
+        )
+    return ModelConfig(
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        num_layers=config.num_hidden_layers,
+        num_heads=config.num_attention_heads,
+        num_kv_heads=config.num_key_value_heads,
+        max_positions=config.max_position_embeddings,
+        rope_theta=config.rope_parameters["rope_theta"],
+        tie_embeddings=config.tie_word_embeddings,
+    )
+
+
+def corpus_config(corpus: Corpus) -> CorpusConfig:
+    """The configuration of a built corpus, as far as its folder tells it."""
+    manifest = corpus.manifest
+    return CorpusConfig(
+        sources=manifest["source_configs"],
+        vocab_size=max(258, corpus.vocab_size),
+        sequence_length=corpus.train.sequence_length,
+        train_tokens=corpus.train.num_tokens,
+        heldout_tokens=corpus.heldout.num_tokens,
+        isolate_documents=corpus.isolate,
+    )

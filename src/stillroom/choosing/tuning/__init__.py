@@ -1,0 +1,1 @@
+"""Teachers tuned from a base model: on worked problems, and by reinforcement."""

@@ -1,0 +1,51 @@
+"""``stillroom inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stillroom.cli.places import file_place
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A label store, a corpus, a model folder, or a run with checkpoints.")],
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check every byte: of a run, of all that it names, of any folder.")
+    ] = False,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(help="Tokenizer folder, to show a label store's positions as text.", show_default=False),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Another model folder: where do the two differ, token by token?", show_default=False),
+    ] = None,
+    corpus: Annotated[
+        Path | None, typer.Option("--corpus", help="Corpus on whose held-out text they do.", show_default=False)
+    ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="Model folder whose entropy sorts the tokens of that comparison.", show_default=False),
+    ] = None,
+    text: Annotated[str, typer.Option(help="Text whose attention is drawn.", show_default=False)] = "",
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", help="Write the pictures to this page.", show_default=False, callback=file_place),
+    ] = None,
+    ablation: Annotated[bool, typer.Option(help="Measure the loss on repeats without each head.")] = True,
+) -> None:
+    """Show what a folder holds: a label store's manifest and bytes, a corpus's tokens, a model's induction heads.
+
+    Of a model: scores of every head, the loss without it, attention as pictures, and where it differs from another.
+    Of a run under way: the strongest scores at each of its checkpoints.
+
+    [bold]Example[/]:  stillroom inspect labels --verify
+    """
+    from stillroom.study.inspect import inspect_path
+    from stillroom.study.model_inspection import ModelRequest
+
+    request = ModelRequest(against, corpus, teacher, text, html, ablation)
+    inspect_path(path, verify=verify, tokenizer=tokenizer, request=request)

@@ -1,0 +1,189 @@
+"""``stillroom label``: its options, and teachers mixed by them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stillroom.cli.places import file_place, folder_place
+from stillroom.types import UserError
+
+if TYPE_CHECKING:
+    from stillroom.config import MixtureConfig
+
+Teacher = Annotated[
+    str,
+    typer.Argument(
+        help="The teacher: a model folder, hub id, [bold].gguf[/] file, run folder, or [bold]world:NAME[/] of a "
+        "process that knows its own distribution ([bold]world:bigram[/], [bold]world:recall[/], with options as "
+        'in [bold]world:bigram:{"states": 50}[/]); with --import, its name.'
+    ),
+]
+Corpus = Annotated[
+    Path | None,
+    typer.Option(
+        "--corpus",
+        help="Folder of a built corpus (a run's artifacts hold one). A world:NAME labels what it draws itself "
+        "where this is missing.",
+        show_default=False,
+    ),
+]
+MixedWith = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--with",
+        metavar="NAME=TEACHER",
+        help="A further teacher, mixed with the first; give one option for each. The first is called teacher.",
+        show_default=False,
+    ),
+]
+Rule = Annotated[
+    str,
+    typer.Option(
+        help="How teachers are mixed: [bold]average[/] of their probabilities; [bold]position[/]: everywhere the "
+        "one that expects the next token most, which is looked at; [bold]domain[/]: each for its own sources."
+    ),
+]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--weight",
+        metavar="NAME=NUMBER",
+        help="Weight of a teacher in the average, relative to the others. Default: 1 each.",
+        show_default=False,
+    ),
+]
+Domains = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--domain",
+        metavar="SOURCE=NAME",
+        help="The teacher of one of the corpus's sources (rule domain). Default: the first.",
+        show_default=False,
+    ),
+]
+Out = Annotated[
+    Path, typer.Option("--out", help="Folder of the label store; the same command goes on.", callback=folder_place)
+]
+Codec = Annotated[
+    str,
+    typer.Option(help="[bold]sampled[/] (unbiased), [bold]top-k[/] or [bold]top-p[/] (both with the tail's mass)."),
+]
+NumSamples = Annotated[int, typer.Option(help="Pointers per token of the sampled codec.")]
+K = Annotated[int, typer.Option(help="Most ids kept per token (top-k, top-p).")]
+P = Annotated[float, typer.Option(help="Probability mass kept (top-p).")]
+ValueSteps = Annotated[
+    int, typer.Option(help="Levels per unit of a probability's square root (top-k, top-p); fewer take fewer bytes.")
+]
+Temperature = Annotated[float, typer.Option(help="Softmax temperature at which the teacher is read.")]
+Tokens = Annotated[
+    int | None, typer.Option(min=1, help="Label only the first TOKENS tokens. Default: all.", show_default=False)
+]
+Length = Annotated[int, typer.Option(help="Tokens per sequence that a world draws, where --corpus is missing.")]
+Seed = Annotated[int, typer.Option(help="Seed of the sampled codec, and of what a world draws.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print tokens, teacher FLOPs, bytes and hours; write nothing.")]
+ImportFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--import",
+        help="Make the store from labels on disk: DistillKit or plain Parquet, or a .kd sidecar.",
+        show_default=False,
+    ),
+]
+ImportTokens = Annotated[
+    Path | None,
+    typer.Option(help="Ids (.npy) of the token shard that a .kd sidecar belongs to.", show_default=False),
+]
+ExportTo = Annotated[
+    Path | None,
+    typer.Option(
+        "--export", help="Write the store at --out as one Parquet file.", show_default=False, callback=file_place
+    ),
+]
+
+
+def label(
+    teacher: Teacher = "",
+    corpus: Corpus = None,
+    mixed_with: MixedWith = None,
+    rule: Rule = "average",
+    weights: Weights = None,
+    domains: Domains = None,
+    out: Out = Path("labels"),
+    codec: Codec = "sampled",
+    num_samples: NumSamples = 50,
+    k: K = 50,
+    p: P = 0.95,
+    value_steps: ValueSteps = 199,
+    temperature: Temperature = 1.0,
+    tokens: Tokens = None,
+    length: Length = 256,
+    seed: Seed = 0,
+    dry_run: DryRun = False,
+    import_from: ImportFrom = None,
+    import_tokens: ImportTokens = None,
+    export_to: ExportTo = None,
+) -> None:
+    """Run a teacher over a corpus once and keep its soft labels, small, for any number of students.
+
+    Stopped anywhere, the same command goes on at the first missing shard. Under torchrun each rank labels its own
+    shards and nothing is sent between them.
+
+    [bold]Example[/]:  stillroom label TEACHER/model --corpus CORPUS --out labels
+
+    [bold]Two teachers[/]:  stillroom label BASE/model --with code=CODER/model --rule domain --domain python=code
+    --corpus CORPUS
+
+    [bold]A world[/]:  stillroom label world:recall --tokens 100000 --out labels
+    """
+    from stillroom.console import line
+    from stillroom.study.label_stage import LabelRequest, export_labels, import_labels, label_corpus
+    from stillroom.study.progress import StageDisplay
+
+    display = StageDisplay()
+    if export_to is not None:
+        count = export_labels(out, export_to)
+        display.console.print(line(f"{count:,} sequences: ", (export_to, "bold")), soft_wrap=True)
+        return
+    if not teacher:
+        raise UserError("label: a teacher is missing; see stillroom label --help.")
+    if import_from is not None:
+        if corpus is None:
+            raise UserError("label: --corpus is missing; --import needs the tokenizer and length of the corpus.")
+        manifest = import_labels(import_from, teacher, corpus, out, import_tokens)
+        display.console.print(line(f"{manifest.num_tokens:,} tokens: ", (out, "bold")), soft_wrap=True)
+        return
+    values = {"codec": codec, "num_samples": num_samples, "k": k, "p": p, "value_steps": value_steps}
+    values |= {"temperature": temperature, "seed": seed}
+    mixture = _mixture(mixed_with, rule, weights, domains)
+    label_corpus(LabelRequest(teacher, corpus, out, values, tokens, dry_run, mixture, length), display)
+
+
+def _mixture(
+    teachers: list[str] | None, rule: str, weights: list[str] | None, domains: list[str] | None
+) -> MixtureConfig | None:
+    """The further teachers that options ask for; None where they ask for none."""
+    from stillroom.config import MixtureConfig, parse
+
+    if not teachers:
+        if weights or domains or rule != "average":
+            raise UserError("label: --rule, --weight and --domain are of a mixture; name a second teacher by --with.")
+        return None
+    values = {
+        "rule": rule, "teachers": _pairs("--with", teachers), "weights": _pairs("--weight", weights),
+        "domains": _pairs("--domain", domains),
+    }  # fmt: skip
+    return parse(MixtureConfig, values, "label")
+
+
+def _pairs(option: str, texts: list[str] | None) -> dict[str, str]:
+    """NAME=VALUE texts as a dictionary; refuses other texts and a name that comes twice."""
+    pairs: dict[str, str] = {}
+    for text in texts or ():
+        name, sign, value = text.partition("=")
+        if not (name and sign and value) or name in pairs:
+            raise UserError(f"label: {option} is {text!r}, expected NAME=VALUE and every name once.")
+        pairs[name] = value
+    return pairs

@@ -1,0 +1,1 @@
+"""Where text comes from: a module for each kind of source."""

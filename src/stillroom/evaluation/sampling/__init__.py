@@ -1,0 +1,1 @@
+"""Sampling: completions of prompts by any causal model, in this process or through vLLM."""

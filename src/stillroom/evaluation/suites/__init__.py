@@ -1,0 +1,1 @@
+"""Suites: what is measured of a model, a module for each."""

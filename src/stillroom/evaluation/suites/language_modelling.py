@@ -1,0 +1,158 @@
+"""Language modelling on held-out text: bits per byte, over all and by source.
+
+Letters: I sequences, B sequences of a batch, T positions, N = B·T, S sources.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from transformers import PreTrainedModel
+
+from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Progress, evaluating, score_tokens
+from stillroom.models import hidden_states
+from stillroom.results.statistics import ratio, require_finite
+from stillroom.types import IGNORE_INDEX, Sequences, UserError
+
+
+@dataclass(frozen=True)
+class Heldout:
+    """Held-out sequences, and what is known of their tokens.
+
+    ``byte_lengths_V`` is bytes of text per token id (``token_bytes``). ``source_codes`` numbers the source of every
+    sequence, (I,), or of every position, (I, T); a position's code is that of its own token, which shares a document
+    with its target. ``source_names[code]`` names it. Without codes only the total is measured.
+    """
+
+    sequences: Sequences
+    byte_lengths_V: NDArray[np.int64]
+    source_names: Sequence[str] = ()
+    source_codes: ArrayLike | None = None
+    documents: ArrayLike | None = None
+    """(I,): which document a sequence is from. Sequences of one document are drawn together when an interval is made;
+    None takes every sequence for a document of its own."""
+    bytes_of: Callable[[Sequence[int]], NDArray[np.int64] | None] | None = None
+    """Bytes of text of every token of some sequences, (B, T), where ids alone do not tell them
+    (``SequenceSet.token_bytes``); a token's bytes are counted where it is a target."""
+    isolate: bool = True
+    """Whether packed documents are isolated from one another, as they were in training."""
+
+
+def measure_likelihood(
+    model: PreTrainedModel,
+    heldout: Heldout,
+    *,
+    num_sequences: int | None = None,
+    seed: int = 0,
+    tokens_at_a_time: int = TOKENS_AT_A_TIME,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """The ``lm`` part of an evaluation: bits per byte and nats per token, in all and by source.
+
+    Nats per token counts every target. Bits per byte counts targets that are text, nats / ln 2 / bytes: a special
+    token has no bytes, so its nats are not in it. Intervals are over documents, where it is known which sequences are
+    of one. ``per_item`` has both numbers of every document, ``per_item_weights`` its bytes and its targets.
+    """
+    total = len(heldout.sequences) if num_sequences is None else min(num_sequences, len(heldout.sequences))
+    if not total:
+        raise UserError("evaluation: the held-out set has no sequence, expected at least one; raise heldout_tokens.")
+    codes_IT = _codes(heldout, total)
+    num_sources = max(1, len(heldout.source_names))
+    sums_IS4 = np.zeros((total, num_sources, 4))
+    per_batch = max(1, tokens_at_a_time // heldout.sequences.sequence_length)
+    for start in range(0, total, per_batch):
+        indices = range(start, min(start + per_batch, total))
+        nats_BT, targets_BT = _nats(model, heldout, indices)
+        counted_BT = None if heldout.bytes_of is None else heldout.bytes_of(indices)
+        columns_BT4 = _columns(nats_BT, targets_BT, heldout.byte_lengths_V, counted_BT)
+        for source in range(num_sources):
+            inside_BT = np.broadcast_to(codes_IT[indices.start : indices.stop] == source, nats_BT.shape)
+            sums_IS4[indices.start : indices.stop, source] = (columns_BT4 * inside_BT[..., None]).sum(axis=1)
+        if progress:
+            progress(indices.stop, total)
+    sums_IS4 = _by_document(sums_IS4, heldout.documents)
+    source_I = sums_IS4[:, :, 3].argmax(axis=1)
+    part = _estimates(sums_IS4.sum(axis=1), seed, source_I)
+    part |= _per_item(sums_IS4.sum(axis=1))
+    if heldout.source_names:
+        part["per_item_sources"] = {"names": list(heldout.source_names), "codes": source_I.tolist()}
+    part["by_source"] = {
+        name: _estimates(sums_IS4[:, source], seed)
+        for source, name in enumerate(heldout.source_names)
+        if sums_IS4[:, source, 3].sum() > 0
+    }
+    return part
+
+
+def _per_item(sums_I4: NDArray[np.float64]) -> dict[str, Any]:
+    """Bits per byte and nats per token of every document, 0 where it has none, and how much each one weighs."""
+    bits_I, bytes_I, nats_I, targets_I = sums_I4.T
+    return {
+        "per_item": {
+            "bits_per_byte": (bits_I / math.log(2) / np.maximum(bytes_I, 1)).tolist(),
+            "nats_per_token": (nats_I / np.maximum(targets_I, 1)).tolist(),
+        },
+        "per_item_weights": {"bits_per_byte": bytes_I.tolist(), "nats_per_token": targets_I.tolist()},
+    }
+
+
+def _by_document(sums_IS4: NDArray[np.float64], documents: ArrayLike | None) -> NDArray[np.float64]:
+    """The sums with the sequences of one document added up."""
+    if documents is None:
+        return sums_IS4
+    names, place_I = np.unique(np.asarray(documents)[: len(sums_IS4)], return_inverse=True)
+    together = np.zeros((len(names), *sums_IS4.shape[1:]))
+    np.add.at(together, place_I, sums_IS4)
+    return together
+
+
+def _codes(heldout: Heldout, total: int) -> NDArray[np.int64]:
+    if heldout.source_codes is None:
+        return np.zeros((total, 1), dtype=np.int64)
+    codes = np.asarray(heldout.source_codes, dtype=np.int64)[:total]
+    if len(codes) < total:
+        raise ValueError(f"source_codes has {len(codes)} rows but {total} sequences are evaluated")
+    return codes.reshape(total, -1)
+
+
+def _nats(model: PreTrainedModel, heldout: Heldout, indices: range) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Nats (B, T) of every target, 0 where there is none, and the targets (B, T)."""
+    batch = heldout.sequences.batch(indices)
+    with evaluating(model):
+        on_device = batch.to(model.device)
+        counted_BT = on_device.targets_BT != IGNORE_INDEX
+        hidden_BTD = hidden_states(model, on_device, isolate=heldout.isolate)
+        logprob_N, _ = score_tokens(model, hidden_BTD[counted_BT], on_device.targets_BT[counted_BT])
+    nats_BT = np.zeros(batch.targets_BT.shape)
+    nats_BT[counted_BT.cpu().numpy()] = -logprob_N.double().cpu().numpy()
+    require_finite(nats_BT)
+    return nats_BT, batch.targets_BT.cpu().numpy()
+
+
+def _columns(
+    nats_BT: NDArray[np.float64],
+    targets_BT: NDArray[np.int64],
+    byte_lengths_V: NDArray[np.int64],
+    bytes_BT: NDArray[np.int64] | None,
+) -> NDArray[np.float64]:
+    """Per position: nats of text, bytes of text, nats of any target, 1 for any target; (B, T, 4).
+
+    ``bytes_BT`` are the bytes of the tokens themselves, which are the targets of the positions before them.
+    """
+    counted_BT = targets_BT != IGNORE_INDEX
+    by_id_BT = np.where(counted_BT, byte_lengths_V[np.where(counted_BT, targets_BT, 0)], 0)
+    of_target_BT = by_id_BT if bytes_BT is None else np.where(counted_BT, np.roll(bytes_BT, -1, axis=1), 0)
+    return np.stack([nats_BT * (by_id_BT > 0), of_target_BT, nats_BT, counted_BT], axis=-1).astype(np.float64)
+
+
+def _estimates(sums_I4: NDArray[np.float64], seed: int, strata_I: NDArray[np.int64] | None = None) -> dict[str, Any]:
+    bits_I = sums_I4[:, 0] / math.log(2)
+    return {
+        "bits_per_byte": ratio(bits_I, sums_I4[:, 1], strata=strata_I, seed=seed).as_dict(),
+        "nats_per_token": ratio(sums_I4[:, 2], sums_I4[:, 3], strata=strata_I, seed=seed).as_dict(),
+    }

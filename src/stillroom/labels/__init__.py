@@ -1,0 +1,32 @@
+"""Soft labels: a teacher run once, its labels kept small, looked up by content for any number of students."""
+
+from stillroom.labels.dataset import LabelCollator, LabelDataset, soft_labels_of
+from stillroom.labels.exchange.importing import import_kd
+from stillroom.labels.exchange.parquet import export_parquet, import_distillkit, import_parquet
+from stillroom.labels.format.layout import Damaged
+from stillroom.labels.format.manifest import Manifest
+from stillroom.labels.inspection import Inspection, inspect_store, render
+from stillroom.labels.pricing import Price, price
+from stillroom.labels.store import LabelStore, keys_of
+from stillroom.labels.write import label, label_part
+
+__all__ = [
+    "Damaged",
+    "Inspection",
+    "LabelCollator",
+    "LabelDataset",
+    "LabelStore",
+    "Manifest",
+    "Price",
+    "export_parquet",
+    "import_distillkit",
+    "import_kd",
+    "import_parquet",
+    "inspect_store",
+    "keys_of",
+    "label",
+    "label_part",
+    "price",
+    "render",
+    "soft_labels_of",
+]

@@ -1,0 +1,1 @@
+"""The files of a label store: shards, records, manifest and index."""

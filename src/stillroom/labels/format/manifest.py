@@ -1,0 +1,178 @@
+"""What a store says of itself: the plan that labelling follows and the manifest that readers trust.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import xxhash
+from pydantic import TypeAdapter, ValidationError
+
+from stillroom.config import LabelsConfig, parse
+from stillroom.files import fingerprint
+from stillroom.labels.format.layout import check_schema, damaged
+from stillroom.types import UserError
+
+FORMAT = "stillroom-labels"
+IDENTITY = ("teacher", "tokenizer", "vocab_size", "corpus")
+"""What an identity names: hashes of the teacher, the tokenizer and the corpus, and the tokenizer's size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that determines a store's bytes: labelling resumes only under an equal plan."""
+
+    schema: int
+    identity: dict[str, str | int]
+    labels: dict[str, Any]  # the fields of LabelsConfig
+    num_sequences: int
+    sequence_length: int
+    isolate_documents: bool
+    precision: str
+    forward_sequences: int  # sequences per forward pass of the teacher
+
+    @property
+    def config(self) -> LabelsConfig:
+        """The codec and its parameters."""
+        return LabelsConfig.model_validate(self.labels)
+
+    @property
+    def num_shards(self) -> int:
+        """Shards of the whole store."""
+        return -(-self.num_sequences // self.config.shard_sequences)
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens of the tokenizer: every id is below it."""
+        return int(self.identity["vocab_size"])
+
+    def shard_range(self, shard: int) -> range:
+        """Numbers of the sequences of a shard."""
+        size = self.config.shard_sequences
+        return range(shard * size, min((shard + 1) * size, self.num_sequences))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest(Plan):
+    """A finished store: its plan, what it holds and what was measured while it was made."""
+
+    num_records: int
+    """Distinct sequences (a corpus that repeats one stores it once in the index)."""
+    num_tokens: int
+    """Positions labelled."""
+    num_entries: int
+    """Ids kept, over all positions."""
+    num_bytes: int
+    """Every byte of the store: shards, codebook, index and this manifest's own file left out."""
+    teacher_entropy_nats: float
+    """Mean over positions with a target, as stored."""
+    teacher_ce_nats: float
+    """Mean of minus the gold log-probability over the same positions, as stored."""
+    fidelity: dict[str, float | int | str] = field(default_factory=dict)
+    """Measured on a sample while labelling: see ``fidelity.measure``."""
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Everything included."""
+        return self.num_bytes / max(1, self.num_tokens)
+
+
+def check_identity(identity: dict[str, Any]) -> None:
+    """Refuses an identity that does not name teacher, tokenizer, vocabulary size and corpus."""
+    missing = [name for name in IDENTITY if name not in identity]
+    if missing:
+        raise UserError(f"identity: has no {', '.join(missing)}; expected {', '.join(IDENTITY)}.")
+
+
+def to_text(plan: Plan) -> str:
+    """JSON that carries its own hash, so that a changed value is noticed."""
+    body = {"format": FORMAT, **asdict(plan)}
+    return json.dumps({**body, "check": _check(body)}, indent=2, ensure_ascii=False) + "\n"
+
+
+def from_text(text: str | bytes, kind: type[Plan], name: str) -> Any:
+    """The plan or manifest of a file's text; refuses damage and later schemas."""
+    try:
+        body = json.loads(text, parse_constant=_refuse_constant)
+        found = body.pop("check")
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise damaged(name, "it is not JSON with a checksum") from error
+    if isinstance(body.get("schema"), int) and body.get("format") == FORMAT:
+        check_schema(body["schema"], name)
+    if found != _check(body):
+        raise damaged(name, "it does not match its checksum")
+    if body.pop("format", None) != FORMAT or set(body) != {entry.name for entry in fields(kind)}:
+        raise UserError(f"{name}: is not a {kind.__name__.lower()} of a label store; check the path.")
+    _check_fields(body, kind, name)
+    return kind(**body)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _check_fields(body: dict[str, Any], kind: type[Plan], name: str) -> None:
+    """Refuses values that no store is written with, whoever wrote them: types, signs, infinities, fields of labels."""
+    try:
+        found = TypeAdapter(kind).validate_json(json.dumps(body), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{name}: {where} is {first['input']!r}; {first['msg']}: check the file.") from None
+    check_identity(body["identity"])
+    parse(LabelsConfig, body["labels"], f"{name}: labels")
+    counts = {"num_sequences": 1, "sequence_length": 1, "forward_sequences": 1, "num_records": 1, "num_bytes": 0}
+    counts |= {"num_tokens": 0, "num_entries": 0}
+    for field_name, least in counts.items():
+        if body.get(field_name, least) < least:
+            raise UserError(f"{name}: {field_name} is {body[field_name]}, expected at least {least}; check the file.")
+    numbers = [
+        body.get("teacher_entropy_nats", 0.0),
+        body.get("teacher_ce_nats", 0.0),
+        *body.get("fidelity", {}).values(),
+    ]
+    if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
+        raise UserError(f"{name}: holds a number that is not finite; check the file.")
+    if not isinstance(body["identity"]["vocab_size"], int) or found.vocab_size < 1:
+        raise UserError(
+            f"{name}: identity.vocab_size is {body['identity']['vocab_size']!r}, expected a number of tokens."
+        )
+
+
+def _check(body: dict[str, Any]) -> str:
+    return xxhash.xxh3_128_hexdigest(json.dumps(body, sort_keys=True, ensure_ascii=False).encode())
+
+
+def refuse_difference(found: Plan, wanted: Plan, name: str) -> None:
+    """Raises a ``UserError`` that names the first thing in which a store differs from what is asked for."""
+    for label, old, new in _differences(asdict(found), asdict(wanted), ""):
+        raise UserError(
+            f"{name}: holds labels with {label} {old!r} but {new!r} is asked for; "
+            "give another folder or delete this one."
+        )
+
+
+def _differences(found: dict[str, Any], wanted: dict[str, Any], prefix: str) -> list[tuple[str, Any, Any]]:
+    differences = []
+    for key in wanted:
+        old, new = found.get(key), wanted[key]
+        if isinstance(old, dict) and isinstance(new, dict):
+            differences += _differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            differences.append((f"{prefix}{key}", old, new))
+    return differences
+
+
+def plan_of(manifest: Manifest) -> Plan:
+    """The plan alone."""
+    return Plan(**{entry.name: getattr(manifest, entry.name) for entry in fields(Plan)})
+
+
+def plan_fingerprint(plan: Plan) -> str:
+    """A hash of everything that determines the store's bytes."""
+    return fingerprint(asdict(plan))

@@ -1,0 +1,148 @@
+"""Runs a teacher over a corpus and writes its labels: resumable, atomic, by any number of ranks that never talk.
+
+A store is a folder: ``plan.json`` (what is asked for), ``codebook.bin`` (fitted to a first sample), ``shards/``, and,
+once every shard is there, ``index.bin`` and ``manifest.json``; see ``labeller``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stillroom.config import LabelsConfig
+from stillroom.labels.codecs.systematic import offsets
+from stillroom.labels.fidelity import measure
+from stillroom.labels.format import manifest as manifests
+from stillroom.labels.format.layout import SCHEMA, key_halves, record_keys
+from stillroom.labels.format.manifest import Manifest, Plan
+from stillroom.labels.one_store import Labeller, Source
+from stillroom.labels.ragged import Rows
+from stillroom.labels.reading import NotFinite, Scores, capture
+from stillroom.models import precision_name
+from stillroom.teachers.model_scores import ModelScores
+from stillroom.types import Sequences, SoftLabels, UserError
+
+FORWARD_TOKENS = 4096
+"""Tokens per forward pass of the teacher. Part of the plan: a matrix product of another size may round otherwise."""
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class TeacherSource:
+    """Labels of a teacher that is run over a corpus."""
+
+    scores: Scores
+    sequences: Sequences
+    config: LabelsConfig
+    vocab_size: int
+
+    def rows(self, numbers: range) -> tuple[np.ndarray, Rows]:
+        """See ``Source``."""
+        batch = self.sequences.batch(list(numbers))
+        tokens_BT = batch.tokens_BT.cpu().numpy()
+        if tokens_BT.min() < 0 or tokens_BT.max() >= self.vocab_size:
+            token = tokens_BT.min() if tokens_BT.min() < 0 else tokens_BT.max()
+            raise UserError(
+                f"corpus: token id {token} found but the tokenizer has {self.vocab_size} tokens; "
+                "use the teacher's tokenizer."
+            )
+        offset_N = offsets(key_halves(record_keys(tokens_BT)), tokens_BT.shape[1], self.config.seed)
+        try:
+            return tokens_BT, capture(self.scores, batch, offset_N, self.config)
+        except NotFinite as error:
+            sequence = numbers[error.sequence]
+            raise NotFinite(error.found, error.position, sequence, f" of sequence {sequence} of the corpus") from None
+
+    def distance(self, numbers: range, labels: SoftLabels) -> dict[str, float | int | str]:
+        """See ``Source``."""
+        return measure(self.scores, self.sequences.batch(list(numbers)), labels, self.config)
+
+
+def make_plan(
+    scores: Scores,
+    sequences: Sequences,
+    config: LabelsConfig,
+    identity: dict[str, Any],
+    *,
+    isolate: bool,
+    precision: str,
+) -> Plan:
+    """The plan of a store that holds labels of all ``sequences``."""
+    manifests.check_identity(identity)
+    return Plan(
+        schema=SCHEMA,
+        identity={name: identity[name] for name in manifests.IDENTITY},
+        labels=config.canonical(),
+        num_sequences=len(sequences),
+        sequence_length=sequences.sequence_length,
+        isolate_documents=isolate,
+        precision=precision_name(precision, scores.device),
+        forward_sequences=max(1, FORWARD_TOKENS // sequences.sequence_length),
+    )
+
+
+def label_part(
+    teacher: Any,
+    sequences: Sequences,
+    config: LabelsConfig,
+    folder: Path,
+    *,
+    identity: dict[str, Any],
+    rank: int = 0,
+    world_size: int = 1,
+    isolate: bool = True,
+    precision: str = "auto",
+    progress: Progress | None = None,
+) -> Manifest | None:
+    """Labels the shards of one rank (every ``world_size``-th) and finishes the store if all are there.
+
+    Returns the manifest, or None where other ranks still have shards to write. ``teacher`` is a causal language model,
+    or anything that gives ``Scores``. ``progress`` hears (tokens done, tokens to do) of this rank.
+    """
+    manifests.check_identity(identity)
+    is_scores = hasattr(teacher, "chunks")
+    scores = teacher if is_scores else ModelScores(teacher.eval(), int(identity["vocab_size"]), isolate, precision)
+    plan = make_plan(scores, sequences, config, identity, isolate=isolate, precision=precision)
+    source = TeacherSource(scores, sequences, plan.config, plan.vocab_size)
+    return write_store(source, plan, folder, rank=rank, world_size=world_size, progress=progress)
+
+
+def write_store(
+    source: Source,
+    plan: Plan,
+    folder: Path,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    progress: Progress | None = None,
+) -> Manifest | None:
+    """Writes the shards of one rank and finishes the store if all are there; returns the manifest if so."""
+    labeller = Labeller(source, plan, folder)
+    labeller.prepare()
+    shards = range(rank, plan.num_shards, world_size)
+    total = sum(len(plan.shard_range(shard)) for shard in shards) * plan.sequence_length
+    done = 0
+
+    def advance(tokens: int) -> None:
+        nonlocal done
+        done += tokens
+        if progress is not None:
+            progress(done, total)
+
+    for shard in shards:
+        if labeller.is_complete(shard):
+            advance(len(plan.shard_range(shard)) * plan.sequence_length)
+        else:
+            labeller.label_shard(shard, advance)
+    return labeller.finish()
+
+
+def label(teacher: Any, sequences: Sequences, config: LabelsConfig, folder: Path, **options: Any) -> Manifest:
+    """Labels all sequences into a store in this process and returns its manifest; see ``label_part``."""
+    manifest = label_part(teacher, sequences, config, folder, **options)
+    assert manifest is not None, "one process labels every shard"
+    return manifest

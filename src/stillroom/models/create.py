@@ -1,0 +1,93 @@
+"""Builds, loads and exports causal language models; weights travel as safetensors only."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Literal
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from stillroom.config import ModelConfig
+from stillroom.disk import let_all_read
+from stillroom.files import fingerprint
+from stillroom.models.contract import checked
+from stillroom.models.loading import local_files, read_model
+from stillroom.models.locate import quiet
+from stillroom.models.meta import ModelPlan, plan_fresh, plan_pretrained, realise, thaw_padding
+from stillroom.models.packing import needs_rows
+from stillroom.models.verdicts import is_remembered, remember
+from stillroom.types import OWN_IDS, SpecialIds
+
+
+def plan_model(
+    config: ModelConfig,
+    vocab_size: int,
+    seed: int,
+    base_width: int | None = None,
+    special: SpecialIds = OWN_IDS,
+) -> ModelPlan:
+    """The plan of a model that takes no memory yet: a fresh one, or the pretrained one that ``config.path`` names."""
+    if config.path is None:
+        return plan_fresh(config, vocab_size, seed, base_width, special)
+    return plan_pretrained_model(config.path)
+
+
+def plan_pretrained_model(path: str | Path) -> ModelPlan:
+    """The plan of a pretrained model, which the first rank will read in the precision of its file."""
+    dtype = torch.float32 if Path(path).suffix == ".gguf" else "auto"
+    return plan_pretrained(path, lambda: load_model(path, dtype=dtype))
+
+
+def build_model(
+    config: ModelConfig,
+    vocab_size: int,
+    seed: int,
+    base_width: int | None = None,
+    special: SpecialIds = OWN_IDS,
+) -> PreTrainedModel:
+    """A model in fp32: fresh, with weights that depend on the arguments alone (see ``plan_fresh``), or the pretrained
+    one that ``config.path`` names. ``special`` are the ids of the tokenizer that a fresh one
+    is trained on: one of this package's, unless told otherwise.
+    """
+    if config.path is not None:
+        return load_model(config.path)
+    return checked(realise(plan_fresh(config, vocab_size, seed, base_width, special)), "model")
+
+
+def load_model(path: str | Path, *, dtype: torch.dtype | Literal["auto"] = torch.float32) -> PreTrainedModel:
+    """A pretrained model from a folder, GGUF file or hub id, in evaluation mode; code from the folder is never run.
+
+    ``dtype`` ``auto`` keeps the precision of its file. Raises ``UserError`` where not every weight of the model comes
+    from its files, where its logits are not what it gives itself (see ``contract``), and for what ``checks`` refuses.
+    What was found right is not looked for again while the files stay as they are.
+    """
+    model = thaw_padding(read_model(path, dtype))
+    files, found = local_files(path), f"logits as {model.dtype} by {_code()}"
+    if files and is_remembered(files, found):
+        return model
+    checked(model, str(path))
+    if files and not needs_rows(model):  # what was found to need them must be found again
+        remember(files, found)
+    return model
+
+
+@functools.cache
+def _code() -> str:
+    """What decides how a model is run: the code of this room and the libraries below it."""
+    sources = [path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))]
+    return fingerprint([torch.__version__, transformers.__version__, *sources])
+
+
+def export_model(model: PreTrainedModel, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
+    """Writes weights (safetensors) and configuration for ``AutoModelForCausalLM.from_pretrained``.
+
+    ``weights`` takes the place of the model's own state where those are sharded.
+    """
+    with quiet():
+        model.save_pretrained(folder, state_dict=weights)
+    for path in folder.glob("*.safetensors"):
+        let_all_read(path)  # the library leaves them readable by their owner alone

@@ -1,0 +1,1 @@
+"""One grammar of charts: marks, axes and scales, written as SVG."""

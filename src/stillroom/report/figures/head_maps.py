@@ -1,0 +1,104 @@
+"""The attention-head map: a square for every head of every model, one map for each score."""
+
+from __future__ import annotations
+
+import math
+
+from markupsafe import Markup
+
+from stillroom.report.charts.figure import Figure, Panel, Table, missing_models
+from stillroom.report.charts.svg import WIDE, drawing, join, squares, tag, text
+from stillroom.report.figures import captions
+from stillroom.report.formats import fixed
+from stillroom.report.measures import InductionHead, best_head
+from stillroom.report.run import Heads, Numbers
+from stillroom.report.view import Entry, View
+
+TOP = 30.0
+LARGEST = 30.0
+"""Side of the largest square, in user units."""
+TALLEST = 300.0
+TICK = 14.0
+"""Room that a head's number needs."""
+
+
+def head_map(view: View) -> Figure:
+    """Previous-token, prefix-matching and copying score of every head of every model."""
+    shown = [(entry, heads) for entry in view.entries if (heads := entry.model.evaluation.heads)]
+    title = "Attention heads"
+    if not shown:
+        return Figure("fig-heads", title, absent="Attention heads were not scored in this run (suite heads).")
+    rows = [
+        (entry.label, str(best.layer), str(best.head), fixed(best.prefix_matching, 2), fixed(best.copying, 2))
+        for entry, heads in shown
+        if (best := best_head(heads))
+    ]
+    return Figure(
+        "fig-heads",
+        title,
+        captions.HEADS + missing_models(view.entries, tuple(entry for entry, _ in shown)),
+        tuple(Panel(entry.label, _maps(entry, heads)) for entry, heads in shown),
+        (("score 0 to 1", _strip("warm")), ("score 0 to −1", _strip("cold"))),
+        Table(("model", "layer", "head", "prefix matching", "copying"), tuple(rows)),
+        most_columns=2,
+    )
+
+
+def _strip(colour: str) -> Markup:
+    """A key of five squares of rising strength."""
+    squares = []
+    for place in range(5):
+        box = {"x": 12.0 * place, "y": 0.0, "width": 11.0, "height": 12.0}
+        squares += [tag("rect", class_="cell", **box), tag("rect", class_=colour, fill_opacity=place / 4, **box)]
+    return tag("svg", *squares, viewBox="0 0 60 12", width=60, height=12, class_="key", aria_hidden="true")
+
+
+def _maps(entry: Entry, heads: Heads) -> Markup:
+    column = (WIDE - 8) / 3
+    side = min((column - 32) / max(1, heads.num_heads), LARGEST, TALLEST / max(1, heads.num_layers))
+    height = TOP + side * heads.num_layers + 24
+    best = best_head(heads)
+    maps = [("previous token", heads.previous_token, None), ("prefix matching", heads.prefix_matching, best)]
+    if heads.copying is not None:
+        maps.append(("copying", heads.copying, best))
+    parts = [
+        _map(name, heads, scores, 22 + column * place, side, outlined)
+        for place, (name, scores, outlined) in enumerate(maps)
+    ]
+    words = f"{heads.num_layers} layers of {heads.num_heads} heads, {len(maps)} scores each."
+    return drawing(WIDE, height, f"Head scores of {entry.label}", words, *parts)
+
+
+def _map(
+    name: str, heads: Heads, scores: tuple[Numbers, ...], left: float, side: float, outlined: InductionHead | None
+) -> Markup:
+    layers, step = len(scores), max(1, math.ceil(TICK / side))
+    places = [(left + head * side, TOP + row * side) for row in range(layers) for head in range(len(scores[row]))]
+    parts = [text(left, 16, name), squares(places, side - 1, "cell")]
+    for layer, row in enumerate(scores):
+        y = TOP + (layers - 1 - layer) * side
+        if layer % step == 0:
+            parts.append(text(left - 6, y + side / 2 + 4, str(heads.layer(layer)), "end", "tick"))
+        for head, score in enumerate(row):
+            hint = f"{name}, layer {heads.layer(layer)}, head {head}: {fixed(score, 3)}"
+            parts.append(_square(left + head * side, y, side - 1, score, hint))
+    for head in range(0, len(scores[0]) if scores else 0, step):
+        parts.append(text(left + (head + 0.5) * side - 0.5, TOP + layers * side + 15, str(head), "middle", "tick"))
+    if outlined:
+        box = {"x": left + outlined.head * side, "y": TOP + (layers - 1 - outlined.layer) * side}
+        parts.append(tag("rect", width=side - 1, height=side - 1, class_="chosen", **box))
+    return join(parts)
+
+
+def _square(x: float, y: float, side: float, score: float, hint: str) -> Markup:
+    """A head's square: the colour is the sign of its score, the strength its size."""
+    strength = min(1.0, abs(score)) if math.isfinite(score) else 0.0
+    return tag(
+        *("rect", tag("title", hint)),
+        x=x,
+        y=y,
+        width=side,
+        height=side,
+        class_="warm" if score >= 0 else "cold",
+        fill_opacity=f"{strength:.3f}",
+    )

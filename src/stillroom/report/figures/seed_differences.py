@@ -1,0 +1,68 @@
+"""Arms over training seeds: each arm minus the baseline's, seed by seed, with intervals of Student's t."""
+
+from __future__ import annotations
+
+from stillroom.report.arms import Arm, Paired, arms_over_seeds, baseline_arm, corrected, mean_of, paired_with
+from stillroom.report.charts.figure import Figure, Panel, Table, panel_width, span, with_interval
+from stillroom.report.figures import captions
+from stillroom.report.figures.bars import bars
+from stillroom.report.formats import MISSING
+from stillroom.report.measures import Measure, seed_measures
+from stillroom.report.view import View
+from stillroom.results.intervals import p_text
+
+ID, TITLE = "fig-seeds", "Differences over training seeds"
+
+
+def over_seeds(view: View) -> Figure:
+    """Differences between arms that were trained at several seeds; means, differences and p-values in the table."""
+    arms = arms_over_seeds(view)
+    baseline = baseline_arm(arms)
+    if baseline is None or len(arms) < 2:
+        absent = "Arms are compared over training seeds where two of them or more were trained at two seeds or more."
+        return Figure(ID, TITLE, absent=absent)
+    measures = [one for one in seed_measures(view) if any(mean_of(arm, one) is not None for arm in arms)]
+    found = {
+        measure: [
+            paired
+            for arm in arms
+            if arm is not baseline and (paired := paired_with(baseline, arm, measure)) is not None
+        ]
+        for measure in measures
+    }
+    drawn = [(measure, rows) for measure, rows in found.items() if rows]
+    width = panel_width(len(drawn))
+    panels = tuple(
+        Panel(
+            measure.title,
+            bars(
+                measure,
+                [(one.arm.entry, one.estimate) for one in rows],
+                width,
+                dots=[one.differences for one in rows],
+            ),
+        )
+        for measure, rows in drawn
+    )
+    pairs = [len(one.differences) for _, rows in drawn for one in rows]
+    caption = captions.SEEDS.format(baseline=baseline.label, count=span(pairs) if pairs else "0")
+    return Figure(ID, TITLE, caption, panels, table=_table(arms, baseline, measures, found))
+
+
+def _table(arms: tuple[Arm, ...], baseline: Arm, measures: list[Measure], found: dict[Measure, list[Paired]]) -> Table:
+    every = [one for rows in found.values() for one in rows]
+    tests = {(one.arm, one.measure): (one, p_value) for one, p_value in zip(every, corrected(every), strict=True)}
+    rows = []
+    for arm in arms:
+        for measure in measures:
+            mean = mean_of(arm, measure)
+            if mean is None:
+                continue
+            one, p_value = tests.get((arm, measure), (None, None))
+            difference = MISSING if one is None else with_interval(one.estimate, measure.decimals)
+            pairs = MISSING if one is None else str(one.estimate.num)
+            shown_p = MISSING if p_value is None else p_text(p_value)
+            value = with_interval(mean, measure.decimals)
+            rows.append((arm.label, measure.title, value, str(mean.num), difference, pairs, shown_p))
+    head = ("arm", "measure", "mean over seeds", "seeds", f"minus {baseline.label}", "pairs", "p (Holm)")
+    return Table(head, tuple(rows))

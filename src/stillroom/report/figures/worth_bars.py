@@ -1,0 +1,114 @@
+"""What a soft label was worth: a multiplier for each ability and arm, on an axis from half to four times."""
+
+from __future__ import annotations
+
+import math
+
+from markupsafe import Markup
+
+from stillroom.config import arm_and_seed
+from stillroom.report.charts.figure import Figure, Panel, Table, legend
+from stillroom.report.charts.scales import Scale
+from stillroom.report.charts.svg import WIDE, Frame, drawing, line, marker, path, tag, text, whisker
+from stillroom.report.figures import captions
+from stillroom.report.formats import MISSING, si
+from stillroom.report.view import Entry, View
+from stillroom.report.worth_rows import Ability, Worths
+from stillroom.results import Worth
+
+ID, TITLE = "fig-worth", "What a soft label was worth"
+ENDS = (0.5, 4.0)
+TICKS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+TOP, WORDS, LINE, BOTTOM = 8.0, 24.0, 17.0, 46.0
+"""Heights: above the first row, of an ability's name, of an arm, of the axis with its words."""
+
+
+def worth_figure(view: View) -> Figure:
+    """A row for each ability, a mark for each arm, with intervals; 1 is what a hard label does."""
+    worths = view.runs[0].worth if len(view.runs) == 1 else None
+    if worths is None or not worths.abilities:
+        return Figure(ID, TITLE)
+    entries = {arm_and_seed(entry.model.record.name)[0]: entry for entry in reversed(view.students)}
+    shown = [
+        entries[arm] for arm in dict.fromkeys(arm for one in worths.abilities for arm in one.arms) if arm in entries
+    ]
+    ladder = ", ".join(f"{si(rung.tokens)}" for rung in worths.ladder)
+    units = "training seeds" if worths.over == "seeds" else "evaluation items of one seed, which say nothing of another"
+    caption = captions.WORTH.format(ladder=ladder, units=units)
+    return Figure(
+        ID, TITLE, caption, (Panel("", _picture(worths, entries)),), legend(tuple(shown)), _table(worths, entries)
+    )
+
+
+def _picture(worths: Worths, entries: dict[str, Entry]) -> Markup:
+    scale = Scale(*_ends(worths), log=True)
+    rows = [(ability, [arm for arm in ability.arms if arm in entries]) for ability in worths.abilities]
+    height = TOP + sum(WORDS + LINE * max(1, len(arms)) for _, arms in rows) + BOTTOM
+    frame = Frame(WIDE, height, scale, Scale(0, 1), left=14, right=62, top=TOP, bottom=BOTTOM)
+    inside = [value for value in TICKS if scale.low <= value <= scale.high]
+    parts = [text(frame.px(value), frame.floor + 18, f"{value:g}×", "middle", "tick") for value in inside]
+    parts.append(text(frame.px(1.0), height - 6, "no better than hard labels", "middle", "name"))
+    y, told = TOP, []
+    for ability, arms in rows:
+        below = (y + WORDS - 4, y + WORDS + LINE * max(1, len(arms)) - 4)  # no line runs through the words
+        for value in inside:
+            parts.append(
+                line(frame.px(value), below[0], frame.px(value), below[1], "guide strong" if value == 1 else "grid")
+            )
+        parts.append(text(frame.left, y + 16, ability.title + _formed(ability, arms, entries), class_="halo"))
+        for place, arm in enumerate(arms):
+            found = ability.arms[arm].data.read
+            parts += _mark(frame, entries[arm], found, y + WORDS + LINE * place + 4)
+            told.append(f"{ability.title}, {entries[arm].arm}: {found}")
+        y += WORDS + LINE * max(1, len(arms))
+    return drawing(WIDE, height, TITLE, "; ".join(told) + ".", *parts)
+
+
+def _ends(worths: Worths) -> tuple[float, float]:
+    """The axis: half to four times, or as far as an estimate lies."""
+    found = [one.data.value for ability in worths.abilities for one in ability.arms.values() if one.data.value]
+    return min([ENDS[0], *found]), max([ENDS[1], *found])
+
+
+def _formed(ability: Ability, arms: list[str], entries: dict[str, Entry]) -> str:
+    if ability.formed is None:
+        return ""
+    counts = (f"{entries[arm].arm} {ability.formed[arm]}" for arm in arms)
+    return f" (forms in a jump; seeds past it: {', '.join(counts)})"
+
+
+def _mark(frame: Frame, entry: Entry, found: Worth, y: float) -> list[Markup]:
+    """The mark, its interval, and its value in the margin; an end outside the ladder is open, with an arrow."""
+    right = frame.width - frame.right
+    hint = f"{entry.arm}: {found}"
+    if found.why == "flat":
+        return [text(right + 6, y + 4, MISSING, "start", "tick"), tag("title", hint)]
+    low, high = (found.low or found.least), (found.high if math.isfinite(found.high) else found.most)
+    ends = (frame.px(low), frame.px(high))
+    parts = [whisker(ends[0], y, ends[1], y, f"error {entry.colour}")]
+    parts += [_arrow(x, y, side, entry) for x, side, is_open in _open(found, ends) if is_open]
+    if found.value is not None:
+        parts.append(marker(entry.marker, frame.px(found.value), y, f"mark {entry.colour}", hint))
+    value = f"{found.value:.2f}" if found.value is not None else str(found)
+    return [*parts, text(right + 6, y + 4, value, "start", "tick")]
+
+
+def _open(found: Worth, ends: tuple[float, float]) -> tuple[tuple[float, float, bool], ...]:
+    return (ends[0], -1.0, found.low <= 0), (ends[1], 1.0, math.isinf(found.high))
+
+
+def _arrow(x: float, y: float, side: float, entry: Entry) -> Markup:
+    tip = x + 9 * side
+    return path(
+        [(x, y), (tip, y), (tip - 4 * side, y - 3.5), (tip, y), (tip - 4 * side, y + 3.5)], f"error {entry.colour}"
+    )
+
+
+def _table(worths: Worths, entries: dict[str, Entry]) -> Table:
+    rows = (
+        (ability.title, entries[arm].arm, str(found.data.read), str(found.compute.read))
+        for ability in worths.abilities
+        for arm, found in ability.arms.items()
+        if arm in entries
+    )
+    return Table(("ability", "model", "worth in text", "worth in FLOPs, labelling counted"), tuple(rows))

@@ -1,0 +1,165 @@
+"""The page of a ranking of teachers, from ``ranking.json`` alone: no network, no torch, one file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stillroom.checksums import require
+from stillroom.files import read_json_object, shaped, write_text
+from stillroom.report.figures import Table
+from stillroom.report.figures.teacher_ranking import (
+    Shown,
+    agreements,
+    certain_places,
+    differences,
+    entropies,
+    reliability,
+    shown,
+)
+from stillroom.report.formats import MISSING, fixed, si
+from stillroom.report.html import fill
+from stillroom.types import UserError
+
+_NEEDED = ("teachers", "teacher_loss", "agreement", "recommendation", "settings", "heldout", "corpus")
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A candidate's line of the table; each cell is a value and its interval in small type."""
+
+    name: str
+    colour: str
+    chosen: bool
+    cells: tuple[tuple[str, str], ...]
+
+
+def build_teachers_page(folder: Path) -> Path:
+    """Writes ``ranking.html`` beside ``ranking.json`` and returns its path; the same file gives the same bytes.
+
+    Raises:
+        UserError: ``ranking.json`` is missing, damaged, or no ranking.
+    """
+    file = folder / "ranking.json"
+    require(file)
+    ranking = read_json_object(file, "that of stillroom teachers rank")
+    missing = [name for name in _NEEDED if name not in ranking]
+    if missing:
+        raise UserError(f"{file}: has no {missing[0]}, expected that of stillroom teachers rank; run it again.")
+    with shaped(file, "that of stillroom teachers rank"):
+        page = render(ranking)
+    write_text(folder / "ranking.html", page)
+    return folder / "ranking.html"
+
+
+def render(ranking: Values) -> str:
+    """The page as text."""
+    entries = shown(ranking)
+    columns, rows = summary(ranking, entries)
+    figures = (
+        differences(ranking, entries),
+        certain_places(entries, ranking["settings"]["low_entropy_share"]),
+        reliability(entries),
+        entropies(entries),
+        agreements(ranking),
+    )
+    student = ranking["student"]
+    return fill(
+        "teachers.html.j2",
+        title=f"{len(entries)} candidate teacher{'s' if len(entries) > 1 else ''}",
+        sentences=ranking["recommendation"]["sentences"],
+        basis=ranking["recommendation"]["basis"],
+        student=student and {"name": student["name"], "ce": fixed(student["ce"], 3)},
+        columns=columns,
+        rows=rows,
+        figures=figures,
+        costs=cost_table(entries),
+        facts=facts(ranking),
+    )
+
+
+def summary(ranking: Values, entries: tuple[Shown, ...]) -> tuple[list[tuple[str, str]], list[Row]]:
+    """Columns (title, small type) and rows of the first table; a column that nobody has is left out."""
+    ks = [
+        k for k in ("1", "16") if any(k in ((entry.values["problems"] or {}).get("pass_at") or {}) for entry in entries)
+    ]
+    readers: list[tuple[str, str, int, Any]] = [
+        ("held-out loss", "nats per token, lower is better", 3, lambda values: values["ce"]),
+        ("calibration error", "lower is better", 3, lambda values: values["calibration"]["ece"]),
+        ("gold probability", "copyable positions", 3, lambda values: values["copyable"]["gold_probability"]),
+        ("mass leaked", "low entropy", 3, lambda values: values["leak"]["shared"]),
+        ("copies repeats", "share", 2, lambda values: values["looking_back"]["copying"]["accuracy_repeat"]),
+    ]
+    if ranking["student"] is not None:
+        readers.append(("L teacher / L student", "breaks at 1.315", 2, lambda values: values["capacity"]))
+    readers += [
+        (
+            f"pass@{k}",
+            "higher is better",
+            3,
+            lambda values, k=k: (values["problems"] or {"pass_at": {}})["pass_at"].get(k),
+        )
+        for k in ks
+    ]
+    columns = [(title, small) for title, small, _, _ in readers]
+    proxies = ranking["proxies"]
+    if proxies is not None:
+        columns.insert(0, ("proxy student’s loss", f"{si(proxies['tokens'])} tokens"))
+    rows = []
+    for entry in entries:
+        cells = [_cell(read(entry.values), decimals) for _, _, decimals, read in readers]
+        if proxies is not None:
+            losses = proxies["ce"][entry.name]
+            cells.insert(0, (fixed(sum(losses) / len(losses), 3), f"{len(losses)} run{'s' if len(losses) > 1 else ''}"))
+        chosen = entry.name in ranking["recommendation"]["teachers"]
+        rows.append(Row(entry.name, entry.colour, chosen, tuple(cells)))
+    return columns, rows
+
+
+def _cell(values: Values | None, decimals: int) -> tuple[str, str]:
+    if not values:
+        return MISSING, ""
+    return fixed(values["value"], decimals), f"{fixed(values['low'], decimals)} to {fixed(values['high'], decimals)}"
+
+
+def cost_table(entries: tuple[Shown, ...]) -> Table:
+    """Parameters, and what labelling the corpus takes with each candidate."""
+    head = ("teacher", "parameters", "tokens to label", "FLOPs", "bytes", "bytes per token", "hours here")
+    rows = tuple(
+        (
+            entry.name,
+            si(entry.values["parameters"]),
+            si(cost["tokens"]),
+            si(cost["flops"]),
+            si(cost["bytes"], "B"),
+            fixed(cost["bytes_per_token"], 1),
+            MISSING if cost["hours"] is None else f"{cost['hours']:.2g}",
+        )
+        for entry in entries
+        for cost in (entry.values["cost"],)
+    )
+    return Table(head, rows)
+
+
+def facts(ranking: Values) -> list[tuple[str, str]]:
+    """What the numbers rest on."""
+    heldout, settings = ranking["heldout"], ranking["settings"]
+    listed = [
+        ("corpus", f"{ranking['corpus']['identity']} ({', '.join(ranking['corpus']['sources'])})"),
+        ("held out", f"{heldout['positions']:,} positions of {heldout['documents']} documents"),
+        ("copying", f"{settings['copying_sequences']} sequences of {settings['copying_period']} random tokens, "
+                    f"{settings['copying_repeats']} times"),
+        ("seed", str(settings["seed"])),
+    ]  # fmt: skip
+    if settings["problems"]:
+        drawn = f"{settings['problems']} problems, {settings['samples_per_problem']} samples each"
+        listed.append(("pass@k", f"{drawn} at temperature {settings['temperature']:g}"))
+    if ranking["proxies"] is not None:
+        proxies = ranking["proxies"]
+        hard = ", ".join(fixed(value, 3) for value in proxies["hard_labels_ce"])
+        drawn = f"{si(proxies['tokens'])} tokens, alpha {proxies['alpha']:g}, runs per teacher: {proxies['seeds']}"
+        listed.append(("proxies", f"{drawn}; hard labels alone: {hard} nats per token"))
+    listed += [(f"teacher {teacher['name']}", teacher["path"]) for teacher in ranking["teachers"]]
+    return listed

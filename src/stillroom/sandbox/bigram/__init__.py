@@ -1,0 +1,1 @@
+"""The bigram sandbox: tables and small transformers on a world whose theory is known."""

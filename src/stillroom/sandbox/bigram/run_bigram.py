@@ -1,0 +1,188 @@
+"""The bigram sandbox from its options to a run folder: cells that are measured once and reused, then one summary.
+
+A run folder holds ``config.yaml`` (the resolved options), ``environment.json`` and ``sandbox.json``, which is all that
+the report reads. Cells live beside it, named by what determines them.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import stillroom
+from stillroom.config import to_yaml
+from stillroom.files import file_hash, fingerprint, read_json_object, write_json
+from stillroom.sandbox.bigram.bigram_cells import gradient_cell, ratio_cell, seed_cell, theory_cell
+from stillroom.sandbox.bigram.bigram_config import BigramSweep
+from stillroom.sandbox.bigram.bigram_summary import summarise
+from stillroom.study.artifacts import ArtifactStore, code_hash
+from stillroom.study.folders import check_run_folder, claimed, damage_of, written
+from stillroom.study.interrupts import Stopper
+from stillroom.study.progress import StageDisplay
+from stillroom.training.errors import Interrupted
+from stillroom.worlds.bigram import BigramWorld
+
+KIND = "sandbox-bigram"
+_RATIO = {"states", "world_seed", "ratio_tolerances", "seeds"}
+_GRADIENT = {"alphas", "teachers", "temperatures", "routings", "hard_weight", "visits", "gradient_samples"}
+_SWEEP = (_GRADIENT - {"gradient_samples"}) | {"samples", "ks"}
+_TRANSFORMER = {"transformer_tokens"}
+Key = dict[str, Any]
+"""What tells a cell from others of its kind."""
+Progress = Callable[[int, int], None]
+
+
+def check_folder(sweep: BigramSweep, out: Path | None) -> Path:
+    """The run folder of a sweep; refuses one that other options made. Writes nothing."""
+    folder = out or Path("runs") / f"{KIND}-{sweep.fingerprint()[:8]}"
+    check_run_folder(folder, to_yaml(sweep, KIND), "with other options")
+    return folder
+
+
+def run_bigram(sweep: BigramSweep, out: Path | None, artifacts: Path | None, display: StageDisplay) -> Path:
+    """Measures every cell that is not there yet and returns the run folder, complete but for the report.
+
+    Raises ``UserError`` for a mistake, ``KeyboardInterrupt`` or ``SystemExit`` when stopped; finished cells are kept,
+    and the same call goes on from there.
+    """
+    begin = time.monotonic()
+    folder = check_folder(sweep, out)
+    world = sweep.make_world()
+    cells = Cells(world, sweep, ArtifactStore(artifacts or folder.parent / "artifacts"), display)
+    if damage := damage_of(folder):
+        display.damaged("run folder", damage)
+    with Stopper() as stopper, claimed(folder, to_yaml(sweep, KIND)):
+        each = [{"seed": seed} for seed in range(max(sweep.seeds, sweep.gradient_seeds))]
+        seeds = cells.many("samples", _SWEEP, each[: sweep.seeds], lambda key: seed_cell(world, sweep, key["seed"]))
+        theory = cells.many("theory", _SWEEP, [{}], lambda _: theory_cell(world, sweep))[0]
+        supports = [{"support": support} for support in sweep.ratio_supports]
+        ratios = cells.many("sample ratio", _RATIO, supports, lambda key: ratio_cell(sweep, key["support"]))
+        learners = each[: sweep.gradient_seeds if sweep.gradient_samples else 0]
+        gradient = cells.many("gradient", _GRADIENT, learners, lambda key: gradient_cell(world, sweep, key["seed"]))
+        transformer = _transformer_cells(cells, stopper)
+        summary = summarise(world, sweep, seeds, theory, ratios, gradient, transformer)
+        summary["stages"], summary["total_seconds"] = cells.stages, round(time.monotonic() - begin, 1)
+        summary["places"] = {"cells": [os.path.relpath(cell, folder) for cell in cells.folders]}
+        with written(folder, to_yaml(sweep, KIND), ["environment.json", "sandbox.json"]):
+            write_json(folder / "environment.json", environment())
+            write_json(folder / "sandbox.json", {"kind": KIND, "fingerprint": sweep.fingerprint()} | summary)
+    return folder
+
+
+@dataclass
+class Cells:
+    """Measures cells into the store, with a stage on the display for every kind."""
+
+    world: BigramWorld
+    sweep: BigramSweep
+    store: ArtifactStore
+    display: StageDisplay
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+
+    def identity(self, kind: str, fields: set[str], key: Key) -> dict[str, Any]:
+        """What determines a cell: the world, the options that it reads, what tells it from its like, and the code."""
+        options = {name: value for name, value in self.sweep.canonical().items() if name in fields}
+        code = {"code": _own_code()} | ({"training": _loop_code()} if kind == "transformer" else {})
+        return {"cell": kind, "key": key, "world": self.world.identity(), "options": options} | code
+
+    def many(self, kind: str, fields: set[str], keys: list[Key], measure: Callable[[Key], dict[str, Any]]) -> list[Any]:
+        """One cell of a kind for every key, read where it is there already."""
+
+        def make(work: Path, key: Key, _: Progress) -> None:
+            write_json(work / "cell.json", measure(key))
+
+        return self.made(kind, fields, keys, make)
+
+    def made(
+        self, kind: str, fields: set[str], keys: list[Key], make: Callable[[Path, Key, Progress], None]
+    ) -> list[Any]:
+        """The same for cells that write ``cell.json`` into their folder themselves and tell how far they are."""
+        if not keys:
+            return []
+        begin, found, reused = time.monotonic(), [], 0
+        with self.display.stage(f"bigram {kind}", unit="%") as update:
+            for number, key in enumerate(keys):
+                part = _Part(update, number, len(keys))
+                identity = self.identity(kind, fields, key)
+                cell = self.store.build(
+                    KIND, identity, lambda work, key=key, part=part: make(work, key, part),
+                    say=lambda damage: self.display.damaged(f"bigram {kind}", damage),
+                )  # fmt: skip
+                self.folders.append(cell.path)
+                reused += cell.reused
+                found.append(read_json_object(cell.path / "cell.json"))
+                part(1, 1)
+        seconds = round(time.monotonic() - begin, 2)
+        self.stages.append({"name": kind, "seconds": seconds, "reused": reused == len(keys)})
+        return found
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Moves the bar of a stage within one of its cells."""
+
+    update: Progress
+    number: int
+    count: int
+
+    def __call__(self, done: int, total: int) -> None:
+        self.update(round(100 * (self.number + done / max(1, total))), 100 * self.count)
+
+
+def _transformer_cells(cells: Cells, stopper: Stopper) -> dict[str, list[Any]]:
+    """Cells of every drawn arm and seed, by arm; empty where no transformer was asked for."""
+    sweep = cells.sweep
+    if not sweep.transformer_tokens:
+        return {}
+    from stillroom.sandbox.bigram.bigram_transformer import transformer_cell
+
+    arms = {arm.name: arm for arm in sweep.transformer_arms()}
+    keys = [{"arm": name, "seed": seed} for name in arms for seed in range(sweep.transformer_seeds)]
+
+    def make(work: Path, key: Key, progress: Progress) -> None:
+        arm, seed = arms[key["arm"]], key["seed"]
+        with stopper.cooperative():
+            transformer_cell(work, cells.world, sweep, arm, seed, progress=progress, stop=stopper.asked)
+
+    made: list[Any] = []
+    try:
+        made = cells.made("transformer", _TRANSFORMER, keys, make)
+    except Interrupted:
+        stopper.leave()
+    by_arm: dict[str, list[Any]] = {}
+    for key, cell in zip(keys, made, strict=True):
+        by_arm.setdefault(key["arm"], []).append(cell)
+    return by_arm
+
+
+def _own_code() -> str:
+    """A hash of the bigram world and its sandbox."""
+    root = Path(stillroom.__file__).parent
+    own = ("bigram_cells.py", "bigram_config.py", "bigram_transformer.py", "tabular.py", "theory.py")
+    files = [*(root / "worlds").glob("bigram*.py"), *(root / "study" / "sandbox" / name for name in own)]
+    return fingerprint([stillroom.__version__, *(file_hash(file) for file in sorted(files))])
+
+
+def _loop_code() -> str:
+    return code_hash("training", "objectives", "models")
+
+
+def environment() -> dict[str, Any]:
+    """What the numbers were made with."""
+    return {
+        "stillroom": stillroom.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "processor": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }

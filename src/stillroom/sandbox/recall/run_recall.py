@@ -1,0 +1,308 @@
+"""Runs a recall study: every cell that is not there yet, then the run folder that the report reads.
+
+runs/recall-<fingerprint>/
+  config.yaml  environment.json  sandbox.json  report.html
+  cells/<hash of what determines it>/      one per arm and seed, shared by studies that need the same
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import os
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import stillroom
+from stillroom.config import to_yaml
+from stillroom.files import read_json_lines, read_json_object, shaped, write_json
+from stillroom.models import precision_name
+from stillroom.sandbox.recall.recall_cell import HELDOUT_SEED, Cell, train_cell
+from stillroom.sandbox.recall.recall_config import RecallConfig
+from stillroom.sandbox.recall.recall_data import make_recall_world
+from stillroom.sandbox.recall.recall_probes import HIGH_NATS, LOW_NATS, recall_truth
+from stillroom.sandbox.recall.recall_results import cell_crossings, over_seeds, tokens_over_seeds
+from stillroom.study.artifacts import ArtifactStore
+from stillroom.study.folders import check_run_folder, claimed, damage_of, written
+from stillroom.study.interrupts import Stopper
+from stillroom.study.processes import in_processes
+from stillroom.study.progress import StageDisplay
+from stillroom.training import Interrupted
+from stillroom.training.distributed import own_device
+
+METHOD = 1
+"""Raised by hand when what a cell trains or measures changes, so that old cells are not taken for new ones. A hash of
+the source would throw hours of cells away for a comment."""
+FINAL = (
+    "copy_accuracy",
+    "copy_loss",
+    "loss",
+    "kl",
+    "kl_high",
+    "kl_low",
+    "kl_first",
+    "over_copying",
+    "calibration_error",
+)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Where the cells of a study lie."""
+
+    config: RecallConfig
+    store: ArtifactStore
+
+    def identity(self, cell: Cell) -> dict[str, Any]:
+        """Everything that determines a cell; the same in every study that asks for it."""
+        config = self.config
+        identity: dict[str, Any] = {
+            "method": METHOD,
+            "world": config.world.canonical(),
+            "model": config.model.canonical(),
+            "training": config.training.identity() | {"seed": cell.seed, "precision": self.precision},
+            "probes": config.probes.canonical(),
+            "seed": cell.seed,
+        }
+        trained = {name: one.until for name, one in config.teachers.items() if one.kind == "trained"}
+        if cell.arm is None:
+            return identity | {"snapshots": sorted(trained.items())}
+        arm = config.arms[cell.arm]
+        identity["objective"] = arm.objective.canonical()
+        if arm.teacher is not None:
+            teacher = config.teachers[arm.teacher]
+            identity["teacher"] = teacher.canonical()
+            if teacher.kind == "trained":
+                identity["teacher"] |= {"snapshots": sorted(trained.items()), "name": arm.teacher}
+        return identity
+
+    @property
+    def precision(self) -> str:
+        """What ``auto`` stands for on this machine."""
+        return precision_name(self.config.training.precision, own_device())
+
+    def folder(self, cell: Cell) -> Path:
+        """Where a cell is or will be."""
+        return self.store.locate(_kind(cell), self.identity(cell))[0]
+
+    def is_there(self, cell: Cell) -> bool:
+        """Whether a cell is finished, and every byte of it as it was written."""
+        return self.store.find(_kind(cell), self.identity(cell)) is not None
+
+    def needed(self) -> tuple[list[Cell], list[Cell]]:
+        """The teachers that arms ask for, and the students; seed by seed, so that a study cut short is balanced."""
+        config = self.config
+        used = [config.teachers[arm.teacher].kind for arm in config.arms.values() if arm.teacher is not None]
+        teachers = [Cell(None, seed) for seed in config.seeds] if "trained" in used else []
+        return teachers, [Cell(name, seed) for seed in config.seeds for name in config.arms]
+
+    def build(self, cell: Cell, display: StageDisplay | None, stopper: Stopper | None) -> None:
+        """Trains a cell that is not there yet; without a display in silence."""
+        arm = None if cell.arm is None else self.config.arms[cell.arm]
+        wants = arm is not None and arm.teacher is not None and self.config.teachers[arm.teacher].kind == "trained"
+        teacher_folder = self.folder(Cell(None, cell.seed)) if wants else None
+
+        def make(work: Path, update: Any = None) -> None:
+            stop = stopper.asked if stopper is not None else lambda: False
+            train_cell(work, self.config, cell, teacher_folder=teacher_folder, update=update, stop=stop)
+
+        if display is None:
+            self.store.build(_kind(cell), self.identity(cell), make)
+            return
+        with display.stage(cell.title) as update:
+            self.store.build(
+                _kind(cell), self.identity(cell), lambda work: make(work, update),
+                say=lambda damage: display.damaged(cell.title, damage),
+            )  # fmt: skip
+
+
+def _kind(cell: Cell) -> str:
+    return "teacher" if cell.arm is None else "student"
+
+
+def run_recall(
+    config: RecallConfig, out: Path | None, display: StageDisplay, *, jobs: int = 1, cells_folder: Path | None = None
+) -> Path:
+    """Trains every cell that is missing and returns the run folder, complete but for the report.
+
+    Arguments:
+        config: of the study.
+        out: the run folder; by default ``runs/NAME-FINGERPRINT``.
+        display: what a person sees.
+        jobs: cells trained at once, each on one thread; 1 trains one after another on all threads.
+        cells_folder: where cells are kept; by default ``cells/`` in the run folder.
+
+    Raises ``UserError`` for a mistake, ``KeyboardInterrupt`` or ``SystemExit`` when stopped: what was complete is kept,
+    and the same call goes on from there.
+    """
+    begin = time.monotonic()
+    folder, text = out or Path("runs") / f"{config.name}-{config.fingerprint()[:8]}", to_yaml(config, "recall")
+    check_run_folder(folder, text)
+    if damage := damage_of(folder):
+        display.damaged("run folder", damage)
+    with claimed(folder, text):
+        cells = Cells(config, ArtifactStore(cells_folder or folder / "cells"))
+        build_cells(cells, display, jobs=jobs)
+        folders = [cells.folder(cell) for wave in cells.needed() for cell in wave]
+        places = {"cells": [os.path.relpath(one, folder) for one in folders]}
+        with written(folder, text, ["environment.json", "sandbox.json"]):
+            write_json(folder / "environment.json", freeze_environment(cells))
+            write_json(folder / "sandbox.json", results(cells, time.monotonic() - begin) | {"places": places})
+    return folder
+
+
+def build_cells(cells: Cells, display: StageDisplay, *, jobs: int = 1, limit: int | None = None) -> None:
+    """Trains the cells that are missing (at most ``limit``), teachers first; see ``run_recall``."""
+    for wave in cells.needed():
+        missing = [cell for cell in wave if not cells.is_there(cell)]
+        for cell in wave:
+            if cell not in missing:
+                display.reused(cell.title)
+        if limit is not None:
+            missing = missing[:limit]
+            limit -= len(missing)
+        if jobs > 1 and len(missing) > 1:
+            _in_parallel(cells, missing, jobs, display)
+        else:
+            _in_turn(cells, missing, display)
+        if limit == 0:
+            return
+
+
+def _in_turn(cells: Cells, missing: list[Cell], display: StageDisplay) -> None:
+    with Stopper() as stopper:
+        try:
+            for cell in missing:
+                with stopper.cooperative():
+                    cells.build(cell, display, stopper)
+        except Interrupted:
+            stopper.leave()
+
+
+def _in_parallel(cells: Cells, missing: list[Cell], jobs: int, display: StageDisplay) -> None:
+    tasks = [(cells.config.model_dump_json(), str(cells.store.root), cell) for cell in missing]
+    in_processes(_build_task, tasks, jobs, display, "cells")
+
+
+def _build_task(task: tuple[str, str, Cell]) -> tuple[str, None]:
+    text, root, cell = task
+    Cells(RecallConfig.model_validate_json(text), ArtifactStore(Path(root))).build(cell, None, None)
+    return cell.title, None
+
+
+def results(cells: Cells, seconds: float) -> dict[str, Any]:
+    """``sandbox.json``: the world's truth, and per arm its curves at every seed and what they come to."""
+    config = cells.config
+    world = make_recall_world(config.world)
+    truth = recall_truth(world, config.probes.sequences, config.world.sequence_length, HELDOUT_SEED)
+    return {
+        "kind": "recall",
+        "name": config.name,
+        "fingerprint": config.fingerprint(),
+        "world": config.world.canonical()
+        | {
+            "symbols": list(world.bigrams.characters),
+            "trigger_symbols": [world.bigrams.characters[place] for place in world.fixed_K]
+            if config.world.draw == "fixed"
+            else None,
+            "optimal_loss": truth.optimal_loss,
+            "scored_per_sequence": float(truth.is_scored_BT.sum(1).double().mean()),
+            "chance_loss": math.log(world.vocab_size),
+            "high_nats": HIGH_NATS,
+            "low_nats": LOW_NATS,
+        },
+        "teachers": _teacher_records(cells),
+        "arms": [_arm_record(cells, name) for name in config.arms],
+        "seeds": list(config.seeds),
+        "steps": config.steps,
+        "tokens": config.steps * config.tokens_per_step,
+        "total_seconds": round(seconds, 1),
+    }
+
+
+def _teacher_records(cells: Cells) -> dict[str, Any]:
+    """Every teacher's configuration, and how good a trained one is at each seed."""
+    used = {arm.teacher for arm in cells.config.arms.values()}
+    records: dict[str, Any] = {}
+    for name, teacher in cells.config.teachers.items():
+        if name not in used:
+            continue
+        records[name] = teacher.canonical()
+        if teacher.kind == "trained":
+            folders = {seed: cells.folder(Cell(None, seed)) / name for seed in cells.config.seeds}
+            taken = {seed: _taken(folder / "taken.json") for seed, folder in folders.items()}
+            records[name]["measured"] = {
+                measure: over_seeds({seed: found[measure] for seed, found in taken.items()})
+                for measure in ("step", *FINAL)
+            }
+    return records
+
+
+def _taken(file: Path) -> dict[str, Any]:
+    """What a trained teacher was when it was taken."""
+    found = read_json_object(file)
+    with shaped(file, "that of a teacher that was trained"):
+        return {measure: found[measure] for measure in ("step", *FINAL)}
+
+
+def _arm_record(cells: Cells, name: str) -> dict[str, Any]:
+    arm = cells.config.arms[name]
+    first = cells.config.seeds[0]
+    seeds = {seed: dict(_read_cell(cells.folder(Cell(name, seed)), seed == first)) for seed in cells.config.seeds}
+    routing = arm.objective.routing
+    return {
+        "name": name,
+        "label": arm.label,
+        "alpha": arm.objective.alpha,
+        "teacher": arm.teacher,
+        "routing": None if routing is None else {"rule": routing.rule, "share": routing.share},
+        "seeds": [{"seed": seed} | record for seed, record in seeds.items()],
+        "final": {
+            measure: over_seeds({seed: record["probes"][-1][measure] for seed, record in seeds.items()})
+            for measure in FINAL
+        },
+        "half": {
+            measure: tokens_over_seeds({seed: record["crossings"][measure] for seed, record in seeds.items()})
+            for measure in ("copy_accuracy", "copy_accuracy_80", "previous_token", "prefix_matching")
+        },
+    }
+
+
+def _read_cell(folder: Path, with_pictures: bool) -> Iterator[tuple[str, Any]]:
+    result = read_json_object(folder / "result.json")
+    probes = read_json_lines(folder / "probes.jsonl")
+    with shaped(folder / "result.json", "that of a finished student"):
+        named = [(name, result[name]) for name in ("seconds", "parameters", "random_tokens")]
+    with shaped(folder / "probes.jsonl", "the probes of a finished student"):
+        crossings = cell_crossings(probes)
+    yield from named
+    yield "probes", probes
+    yield "crossings", crossings
+    pictures = folder / "attention.jsonl"
+    yield "attention", read_json_lines(pictures) if with_pictures and pictures.exists() else []
+    yield "routed_share", _routed_share(folder / "metrics.jsonl")
+
+
+def _routed_share(path: Path) -> float | None:
+    """Mean share of routed positions over the run; None where nothing is routed."""
+    shares = [record["routed_share"] for record in read_json_lines(path) if record.get("routed_share") is not None]
+    return sum(shares) / len(shares) if shares else None
+
+
+def freeze_environment(cells: Cells) -> dict[str, Any]:
+    """``environment.json``: what the numbers were measured with."""
+    return {
+        "stillroom": stillroom.__version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "precision": cells.precision,
+        "date": datetime.date.today().isoformat(),
+    }

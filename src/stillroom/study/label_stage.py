@@ -1,0 +1,262 @@
+"""Labels a corpus with any teacher, and exchanges labels with other software: what ``stillroom label`` does."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from stillroom.config import LabelsConfig, MixtureConfig, parse
+from stillroom.console import line
+from stillroom.corpora import Corpus, open_corpus
+from stillroom.files import fingerprint, reading, write_text
+from stillroom.labels import (
+    LabelStore,
+    Manifest,
+    export_parquet,
+    import_distillkit,
+    import_kd,
+    import_parquet,
+    label,
+    label_part,
+    price,
+)
+from stillroom.labels.format import manifest as manifests
+from stillroom.labels.format.layout import shard_name
+from stillroom.labels.format.manifest import Plan
+from stillroom.models import hidden_states, precision, unembedding
+from stillroom.study.exactworlds import WORLD_PREFIX, drawn_sequences, exact_scores, exact_world, world_hash
+from stillroom.study.labelprogress import label_stage
+from stillroom.study.mixtures import mixture_key, mixture_scores
+from stillroom.study.progress import StageDisplay
+from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
+from stillroom.study.train_stage import load_here
+from stillroom.teachers import ExactScores, MixtureScores, ModelScores
+from stillroom.training.distributed import own_device
+from stillroom.types import Sequences, UserError
+
+MAX_LENGTH = 1 << 20
+
+
+@dataclass(frozen=True)
+class LabelRequest:
+    """What was asked for on the command line."""
+
+    teacher: str
+    corpus: Path | None
+    """None where an exact world labels sequences that it draws itself."""
+    out: Path
+    labels: dict[str, Any]
+    tokens: int | None
+    dry_run: bool
+    mixture: MixtureConfig | None = None
+    """Further teachers, mixed with the first."""
+    length: int = 256
+    """Tokens of a drawn sequence."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A teacher, what it labels, and the names of both in the store."""
+
+    teacher: Any
+    sequences: Sequences
+    identity: dict[str, Any]
+    isolate: bool = True
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.sequences) * self.sequences.sequence_length
+
+
+def label_corpus(request: LabelRequest, display: StageDisplay) -> None:
+    """Labels the corpus, or what a world draws, into ``request.out``, or prints what that would take."""
+    config = parse(LabelsConfig, request.labels, "label")
+    job = _drawn_job(request, config.seed) if request.corpus is None else _corpus_job(request, request.corpus)
+    if request.dry_run:
+        _print_price(job, config, display)
+        return
+    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    with label_stage(display, request.out, rank, world_size) as update:
+        manifest = label_part(
+            job.teacher, job.sequences, config, request.out, identity=job.identity, rank=rank,
+            world_size=world_size, isolate=job.isolate, progress=update,
+        )  # fmt: skip
+    _say(manifest, request.out, display)
+
+
+def label_shown(
+    display: StageDisplay, teacher: Any, sequences: Sequences, config: LabelsConfig, folder: Path, **options: Any
+) -> Manifest:
+    """Labels all sequences into a store in this process, with the line that labelling shows; see ``teachers.label``."""
+    with label_stage(display, folder) as update:
+        return label(teacher, sequences, config, folder, progress=update, **options)
+
+
+def keep_labelled(folder: Path, damaged: list[str]) -> bool:
+    """Takes out of ``folder/labels`` what hangs on damaged files, so that labelling makes just those anew.
+
+    Index and manifest are written from the shards, a codebook with the first shard, and the plan is a part of the
+    manifest.
+    """
+    store = folder / "labels"
+    if "labels/plan.json" in damaged:
+        if "labels/manifest.json" in damaged:
+            return False
+        manifest = manifests.from_text((store / "manifest.json").read_bytes(), Manifest, str(store))
+        values = {entry.name: getattr(manifest, entry.name) for entry in fields(Plan)}
+        write_text(store / "plan.json", manifests.to_text(Plan(**values)))
+    if "labels/codebook.bin" in damaged:
+        (store / shard_name(0)).unlink(missing_ok=True)
+    for name in ("index.bin", "manifest.json"):
+        (store / name).unlink(missing_ok=True)
+    return True
+
+
+def _corpus_job(request: LabelRequest, folder: Path) -> _Job:
+    corpus = open_corpus(folder)
+    length = corpus.train.sequence_length
+    if request.tokens is not None and request.tokens < length:
+        raise UserError(
+            f"label: --tokens is {request.tokens}, expected at least one sequence of {length} tokens; leave it out to "
+            "label the whole corpus."
+        )
+    sequences = corpus.train if request.tokens is None else corpus.train.first(request.tokens)
+    teacher, name = _teacher(request, corpus)
+    return _Job(teacher, sequences, _identity(name, corpus), corpus.isolate)
+
+
+def _teacher(request: LabelRequest, corpus: Corpus) -> tuple[Any, str]:
+    """A model, the scores of an exact world or of a mixture, and the hash that names it in a store."""
+    if request.teacher.startswith(WORLD_PREFIX):
+        if request.mixture is not None:
+            raise UserError(
+                f"teacher {request.teacher}: a world knows the truth, which nothing is mixed with; leave out --with."
+            )
+        return exact_scores(request.teacher, corpus.vocab_size), world_hash(request.teacher)
+    folder = teacher_folder(request.teacher)
+    check_vocabulary(folder, corpus)
+    name = teacher_hash(folder)
+    if request.mixture is not None:
+        key = mixture_key(request.mixture, name, corpus)
+        return mixture_scores(request.mixture, Path(folder), corpus, "auto"), key
+    model = load_here(folder)
+    return model, name
+
+
+def _drawn_job(request: LabelRequest, seed: int) -> _Job:
+    """Sequences that an exact world draws, with the world as their teacher."""
+    if request.mixture is not None or not request.teacher.startswith(WORLD_PREFIX):
+        raise UserError("label: --corpus is missing; only a teacher world:NAME can draw what it labels.")
+    if request.tokens is None or not 2 <= request.length <= min(request.tokens, MAX_LENGTH):
+        raise UserError(
+            f"label: without --corpus a world draws --tokens tokens in sequences of --length, found "
+            f"{request.tokens} and {request.length}; give both, with 2 <= length <= tokens."
+        )
+    sequences = drawn_sequences(request.teacher, request.tokens, request.length, seed)
+    vocab_size = exact_world(request.teacher).vocab_size
+    name = world_hash(request.teacher)
+    drawn = fingerprint([name, len(sequences), request.length, seed])
+    identity = {"teacher": name, "tokenizer": f"states of {name}", "vocab_size": vocab_size, "corpus": drawn}
+    return _Job(exact_scores(request.teacher, vocab_size), sequences, identity)
+
+
+def import_labels(source: Path, teacher: str, corpus_folder: Path, out: Path, tokens: Path | None) -> Manifest:
+    """A store from labels that other software wrote, told apart by what lies there.
+
+    A ``.kd`` sidecar needs ``tokens``, the shard's ids as ``.npy``; a folder or file with a ``compression_config.yaml``
+    is DistillKit's; any other Parquet holds plain top-k columns.
+    """
+    corpus = open_corpus(corpus_folder)
+    if not source.exists():
+        raise UserError(f"{source}: no such file or folder; --import expects Parquet or a .kd sidecar.")
+    identity, length = _identity(teacher, corpus), corpus.train.sequence_length
+    if source.suffix == ".kd":
+        if tokens is None:
+            raise UserError(f"{source}: a .kd sidecar needs the ids of its token shard; give --import-tokens FILE.npy.")
+        return import_kd(source, _shard_tokens(tokens), out, identity=identity, sequence_length=length)
+    folder = source if source.is_dir() else source.parent
+    read = import_distillkit if (folder / "compression_config.yaml").is_file() else import_parquet
+    return read(source, out, identity=identity, sequence_length=length)
+
+
+def _shard_tokens(path: Path) -> np.ndarray:
+    """Token ids of a shard (one row), from a NumPy file."""
+    wanted = "a NumPy file (.npy) of token ids"
+    try:
+        with reading(path, wanted):
+            ids = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:  # pickles, and files of another kind
+        raise UserError(f"{path}: cannot be read ({str(error).partition(chr(10))[0]}); expected {wanted}.") from None
+    if not isinstance(ids, np.ndarray) or not np.issubdtype(ids.dtype, np.integer):
+        kind = ids.dtype if isinstance(ids, np.ndarray) else "several arrays"
+        raise UserError(f"{path}: holds {kind}; expected {wanted}.")
+    return ids.reshape(-1)
+
+
+def export_labels(store: Path, target: Path) -> int:
+    """Writes a store as one Parquet file; returns the number of sequences."""
+    return export_parquet(LabelStore.open(store), target)
+
+
+def _identity(teacher: str, corpus: Corpus) -> dict[str, Any]:
+    return {
+        "teacher": teacher,
+        "tokenizer": corpus.manifest["tokenizer_hash"],
+        "vocab_size": corpus.vocab_size,
+        "corpus": corpus.identity,
+    }
+
+
+def _say(manifest: Manifest | None, out: Path, display: StageDisplay) -> None:
+    if manifest is None:
+        display.console.print("This rank's shards are written; the store is finished by the last rank.")
+        return
+    size = f"{manifest.num_tokens:,} tokens at {manifest.bytes_per_token:.1f} bytes each: "
+    display.console.print(line(size, (out, "bold")), soft_wrap=True)
+
+
+def _print_price(job: _Job, config: LabelsConfig, display: StageDisplay) -> None:
+    """2 FLOPs per parameter and token, and the time that this takes at the speed of one batch measured now."""
+    speed = _measured_speed(job)
+    flops = 2.0 * _parameters(job.teacher)
+    asked = price(job.num_tokens, flops, config, int(job.identity["vocab_size"]), tokens_per_second=speed)
+    for sentence in asked.sentences():
+        display.console.print(line(sentence))
+    display.console.print(
+        f"Time is at {speed:,.0f} tokens/s, measured on one batch now. Nothing was written.", style="dim"
+    )
+
+
+def _parameters(teacher: Any) -> float:
+    """Parameters that a token passes through; of a mixture by domain, in the mean over its members."""
+    if isinstance(teacher, ExactScores):
+        return 0.0
+    if isinstance(teacher, MixtureScores):
+        total = sum(_parameters(member.model) for member in teacher.members if isinstance(member, ModelScores))
+        return total / len(teacher.members) if teacher.rule == "domain" else total
+    return float(sum(parameter.numel() for parameter in teacher.parameters()))
+
+
+def _measured_speed(job: _Job) -> float:
+    """Tokens per second of the teacher's bare scores (of a model: hidden states and head) on a few sequences."""
+    count = min(len(job.sequences), max(1, 1024 // job.sequences.sequence_length))
+    is_model = not isinstance(job.teacher, ExactScores | MixtureScores)
+    device = own_device() if is_model else job.teacher.device
+    batch = job.sequences.batch(range(count)).to(device)
+    begin = 0.0
+    with torch.no_grad(), precision("auto", device):
+        for _ in range(2):  # the first pass warms up
+            begin = time.perf_counter()
+            if is_model:
+                weight, _ = unembedding(job.teacher)
+                torch.matmul(hidden_states(job.teacher, batch, job.isolate), weight.T).sum().item()  # waits for a GPU
+            else:
+                for scores_nV in job.teacher.chunks(batch):
+                    scores_nV.sum().item()
+    return batch.num_positions / (time.perf_counter() - begin)

@@ -1,0 +1,142 @@
+"""Trains one model of a study into a folder: weights, tokenizer, metrics, and what it took.
+
+A finished folder holds ``model/`` (Hugging Face layout), ``metrics.jsonl``, ``config.yaml`` and ``result.json``; while
+the run is under way it holds what ``stillroom export`` needs (see ``training.export``).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from stillroom.config import ModelConfig, RunConfig, to_yaml
+from stillroom.corpora import Corpus, save_opening
+from stillroom.files import read_json, write_json, write_text
+from stillroom.labels import LabelStore
+from stillroom.models import ModelPlan, build_model, load_model, num_positions, plan_model, read_config
+from stillroom.study.teacherfolders import check_vocabulary
+from stillroom.training import LabelSource, LiveTeacher, Ranks, TrainingData, TrainingResult, join, train
+from stillroom.training.distributed import launched_rank, launched_size, own_device
+from stillroom.training.export import describe_start, export_run, forget_start, gathered, model_card, trunk
+from stillroom.types import UserError
+
+Progress = Callable[[int, int], None]
+_DERIVED = ("config.yaml", "identity.json", "model/README.md")
+_OF_TOKENIZER = ("model/tokenizer", "model/special_tokens_map", "model/added_tokens", "model/vocab", "model/merges")
+
+
+def load_here(path: str | Path) -> PreTrainedModel:
+    """A pretrained model on the device of this process: a GPU where there is one."""
+    return load_model(path).to(own_device())  # pyright: ignore[reportArgumentType]
+
+
+def check_length(model: ModelConfig, corpus: Corpus, field: str) -> None:
+    """Refuses sequences that are longer than the positions of a pretrained model (others are checked in the recipe)."""
+    if model.path is None:
+        return
+    longest = num_positions(read_config(model.path))
+    length = corpus.train.sequence_length
+    if longest is not None and length > longest:
+        raise UserError(f"corpus.sequence_length is {length} but {field} {model.path} covers {longest}; shorten it.")
+
+
+def _state_bytes(model: PreTrainedModel, labels: LabelSource | LiveTeacher | None) -> float:
+    """Bytes of weights, gradients and two moments in fp32, and of a live teacher's weights."""
+    held = 16.0 * model.num_parameters()
+    return held + 4.0 * labels.model.num_parameters() if isinstance(labels, LiveTeacher) else held
+
+
+def train_into(
+    folder: Path,
+    *,
+    run: RunConfig,
+    corpus: Corpus,
+    labels: LabelSource | LiveTeacher | None,
+    precision_name: str,
+    progress: Progress | None,
+    stop: Callable[[], bool],
+) -> None:
+    """Trains the model of ``run`` on ``corpus``; continues where a killed call stopped."""
+    if (folder / "result.json").is_file() and launched_size() == 1:
+        _complete(folder, run, corpus)
+        return
+    model_config, training, objective = run.model, run.training, run.objective
+    check_length(model_config, corpus, "model.path")
+    if launched_rank() == 0:
+        write_text(folder / "config.yaml", to_yaml(run, "run"))
+    make = plan_model if launched_size() > 1 else build_model
+    if model_config.path is not None:
+        check_vocabulary(model_config.path, corpus, "model.path")
+    source = make(
+        trunk(model_config, objective.heads), corpus.vocab_size, training.seed, training.base_width, corpus.special_ids
+    )
+    model = (source.model if isinstance(source, ModelPlan) else source).train()
+    data = TrainingData(
+        corpus.train.first(training.tokens),
+        corpus.heldout,
+        labels,
+        isolate=run.corpus.isolate_documents,
+        label_temperature=labels.manifest.config.temperature if isinstance(labels, LabelStore) else 1.0,
+    )
+    ranks = join(training.parallel, _state_bytes(model, labels))
+    start = {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "distinct_tokens": len(data.train) * data.train.sequence_length,
+        "corpus": corpus.identity,
+    }
+    if ranks.is_first:
+        describe_start(folder, model, corpus.tokenizer, start)
+    result = train(
+        source, data, training, objective, folder,
+        precision_name=precision_name, progress=progress, stop=stop, ranks=ranks,
+    )  # fmt: skip
+    _finish(folder, run, corpus, start, model, result, ranks)
+
+
+def keep_trained(folder: Path, damaged: list[str]) -> bool:
+    """Whether ``train_into`` can make damaged files of a finished run anew without training again."""
+    return all(name in _DERIVED or name.startswith(_OF_TOKENIZER) for name in damaged)
+
+
+def _complete(folder: Path, run: RunConfig, corpus: Corpus) -> None:
+    """Writes what follows from a trained model's ``result.json``, its configuration and the corpus."""
+    write_text(folder / "config.yaml", to_yaml(run, "run"))
+    save_opening(corpus.tokenizer, folder / "model")
+    write_text(folder / "model" / "README.md", model_card(run, read_json(folder / "result.json")))
+    _tidy(folder)
+
+
+def _tidy(folder: Path) -> None:
+    """Removes what a run under way needs: it has done its work."""
+    forget_start(folder)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def _finish(
+    folder: Path,
+    run: RunConfig,
+    corpus: Corpus,
+    start: dict[str, Any],
+    model: PreTrainedModel,
+    result: TrainingResult,
+    ranks: Ranks,
+) -> None:
+    """Writes ``model/`` and ``result.json`` on the first rank; all ranks must call it."""
+    whole = gathered(model, ranks)
+    further = gathered(result.further, ranks) if result.further is not None else None
+    if whole is not None:
+        record = start | {
+            "tokens": result.tokens,
+            "steps": result.steps,
+            "seconds": round(result.seconds, 2),
+            "validation_ce": result.validation_ce,
+        }
+        save_opening(corpus.tokenizer, folder / "model")
+        export_run(folder / "model", run, record, model, whole, further)
+        write_json(folder / "result.json", record)
+        _tidy(folder)
+    ranks.barrier()

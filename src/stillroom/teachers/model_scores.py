@@ -1,0 +1,62 @@
+"""Scores of a causal language model over the vocabulary, chunk by chunk.
+
+Letters: B sequences, T positions, N = B·T, n positions of a chunk, V vocabulary, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
+
+from stillroom.labels.reading import HEAD_CHUNK
+from stillroom.models import hidden_states, logit_softcap, precision, unembedding
+from stillroom.models.score import capped
+from stillroom.types import Batch
+
+
+@dataclass(frozen=True)
+class ModelScores:
+    """Scores of a causal language model, its head applied chunk by chunk.
+
+    Rows of the unembedding from ``vocab_size`` on (padding that no token of the tokenizer owns) are left out. With
+    ``isolate`` packed documents do not see each other, exactly as for a student.
+    """
+
+    model: PreTrainedModel
+    vocab_size: int
+    isolate: bool = True
+    precision: str = "auto"
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the unembedding."""
+        return unembedding(self.model)[0].device
+
+    @torch.no_grad()
+    def chunks(self, batch: Batch) -> Iterator[Tensor]:
+        """See ``Scores``."""
+        softcap = logit_softcap(self.model)
+        with precision(self.precision, self.device):
+            hidden_BTD = hidden_states(self.model, batch.to(self.device), self.isolate)
+            weight_VD, bias_V = head(self.model, self.vocab_size)
+            dtype = torch.get_autocast_dtype(self.device.type) if torch.is_autocast_enabled(self.device.type) else None
+            weight_VD = weight_VD if dtype is None else weight_VD.to(dtype)  # once, not at every chunk
+        for hidden_nD in hidden_BTD.flatten(0, 1).split(HEAD_CHUNK):
+            scores_nV = (hidden_nD.to(weight_VD.dtype) @ weight_VD.T).float()
+            scores_nV = scores_nV if bias_V is None else scores_nV + bias_V.float()
+            yield capped(scores_nV, softcap)
+
+
+def head(model: PreTrainedModel, vocab_size: int) -> tuple[Tensor, Tensor | None]:
+    """The unembedding's first ``vocab_size`` rows (V, D) and bias, gathered where the model is sharded."""
+    weight_VD, bias_V = unembedding(model)
+    return _whole(weight_VD)[:vocab_size], None if bias_V is None else _whole(bias_V)[:vocab_size]
+
+
+def _whole(parameter: Tensor) -> Tensor:
+    return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
