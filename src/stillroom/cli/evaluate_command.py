@@ -77,7 +77,7 @@ def evaluate(
 
     [bold]Example[/]:  stillroom evaluate A/model B/model --corpus CORPUS --suite icl,lm
     """
-    from stillroom.study.evaluate import evaluate_models
+    from stillroom.study.evaluations import evaluate_models
     from stillroom.study.external import External, parse_benchmarks
     from stillroom.study.progress import StageDisplay
 
