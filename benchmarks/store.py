@@ -30,7 +30,7 @@ import torch
 from transformers import AutoTokenizer
 
 from stillroom.config import LabelsConfig, ModelConfig, ObjectiveConfig
-from stillroom.labels import LabelStore, label
+from stillroom.labels import Identity, LabelStore, label
 from stillroom.labels.codecs.systematic import counted, offsets, systematic
 from stillroom.labels.format.layout import SCHEMA, key_halves, record_keys
 from stillroom.labels.format.manifest import Plan
@@ -246,8 +246,10 @@ def training(folder: Path, rounds: int = 8) -> dict[str, float]:
     )
     with torch.no_grad():
         unembedding(teacher)[0].mul_(22.0)
-    identity = {"teacher": "random", "tokenizer": "none", "vocab_size": vocab_size, "corpus": "drawn"}
-    manifest = label(teacher, sequences, LabelsConfig(shard_sequences=64), folder, identity=identity)
+    identity: Identity = {"teacher": "random", "tokenizer": "none", "vocab_size": vocab_size, "corpus": "drawn"}
+    manifest = label(
+        ModelScores(teacher, vocab_size), sequences, LabelsConfig(shard_sequences=64), folder, identity=identity
+    )
     store = LabelStore.open(folder)
     sizes = ModelConfig(hidden_size=256, intermediate_size=768, num_layers=4)
     seconds: dict[str, list[float]] = {"hard": [], "stored": []}

@@ -11,9 +11,9 @@ import torch
 from tiny_labels import LENGTH, VOCAB, TinySequences, tiny_teacher
 
 from stillroom.config import LabelsConfig
+from stillroom.labels import reading
 from stillroom.labels.format.index import write_index
 from stillroom.labels.format.layout import Index, ShardCounts, ShardTable, record_keys
-from stillroom.labels import reading as capture
 from stillroom.teachers import LiveTeacher, ModelScores
 
 
@@ -21,13 +21,13 @@ from stillroom.teachers import LiveTeacher, ModelScores
 def moved(monkeypatch) -> list[int]:
     """Numbers of one position's values that leave the device, for every tensor that does."""
     sizes: list[int] = []
-    real = capture._host
+    real = reading._host
 
     def host(values: torch.Tensor, kind: type) -> np.ndarray:
         sizes.append(values.numel())
         return real(values, kind)
 
-    monkeypatch.setattr(capture, "_host", host)
+    monkeypatch.setattr(reading, "_host", host)
     return sizes
 
 
@@ -36,14 +36,14 @@ def moved(monkeypatch) -> list[int]:
 )
 def test_only_kept_ids_and_four_numbers_leave_the_device(teacher, corpus, moved, config):
     scores = ModelScores(teacher, VOCAB, precision="fp32")
-    rows = capture.capture(scores, corpus.batch(range(8)), np.full(8 * LENGTH, 0.5), config)
+    rows = reading.capture(scores, corpus.batch(range(8)), np.full(8 * LENGTH, 0.5), config)
     kept, positions = len(rows.ids_E), 8 * LENGTH
-    assert max(moved) <= capture.READ_CHUNK * max(config.num_samples, config.k)
+    assert max(moved) <= reading.READ_CHUNK * max(config.num_samples, config.k)
     assert sum(moved) <= 2 * kept + 5 * positions < positions * VOCAB / 2
 
 
 def test_scores_over_the_vocabulary_exist_for_a_chunk_at_a_time(teacher, monkeypatch):
-    monkeypatch.setattr(capture, "HEAD_CHUNK", 40)
+    monkeypatch.setattr("stillroom.teachers.model_scores.HEAD_CHUNK", 40)
     batch = TinySequences().batch(range(6))
     whole = torch.cat(list(ModelScores(teacher, VOCAB, precision="fp32").chunks(batch)))
     sizes = [len(chunk) for chunk in ModelScores(teacher, VOCAB, precision="fp32").chunks(batch)]

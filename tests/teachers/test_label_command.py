@@ -325,13 +325,13 @@ import os, sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 import torch
-from tiny_labels import IDENTITY, TinySequences, tiny_teacher
+from tiny_labels import IDENTITY, TinySequences, scores_of, tiny_teacher
 from stillroom.config import LabelsConfig
 from stillroom.labels import label_part
 torch.set_num_threads(1)
 label_part(
-    tiny_teacher(), TinySequences(), LabelsConfig(shard_sequences=8), Path({folder!r}), identity=IDENTITY,
-    precision="fp32", rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"]),
+    scores_of(tiny_teacher()), TinySequences(), LabelsConfig(shard_sequences=8), Path({folder!r}), identity=IDENTITY,
+    rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"]),
 )
 """
 

@@ -69,7 +69,13 @@ def test_padding_of_the_vocabulary_gets_no_mass(teacher, corpus):
 
 def test_a_tokenizer_that_is_smaller_than_the_tokens_is_refused(teacher, corpus, tmp_path):
     with pytest.raises(UserError, match=r"token id 59 found but the tokenizer has 50 tokens"):
-        label(teacher, corpus, LabelsConfig(), tmp_path / "labels", identity=IDENTITY | {"vocab_size": 50})
+        label(
+            scores_of(teacher),
+            corpus,
+            LabelsConfig(),
+            tmp_path / "labels",
+            identity={**IDENTITY, "vocab_size": 50},
+        )
 
 
 def bigram(batch: Batch) -> torch.Tensor:

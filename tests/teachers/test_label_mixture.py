@@ -82,7 +82,7 @@ def test_a_stored_mixture_is_the_live_one(rule: str, tmp_path: Path):
     domains = Domains.of(corpus, [number % 2 for number in range(8)])
     mixture = MixtureScores(two_models(), rule, member_of=domains)  # type: ignore[arg-type]
     config = LabelsConfig(codec="top-k", k=8, shard_sequences=4)
-    label(mixture, corpus, config, tmp_path / "labels", identity=IDENTITY, precision="fp32")
+    label(mixture, corpus, config, tmp_path / "labels", identity=IDENTITY)
     stored = LabelStore.open(tmp_path / "labels").lookup(corpus.batch([5, 2]).tokens_BT)
     numbers = {corpus.batch([number]).tokens_BT.numpy().tobytes(): number for number in range(8)}
 

@@ -14,9 +14,9 @@ from transformers import AutoTokenizer
 
 from stillroom.config import CorpusConfig, LabelsConfig, SourceConfig
 from stillroom.corpora import build_corpus
-from stillroom.labels import LabelStore, inspect_store, label
+from stillroom.labels import Identity, LabelStore, inspect_store, label
 from stillroom.models import load_model
-from stillroom.teachers import LiveTeacher
+from stillroom.teachers import LiveTeacher, ModelScores
 from stillroom.teachers.smollm import WEIGHTS, prepare, take_weights
 from stillroom.types import Batch
 
@@ -57,8 +57,15 @@ def test_a_real_teacher_over_real_text(tmp_path_factory):
     model = load_model(folder, dtype=torch.bfloat16)
     source = Source(tokenizer, 24)
     out = tmp_path_factory.mktemp("real") / "labels"
-    identity = {"teacher": "smollm2", "tokenizer": "smollm2", "vocab_size": len(tokenizer), "corpus": "python"}
-    manifest = label(model, source, LabelsConfig(shard_sequences=8), out, identity=identity)
+    identity: Identity = {
+        "teacher": "smollm2",
+        "tokenizer": "smollm2",
+        "vocab_size": len(tokenizer),
+        "corpus": "python",
+    }
+    manifest = label(
+        ModelScores(model, len(tokenizer)), source, LabelsConfig(shard_sequences=8), out, identity=identity
+    )
     assert 0.5 < manifest.teacher_ce_nats < 4.0 and abs(manifest.teacher_ce_nats - manifest.teacher_entropy_nats) < 1.0
     assert float(manifest.fidelity["squared_error_over_independent"]) <= 0.5
     store = LabelStore.open(out)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_labels import IDENTITY, VOCAB, TinySequences, contents, make
+from tiny_labels import IDENTITY, VOCAB, TinySequences, contents, make, scores_of
 from transformers import PreTrainedModel
 
 from stillroom.config import LabelsConfig
@@ -68,12 +68,11 @@ def test_a_missing_record_names_the_sequence_and_the_command(made):
 def test_a_changed_input_is_refused_by_name(teacher, corpus, made, field):
     with pytest.raises(UserError, match=f"identity.{field} .*0.*changed"):
         label_part(
-            teacher,
+            scores_of(teacher),
             corpus,
             LabelsConfig(shard_sequences=8),
             made,
-            identity=IDENTITY | {field: "changed"},
-            precision="fp32",
+            identity={**IDENTITY, field: "changed"},  # pyright: ignore[reportArgumentType]
         )
 
 
@@ -86,7 +85,7 @@ def test_ranks_that_never_talk_make_the_store_that_one_process_makes(teacher, co
     config = LabelsConfig(shard_sequences=8)
     folder = tmp_path / "labels"
     results = [
-        label_part(teacher, corpus, config, folder, identity=IDENTITY, precision="fp32", rank=rank, world_size=2)
+        label_part(scores_of(teacher), corpus, config, folder, identity=IDENTITY, rank=rank, world_size=2)
         for rank in (1, 0)
     ]
     assert results[0] is None and results[1] == LabelStore.open(made).manifest
@@ -103,19 +102,20 @@ def test_labelling_resumes_at_the_first_missing_shard(teacher, corpus, made, tmp
         if done > total / 2:
             raise Stopped
 
-    arguments = {"identity": IDENTITY, "precision": "fp32"}
     with pytest.raises(Stopped):
-        label_part(teacher, corpus, LabelsConfig(shard_sequences=8), folder, progress=stop, **arguments)
+        label_part(
+            scores_of(teacher), corpus, LabelsConfig(shard_sequences=8), folder, identity=IDENTITY, progress=stop
+        )
     with pytest.raises(UserError, match="no finished label store"):
         LabelStore.open(folder)
     heard: list[int] = []
     label_part(
-        teacher,
+        scores_of(teacher),
         corpus,
         LabelsConfig(shard_sequences=8),
         folder,
+        identity=IDENTITY,
         progress=lambda done, total: heard.append(done),
-        **arguments,
     )
     assert heard[0] == 8 * corpus.sequence_length
     assert contents(folder) == contents(made)

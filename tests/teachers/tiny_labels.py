@@ -10,13 +10,14 @@ import torch
 from transformers import PreTrainedModel
 
 from stillroom.config import LabelsConfig, ModelConfig
-from stillroom.labels import Manifest, label
+from stillroom.labels import Identity, Manifest, label
 from stillroom.models import build_model, unembedding
+from stillroom.teachers import ModelScores
 from stillroom.types import IGNORE_INDEX, Batch
 
 VOCAB = 300
 LENGTH = 32
-IDENTITY: dict[str, str | int] = {"teacher": "t0", "tokenizer": "k0", "vocab_size": VOCAB, "corpus": "c0"}
+IDENTITY: Identity = {"teacher": "t0", "tokenizer": "k0", "vocab_size": VOCAB, "corpus": "c0"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,12 @@ class TinySequences:
 def make(teacher: PreTrainedModel, corpus: TinySequences, folder: Path, **fields: object) -> Manifest:
     """Labels the corpus into a folder, eight sequences per shard."""
     config = LabelsConfig.model_validate({"shard_sequences": 8, "num_samples": 50, **fields})
-    return label(teacher, corpus, config, folder, identity=IDENTITY, precision="fp32")
+    return label(scores_of(teacher), corpus, config, folder, identity=IDENTITY)
+
+
+def scores_of(teacher: PreTrainedModel) -> ModelScores:
+    """The scores of a tiny teacher, in full precision."""
+    return ModelScores(teacher, VOCAB, precision="fp32")
 
 
 def tiny_teacher() -> PreTrainedModel:

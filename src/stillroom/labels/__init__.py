@@ -4,20 +4,23 @@ from stillroom.labels.dataset import LabelCollator, LabelDataset, soft_labels_of
 from stillroom.labels.exchange.importing import import_kd
 from stillroom.labels.exchange.parquet import export_parquet, import_distillkit, import_parquet
 from stillroom.labels.format.layout import Damaged
-from stillroom.labels.format.manifest import Manifest
+from stillroom.labels.format.manifest import Identity, Manifest
 from stillroom.labels.inspection import Inspection, inspect_store, render
 from stillroom.labels.pricing import Price, price
+from stillroom.labels.reading import Scores
 from stillroom.labels.store import LabelStore, keys_of
 from stillroom.labels.write import label, label_part
 
 __all__ = [
     "Damaged",
+    "Identity",
     "Inspection",
     "LabelCollator",
     "LabelDataset",
     "LabelStore",
     "Manifest",
     "Price",
+    "Scores",
     "export_parquet",
     "import_distillkit",
     "import_kd",

@@ -19,8 +19,6 @@ from stillroom.labels.codecs.systematic import counted, systematic
 from stillroom.labels.ragged import NO_GOLD, Rows, join
 from stillroom.types import Batch, UserError
 
-HEAD_CHUNK = 256
-"""Positions whose scores over the vocabulary exist at one time: a matrix product that keeps the processor busy."""
 READ_CHUNK = 32
 """Positions whose scores are read at one time on a CPU, so that the passes over them stay in its cache."""
 
@@ -51,6 +49,16 @@ class Scores(Protocol):
     @property
     def device(self) -> torch.device:
         """Where the scores are made."""
+        ...
+
+    @property
+    def isolate(self) -> bool:
+        """Whether packed documents are scored as if each stood alone; a store says so."""
+        ...
+
+    @property
+    def precision_name(self) -> str:
+        """The precision that the scores are made in, ``fp32`` or ``bf16``; a store says so."""
         ...
 
     def chunks(self, batch: Batch) -> Iterator[Tensor]:

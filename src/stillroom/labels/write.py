@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,12 +17,10 @@ from stillroom.labels.codecs.systematic import offsets
 from stillroom.labels.fidelity import measure
 from stillroom.labels.format import manifest as manifests
 from stillroom.labels.format.layout import SCHEMA, key_halves, record_keys
-from stillroom.labels.format.manifest import Manifest, Plan
+from stillroom.labels.format.manifest import Identity, Manifest, Plan
 from stillroom.labels.one_store import Labeller, Source
 from stillroom.labels.ragged import Rows
 from stillroom.labels.reading import NotFinite, Scores, capture
-from stillroom.models import precision_name
-from stillroom.teachers.model_scores import ModelScores
 from stillroom.types import Sequences, SoftLabels, UserError
 
 FORWARD_TOKENS = 4096
@@ -62,51 +59,37 @@ class TeacherSource:
         return measure(self.scores, self.sequences.batch(list(numbers)), labels, self.config)
 
 
-def make_plan(
-    scores: Scores,
-    sequences: Sequences,
-    config: LabelsConfig,
-    identity: dict[str, Any],
-    *,
-    isolate: bool,
-    precision: str,
-) -> Plan:
+def make_plan(scores: Scores, sequences: Sequences, config: LabelsConfig, identity: Identity) -> Plan:
     """The plan of a store that holds labels of all ``sequences``."""
-    manifests.check_identity(identity)
     return Plan(
         schema=SCHEMA,
-        identity={name: identity[name] for name in manifests.IDENTITY},
+        identity=manifests.ordered_identity(identity),
         labels=config.canonical(),
         num_sequences=len(sequences),
         sequence_length=sequences.sequence_length,
-        isolate_documents=isolate,
-        precision=precision_name(precision, scores.device),
+        isolate_documents=scores.isolate,
+        precision=scores.precision_name,
         forward_sequences=max(1, FORWARD_TOKENS // sequences.sequence_length),
     )
 
 
 def label_part(
-    teacher: Any,
+    scores: Scores,
     sequences: Sequences,
     config: LabelsConfig,
     folder: Path,
     *,
-    identity: dict[str, Any],
+    identity: Identity,
     rank: int = 0,
     world_size: int = 1,
-    isolate: bool = True,
-    precision: str = "auto",
     progress: Progress | None = None,
 ) -> Manifest | None:
     """Labels the shards of one rank (every ``world_size``-th) and finishes the store if all are there.
 
-    Returns the manifest, or None where other ranks still have shards to write. ``teacher`` is a causal language model,
-    or anything that gives ``Scores``. ``progress`` hears (tokens done, tokens to do) of this rank.
+    Returns the manifest, or None where other ranks still have shards to write. ``scores`` are a teacher's: of a causal
+    language model, ``stillroom.teachers.ModelScores``. ``progress`` hears (tokens done, tokens to do) of this rank.
     """
-    manifests.check_identity(identity)
-    is_scores = hasattr(teacher, "chunks")
-    scores = teacher if is_scores else ModelScores(teacher.eval(), int(identity["vocab_size"]), isolate, precision)
-    plan = make_plan(scores, sequences, config, identity, isolate=isolate, precision=precision)
+    plan = make_plan(scores, sequences, config, identity)
     source = TeacherSource(scores, sequences, plan.config, plan.vocab_size)
     return write_store(source, plan, folder, rank=rank, world_size=world_size, progress=progress)
 
@@ -141,8 +124,16 @@ def write_store(
     return labeller.finish()
 
 
-def label(teacher: Any, sequences: Sequences, config: LabelsConfig, folder: Path, **options: Any) -> Manifest:
+def label(
+    scores: Scores,
+    sequences: Sequences,
+    config: LabelsConfig,
+    folder: Path,
+    *,
+    identity: Identity,
+    progress: Progress | None = None,
+) -> Manifest:
     """Labels all sequences into a store in this process and returns its manifest; see ``label_part``."""
-    manifest = label_part(teacher, sequences, config, folder, **options)
+    manifest = label_part(scores, sequences, config, folder, identity=identity, progress=progress)
     assert manifest is not None, "one process labels every shard"
     return manifest

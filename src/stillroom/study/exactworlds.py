@@ -29,7 +29,7 @@ def world_hash(teacher: str) -> str:
     return fingerprint(list(_parsed(teacher)))
 
 
-def exact_scores(teacher: str, vocab_size: int) -> ExactScores:
+def exact_scores(teacher: str, vocab_size: int, isolate: bool = True) -> ExactScores:
     """The scores of an exact world over a corpus of so many tokens; refuses a world of another number."""
     world = exact_world(teacher)
     if world.vocab_size != vocab_size:
@@ -42,7 +42,7 @@ def exact_scores(teacher: str, vocab_size: int) -> ExactScores:
         rows_BTV = world.exact_probabilities(batch.tokens_BT.numpy())
         return torch.from_numpy(np.log(np.maximum(rows_BTV, 1e-30)))
 
-    return ExactScores(log_probs)
+    return ExactScores(log_probs, isolate=isolate)
 
 
 def drawn_sequences(teacher: str, num_tokens: int, length: int, seed: int) -> Sequences:

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from stillroom.config import LabelsConfig, MixtureConfig, parse
 from stillroom.console import line
 from stillroom.corpora import Corpus, open_corpus
 from stillroom.files import fingerprint, reading, write_text
 from stillroom.labels import (
+    Identity,
     LabelStore,
     Manifest,
+    Scores,
     export_parquet,
     import_distillkit,
     import_kd,
@@ -29,15 +30,13 @@ from stillroom.labels import (
 from stillroom.labels.format import manifest as manifests
 from stillroom.labels.format.layout import shard_name
 from stillroom.labels.format.manifest import Plan
-from stillroom.models import hidden_states, precision, unembedding
 from stillroom.study.exactworlds import WORLD_PREFIX, drawn_sequences, exact_scores, exact_world, world_hash
 from stillroom.study.labelprogress import label_stage
 from stillroom.study.mixtures import mixture_key, mixture_scores
 from stillroom.study.progress import StageDisplay
 from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
 from stillroom.study.train_stage import load_here
-from stillroom.teachers import ExactScores, MixtureScores, ModelScores
-from stillroom.training.distributed import own_device
+from stillroom.teachers import MixtureScores, ModelScores
 from stillroom.types import Sequences, UserError
 
 MAX_LENGTH = 1 << 20
@@ -64,10 +63,9 @@ class LabelRequest:
 class _Job:
     """A teacher, what it labels, and the names of both in the store."""
 
-    teacher: Any
+    scores: Scores
     sequences: Sequences
-    identity: dict[str, Any]
-    isolate: bool = True
+    identity: Identity
 
     @property
     def num_tokens(self) -> int:
@@ -84,18 +82,18 @@ def label_corpus(request: LabelRequest, display: StageDisplay) -> None:
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     with label_stage(display, request.out, rank, world_size) as update:
         manifest = label_part(
-            job.teacher, job.sequences, config, request.out, identity=job.identity, rank=rank,
-            world_size=world_size, isolate=job.isolate, progress=update,
+            job.scores, job.sequences, config, request.out, identity=job.identity, rank=rank,
+            world_size=world_size, progress=update,
         )  # fmt: skip
     _say(manifest, request.out, display)
 
 
 def label_shown(
-    display: StageDisplay, teacher: Any, sequences: Sequences, config: LabelsConfig, folder: Path, **options: Any
+    display: StageDisplay, scores: Scores, sequences: Sequences, config: LabelsConfig, folder: Path, identity: Identity
 ) -> Manifest:
-    """Labels all sequences into a store in this process, with the line that labelling shows; see ``teachers.label``."""
+    """Labels all sequences into a store in this process, with the line that labelling shows; see ``labels.label``."""
     with label_stage(display, folder) as update:
-        return label(teacher, sequences, config, folder, progress=update, **options)
+        return label(scores, sequences, config, folder, identity=identity, progress=update)
 
 
 def keep_labelled(folder: Path, damaged: list[str]) -> bool:
@@ -127,26 +125,25 @@ def _corpus_job(request: LabelRequest, folder: Path) -> _Job:
             "label the whole corpus."
         )
     sequences = corpus.train if request.tokens is None else corpus.train.first(request.tokens)
-    teacher, name = _teacher(request, corpus)
-    return _Job(teacher, sequences, _identity(name, corpus), corpus.isolate)
+    scores, name = _scores(request, corpus)
+    return _Job(scores, sequences, identity_in(corpus, name))
 
 
-def _teacher(request: LabelRequest, corpus: Corpus) -> tuple[Any, str]:
-    """A model, the scores of an exact world or of a mixture, and the hash that names it in a store."""
+def _scores(request: LabelRequest, corpus: Corpus) -> tuple[Scores, str]:
+    """The scores of a model, an exact world or a mixture, and the hash that names it in a store."""
     if request.teacher.startswith(WORLD_PREFIX):
         if request.mixture is not None:
             raise UserError(
                 f"teacher {request.teacher}: a world knows the truth, which nothing is mixed with; leave out --with."
             )
-        return exact_scores(request.teacher, corpus.vocab_size), world_hash(request.teacher)
+        return exact_scores(request.teacher, corpus.vocab_size, corpus.isolate), world_hash(request.teacher)
     folder = teacher_folder(request.teacher)
     check_vocabulary(folder, corpus)
     name = teacher_hash(folder)
     if request.mixture is not None:
         key = mixture_key(request.mixture, name, corpus)
         return mixture_scores(request.mixture, Path(folder), corpus, "auto"), key
-    model = load_here(folder)
-    return model, name
+    return ModelScores(load_here(folder), corpus.vocab_size, corpus.isolate), name
 
 
 def _drawn_job(request: LabelRequest, seed: int) -> _Job:
@@ -162,7 +159,7 @@ def _drawn_job(request: LabelRequest, seed: int) -> _Job:
     vocab_size = exact_world(request.teacher).vocab_size
     name = world_hash(request.teacher)
     drawn = fingerprint([name, len(sequences), request.length, seed])
-    identity = {"teacher": name, "tokenizer": f"states of {name}", "vocab_size": vocab_size, "corpus": drawn}
+    identity = Identity(teacher=name, tokenizer=f"states of {name}", vocab_size=vocab_size, corpus=drawn)
     return _Job(exact_scores(request.teacher, vocab_size), sequences, identity)
 
 
@@ -175,7 +172,7 @@ def import_labels(source: Path, teacher: str, corpus_folder: Path, out: Path, to
     corpus = open_corpus(corpus_folder)
     if not source.exists():
         raise UserError(f"{source}: no such file or folder; --import expects Parquet or a .kd sidecar.")
-    identity, length = _identity(teacher, corpus), corpus.train.sequence_length
+    identity, length = identity_in(corpus, teacher), corpus.train.sequence_length
     if source.suffix == ".kd":
         if tokens is None:
             raise UserError(f"{source}: a .kd sidecar needs the ids of its token shard; give --import-tokens FILE.npy.")
@@ -204,13 +201,14 @@ def export_labels(store: Path, target: Path) -> int:
     return export_parquet(LabelStore.open(store), target)
 
 
-def _identity(teacher: str, corpus: Corpus) -> dict[str, Any]:
-    return {
-        "teacher": teacher,
-        "tokenizer": corpus.manifest["tokenizer_hash"],
-        "vocab_size": corpus.vocab_size,
-        "corpus": corpus.identity,
-    }
+def identity_in(corpus: Corpus, teacher: str) -> Identity:
+    """What names labels of this corpus by a teacher of this hash."""
+    return Identity(
+        teacher=teacher,
+        tokenizer=corpus.manifest["tokenizer_hash"],
+        vocab_size=corpus.vocab_size,
+        corpus=corpus.identity,
+    )
 
 
 def _say(manifest: Manifest | None, out: Path, display: StageDisplay) -> None:
@@ -224,8 +222,8 @@ def _say(manifest: Manifest | None, out: Path, display: StageDisplay) -> None:
 def _print_price(job: _Job, config: LabelsConfig, display: StageDisplay) -> None:
     """2 FLOPs per parameter and token, and the time that this takes at the speed of one batch measured now."""
     speed = _measured_speed(job)
-    flops = 2.0 * _parameters(job.teacher)
-    asked = price(job.num_tokens, flops, config, int(job.identity["vocab_size"]), tokens_per_second=speed)
+    flops = 2.0 * _parameters(job.scores)
+    asked = price(job.num_tokens, flops, config, job.identity["vocab_size"], tokens_per_second=speed)
     for sentence in asked.sentences():
         display.console.print(line(sentence))
     display.console.print(
@@ -233,30 +231,23 @@ def _print_price(job: _Job, config: LabelsConfig, display: StageDisplay) -> None
     )
 
 
-def _parameters(teacher: Any) -> float:
+def _parameters(scores: Scores) -> float:
     """Parameters that a token passes through; of a mixture by domain, in the mean over its members."""
-    if isinstance(teacher, ExactScores):
-        return 0.0
-    if isinstance(teacher, MixtureScores):
-        total = sum(_parameters(member.model) for member in teacher.members if isinstance(member, ModelScores))
-        return total / len(teacher.members) if teacher.rule == "domain" else total
-    return float(sum(parameter.numel() for parameter in teacher.parameters()))
+    if isinstance(scores, ModelScores):
+        return float(sum(parameter.numel() for parameter in scores.model.parameters()))
+    if isinstance(scores, MixtureScores):
+        total = sum(_parameters(member) for member in scores.members)
+        return total / len(scores.members) if scores.rule == "domain" else total
+    return 0.0
 
 
 def _measured_speed(job: _Job) -> float:
     """Tokens per second of the teacher's bare scores (of a model: hidden states and head) on a few sequences."""
     count = min(len(job.sequences), max(1, 1024 // job.sequences.sequence_length))
-    is_model = not isinstance(job.teacher, ExactScores | MixtureScores)
-    device = own_device() if is_model else job.teacher.device
-    batch = job.sequences.batch(range(count)).to(device)
+    batch = job.sequences.batch(range(count)).to(job.scores.device)
     begin = 0.0
-    with torch.no_grad(), precision("auto", device):
-        for _ in range(2):  # the first pass warms up
-            begin = time.perf_counter()
-            if is_model:
-                weight, _ = unembedding(job.teacher)
-                torch.matmul(hidden_states(job.teacher, batch, job.isolate), weight.T).sum().item()  # waits for a GPU
-            else:
-                for scores_nV in job.teacher.chunks(batch):
-                    scores_nV.sum().item()
+    for _ in range(2):  # the first pass warms up
+        begin = time.perf_counter()
+        for scores_nV in job.scores.chunks(batch):
+            scores_nV.sum().item()  # waits for a GPU
     return batch.num_positions / (time.perf_counter() - begin)

@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
-
 from stillroom.config import ArmConfig, ObjectiveConfig, RunConfig, StudyConfig, TeachingConfig, to_yaml
 from stillroom.console import Terminal
 from stillroom.corpora import Corpus, build_corpus, corpus_identity, open_corpus
-from stillroom.labels import LabelStore
+from stillroom.labels import LabelStore, Scores
 from stillroom.labels.format.manifest import plan_fingerprint
 from stillroom.models import load_model, plan_pretrained_model, precision_name, use_short_attention
 from stillroom.study.artifacts import Artifact, ArtifactStore, Keep, StoredLabels, code_hash
@@ -21,7 +19,7 @@ from stillroom.study.budgets import with_budgets
 from stillroom.study.evaluations import check_items, evaluate_into, keep_evaluated
 from stillroom.study.folders import claimed, damage_of
 from stillroom.study.interrupts import Stopper
-from stillroom.study.label_stage import keep_labelled, label_shown
+from stillroom.study.label_stage import identity_in, keep_labelled, label_shown
 from stillroom.study.measurable import check_evaluation
 from stillroom.study.mixtures import live_mixture, mixture_key, mixture_scores
 from stillroom.study.processes import in_processes
@@ -30,7 +28,7 @@ from stillroom.study.runfolder import run_folder, write_run_folder
 from stillroom.study.single import check_taught, labelled_tokens, single_study
 from stillroom.study.teacherfolders import check_vocabulary, teacher_hash
 from stillroom.study.train_stage import keep_trained, load_here, train_into
-from stillroom.teachers import LiveMixture, MixtureScores
+from stillroom.teachers import LiveMixture, ModelScores
 from stillroom.training import Interrupted, LiveTeacher
 from stillroom.training.distributed import launched_size, own_device
 from stillroom.types import UserError
@@ -178,12 +176,7 @@ class Stages:
             return None
         folder, key = teacher
         sequences = corpus.train.first(tokens)
-        owner = {
-            "teacher": self._teaching_key(key, corpus),
-            "tokenizer": corpus.manifest["tokenizer_hash"],
-            "vocab_size": corpus.vocab_size,
-            "corpus": corpus.identity,
-        }
+        owner = identity_in(corpus, self._teaching_key(key, corpus))
         identity = {
             "identity": owner,
             "labels": self.config.labels.canonical(),
@@ -194,21 +187,20 @@ class Stages:
         }
 
         def make(work: Path, _: Any) -> None:
-            isolate = self.config.corpus.isolate_documents
             asked = (self._scores(folder, corpus), sequences, self.config.labels, work / "labels")
-            label_shown(self.display, *asked, identity=owner, isolate=isolate, precision=self.precision)
+            label_shown(self.display, *asked, identity=owner)
 
         made = self._build("labels", "tokens", "labels", identity, make, shows_itself=True, keep=keep_labelled)
         return StoredLabels(str(made.path / "labels"), made.key, made.path)
 
-    def _scores(self, teacher: Path, corpus: Corpus) -> PreTrainedModel | MixtureScores:
+    def _scores(self, teacher: Path, corpus: Corpus) -> Scores:
         """What is labelled with: the teacher, or the mixture that it is part of."""
         mixture = self.config.teacher.mixture
         if mixture is not None:
             return mixture_scores(mixture, teacher, corpus, self.precision)
         model = load_here(teacher)
         use_short_attention(model)
-        return model
+        return ModelScores(model, corpus.vocab_size, self.config.corpus.isolate_documents, self.precision)
 
     def evaluated(self, title: str, model: Path, key: str, corpus: Corpus) -> Artifact:
         """The evaluation of a model folder, built or found."""

@@ -19,9 +19,9 @@ from stillroom.config import LabelsConfig
 from stillroom.labels.codecs.systematic import offsets
 from stillroom.labels.format.layout import key_halves, record_keys
 from stillroom.labels.ragged import padded
-from stillroom.labels.reading import HEAD_CHUNK, Scores, capture
+from stillroom.labels.reading import Scores, capture
 from stillroom.models import readout
-from stillroom.teachers.model_scores import ModelScores
+from stillroom.teachers.model_scores import HEAD_CHUNK, ModelScores
 from stillroom.types import Batch, SoftLabels
 
 CPU = torch.device("cpu")
@@ -41,6 +41,8 @@ class ExactScores:
 
     log_probs: Callable[[Batch], Tensor]
     device: torch.device = CPU
+    isolate: bool = True
+    precision_name: str = "fp32"
 
     def chunks(self, batch: Batch) -> Iterator[Tensor]:
         """See ``Scores``."""

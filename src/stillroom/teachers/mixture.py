@@ -60,6 +60,16 @@ class MixtureScores:
         """Where the mixed scores are: the first member's device."""
         return self.members[0].device
 
+    @property
+    def isolate(self) -> bool:
+        """As for the first member; all members of a mixture read alike."""
+        return self.members[0].isolate
+
+    @property
+    def precision_name(self) -> str:
+        """The first member's."""
+        return self.members[0].precision_name
+
     def chunks(self, batch: Batch) -> Iterator[Tensor]:
         """See ``Scores``; normalised log-probabilities."""
         if self.rule == "domain":

@@ -13,10 +13,12 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
-from stillroom.labels.reading import HEAD_CHUNK
-from stillroom.models import hidden_states, logit_softcap, precision, unembedding
+from stillroom.models import hidden_states, logit_softcap, precision, precision_name, unembedding
 from stillroom.models.score import capped
 from stillroom.types import Batch
+
+HEAD_CHUNK = 256
+"""Positions whose scores over the vocabulary exist at one time: a matrix product that keeps the processor busy."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,15 @@ class ModelScores:
         """The device of the unembedding."""
         return unembedding(self.model)[0].device
 
+    @property
+    def precision_name(self) -> str:
+        """``precision`` with ``auto`` resolved for the device."""
+        return precision_name(self.precision, self.device)
+
     @torch.no_grad()
     def chunks(self, batch: Batch) -> Iterator[Tensor]:
         """See ``Scores``."""
-        softcap = logit_softcap(self.model)
+        softcap = logit_softcap(self.model.eval())
         with precision(self.precision, self.device):
             hidden_BTD = hidden_states(self.model, batch.to(self.device), self.isolate)
             weight_VD, bias_V = head(self.model, self.vocab_size)

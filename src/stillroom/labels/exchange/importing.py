@@ -8,17 +8,16 @@ Letters: R sequences, T positions, N = R·T, K kept ids, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from stillroom.config import LabelsConfig
 from stillroom.files import reading
 from stillroom.labels.format.layout import SCHEMA
-from stillroom.labels.format.manifest import IDENTITY, Manifest, Plan, check_identity
+from stillroom.labels.format.manifest import Identity, Manifest, Plan, ordered_identity
 from stillroom.labels.ragged import NO_GOLD, Rows
 from stillroom.labels.write import FORWARD_TOKENS, Progress, write_store
 from stillroom.types import SoftLabels, UserError
@@ -161,16 +160,15 @@ def _weights_of(labels: SoftLabels, ids_RTK: np.ndarray) -> np.ndarray:
 
 
 def write_foreign(
-    foreign: Foreign, folder: Path, *, identity: Mapping[str, Any], origin: str, progress: Progress | None = None
+    foreign: Foreign, folder: Path, *, identity: Identity, origin: str, progress: Progress | None = None
 ) -> Manifest:
     """A store of foreign labels (top-k codec)."""
-    check_identity(dict(identity))
     if not len(foreign.tokens_RT):
         raise UserError(f"{origin}: holds no sequence of the wanted length; give a shorter sequence length.")
     length, width = foreign.tokens_RT.shape[1], foreign.ids_RTK.shape[2]
     plan = Plan(
         schema=SCHEMA,
-        identity={name: identity[name] for name in IDENTITY},
+        identity=ordered_identity(identity),
         labels=LabelsConfig(codec="top-k", k=width).canonical(),
         num_sequences=len(foreign.tokens_RT),
         sequence_length=length,
@@ -189,7 +187,7 @@ def import_kd(
     tokens: np.ndarray,
     folder: Path,
     *,
-    identity: Mapping[str, Any],
+    identity: Identity,
     sequence_length: int,
     progress: Progress | None = None,
 ) -> Manifest:

@@ -6,7 +6,7 @@ Letters: R sequences, T positions, N = R·T, K kept ids.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 from stillroom.files import file_aside
 from stillroom.labels.exchange import distillkit
 from stillroom.labels.exchange.importing import Bounds, Foreign, Names, check_foreign, write_foreign
-from stillroom.labels.format.manifest import Manifest
+from stillroom.labels.format.manifest import Identity, Manifest
 from stillroom.labels.store import LabelStore
 from stillroom.labels.write import Progress
 from stillroom.types import SoftLabels, UserError
@@ -30,7 +30,7 @@ EXPORT_RECORDS = 64
 
 
 def import_parquet(
-    path: Path, folder: Path, *, identity: Mapping[str, Any], sequence_length: int, progress: Progress | None = None
+    path: Path, folder: Path, *, identity: Identity, sequence_length: int, progress: Progress | None = None
 ) -> Manifest:
     """A store from plain top-k Parquet.
 
@@ -58,7 +58,7 @@ def import_parquet(
 
 
 def import_distillkit(
-    path: Path, folder: Path, *, identity: Mapping[str, Any], sequence_length: int, progress: Progress | None = None
+    path: Path, folder: Path, *, identity: Identity, sequence_length: int, progress: Progress | None = None
 ) -> Manifest:
     """A store from DistillKit's compressed Parquet; its ``compression_config.yaml`` lies beside the files.
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, TypedDict
 
 import xxhash
 from pydantic import TypeAdapter, ValidationError
@@ -19,8 +20,18 @@ from stillroom.labels.format.layout import check_schema, damaged
 from stillroom.types import UserError
 
 FORMAT = "stillroom-labels"
-IDENTITY = ("teacher", "tokenizer", "vocab_size", "corpus")
-"""What an identity names: hashes of the teacher, the tokenizer and the corpus, and the tokenizer's size."""
+
+
+class Identity(TypedDict):
+    """What a store's labels are of: hashes of the teacher, the tokenizer and the corpus, and the tokenizer's size."""
+
+    teacher: str
+    tokenizer: str
+    vocab_size: int
+    corpus: str
+
+
+IDENTITY = tuple(Identity.__annotations__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,11 +93,17 @@ class Manifest(Plan):
         return self.num_bytes / max(1, self.num_tokens)
 
 
-def check_identity(identity: dict[str, Any]) -> None:
+def check_identity(identity: Mapping[str, object]) -> None:
     """Refuses an identity that does not name teacher, tokenizer, vocabulary size and corpus."""
     missing = [name for name in IDENTITY if name not in identity]
     if missing:
         raise UserError(f"identity: has no {', '.join(missing)}; expected {', '.join(IDENTITY)}.")
+
+
+def ordered_identity(identity: Mapping[str, Any]) -> dict[str, str | int]:
+    """What a plan keeps of an identity: its four names, in one order."""
+    check_identity(identity)
+    return {name: identity[name] for name in IDENTITY}
 
 
 def to_text(plan: Plan) -> str:
