@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_labels import IDENTITY, VOCAB, TinySequences, contents, make, tiny_teacher
+from tiny_labels import IDENTITY, VOCAB, TinySequences, contents, make, scores_of, tiny_teacher
 
 from stillroom.config import LabelsConfig
 from stillroom.labels import LabelStore, label
