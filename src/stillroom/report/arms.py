@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stillroom.config import arm_and_seed
 from stillroom.report.measures import Measure
 from stillroom.report.run import ModelRecord, Run
 from stillroom.report.view import Entry, View, without_seed
 from stillroom.results.intervals import holm, paired_interval, paired_t_test
+from stillroom.results.schema import arm_and_seed
 from stillroom.types import Estimate
 from stillroom.yamlfiles import parse_yaml
 

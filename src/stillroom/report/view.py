@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from stillroom.config import arm_and_seed
 from stillroom.report.run import ModelRun, Run
+from stillroom.results.schema import arm_and_seed
 
 NUM_STUDENT_COLOURS = 7
 NUM_TEACHER_COLOURS = 3

@@ -6,7 +6,6 @@ import math
 
 from markupsafe import Markup
 
-from stillroom.config import arm_and_seed
 from stillroom.report.charts.figure import Figure, Panel, Table, legend
 from stillroom.report.charts.scales import Scale
 from stillroom.report.charts.svg import WIDE, Frame, drawing, line, marker, path, tag, text, whisker
@@ -15,6 +14,7 @@ from stillroom.report.formats import MISSING, si
 from stillroom.report.view import Entry, View
 from stillroom.report.worth_rows import Ability, Worths
 from stillroom.results import Worth
+from stillroom.results.schema import arm_and_seed
 
 ID, TITLE = "fig-worth", "What a soft label was worth"
 ENDS = (0.5, 4.0)
