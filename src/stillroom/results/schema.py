@@ -187,6 +187,17 @@ class ContextResult(ChoiceResult):
     per_item: PerItem = sometimes(dict)
 
 
+@dataclass(frozen=True)
+class InductionHead:
+    """The head that is highest on both scores: layer and head count from 0."""
+
+    layer: int
+    """Its place among the layers that have attention."""
+    head: int
+    prefix_matching: float
+    copying: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class HeadsResult:
     """Suite ``heads``: a score for every attention head, as rows of layers."""
@@ -204,6 +215,18 @@ class HeadsResult:
     def layer(self, place: int) -> int:
         """The number in the model of the layer in this place."""
         return place if self.layers is None else self.layers[place]
+
+    @property
+    def induction_head(self) -> InductionHead | None:
+        """The head whose smaller score of prefix matching and copying is largest (Olsson et al. 2022: high on both)."""
+        if self.copying is None:
+            return None
+        places = [
+            InductionHead(layer, head, prefix, copying)
+            for layer, rows in enumerate(zip(self.prefix_matching, self.copying, strict=True))
+            for head, (prefix, copying) in enumerate(zip(*rows, strict=True))
+        ]
+        return max(places, key=lambda place: min(place.prefix_matching, place.copying), default=None)
 
     def __post_init__(self) -> None:
         for name in ("previous_token", "prefix_matching", "copying"):
