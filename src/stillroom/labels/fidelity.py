@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from stillroom.config import LabelsConfig
+from stillroom.labels.labels_config import LabelsConfig
 from stillroom.labels.reading import Scores
 from stillroom.types import Batch, SoftLabels
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stillroom.config import LabelsConfig
+from stillroom.labels.labels_config import LabelsConfig
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stillroom.config import LabelsConfig
 from stillroom.labels.codecs.gold import LEVELS
 from stillroom.labels.codecs.systematic import counted, systematic
+from stillroom.labels.labels_config import LabelsConfig
 from stillroom.labels.ragged import NO_GOLD, Rows, join
 from stillroom.types import Batch, UserError
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from stillroom.config import LabelsConfig
 from stillroom.labels.codecs.systematic import offsets
 from stillroom.labels.fidelity import measure
 from stillroom.labels.format import manifest as manifests
 from stillroom.labels.format.layout import SCHEMA, key_halves, record_keys
 from stillroom.labels.format.manifest import Identity, Manifest, Plan
+from stillroom.labels.labels_config import LabelsConfig
 from stillroom.labels.one_store import Labeller, Source
 from stillroom.labels.ragged import Rows
 from stillroom.labels.reading import NotFinite, Scores, capture

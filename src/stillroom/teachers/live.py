@@ -15,9 +15,9 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from transformers import PreTrainedModel
 
-from stillroom.config import LabelsConfig
 from stillroom.labels.codecs.systematic import offsets
 from stillroom.labels.format.layout import key_halves, record_keys
+from stillroom.labels.labels_config import LabelsConfig
 from stillroom.labels.ragged import padded
 from stillroom.labels.reading import Scores, capture
 from stillroom.models import readout

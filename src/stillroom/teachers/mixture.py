@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stillroom.config import LabelsConfig
 from stillroom.labels.format.layout import record_keys
+from stillroom.labels.labels_config import LabelsConfig
 from stillroom.labels.reading import NotFinite, Scores, refuse_non_finite
 from stillroom.teachers.live import Answering
 from stillroom.types import IGNORE_INDEX, Batch, Sequences, SoftLabels, UserError

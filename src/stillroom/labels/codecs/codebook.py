@@ -12,7 +12,6 @@ from dataclasses import replace
 import numpy as np
 import zstandard
 
-from stillroom.config import LabelsConfig
 from stillroom.labels.codecs import gold as side
 from stillroom.labels.codecs import largest, sampled
 from stillroom.labels.codecs.base import SIDE_PLAIN, Codec, places
@@ -22,6 +21,7 @@ from stillroom.labels.codecs.position_kinds import Rankings, alone
 from stillroom.labels.codecs.sampled import SampledEntries
 from stillroom.labels.codecs.symbols import PairCoder, SymbolCoder
 from stillroom.labels.format.layout import Damaged
+from stillroom.labels.labels_config import LabelsConfig
 from stillroom.labels.ragged import NO_GOLD, Rows, join
 
 MAX_BYTES = 1 << 27

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stillroom.config import LabelsConfig
 from stillroom.files import reading
 from stillroom.labels.format.layout import SCHEMA
 from stillroom.labels.format.manifest import Identity, Manifest, Plan, ordered_identity
+from stillroom.labels.labels_config import LabelsConfig
 from stillroom.labels.ragged import NO_GOLD, Rows
 from stillroom.labels.write import FORWARD_TOKENS, Progress, write_store
 from stillroom.types import SoftLabels, UserError

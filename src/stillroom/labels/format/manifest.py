@@ -14,9 +14,10 @@ from typing import Any, TypedDict
 import xxhash
 from pydantic import TypeAdapter, ValidationError
 
-from stillroom.config import LabelsConfig, parse
 from stillroom.files import fingerprint
 from stillroom.labels.format.layout import check_schema, damaged
+from stillroom.labels.labels_config import LabelsConfig
+from stillroom.strict import parse
 from stillroom.types import UserError
 
 FORMAT = "stillroom-labels"
