@@ -14,13 +14,13 @@ import pytest
 import torch
 import xxhash
 from rich.console import Console
-from tiny_labels import TinySequences, contents, make
 
 from stillroom.labels import Damaged, LabelStore, export_parquet, inspect_store, render
 from stillroom.labels.format import manifest as manifests
 from stillroom.labels.format.manifest import Manifest
 from stillroom.study.labelprogress import LabelProgress
 from stillroom.types import UserError
+from tiny_labels import TinySequences, contents, make
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from tiny_labels import contents
 from typer.testing import CliRunner
 
 from stillroom.cli.main import app
@@ -42,6 +41,7 @@ from stillroom.study.progress import StageDisplay
 from stillroom.teachers import ModelScores, WorldTeacher
 from stillroom.types import UserError
 from stillroom.worlds.exact import ExactBigram, ExactRecall, register_exact_world
+from tiny_labels import TinySequences, contents, make, tiny_teacher
 
 
 class Drifting:
@@ -69,6 +69,14 @@ def text_corpus(tmp_path_factory) -> tuple[Path, Corpus]:
     )
     build_corpus(config, folder)
     return folder, open_corpus(folder)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A finished store; not to be written to."""
+    folder = tmp_path_factory.mktemp("made") / "labels"
+    make(tiny_teacher(), TinySequences(), folder)
+    return folder
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -339,7 +347,7 @@ label_part(
 @pytest.mark.slow
 def test_two_ranks_under_torchrun_make_the_store_of_one_process(made, tmp_path):
     script = tmp_path / "rank.py"
-    script.write_text(RANK.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "labels")))
+    script.write_text(RANK.format(tests=str(Path(__file__).parents[1]), folder=str(tmp_path / "labels")))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     ended = subprocess.run(
         launch, capture_output=True, text=True, timeout=280, env=os.environ | {"OMP_NUM_THREADS": "1"}

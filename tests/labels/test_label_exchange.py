@@ -13,7 +13,6 @@ import pyarrow.parquet
 import pytest
 import torch
 import yaml
-from tiny_labels import IDENTITY, LENGTH, VOCAB, TinySequences, make, tiny_teacher
 from torch.utils.data import DataLoader
 
 from stillroom.config import LabelsConfig
@@ -28,6 +27,7 @@ from stillroom.labels import (
     soft_labels_of,
 )
 from stillroom.types import IGNORE_INDEX, UserError
+from tiny_labels import IDENTITY, LENGTH, VOCAB, TinySequences, make, tiny_teacher
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "hf_trainer_from_store.py"
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_labels import IDENTITY, VOCAB, TinySequences, contents, make, scores_of, tiny_teacher
 
 from stillroom.config import LabelsConfig
 from stillroom.labels import LabelStore, label
 from stillroom.teachers import ExactScores, LiveTeacher, WorldTeacher
 from stillroom.types import Batch, SoftLabels, UserError
+from tiny_labels import IDENTITY, VOCAB, TinySequences, contents, make, scores_of, tiny_teacher
 
 
 def dense(labels: SoftLabels) -> torch.Tensor:
@@ -137,7 +137,7 @@ print("same")
 
 
 def test_a_sharded_teacher_answers_as_a_whole_one(tmp_path):
-    code = SHARDED.format(tests=str(Path(__file__).parent), store=tmp_path / "rendezvous")
+    code = SHARDED.format(tests=str(Path(__file__).parents[1]), store=tmp_path / "rendezvous")
     runs = [
         subprocess.Popen(
             [sys.executable, "-c", code, str(rank)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

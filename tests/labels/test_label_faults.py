@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_labels import TinySequences, contents, make
 
 from stillroom.files import write_bytes
 from stillroom.labels import Damaged, LabelStore
 from stillroom.labels.format.layout import SCHEMA, checksum
 from stillroom.types import SoftLabels, UserError
+from tiny_labels import TinySequences, contents, make
 
 
 def everything(folder: Path, corpus: TinySequences) -> SoftLabels:
@@ -221,7 +221,7 @@ make(teacher, TinySequences(count={count}), Path({folder!r}), shard_sequences=4)
 def killed_runs(folder: Path, count: int, delays: list[float]) -> None:
     """Starts a writer for every delay and kills it so many seconds after it began to label."""
     for delay in delays:
-        code = WRITER.format(tests=str(Path(__file__).parent), count=count, folder=str(folder))
+        code = WRITER.format(tests=str(Path(__file__).parents[1]), count=count, folder=str(folder))
         writer = subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

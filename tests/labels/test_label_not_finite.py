@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_labels import IDENTITY, LENGTH, VOCAB, TinySequences, contents, make, tiny_teacher
 
 from stillroom.config import LabelsConfig
 from stillroom.labels import LabelStore, label
@@ -21,6 +20,7 @@ from stillroom.labels.reading import NotFinite, read_rows
 from stillroom.models import unembedding
 from stillroom.teachers import ExactScores, LiveTeacher, MixtureScores, ModelScores, WorldTeacher
 from stillroom.types import Batch, SoftLabels, UserError
+from tiny_labels import IDENTITY, LENGTH, VOCAB, TinySequences, contents, make, tiny_teacher
 
 NAN, INF = float("nan"), float("inf")
 CODECS = [

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_labels import IDENTITY, VOCAB, TinySequences, contents, make, scores_of
 from transformers import PreTrainedModel
 
 from stillroom.config import LabelsConfig
 from stillroom.labels import LabelStore, label_part
 from stillroom.models import hidden_states, unembedding
 from stillroom.types import IGNORE_INDEX, Batch, SoftLabels, UserError
+from tiny_labels import IDENTITY, VOCAB, TinySequences, contents, make, scores_of
 
 
 def dense(labels: SoftLabels) -> torch.Tensor:

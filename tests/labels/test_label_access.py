@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from tiny_labels import IDENTITY
 
 from stillroom.config import LabelsConfig
 from stillroom.labels import LabelStore, inspect_store, keys_of, price, render
@@ -29,6 +28,7 @@ from stillroom.labels.format.layout import (
     record_keys,
 )
 from stillroom.types import UserError
+from tiny_labels import IDENTITY
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_labels import TinySequences, make, tiny_teacher
 
 from stillroom.config import LabelsConfig
 from stillroom.labels import Damaged, LabelStore
@@ -18,6 +17,7 @@ from stillroom.labels.codecs.position_kinds import Rankings, alone
 from stillroom.labels.codecs.symbols import PairCoder, SymbolCoder
 from stillroom.labels.ragged import NO_GOLD, Padded, Rows
 from stillroom.teachers import LiveTeacher
+from tiny_labels import TinySequences, make, tiny_teacher
 
 T = 16
 

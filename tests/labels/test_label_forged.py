@@ -9,7 +9,6 @@ import struct
 import numpy as np
 import pytest
 import zstandard
-from tiny_labels import TinySequences, make
 
 from stillroom.labels import Damaged, LabelStore
 from stillroom.labels.codecs import codebook
@@ -17,6 +16,7 @@ from stillroom.labels.codecs.position_kinds import Rankings
 from stillroom.labels.codecs.symbols import PairCoder, SymbolCoder
 from stillroom.labels.format.layout import Index, checksum, index_header
 from stillroom.labels.format.record import Columns, pack_record
+from tiny_labels import TinySequences, make
 
 
 @pytest.fixture(scope="module", params=[{"codec": "sampled", "num_samples": 8}, {"codec": "top-k"}])

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_labels import IDENTITY, LENGTH, VOCAB, TinySequences, tiny_teacher
 
 from stillroom.config import LabelsConfig, ModelConfig
 from stillroom.labels import LabelStore, label
 from stillroom.models import build_model
 from stillroom.teachers import Domains, ExactScores, LiveMixture, MixtureScores, ModelScores
 from stillroom.types import IGNORE_INDEX, Batch, UserError
+from tiny_labels import IDENTITY, LENGTH, VOCAB, TinySequences, tiny_teacher
 
 
 def hand_teacher(rows: list[list[float]]):

@@ -1,4 +1,4 @@
-"""A tiny corpus, and how the tests label it."""
+"""A tiny teacher, a tiny corpus and how the tests label it; fixtures of these and of a finished store."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import torch
 from transformers import PreTrainedModel
 
@@ -66,3 +67,21 @@ def tiny_teacher() -> PreTrainedModel:
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file of a store."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="session")
+def teacher() -> PreTrainedModel:
+    return tiny_teacher()
+
+
+@pytest.fixture(scope="session")
+def corpus() -> TinySequences:
+    return TinySequences()
+
+
+@pytest.fixture(scope="session")
+def made(teacher: PreTrainedModel, corpus: TinySequences, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished store of the sampled codec; not to be written to."""
+    folder = tmp_path_factory.mktemp("made") / "labels"
+    make(teacher, corpus, folder)
+    return folder

@@ -15,10 +15,10 @@ import torch
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny_labels import IDENTITY
 
 from stillroom.labels import LabelStore, import_distillkit, import_kd, import_parquet
 from stillroom.types import UserError
+from tiny_labels import IDENTITY
 
 LENGTH = 6
 VOCAB = 300

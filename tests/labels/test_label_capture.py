@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_labels import LENGTH, VOCAB, TinySequences, tiny_teacher
 
 from stillroom.config import LabelsConfig
 from stillroom.labels import reading
 from stillroom.labels.format.index import write_index
 from stillroom.labels.format.layout import Index, ShardCounts, ShardTable, record_keys
 from stillroom.teachers import LiveTeacher, ModelScores
+from tiny_labels import LENGTH, VOCAB, TinySequences, tiny_teacher
 
 
 @pytest.fixture
