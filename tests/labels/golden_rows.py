@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stillroom.labels.ragged import NO_GOLD, Rows
+from stillroom.labels.ragged import NO_GOLD, RaggedLabels
 from stillroom.types import SoftLabels
 
 VOCAB, LENGTH, COUNT = 500, 64, 24
@@ -21,11 +21,11 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class GoldenSource:
-    """Rows that are drawn, for a writer of stores."""
+    """Labels that are drawn, for a writer of stores."""
 
     name: str
 
-    def rows(self, numbers: range) -> tuple[np.ndarray, Rows]:
+    def rows(self, numbers: range) -> tuple[np.ndarray, RaggedLabels]:
         """Tokens and labels of some sequences."""
         chance = np.random.default_rng([numbers.start, len(self.name)])
         count = len(numbers) * LENGTH
@@ -41,7 +41,7 @@ class GoldenSource:
         share = counts / (counts.sum(1, keepdims=True) if self.name == "sampled" else np.full((count, 1), 900))
         rank = chance.integers(NO_GOLD, VOCAB, count).astype(np.int32)
         tail = None if self.name == "sampled" else (1.0 - share.sum(1)).astype(np.float32)
-        return tokens_BT, Rows(
+        return tokens_BT, RaggedLabels(
             num_N=num_N.astype(np.uint16),
             ids_E=order_NV[:, :width][used].astype(np.int32),
             values_E=counts[used].astype(np.uint8) if tail is None else share[used].astype(np.float32),

@@ -10,7 +10,7 @@ import torch
 from golden_rows import COUNT, SETTINGS, VOCAB, GoldenSource
 
 from stillroom.config import LabelsConfig
-from stillroom.labels import LabelStore
+from stillroom.labels import Identity, LabelStore
 from stillroom.labels.format.layout import SCHEMA
 from stillroom.labels.format.manifest import Plan
 from stillroom.labels.ragged import padded
@@ -22,7 +22,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def plan_of(name: str) -> Plan:
     labels = LabelsConfig.model_validate({**SETTINGS[name], "shard_sequences": 16}).canonical()
-    identity = {"teacher": "t", "tokenizer": "k", "vocab_size": VOCAB, "corpus": "c"}
+    identity = Identity(teacher="t", tokenizer="k", vocab_size=VOCAB, corpus="c")
     return Plan(
         schema=SCHEMA, identity=identity, labels=labels, num_sequences=COUNT, sequence_length=64,
         isolate_documents=True, precision="fp32", forward_sequences=8,

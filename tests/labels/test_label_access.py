@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from stillroom.config import LabelsConfig
-from stillroom.labels import LabelStore, inspect_store, keys_of, price, render
+from stillroom.labels import LabelStore, inspect_store, keys_of, price
 from stillroom.labels.format import manifest as manifests
 from stillroom.labels.format.index import write_index
 from stillroom.labels.format.layout import (
@@ -27,6 +27,7 @@ from stillroom.labels.format.layout import (
     read_table,
     record_keys,
 )
+from stillroom.labels.terminal import inspection_tables
 from stillroom.types import UserError
 from tiny_labels import IDENTITY
 
@@ -251,7 +252,7 @@ def test_inspection_counts_every_byte_and_shows_text(made):
     assert sum(inspection.entropy_counts) > 0
     json.dumps(inspection.as_dict())
     console = Console(record=True, width=120, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(render(inspection))
+    console.print(inspection_tables(inspection))
     text = console.export_text()
     console.file.close()
     assert "bytes per token" in text and "fidelity: gradient_error" in text and "nats" in text

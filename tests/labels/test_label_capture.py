@@ -13,6 +13,7 @@ from stillroom.config import LabelsConfig
 from stillroom.labels import reading
 from stillroom.labels.format.index import write_index
 from stillroom.labels.format.layout import Index, ShardCounts, ShardTable, record_keys
+from stillroom.labels.settings import settings_of
 from stillroom.teachers import LiveTeacher, ModelScores
 from tiny_labels import LENGTH, VOCAB, TinySequences, tiny_teacher
 
@@ -36,7 +37,7 @@ def moved(monkeypatch) -> list[int]:
 )
 def test_only_kept_ids_and_four_numbers_leave_the_device(teacher, corpus, moved, config):
     scores = ModelScores(teacher, VOCAB, precision="fp32")
-    rows = reading.capture(scores, corpus.batch(range(8)), np.full(8 * LENGTH, 0.5), config)
+    rows = reading.capture(scores, corpus.batch(range(8)), np.full(8 * LENGTH, 0.5), settings_of(config))
     kept, positions = len(rows.ids_E), 8 * LENGTH
     assert max(moved) <= reading.READ_CHUNK * max(config.num_samples, config.k)
     assert sum(moved) <= 2 * kept + 5 * positions < positions * VOCAB / 2

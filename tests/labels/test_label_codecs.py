@@ -13,16 +13,17 @@ from stillroom.labels import Damaged, LabelStore
 from stillroom.labels.codecs import codebook
 from stillroom.labels.codecs.gold import LEVELS, from_symbols, rank_class, rank_of_class, to_symbols
 from stillroom.labels.codecs.id_sets import SetCoder, pack_bits, unpack_bits
-from stillroom.labels.codecs.position_kinds import Rankings, alone
+from stillroom.labels.codecs.position_kinds import Rankings
+from stillroom.labels.codecs.sampled import Sampled, SampledEntries
 from stillroom.labels.codecs.symbols import PairCoder, SymbolCoder
-from stillroom.labels.ragged import NO_GOLD, Padded, Rows
+from stillroom.labels.ragged import NO_GOLD, PaddedLabels, RaggedLabels
 from stillroom.teachers import LiveTeacher
 from tiny_labels import TinySequences, make, tiny_teacher
 
 T = 16
 
 
-def random_rows(seed: int, vocabulary: int, length: int = T, num_samples: int = 50) -> tuple[np.ndarray, Rows]:
+def random_rows(seed: int, vocabulary: int, length: int = T, num_samples: int = 50) -> tuple[np.ndarray, RaggedLabels]:
     """Tokens and sampled labels of one sequence, from flat to certain positions."""
     chance = np.random.default_rng(seed)
     ids, counts, num = [], [], []
@@ -31,7 +32,7 @@ def random_rows(seed: int, vocabulary: int, length: int = T, num_samples: int = 
         drawn, often = np.unique(chance.choice(favourites, num_samples), return_counts=True)
         ids.append(drawn), counts.append(often), num.append(len(drawn))
     rank = chance.integers(-1, vocabulary, length).astype(np.int32)
-    rows = Rows(
+    rows = RaggedLabels(
         num_N=np.array(num, np.uint16),
         ids_E=np.concatenate(ids).astype(np.int32),
         values_E=np.concatenate(counts).astype(np.uint8),
@@ -50,7 +51,7 @@ def as_sets(num_N: np.ndarray, ids: list[np.ndarray], weights: list[np.ndarray])
     ]
 
 
-def check_round_trip(codec, records: list[tuple[np.ndarray, Rows]]) -> Padded:
+def check_round_trip(codec, records: list[tuple[np.ndarray, RaggedLabels]]) -> PaddedLabels:
     payloads = [memoryview(codec.encode(tokens, rows)) for tokens, rows in records]
     found, tokens = codec.decode_with_tokens(payloads)
     ends = np.cumsum([0, *(len(rows) for _, rows in records)])
@@ -71,9 +72,9 @@ def check_round_trip(codec, records: list[tuple[np.ndarray, Rows]]) -> Padded:
 @pytest.mark.parametrize("vocabulary", [40, 300, 49_152, 262_144])
 def test_round_trip_and_codebook(vocabulary):
     records = [random_rows(seed, vocabulary) for seed in range(20)]
-    codec = codebook.fit(LabelsConfig(), vocabulary, records[:8])
+    codec = codebook.fit(Sampled(), vocabulary, records[:8])
     written = codebook.to_bytes(codec)
-    again = codebook.from_bytes(written)
+    again = codebook.from_bytes(written, SampledEntries)
     assert codebook.to_bytes(again) == written
     together = check_round_trip(again, records)
     alone = check_round_trip(again, records[13:14])
@@ -83,13 +84,13 @@ def test_round_trip_and_codebook(vocabulary):
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000), vocabulary=st.integers(2, 3000), fitted_to=st.integers(0, 50))
 def test_a_codebook_of_other_labels_loses_nothing(seed, vocabulary, fitted_to):
-    codec = codebook.fit(LabelsConfig(), vocabulary, [random_rows(fitted_to, vocabulary)])
+    codec = codebook.fit(Sampled(), vocabulary, [random_rows(fitted_to, vocabulary)])
     check_round_trip(codec, [random_rows(seed, vocabulary), random_rows(seed + 1, vocabulary)])
 
 
 def test_long_records_are_decoded_piece_by_piece():
     records = [random_rows(seed, 500, length=3000) for seed in range(3)]
-    check_round_trip(codebook.fit(LabelsConfig(), 500, records[:1]), records)
+    check_round_trip(codebook.fit(Sampled(), 500, records[:1]), records)
 
 
 @given(st.lists(st.tuples(st.integers(0, 19), st.integers(0, 2**31)), max_size=200))
@@ -137,7 +138,7 @@ def test_kinds_are_found_again_and_make_sets_cheaper():
         ranks = of.rank_CV[kinds[:, None], ids.reshape(-1, 8)]
         return float(np.log2(1 + ranks).mean())
 
-    assert bits(again) < bits(alone(again))
+    assert bits(again) < bits(again.shared())
 
 
 def test_rankings_that_are_cut_short_are_noticed():

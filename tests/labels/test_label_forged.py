@@ -13,6 +13,7 @@ import zstandard
 from stillroom.labels import Damaged, LabelStore
 from stillroom.labels.codecs import codebook
 from stillroom.labels.codecs.position_kinds import Rankings
+from stillroom.labels.codecs.sampled import SampledEntries
 from stillroom.labels.codecs.symbols import PairCoder, SymbolCoder
 from stillroom.labels.format.layout import Index, checksum, index_header
 from stillroom.labels.format.record import Columns, pack_record
@@ -58,7 +59,9 @@ def test_mutated_codebooks_are_refused_or_read_without_another_error(store):
             changed[chance.randrange(min(len(body), chance.choice((64, len(body)))))] = chance.randrange(256)
         del changed[chance.choice((len(changed), chance.randrange(len(changed)))) :]
         try:
-            codebook.from_bytes(zstandard.compress(bytes(changed))).decode_with_tokens(payloads)
+            codebook.from_bytes(zstandard.compress(bytes(changed)), type(store.codec.entries)).decode_with_tokens(
+                payloads
+            )
         except Damaged:
             refused += 1
     assert refused > 1000
@@ -67,14 +70,14 @@ def test_mutated_codebooks_are_refused_or_read_without_another_error(store):
 @pytest.mark.parametrize("data", [b"", b"nothing", zstandard.compress(b""), zstandard.compress(b"\x05\x01")])
 def test_bytes_that_are_no_codebook_are_refused(data):
     with pytest.raises(Damaged, match="codebook"):
-        codebook.from_bytes(data)
+        codebook.from_bytes(data, SampledEntries)
 
 
 def test_a_codebook_is_not_unpacked_beyond_its_limit(monkeypatch):
     bomb = zstandard.compress(bytes(codebook.MAX_BYTES + 1))
     monkeypatch.setattr(zstandard, "decompress", lambda data: pytest.fail("was unpacked"))
     with pytest.raises(Damaged, match="more than"):
-        codebook.from_bytes(bomb)
+        codebook.from_bytes(bomb, SampledEntries)
 
 
 def test_tables_of_other_sizes_are_refused(store):
@@ -84,7 +87,7 @@ def test_tables_of_other_sizes_are_refused(store):
     changes.append({"missed": dataclasses.replace(codec.missed, bits=far)})
     for change in changes:
         with pytest.raises(Damaged, match="codebook holds tables"):
-            codebook.from_bytes(codebook.to_bytes(dataclasses.replace(codec, **change)))
+            codebook.from_bytes(codebook.to_bytes(dataclasses.replace(codec, **change)), type(codec.entries))
 
 
 def test_rankings_and_pairs_of_too_many_numbers_are_refused():

@@ -15,9 +15,10 @@ import torch
 import xxhash
 from rich.console import Console
 
-from stillroom.labels import Damaged, LabelStore, export_parquet, inspect_store, render
+from stillroom.labels import Damaged, LabelStore, export_parquet, inspect_store
 from stillroom.labels.format import manifest as manifests
 from stillroom.labels.format.manifest import Manifest
+from stillroom.labels.terminal import inspection_tables
 from stillroom.study.labelprogress import LabelProgress
 from stillroom.types import UserError
 from tiny_labels import TinySequences, contents, make
@@ -184,7 +185,7 @@ def test_what_a_manifest_says_neither_marks_up_nor_acts_on_a_terminal(folder):
     hostile = "\x1b[2J\x1b]0;owned\x07[/i][bold]\u202e[link=http://x]"
     forged(folder, identity__teacher=hostile, precision=hostile, fidelity__kl=hostile, **{"fidelity__[/i]": hostile})
     console = Console(record=True, width=200, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115
-    console.print(render(inspect_store(LabelStore.open(folder))))
+    console.print(inspection_tables(inspect_store(LabelStore.open(folder))))
     text = console.export_text()
     console.file.close()
     assert "\x1b]" not in text and "\x07" not in text and "\u202e" not in text

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from stillroom.config import LabelsConfig
 from stillroom.labels import LabelStore, label
-from stillroom.labels import one_store as labellers
-from stillroom.labels.ragged import Rows, check_rows
-from stillroom.labels.reading import NotFinite, read_rows
+from stillroom.labels import write as writers
+from stillroom.labels.ragged import RaggedLabels, check_labels
+from stillroom.labels.reading import NotFinite, read_labels
+from stillroom.labels.settings import settings_of
 from stillroom.models import unembedding
 from stillroom.teachers import ExactScores, LiveTeacher, MixtureScores, ModelScores, WorldTeacher
 from stillroom.types import Batch, SoftLabels, UserError
@@ -32,10 +33,10 @@ CODECS = [
 ]
 
 
-def read(scores_nV: torch.Tensor, config: LabelsConfig, gold: int = 3) -> Rows:
+def read(scores_nV: torch.Tensor, config: LabelsConfig, gold: int = 3) -> RaggedLabels:
     count = len(scores_nV)
     offset = torch.full((count,), 0.5, dtype=torch.float64)
-    return read_rows(scores_nV.clone(), torch.full((count,), gold), offset, config)
+    return read_labels(scores_nV.clone(), torch.full((count,), gold), offset, settings_of(config))
 
 
 @pytest.mark.parametrize("config", CODECS)
@@ -62,7 +63,7 @@ def test_impossible_tokens_get_no_mass_and_the_rest_is_as_without_them(config, d
     scores = torch.randn(3, 50, generator=torch.Generator().manual_seed(seed)) * 3
     masked = torch.cat((scores[:, :possible], torch.full((3, 50 - possible), -INF)), 1)
     alone, rows = read(scores[:, :possible], config), read(masked, config)
-    check_rows(rows, 50)
+    check_labels(rows, 50)
     assert np.array_equal(alone.num_N, rows.num_N) and np.array_equal(np.sort(alone.ids_E), np.sort(rows.ids_E))
     assert rows.ids_E.max() < possible
     assert np.allclose(alone.entropy_N, rows.entropy_N, atol=1e-5)
@@ -107,7 +108,7 @@ def test_labelling_names_sequence_and_position_and_leaves_no_trace(corpus, tmp_p
 
 @pytest.mark.parametrize("codec", ["sampled", "top-k", "top-p"])
 def test_after_the_codebooks_sample_what_was_complete_is_kept(corpus, tmp_path, monkeypatch, codec):
-    monkeypatch.setattr(labellers, "SAMPLE_TOKENS", 4 * LENGTH)
+    monkeypatch.setattr(writers, "SAMPLE_TOKENS", 4 * LENGTH)
     monkeypatch.setattr("stillroom.labels.write.FORWARD_TOKENS", 4 * LENGTH)
     config = LabelsConfig(codec=codec, shard_sequences=8)
     folder = tmp_path / "labels"
@@ -210,9 +211,9 @@ def test_labels_that_no_distribution_gives_are_not_written(corpus, tmp_path, cha
         "gold_logprob_N": np.array([-0.5], np.float32), "gold_rank_N": np.array([0], np.int32),
         "tail_N": np.array([0.1], np.float32),
     }  # fmt: skip
-    check_rows(Rows(**good), VOCAB)
+    check_labels(RaggedLabels(**good), VOCAB)
     with pytest.raises(UserError, match=sentence):
-        check_rows(Rows(**(good | change)), VOCAB)
+        check_labels(RaggedLabels(**(good | change)), VOCAB)
 
 
 @pytest.mark.parametrize("value", [-1, VOCAB, VOCAB + 5])

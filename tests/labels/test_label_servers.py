@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from stillroom.labels import LabelStore
-from stillroom.labels.http import HttpFiles, shown
+from stillroom.labels.http import HttpFiles, printable_url
 from stillroom.types import SoftLabels, UserError
 
 BLOCK = 512
@@ -414,7 +414,7 @@ def test_a_name_and_a_password_are_used_and_never_printed(made, tokens, wanted, 
     ],
 )
 def test_an_address_is_shown_without_its_secrets(url, is_shown):
-    assert shown(url) == is_shown
+    assert printable_url(url) == is_shown
 
 
 def test_an_address_that_is_none_is_told_in_a_sentence(tokens, tmp_path):

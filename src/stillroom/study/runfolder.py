@@ -185,7 +185,7 @@ def arm_label(config: StudyConfig, name: str) -> str:
 def _labels_record(store: LabelStore) -> dict[str, Any]:
     manifest = store.manifest
     return {
-        "codec": manifest.config.codec,
+        "codec": manifest.settings.codec.name,
         "tokens": manifest.num_tokens,
         "bytes_per_token": manifest.bytes_per_token,
         "mean_kl_nats": manifest.fidelity.get("mean_kl_nats"),

@@ -1,37 +1,33 @@
 """Records to bytes and back: the entries of a codec, and beside them entropy, gold log-probability, rank and tokens.
 
 Everything that is fitted to a sample (ranking of the vocabulary, groups, pairs, code tables) is the codebook, written
-once per store. Letters: N positions, T positions of a record, K places. Imports no torch but through ``rows``.
+once per store. Letters: N positions, T positions of a record, K places. Imports no torch but through ``ragged``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from stillroom.labels.codecs import gold as side
-from stillroom.labels.codecs import largest, sampled
+from stillroom.labels.codecs.codec import EntryCoder
 from stillroom.labels.codecs.id_sets import SetCoder
-from stillroom.labels.codecs.largest import LargestEntries
-from stillroom.labels.codecs.sampled import SampledEntries
 from stillroom.labels.codecs.symbols import PairCoder, SymbolCoder
 from stillroom.labels.format.layout import Damaged
-from stillroom.labels.format.record import Columns, Record, pack_record
-from stillroom.labels.ragged import NO_GOLD, Padded, Rows, blank
+from stillroom.labels.format.record import Columns, PackedRecords, pack_record
+from stillroom.labels.ragged import NO_GOLD, PaddedLabels, RaggedLabels, blank
 
 SIDE_SYMBOLS = ("entropy", "gold", "rank", "missed")
 SIDE_PLAIN = ("entropy_bits", "gold_bits", "rank_bits", "rank_rest", "missed_places")
 PIECE_POSITIONS = 16_384
 """Positions that are decoded at one time."""
-Entries = SampledEntries | LargestEntries
 
 
 @dataclass(frozen=True)
-class Codec:
-    """The codec of one store.
+class RecordCodec:
+    """The codec of one store, fitted to it: a codec's entries and the columns beside them.
 
     ``entropy_guess`` and ``gold_guess``, by contexts that the entries give, are what a reader expects of a position
     before it reads the two columns. ``ranks`` pairs the gold rank with the place of the next token among the entries
@@ -39,7 +35,7 @@ class Codec:
     """
 
     length: int
-    entries: Entries
+    entries: EntryCoder
     entropy_guess: np.ndarray  # uint8 (256,)
     gold_guess: np.ndarray  # uint8 (256,)
     ranks: PairCoder
@@ -49,14 +45,13 @@ class Codec:
     @property
     def names(self) -> tuple[str, ...]:
         """The columns of a record in order."""
-        own = sampled if isinstance(self.entries, SampledEntries) else largest
-        return (*own.SYMBOLS, *own.PLAIN, *SIDE_SYMBOLS, *SIDE_PLAIN)
+        return (*self.entries.SYMBOLS, *self.entries.PLAIN, *SIDE_SYMBOLS, *SIDE_PLAIN)
 
-    def encode(self, tokens_T: np.ndarray, rows: Rows) -> bytes:
+    def encode(self, tokens_T: np.ndarray, rows: RaggedLabels) -> bytes:
         """The bytes of one record."""
         return pack_record(self.columns(tokens_T, rows), self.coders, self.names)
 
-    def columns(self, tokens_T: np.ndarray, rows: Rows) -> Columns:
+    def columns(self, tokens_T: np.ndarray, rows: RaggedLabels) -> Columns:
         """One record as columns."""
         ordered, columns, context = self.entries.encode(rows)
         place_T = places(tokens_T, ordered)
@@ -81,11 +76,11 @@ class Codec:
         columns.plain.update(zip(SIDE_PLAIN, packed, strict=True))
         return columns
 
-    def decode(self, payloads: Sequence[memoryview]) -> Padded:
+    def decode(self, payloads: Sequence[memoryview]) -> PaddedLabels:
         """The labels of several records, one after another."""
         return self._decode(payloads)[0]
 
-    def decode_with_tokens(self, payloads: Sequence[memoryview]) -> tuple[Padded, np.ndarray]:
+    def decode_with_tokens(self, payloads: Sequence[memoryview]) -> tuple[PaddedLabels, np.ndarray]:
         """The labels of several records and the token ids (R, T), int32, that they belong to."""
         labels, place_N, records = self._decode(payloads)
         ids_RTK = labels.ids_NK.reshape(len(payloads), self.length, -1)
@@ -97,7 +92,7 @@ class Codec:
         ]
         return labels, np.concatenate(pieces)
 
-    def _tokens(self, record: Record, ids_RTK: np.ndarray, place_RT: np.ndarray) -> np.ndarray:
+    def _tokens(self, record: PackedRecords, ids_RTK: np.ndarray, place_RT: np.ndarray) -> np.ndarray:
         follows_RT = place_RT[:, :-1]
         is_missed_RT = np.ones(place_RT.shape, bool)
         is_missed_RT[:, 1:] = follows_RT == 0
@@ -109,19 +104,19 @@ class Codec:
         tokens_RT[is_missed_RT] = self.missed.decode(steps, ones, None, missed_R, record.plain("missed_places"))
         return tokens_RT
 
-    def _decode(self, payloads: Sequence[memoryview]) -> tuple[Padded, np.ndarray, list[Record]]:
+    def _decode(self, payloads: Sequence[memoryview]) -> tuple[PaddedLabels, np.ndarray, list[PackedRecords]]:
         """Labels, place of the next token among each position's entries, and the records in pieces.
 
         Pieces of a few thousand positions stay in the processor's cache from step to step.
         """
         size = max(1, PIECE_POSITIONS // self.length)
         records = [
-            Record(payloads[start : start + size], self.coders, self.names, self.length)
+            PackedRecords(payloads[start : start + size], self.coders, self.names, self.length)
             for start in range(0, len(payloads), size)
         ]
         sizes = [self.entries.sizes(record) for record in records]
         num_N = np.concatenate([piece[0] for piece in sizes]).astype(np.int32)
-        out = blank(num_N, isinstance(self.entries, LargestEntries))
+        out = blank(num_N, self.entries.HAS_TAIL)
         place_N = np.empty(len(num_N), np.int32)
         start = 0
         for record, piece in zip(records, sizes, strict=True):
@@ -130,7 +125,7 @@ class Codec:
             start = here.stop
         return out, place_N, records
 
-    def _fill(self, record: Record, sizes: Any, out: Padded) -> np.ndarray:
+    def _fill(self, record: PackedRecords, sizes: Sequence[np.ndarray], out: PaddedLabels) -> np.ndarray:
         """Writes the labels of a few records; returns the places of the next tokens."""
         context = self.entries.fill(record, sizes, out.ids_NK, out.weights_NK)
         if out.tail_N is not None:
@@ -148,7 +143,7 @@ class Codec:
         return place_N
 
 
-def places(tokens_T: np.ndarray, ordered: Rows) -> np.ndarray:
+def places(tokens_T: np.ndarray, ordered: RaggedLabels) -> np.ndarray:
     """1 + place of the next token among a position's entries, 0 where it is not; int64 (T,)."""
     next_T = np.append(tokens_T[1:], -1)
     position_E = ordered.position_E
