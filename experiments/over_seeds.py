@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from stillroom.config import arm_and_seed
 from stillroom.evaluation import Sweep, compare_sweeps, paired_interval
 from stillroom.files import read_json, read_json_lines, write_json
+from stillroom.results.schema import arm_and_seed
 from stillroom.study.recipe_files import load_module
 from stillroom.study.seeds import estimates
 

@@ -26,7 +26,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from over_seeds import Measures, Table, contrast, means
 
 from stillroom.choosing.request import find_corpus, run_places
-from stillroom.config import arm_and_seed
 from stillroom.corpora import Corpus, load_tokenizer
 from stillroom.evaluation.scoring import Continuation, evaluating, score_continuations
 from stillroom.evaluation.suites.calibration import calibration
@@ -34,6 +33,7 @@ from stillroom.evaluation.suites.choices import Question, answer
 from stillroom.files import write_json
 from stillroom.models import hidden_states, load_model, unembedding
 from stillroom.objectives import last_successor
+from stillroom.results.schema import arm_and_seed
 from stillroom.study.recipe_files import load_module
 from stillroom.types import IGNORE_INDEX
 

@@ -30,6 +30,7 @@ from pydantic import (
 )
 
 from stillroom.files import fingerprint
+from stillroom.results.schema import arm_and_seed
 from stillroom.types import UserError, printable
 from stillroom.yamlfiles import parse_yaml
 
@@ -513,15 +514,6 @@ def over_seeds(arms: Mapping[str, ArmConfig], seeds: Sequence[int]) -> dict[str,
     Seed by seed, so that a study cut short has whole seeds.
     """
     return {f"{name}-s{seed}": arm.model_copy(update={"seed": seed}) for seed in seeds for name, arm in arms.items()}
-
-
-_ARM_AND_SEED = re.compile(r"(.+)[-_.](?:s|seed)[-_]?(\d+)")
-
-
-def arm_and_seed(name: str) -> tuple[str, int | None]:
-    """``dpt90-s3`` as ``dpt90`` and 3, as ``over_seeds`` names arms; a name without a seed at its end as it is."""
-    match = _ARM_AND_SEED.fullmatch(name)
-    return (name, None) if match is None else (match[1], int(match[2]))
 
 
 def heads_that_do_not_fit(model: ModelConfig, heads: int) -> str | None:

@@ -19,10 +19,12 @@ from stillroom.report.charts.scales import Scale, linear, tick_text, tight
 from stillroom.report.charts.svg import Frame, place_label, ticks
 from stillroom.report.figures.bars import bars
 from stillroom.report.formats import apart, duration, fixed, listing, si
-from stillroom.report.measures import BITS_PER_BYTE, best_head, clear_best, pass_at
+from stillroom.report.headline import clear_best
 from stillroom.report.prose import summary
-from stillroom.report.run import Heads, load_run
 from stillroom.report.view import View, make_view
+from stillroom.results.measures import BITS_PER_BYTE, pass_at
+from stillroom.results.runs import load
+from stillroom.results.schema import HeadsResult
 from stillroom.types import Estimate
 
 reasonable = st.floats(-1e6, 1e6).filter(lambda value: value == 0 or abs(value) > 1e-6)
@@ -35,7 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def view(run: Path) -> View:
-    return make_view((load_run(run),))
+    return make_view((load(run),))
 
 
 @given(st.lists(reasonable, min_size=1, max_size=6))
@@ -104,7 +106,7 @@ def test_summary_goes_by_paired_tests_where_there_are_any(view: View) -> None:
 def test_summary_says_better_only_where_intervals_are_apart(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     (run / "comparison.json").unlink()
-    (words,) = summary(make_view((load_run(run),)))
+    (words,) = summary(make_view((load(run),)))
     assert "SPT needs 2.412 (2.392 to 2.432) bits per byte: SPT-2x (2.196), DPT-90 (2.304)" in words
     assert "pass@1 0.020 (0.003 to 0.037): the intervals of SPT-2x (0.035), DPT-90 (0.022)" in words
     assert "where lower is better: DPT-90 (−1.89) is worse; the intervals of SPT-2x (−2.94)" in words
@@ -112,14 +114,14 @@ def test_summary_says_better_only_where_intervals_are_apart(tmp_path: Path) -> N
 
 
 def test_best_head_is_high_on_both_scores() -> None:
-    heads = Heads(
+    heads = HeadsResult(
         num_layers=2,
         num_heads=2,
         previous_token=((0, 0), (0, 0)),
         prefix_matching=((0.9, 0.1), (0.5, 0.2)),
         copying=((-0.5, 0.9), (0.4, 0.1)),
     )
-    best = best_head(heads)
+    best = heads.induction_head
     assert best is not None and (best.layer, best.head) == (1, 0)
 
 
@@ -134,7 +136,7 @@ def test_bar_lengths_are_proportional_to_values(view: View) -> None:
 
 
 def test_curve_passes_through_the_recorded_points(run: Path) -> None:
-    loaded = load_run(run)
+    loaded = load(run)
     recorded = [json.loads(line) for line in (run / "models" / "spt" / "metrics.jsonl").read_text().splitlines()]
     expected = [(row["tokens"], row["ce"]) for row in recorded if row["kind"] == "validation"]
     curve = loaded.models[1].validation

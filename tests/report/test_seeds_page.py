@@ -12,16 +12,16 @@ from rich.console import Console
 
 from stillroom.report import build_report, compare_report, seeds_table
 from stillroom.report.arms import arms_over_seeds, baseline_arm, mean_of, paired_with
-from stillroom.report.measures import BITS_PER_BYTE
 from stillroom.report.prose import summary
-from stillroom.report.run import load_run
 from stillroom.report.view import View, make_view
 from stillroom.results.intervals import holm, paired_interval, paired_t_test
+from stillroom.results.measures import BITS_PER_BYTE
+from stillroom.results.runs import load
 from stillroom.types import UserError
 
 
 def view_of(*folders: Path) -> View:
-    return make_view(tuple(load_run(folder) for folder in folders))
+    return make_view(tuple(load(folder) for folder in folders))
 
 
 def section(page: Path, name: str) -> str:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stillroom.config import arm_and_seed
-from stillroom.report.measures import Measure
-from stillroom.report.run import ModelRecord, Run
 from stillroom.report.view import Entry, View, without_seed
 from stillroom.results.intervals import holm, paired_interval, paired_t_test
+from stillroom.results.measures import Measure
+from stillroom.results.runs import Run
+from stillroom.results.schema import ModelRecord, arm_and_seed
 from stillroom.types import Estimate
 from stillroom.yamlfiles import parse_yaml
 
@@ -29,7 +29,7 @@ class Arm:
 
     def values(self, measure: Measure) -> dict[int, float]:
         """The measure at every seed that has it."""
-        found = {seed: measure.read(entry.model) for seed, entry in self.seeds.items()}
+        found = {seed: entry.read(measure) for seed, entry in self.seeds.items()}
         return {seed: estimate.value for seed, estimate in found.items() if estimate is not None}
 
 

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from stillroom.report.comparison import Against, Difference
-from stillroom.report.measures import (
-    BITS_PER_BYTE,
-    CONTEXT,
-    COPY_ORDER,
-    FOLLOWS_CONTEXT,
-    ICL_SCORE,
-    LOG_ODDS,
-    NEEDLE,
-    RECALL,
-    Measure,
-    all_ks,
-    headline_temperature,
-)
+from stillroom.report.headline import all_ks, headline_temperature
 from stillroom.report.view import Entry, View
 from stillroom.results.intervals import holm
+from stillroom.results.measures import Measure, Role, measures, pass_at
+from stillroom.results.schema import Against, Difference
 
 LEVEL = 0.05
 """A corrected p-value below it is a difference."""
@@ -29,57 +18,50 @@ Word = Literal["better", "worse", "no clear difference"]
 
 
 @dataclass(frozen=True)
-class Kind:
+class DifferenceKind:
     """How a difference is called and where it stands."""
 
     measure: Measure
     read: Callable[[Against], Difference | None]
 
 
-def all_kinds(temperature: float | None, ks: tuple[int, ...]) -> tuple[Kind, ...]:
+def all_kinds(temperature: float | None, ks: tuple[int, ...]) -> tuple[DifferenceKind, ...]:
     """Held-out text, what is taken from the context, then pass@k.
 
     pass@k is for the smallest and the largest k at the temperature, and for the largest at equal entropy.
     """
-    made = [
-        _item(BITS_PER_BYTE, "lm", "bits_per_byte"),
-        _item(ICL_SCORE, "copying", "icl_score"),
-        _item(COPY_ORDER, "copying", "order_repeat"),
-        _item(FOLLOWS_CONTEXT, "counterfactual", "follows_context"),
-        _item(LOG_ODDS, "counterfactual", "log_odds"),
-        _item(RECALL, "recall", "accuracy"),
-        _item(NEEDLE, "needle", "accuracy"),
-        _item(CONTEXT, "context", "accuracy"),
-    ]
-    ends = sorted({ks[0], ks[-1]}) if ks else []
-    if temperature is not None:
-        made += [_passed(k, temperature) for k in ends]
-    return (*made, *(_entropy_matched(k) for k in ends[-1:]))
+    ends = sorted({*ks[:1], *ks[-1:]})
+    return (*_of_items("figures"), *_passes(temperature, ends), *(_entropy_matched(k) for k in ends[-1:]))
 
 
-def _item(measure: Measure, part: str, name: str) -> Kind:
-    return Kind(measure, lambda against: against.items.get(part, {}).get(name))
+def _of_items(role: Role) -> tuple[DifferenceKind, ...]:
+    return tuple(_item(one) for one in measures(role) if one.per_item)
 
 
-def _passed(k: int, temperature: float) -> Kind:
-    title = f"pass@{k} at temperature {temperature:g}"
-    return Kind(_share(title), lambda against: against.samples.temperature_matched.get(temperature, {}).get(k))
+def _item(measure: Measure) -> DifferenceKind:
+    return DifferenceKind(measure, lambda against: against.items.get(measure.part, {}).get(measure.name))
 
 
-def _entropy_matched(k: int) -> Kind:
-    return Kind(_share(f"pass@{k} at equal answer entropy"), lambda against: against.samples.entropy_matched.get(k))
+def _passes(temperature: float | None, ks: list[int]) -> tuple[DifferenceKind, ...]:
+    return () if temperature is None else tuple(_passed(k, temperature) for k in ks)
 
 
-def _share(title: str) -> Measure:
-    return Measure(title, "share of problems", "higher", lambda _: None)
+def _passed(k: int, heat: float) -> DifferenceKind:
+    measure = replace(pass_at(k, heat), title=f"pass@{k} at temperature {heat:g}")
+    return DifferenceKind(
+        measure, lambda against: against.samples and against.samples.temperature_matched.get(heat, {}).get(k)
+    )
 
 
-def headline(view: View) -> tuple[Kind, ...]:
+def _entropy_matched(k: int) -> DifferenceKind:
+    measure = replace(pass_at(k, None), title=f"pass@{k} at equal answer entropy")
+    return DifferenceKind(measure, lambda against: against.samples and against.samples.entropy_matched.get(k))
+
+
+def headline_kinds(view: View) -> tuple[DifferenceKind, ...]:
     """The differences that the words at the top of a page are about."""
-    told = (BITS_PER_BYTE, ICL_SCORE, FOLLOWS_CONTEXT, RECALL, NEEDLE)
-    heat, ks = headline_temperature(view), all_ks(view)
-    passes = () if heat is None or not ks else tuple(_passed(k, heat) for k in sorted({ks[0], ks[-1]}))
-    return (*(kind for kind in all_kinds(None, ()) if kind.measure in told), *passes)
+    ks = all_ks(view)
+    return (*_of_items("verdict"), *_passes(headline_temperature(view), sorted({*ks[:1], *ks[-1:]})))
 
 
 def verdicts(view: View) -> tuple[tuple[Entry, dict[Word, list[str]]], ...]:
@@ -95,11 +77,11 @@ def verdicts(view: View) -> tuple[tuple[Entry, dict[Word, list[str]]], ...]:
     return tuple(
         (entries[name], words)
         for name, against in comparison.against.items()
-        if name in entries and (words := _words(headline(view), against))
+        if name in entries and (words := _words(headline_kinds(view), against))
     )
 
 
-def _words(kinds: tuple[Kind, ...], against: Against) -> dict[Word, list[str]]:
+def _words(kinds: tuple[DifferenceKind, ...], against: Against) -> dict[Word, list[str]]:
     found = [(kind.measure, one) for kind in kinds if (one := kind.read(against)) is not None]
     tested = [(measure, one, p_value) for measure, one in found if (p_value := one.p_value) is not None]
     words: dict[Word, list[str]] = {}

@@ -7,13 +7,15 @@ from pathlib import Path
 from stillroom.files import write_text
 from stillroom.report.figures import Table, all_figures
 from stillroom.report.formats import MISSING, duration, si
+from stillroom.report.headline import headline_temperature
 from stillroom.report.html import fill
-from stillroom.report.measures import headline_temperature
 from stillroom.report.prose import summary
-from stillroom.report.run import ModelRecord, Run, load_run
 from stillroom.report.samples import shown_problems
 from stillroom.report.tables import summary_columns, summary_rows
 from stillroom.report.view import View, make_view, run_names
+from stillroom.results.json_form import as_json
+from stillroom.results.runs import Run, load
+from stillroom.results.schema import ModelRecord
 from stillroom.types import UserError
 
 
@@ -36,7 +38,7 @@ def compare_report(run_folders: list[Path], out: Path) -> Path:
     """
     if not run_folders:
         raise UserError("report: no run folder was given; name at least one, such as runs/quickstart-1a2b3c4d.")
-    view = make_view(tuple(load_run(Path(folder)) for folder in run_folders))
+    view = make_view(tuple(load(folder) for folder in run_folders))
     write_text(out, render(view))
     return out
 
@@ -125,7 +127,7 @@ def _run_details(name: str, run: Run) -> dict[str, object]:
         "stages": stages,
         "total": duration(study.total_seconds),
         "labels": facts,
-        "environment": [(key, str(value)) for key, value in run.environment.items()],
+        "environment": [(key, str(value)) for key, value in as_json(run.environment).items()],
         "notes": study.notes,
         "config": run.config_yaml,
     }

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from stillroom.report.arms import Arm, arms_over_seeds, baseline_arm, mean_of, paired_with
 from stillroom.report.differences import Word, verdicts
 from stillroom.report.formats import fixed, has_width, interval, listing, overlap
-from stillroom.report.measures import (
-    BITS_PER_BYTE,
-    FOLLOWS_CONTEXT,
-    ICL_SCORE,
-    Measure,
-    all_ks,
-    headline_temperature,
-    measured,
-    pass_at,
-    unique_answers,
-)
+from stillroom.report.headline import headline_passes, headline_temperature, measured
 from stillroom.report.view import Entry, View, make_view, run_names
+from stillroom.results.measures import Measure, measures, unique_answers
 from stillroom.types import Estimate
 
 CLOSING = (
@@ -42,14 +31,6 @@ PAIRED_CLOSING = (
     "training runs, and at another seed it may be another."
 )
 NOTHING = "No student was evaluated, so there is nothing to compare."
-
-
-@dataclass(frozen=True)
-class Question:
-    """A measure with the sentence that says it of one model."""
-
-    measure: Measure
-    sentence: str
 
 
 def summary(view: View) -> tuple[str, ...]:
@@ -91,7 +72,7 @@ def _verdict_sentence(entry: Entry, baseline: Entry, words: dict[Word, list[str]
 def _findings(view: View) -> str:
     """What the students show against the baseline; empty where nothing was measured of it."""
     baseline = view.baseline
-    found = [_finding(view, baseline, question) for question in _questions(view)] if baseline else []
+    found = [_finding(view, baseline, measure) for measure in _told(view)] if baseline else []
     told = [sentence for sentence in found if sentence]
     if baseline is None or not told:
         return ""
@@ -102,17 +83,16 @@ def _arms_over_seeds(view: View, arms: tuple[Arm, ...]) -> str:
     """Every arm against the baseline's, one measure after another."""
     baseline = baseline_arm(arms)
     assert baseline is not None
-    told = [_arms_finding(arms, baseline, question) for question in _questions(view)]
+    told = [_arms_finding(arms, baseline, measure) for measure in _told(view)]
     return " ".join([SEEDS_RULE.format(arm=baseline.label), *(one for one in told if one), SEEDS_CLOSING])
 
 
-def _arms_finding(arms: tuple[Arm, ...], baseline: Arm, question: Question) -> str:
+def _arms_finding(arms: tuple[Arm, ...], baseline: Arm, measure: Measure) -> str:
     """One sentence on one measure; empty where the baseline has it at fewer than two seeds."""
-    measure = question.measure
     reference = mean_of(baseline, measure)
     if reference is None:
         return ""
-    sign = 1 if measure.better == "higher" else -1
+    sign = measure.sign
     groups: dict[str, list[str]] = {"better": [], "worse": [], "not told apart": []}
     for arm in arms:
         paired = None if arm is baseline else paired_with(baseline, arm, measure)
@@ -122,46 +102,31 @@ def _arms_finding(arms: tuple[Arm, ...], baseline: Arm, question: Question) -> s
             change = fixed(paired.estimate.value, measure.decimals)
             groups[word].append(f"{arm.label} ({'+' if paired.estimate.value > 0 else ''}{change})")
     value = f"{fixed(reference.value, measure.decimals)} ({interval(reference, measure.decimals)})"
-    start = question.sentence.format(model=baseline.label, value=value)
+    start = measure.said().format(model=baseline.label, value=value)
     parts = [f"{listing(found)} {_is(found)} {word}" for word, found in groups.items() if found]
     return f"{start}: {'; '.join(parts)}." if parts else f"{start}."
 
 
-def _questions(view: View) -> tuple[Question, ...]:
-    heat, ks = headline_temperature(view), all_ks(view)
-    passes = tuple(
-        Question(pass_at(k, heat), f"Sampled at temperature {heat:g}, {{model}} reaches pass@{k} {{value}}")
-        for k in sorted({*ks[:1], *ks[-1:]})
-    )
-    return (
-        Question(BITS_PER_BYTE, "On held-out text, {model} needs {value} bits per byte"),
-        *passes,
-        Question(unique_answers(heat), "{model} finds {value} different right answers per problem"),
-        Question(
-            ICL_SCORE, "On repeated random tokens, {model} has an ICL score of {value} nats, where lower is better"
-        ),
-        Question(
-            FOLLOWS_CONTEXT,
-            "Where the context contradicts a learnt fact, {model} follows the context in {value} of the items",
-        ),
-    )
+def _told(view: View) -> tuple[Measure, ...]:
+    """The measures that have a sentence, in the order in which they are told: samples after held-out text."""
+    first, *rest = measures("table")
+    return (first, *headline_passes(view), unique_answers(headline_temperature(view)), *rest)
 
 
-def _finding(view: View, baseline: Entry, question: Question) -> str:
+def _finding(view: View, baseline: Entry, measure: Measure) -> str:
     """One sentence on one measure; empty where the baseline has no such number."""
-    measure = question.measure
-    reference = measure.read(baseline.model)
+    reference = baseline.read(measure)
     if reference is None:
         return ""
     value = f"{fixed(reference.value, measure.decimals)} ({interval(reference, measure.decimals)})"
-    start = question.sentence.format(model=baseline.label, value=value)
+    start = measure.said().format(model=baseline.label, value=value)
     others = [pair for pair in measured(view, measure) if not pair[0].is_teacher and pair[0] is not baseline]
     return f"{start}: {_verdict(others, reference, measure)}." if others else f"{start}."
 
 
 def _verdict(others: list[tuple[Entry, Estimate]], reference: Estimate, measure: Measure) -> str:
     """Who is better, who is worse, whose interval overlaps, and who cannot be compared."""
-    sign = 1 if measure.better == "higher" else -1
+    sign = measure.sign
     groups: dict[str, list[str]] = {"better": [], "worse": [], "open": [], "blank": []}
     for entry, est in others:
         better = sign * (est.value - reference.value) > 0

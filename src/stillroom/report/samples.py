@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stillroom.report.run import Sample
 from stillroom.report.view import Entry, View
+from stillroom.results.schema import SampledProblem
 
 NUM_PROBLEMS = 4
 NUM_COMPLETIONS = 6
@@ -75,7 +75,7 @@ def _answers(view: View, key: tuple[str, str, float]) -> list[Answered]:
     return found
 
 
-def _answered(entry: Entry, sample: Sample) -> Answered:
+def _answered(entry: Entry, sample: SampledProblem) -> Answered:
     right = [answer for answer in sample.answers if answer is not None]
     pairs = list(zip(sample.completions, sample.answers, strict=False))[:NUM_COMPLETIONS]
     return Answered(

@@ -11,9 +11,11 @@ from rich.text import Text
 
 from stillroom.report.figures.seed_differences import over_seeds
 from stillroom.report.formats import MISSING, fixed, interval, percent, si
-from stillroom.report.measures import Measure, best_head, clear_best, headline_measures, headline_temperature
-from stillroom.report.run import ModelRecord, load_run
+from stillroom.report.headline import clear_best, headline_measures, headline_temperature
 from stillroom.report.view import Entry, View, make_view
+from stillroom.results.measures import Measure
+from stillroom.results.runs import load
+from stillroom.results.schema import ModelRecord
 
 
 @dataclass(frozen=True)
@@ -88,14 +90,15 @@ def _flops(record: ModelRecord) -> Cell:
 
 
 def _measure(entry: Entry, measure: Measure, best: bool) -> Cell:
-    est = measure.read(entry.model)
+    est = entry.read(measure)
     if est is None:
         return Cell(MISSING)
     return Cell(fixed(est.value, measure.decimals), interval(est, measure.decimals), best)
 
 
 def _head(entry: Entry) -> Cell:
-    best = best_head(entry.model.evaluation.heads)
+    heads = entry.model.evaluation.heads
+    best = None if heads is None else heads.induction_head
     if best is None:
         return Cell(MISSING)
     return Cell(f"L{best.layer} H{best.head}", f"{fixed(best.prefix_matching, 2)} · {fixed(best.copying, 2)}")
@@ -109,7 +112,7 @@ def summary_table(run_folder: Path) -> TerminalTable:
     Raises:
         UserError: a file of the folder is missing or damaged.
     """
-    view = make_view((load_run(run_folder),))
+    view = make_view((load(run_folder),))
     temperature = headline_temperature(view)
     heat = "" if temperature is None else f" · sampled at temperature {temperature:g}"
     caption = f"95 % intervals over items{heat}"
@@ -133,7 +136,7 @@ def seeds_table(run_folders: list[Path]) -> TerminalTable | None:
     Raises:
         UserError: a file of a folder is missing or damaged.
     """
-    figure = over_seeds(make_view(tuple(load_run(folder) for folder in run_folders)))
+    figure = over_seeds(make_view(tuple(load(folder) for folder in run_folders)))
     if figure.table is None:
         return None
     caption = "95 % intervals of Student’s t over seeds; p-values of the paired t-test, corrected for their number"

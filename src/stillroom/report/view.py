@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from stillroom.config import arm_and_seed
-from stillroom.report.run import ModelRun, Run
+from stillroom.results.measures import Measure
+from stillroom.results.runs import ModelRun, Run
+from stillroom.results.schema import arm_and_seed
+from stillroom.types import Estimate
 
 NUM_STUDENT_COLOURS = 7
 NUM_TEACHER_COLOURS = 3
@@ -32,6 +34,10 @@ class Entry:
     def is_teacher(self) -> bool:
         """Whether labels were made by it."""
         return self.model.record.role == "teacher"
+
+    def read(self, measure: Measure) -> Estimate | None:
+        """The model's number with its interval; None where it was not measured."""
+        return measure.read(self.model.evaluation)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from stillroom.config import arm_and_seed
 from stillroom.evaluation import Sweep, compare_items, compare_sweeps, difference_over_seeds, mean_over_seeds
 from stillroom.files import read_json, read_json_lines, write_json
+from stillroom.results.schema import arm_and_seed
 from stillroom.study.seeds import by_seed
 
 

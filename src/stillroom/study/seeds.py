@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stillroom.config import arm_and_seed
 from stillroom.evaluation import holm, paired_interval, paired_t_test
+from stillroom.results.schema import arm_and_seed
 
 Measures = dict[str, float]
 

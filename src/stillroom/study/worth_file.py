@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stillroom.config import ArmConfig, StudyConfig, arm_and_seed
+from stillroom.config import ArmConfig, StudyConfig
 from stillroom.files import read_json, write_json
 from stillroom.objectives import ever_needs_teacher
 from stillroom.results.compare import Sweep
+from stillroom.results.schema import arm_and_seed
 from stillroom.results.worth import Measured, formation, worth
 from stillroom.study.comparisons import read_sweep
 

@@ -11,8 +11,9 @@ from stillroom.report.charts.scales import Scale, linear
 from stillroom.report.charts.svg import Frame, drawing, join, line, marker, tag, text, ticks, whisker
 from stillroom.report.figures import captions
 from stillroom.report.formats import fixed, interval
-from stillroom.report.measures import COPY_ORDER, FOLLOWS_CONTEXT, ICL_SCORE, LOG_ODDS, Measure, measured
+from stillroom.report.headline import measured
 from stillroom.report.view import Entry, View
+from stillroom.results.measures import COPY_ORDER, FOLLOWS_CONTEXT, ICL_SCORE, LOG_ODDS, Measure
 from stillroom.types import Estimate
 
 ROW = 38.0
@@ -81,7 +82,7 @@ def in_context(view: View) -> Figure:
     counts = "; ".join(f"{measure.title}: n = {span([est.num for _, est in rows])}" for measure, rows in found)
     shown = tuple(entry for entry in view.entries if any(entry is other for _, rows in found for other, _ in rows))
     cells = (
-        (entry.label, *(with_interval(measure.read(entry.model), measure.decimals) for measure, _ in found))
+        (entry.label, *(with_interval(entry.read(measure), measure.decimals) for measure, _ in found))
         for entry in shown
     )
     return Figure(

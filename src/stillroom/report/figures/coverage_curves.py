@@ -33,9 +33,10 @@ from stillroom.report.charts.svg import (
 from stillroom.report.figures import captions
 from stillroom.report.figures.bars import bars
 from stillroom.report.formats import fixed, interval
-from stillroom.report.measures import all_ks, draws, measured, temperatures, unique_answers
-from stillroom.report.run import Draws
+from stillroom.report.headline import all_ks, draws, measured, temperatures
 from stillroom.report.view import Entry, View
+from stillroom.results.measures import unique_answers
+from stillroom.results.schema import TemperatureResult
 from stillroom.types import Estimate
 
 
@@ -71,14 +72,14 @@ def _pass_panel(view: View, shown: tuple[Entry, ...], heat: float, scale: Scale,
     return drawing(width, height, label, f"{label} against k for {names(shown)}.", *parts)
 
 
-def _pass_band(frame: Frame, entry: Entry, drawn: Draws) -> Markup:
+def _pass_band(frame: Frame, entry: Entry, drawn: TemperatureResult) -> Markup:
     at = sorted(drawn.pass_at.items())
     upper = frame.points([k for k, _ in at], [est.high for _, est in at])
     lower = frame.points([k for k, _ in at], [est.low for _, est in at])
     return band(upper, lower, f"band {entry.colour}")
 
 
-def _pass_line(frame: Frame, entry: Entry, drawn: Draws) -> Markup:
+def _pass_line(frame: Frame, entry: Entry, drawn: TemperatureResult) -> Markup:
     at = sorted(drawn.pass_at.items())
     points = frame.points([k for k, _ in at], [est.value for _, est in at])
     parts = [path(points, curve_class(entry))]
@@ -101,7 +102,7 @@ def _sampled(view: View) -> tuple[Entry, ...]:
     return tuple(entry for entry in view.entries if entry.model.evaluation.tts)
 
 
-def _all_draws(entries: tuple[Entry, ...]) -> list[tuple[Entry, float, Draws]]:
+def _all_draws(entries: tuple[Entry, ...]) -> list[tuple[Entry, float, TemperatureResult]]:
     """Every model at every temperature, temperatures rising."""
     return [
         (entry, heat, drawn)

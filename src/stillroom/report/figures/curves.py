@@ -21,8 +21,9 @@ from stillroom.report.charts.scales import Scale, tight
 from stillroom.report.charts.svg import WIDE, Frame, drawing, line, marker, path, ticks
 from stillroom.report.figures import captions
 from stillroom.report.formats import fixed, si
-from stillroom.report.run import Copying, Curve, Numbers
 from stillroom.report.view import Entry, View
+from stillroom.results.runs import Curve
+from stillroom.results.schema import CopyingResult, Numbers
 
 HEIGHT = 320.0
 EARLY = 0.08
@@ -131,7 +132,7 @@ def copying_curve(view: View) -> Figure:
     )
 
 
-def _positions(curves: list[tuple[Entry, Copying]], period: int) -> Markup:
+def _positions(curves: list[tuple[Entry, CopyingResult]], period: int) -> Markup:
     length = max(max(found.period * found.repeats, len(found.loss_by_position)) for _, found in curves)
     values = [value for _, found in curves for value in found.loss_by_position]
     frame = Frame(WIDE, HEIGHT, Scale(0.0, float(length)), tight(values))

@@ -12,10 +12,10 @@ from stillroom.report.charts.scales import Scale, linear
 from stillroom.report.charts.svg import Frame, drawing, line, marker, tag, ticks
 from stillroom.report.figures import captions
 from stillroom.report.formats import MISSING, fixed, listing, percent
-from stillroom.report.run import Profile
 from stillroom.report.view import View, run_names
+from stillroom.results.schema import EntropyProfile
 
-Part = tuple[str, Profile, tuple[int, ...], float | None]
+Part = tuple[str, EntropyProfile, tuple[int, ...], float | None]
 """Title, profile, counts by bin, mean in nats."""
 
 
@@ -45,7 +45,7 @@ def entropy_profile(view: View) -> Figure:
     )
 
 
-def _parts(prefix: str, profile: Profile) -> list[Part]:
+def _parts(prefix: str, profile: EntropyProfile) -> list[Part]:
     whole: Part = (f"{prefix}all sources", profile, profile.entropy_histogram.counts, profile.mean_entropy_nats)
     return [
         whole,
@@ -53,7 +53,7 @@ def _parts(prefix: str, profile: Profile) -> list[Part]:
     ]
 
 
-def _below(profile: Profile, counts: tuple[int, ...]) -> str:
+def _below(profile: EntropyProfile, counts: tuple[int, ...]) -> str:
     """Share of positions below the threshold, the bin that holds it taken in proportion."""
     threshold = profile.routing_threshold_nats
     if threshold is None or not sum(counts):

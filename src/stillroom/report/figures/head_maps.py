@@ -10,9 +10,8 @@ from stillroom.report.charts.figure import Figure, Panel, Table, missing_models
 from stillroom.report.charts.svg import WIDE, drawing, join, squares, tag, text
 from stillroom.report.figures import captions
 from stillroom.report.formats import fixed
-from stillroom.report.measures import InductionHead, best_head
-from stillroom.report.run import Heads, Numbers
 from stillroom.report.view import Entry, View
+from stillroom.results.schema import HeadsResult, InductionHead, Numbers
 
 TOP = 30.0
 LARGEST = 30.0
@@ -31,7 +30,7 @@ def head_map(view: View) -> Figure:
     rows = [
         (entry.label, str(best.layer), str(best.head), fixed(best.prefix_matching, 2), fixed(best.copying, 2))
         for entry, heads in shown
-        if (best := best_head(heads))
+        if (best := heads.induction_head)
     ]
     return Figure(
         "fig-heads",
@@ -53,11 +52,11 @@ def _strip(colour: str) -> Markup:
     return tag("svg", *squares, viewBox="0 0 60 12", width=60, height=12, class_="key", aria_hidden="true")
 
 
-def _maps(entry: Entry, heads: Heads) -> Markup:
+def _maps(entry: Entry, heads: HeadsResult) -> Markup:
     column = (WIDE - 8) / 3
     side = min((column - 32) / max(1, heads.num_heads), LARGEST, TALLEST / max(1, heads.num_layers))
     height = TOP + side * heads.num_layers + 24
-    best = best_head(heads)
+    best = heads.induction_head
     maps = [("previous token", heads.previous_token, None), ("prefix matching", heads.prefix_matching, best)]
     if heads.copying is not None:
         maps.append(("copying", heads.copying, best))
@@ -70,7 +69,7 @@ def _maps(entry: Entry, heads: Heads) -> Markup:
 
 
 def _map(
-    name: str, heads: Heads, scores: tuple[Numbers, ...], left: float, side: float, outlined: InductionHead | None
+    name: str, heads: HeadsResult, scores: tuple[Numbers, ...], left: float, side: float, outlined: InductionHead | None
 ) -> Markup:
     layers, step = len(scores), max(1, math.ceil(TICK / side))
     places = [(left + head * side, TOP + row * side) for row in range(layers) for head in range(len(scores[row]))]

@@ -8,8 +8,8 @@ from stillroom.report.charts.figure import Figure, Panel, Table, missing_models,
 from stillroom.report.charts.svg import SMALL, drawing, line, tag, text
 from stillroom.report.figures import captions
 from stillroom.report.formats import fixed
-from stillroom.report.run import Needle
 from stillroom.report.view import Entry, View
+from stillroom.results.schema import NeedleResult
 from stillroom.types import Estimate
 
 LEFT, TOP, BOTTOM = 48.0, 26.0, 46.0
@@ -46,7 +46,7 @@ def _strip() -> Markup:
     return tag("svg", *squares, viewBox="0 0 60 12", width=60, height=12, class_="key", aria_hidden="true")
 
 
-def _map(entry: Entry, needle: Needle) -> Markup:
+def _map(entry: Entry, needle: NeedleResult) -> Markup:
     """Depth downwards, length to the right."""
     wide = (SMALL - LEFT - 8) / len(needle.lengths)
     floor = TOP + HIGH * len(needle.depths)
@@ -76,7 +76,7 @@ def _square(x: float, y: float, wide: float, cell: Estimate, hint: str) -> list[
     ]
 
 
-def _table(shown: list[tuple[Entry, Needle]]) -> Table:
+def _table(shown: list[tuple[Entry, NeedleResult]]) -> Table:
     depths = shown[0][1].depths
     rows = [
         (entry.label, str(length), *(with_interval(cell, 2) for cell in row))

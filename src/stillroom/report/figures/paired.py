@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from stillroom.report.charts.figure import Figure, Panel, Table, panel_width, with_interval
-from stillroom.report.comparison import Against, Difference
 from stillroom.report.differences import all_kinds
 from stillroom.report.figures import captions
 from stillroom.report.figures.bars import bars
 from stillroom.report.formats import MISSING
-from stillroom.report.measures import Measure, all_ks, headline_temperature
+from stillroom.report.headline import all_ks, headline_temperature
 from stillroom.report.view import Entry, View
+from stillroom.results.measures import Measure
+from stillroom.results.schema import Against, Difference
 
 ID, TITLE = "fig-paired", "Differences on the same items"
 

@@ -7,9 +7,10 @@ from stillroom.report.charts.figure import Figure, Panel, Table, panel_width, sp
 from stillroom.report.figures import captions
 from stillroom.report.figures.bars import bars
 from stillroom.report.formats import MISSING
-from stillroom.report.measures import Measure, seed_measures
+from stillroom.report.headline import seed_measures
 from stillroom.report.view import View
 from stillroom.results.intervals import p_text
+from stillroom.results.measures import Measure
 
 ID, TITLE = "fig-seeds", "Differences over training seeds"
 

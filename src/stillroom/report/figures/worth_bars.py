@@ -6,15 +6,13 @@ import math
 
 from markupsafe import Markup
 
-from stillroom.config import arm_and_seed
 from stillroom.report.charts.figure import Figure, Panel, Table, legend
 from stillroom.report.charts.scales import Scale
 from stillroom.report.charts.svg import WIDE, Frame, drawing, line, marker, path, tag, text, whisker
 from stillroom.report.figures import captions
 from stillroom.report.formats import MISSING, si
 from stillroom.report.view import Entry, View
-from stillroom.report.worth_rows import Ability, Worths
-from stillroom.results import Worth
+from stillroom.results.schema import AbilityWorth, Worth, WorthTable, arm_and_seed
 
 ID, TITLE = "fig-worth", "What a soft label was worth"
 ENDS = (0.5, 4.0)
@@ -40,7 +38,7 @@ def worth_figure(view: View) -> Figure:
     )
 
 
-def _picture(worths: Worths, entries: dict[str, Entry]) -> Markup:
+def _picture(worths: WorthTable, entries: dict[str, Entry]) -> Markup:
     scale = Scale(*_ends(worths), log=True)
     rows = [(ability, [arm for arm in ability.arms if arm in entries]) for ability in worths.abilities]
     height = TOP + sum(WORDS + LINE * max(1, len(arms)) for _, arms in rows) + BOTTOM
@@ -57,20 +55,20 @@ def _picture(worths: Worths, entries: dict[str, Entry]) -> Markup:
             )
         parts.append(text(frame.left, y + 16, ability.title + _formed(ability, arms, entries), class_="halo"))
         for place, arm in enumerate(arms):
-            found = ability.arms[arm].data.read
+            found = ability.arms[arm].data
             parts += _mark(frame, entries[arm], found, y + WORDS + LINE * place + 4)
             told.append(f"{ability.title}, {entries[arm].arm}: {found}")
         y += WORDS + LINE * max(1, len(arms))
     return drawing(WIDE, height, TITLE, "; ".join(told) + ".", *parts)
 
 
-def _ends(worths: Worths) -> tuple[float, float]:
+def _ends(worths: WorthTable) -> tuple[float, float]:
     """The axis: half to four times, or as far as an estimate lies."""
     found = [one.data.value for ability in worths.abilities for one in ability.arms.values() if one.data.value]
     return min([ENDS[0], *found]), max([ENDS[1], *found])
 
 
-def _formed(ability: Ability, arms: list[str], entries: dict[str, Entry]) -> str:
+def _formed(ability: AbilityWorth, arms: list[str], entries: dict[str, Entry]) -> str:
     if ability.formed is None:
         return ""
     counts = (f"{entries[arm].arm} {ability.formed[arm]}" for arm in arms)
@@ -104,9 +102,9 @@ def _arrow(x: float, y: float, side: float, entry: Entry) -> Markup:
     )
 
 
-def _table(worths: Worths, entries: dict[str, Entry]) -> Table:
+def _table(worths: WorthTable, entries: dict[str, Entry]) -> Table:
     rows = (
-        (ability.title, entries[arm].arm, str(found.data.read), str(found.compute.read))
+        (ability.title, entries[arm].arm, str(found.data), str(found.compute))
         for ability in worths.abilities
         for arm, found in ability.arms.items()
         if arm in entries
