@@ -1,6 +1,6 @@
 """What stored labels cost: bytes, error, decoding, labelling, training. Writes ``benchmarks/results/store.json``.
 
-    python -m stillroom.teachers.smollm /tmp/smollm2            # once; needs the extra gguf
+    python -m stillroom.teachers.smollm2 /tmp/smollm2            # once; needs the extra gguf
     python benchmarks/store.py --teacher /tmp/smollm2 [--distillkit CHECKOUT] [--length 512] [--tokens 49152]
 
 Text is the installed Python library's source, documents packed and isolated. ``--rows FILE`` keeps the teacher's rows,
@@ -281,7 +281,7 @@ def training(folder: Path, rounds: int = 8) -> dict[str, float]:
 def main() -> None:
     """Runs everything that its arguments allow."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--teacher", type=Path, required=True, help="folder that stillroom.teachers.smollm made")
+    parser.add_argument("--teacher", type=Path, required=True, help="folder that stillroom.teachers.smollm2 made")
     parser.add_argument("--rows", type=Path, default=Path(tempfile.gettempdir()) / "store-rows.pkl")
     parser.add_argument("--parts", nargs="*", default=["labelling", "decoding", "training"])
     parser.add_argument("--distillkit", type=Path, help="checkout of DistillKit")

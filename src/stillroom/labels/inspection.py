@@ -58,7 +58,7 @@ class Inspection:
     sample_tokens: int
     shown: list[ShownPosition]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
         return asdict(self)
 

@@ -20,7 +20,7 @@ _EVERY_PLAN = {"codec": "sampled", "num_samples": 50, "k": 50, "p": 0.95, "value
 class SaysSettings(Protocol):
     """Whatever says how labels are made: ``LabelSettings``, or the ``LabelsConfig`` of a recipe."""
 
-    def canonical(self) -> Mapping[str, Any]:
+    def canonical(self) -> Mapping[str, object]:
         """The fields of ``labels`` in a plan."""
         ...
 
@@ -78,7 +78,7 @@ class LabelSettings:
             raise UserError(f"{where}: has {min(unknown)!r}, which codec {settings.codec.name} does not know.")
         return settings
 
-    def canonical(self) -> dict[str, Any]:
+    def canonical(self) -> dict[str, str | int | float]:
         """The fields of ``labels`` in a plan."""
         own = asdict(self)
         codec = own.pop("codec")

