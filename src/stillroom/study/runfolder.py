@@ -183,7 +183,7 @@ def _labels_record(store: LabelStore) -> LabelsRecord:
     manifest = store.manifest
     fidelity = manifest.fidelity.get("mean_kl_nats")
     return LabelsRecord(
-        codec=manifest.config.codec,
+        codec=manifest.settings.codec.name,
         tokens=manifest.num_tokens,
         bytes_per_token=manifest.bytes_per_token,
         mean_kl_nats=None if fidelity is None else float(fidelity),
