@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from stillroom.on_demand import names_of
 
 if TYPE_CHECKING:
-    from stillroom.evaluation.contamination import contamination
     from stillroom.evaluation.diversity import distinct_n, ngram_similarity, self_bleu, vendi_score
+    from stillroom.evaluation.overlap import contamination
     from stillroom.evaluation.sampling.draw import Samples, Sampling, sample
     from stillroom.evaluation.sampling.stops import StopTexts
     from stillroom.evaluation.scoring import Continuation, Scores, score_continuations
@@ -26,16 +26,10 @@ if TYPE_CHECKING:
         needle_questions,
     )
     from stillroom.evaluation.suites.rules import RuleItem, rule_items
-    from stillroom.evaluation.suites.test_time_scaling import Graded, compare_samples, measure_scaling, solve, summarise
+    from stillroom.evaluation.suites.test_time_scaling import Graded, measure_scaling, solve, summarise
     from stillroom.evaluation.suites.trigger_recall import RecallTokens, measure_recall, recall_tokens
-    from stillroom.results.compare import (
-        Sweep,
-        compare_items,
-        compare_sweeps,
-        difference_over_seeds,
-        entropy_matched,
-        mean_over_seeds,
-    )
+    from stillroom.results.across_seeds import difference_over_seeds, mean_over_seeds
+    from stillroom.results.compare import compare_items
     from stillroom.results.coverage import (
         CoverageLaw,
         at_level,
@@ -45,6 +39,7 @@ if TYPE_CHECKING:
         pass_at_k,
     )
     from stillroom.results.statistics import holm, mean, paired_difference, paired_interval, paired_t_test, ratio
+    from stillroom.results.sweeps import Sweep, compare_sweeps, entropy_matched
     from stillroom.vocabulary import Vocabulary, token_bytes
 
 __all__ = [
@@ -65,7 +60,6 @@ __all__ = [
     "answer",
     "at_level",
     "compare_items",
-    "compare_samples",
     "compare_sweeps",
     "contamination",
     "context_questions",

@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from stillroom.labels.exchange.parquet import export_parquet, import_distillkit, import_parquet
     from stillroom.labels.format.layout import Damaged
     from stillroom.labels.format.manifest import Identity, Manifest
-    from stillroom.labels.inspection import Inspection, inspect_store, render
+    from stillroom.labels.from_scores import label, label_part
+    from stillroom.labels.inspection import Inspection, inspect_store
     from stillroom.labels.pricing import Price, price
     from stillroom.labels.reading import Scores
+    from stillroom.labels.settings import LabelSettings
     from stillroom.labels.store import LabelStore, keys_of
-    from stillroom.labels.write import label, label_part
 
 __all__ = [
     "Damaged",
@@ -24,6 +25,7 @@ __all__ = [
     "Inspection",
     "LabelCollator",
     "LabelDataset",
+    "LabelSettings",
     "LabelStore",
     "Manifest",
     "Price",
@@ -37,7 +39,6 @@ __all__ = [
     "label",
     "label_part",
     "price",
-    "render",
     "soft_labels_of",
 ]
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from stillroom.models.loading import check_files, empty_model, read_config
     from stillroom.models.locate import find_source, libraries, looks_local
     from stillroom.models.meta import ModelPlan, allocate, place, realise
+    from stillroom.models.output_layer import Readout, logit_softcap, readout, unembedding
     from stillroom.models.packing import attention_mask, position_ids
-    from stillroom.models.readout import Readout, logit_softcap, readout, unembedding
     from stillroom.models.tokenizers import read_tokenizer
 
 __all__ = [
