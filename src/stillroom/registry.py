@@ -7,6 +7,8 @@ without importing anything; another package gives one by an entry point, and a s
 from __future__ import annotations
 
 import importlib
+import sys
+from functools import cached_property, lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -32,12 +34,12 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """Every name that ``find`` knows, sorted."""
-        return sorted({*self._registered, *self._own(), *self._entries()})
+        return sorted({*self._registered, *self._own, *self._entries()})
 
     def find(self, name: str) -> T:
         """The thing of a name, imported when first asked for; a ``UserError`` lists the names that there are."""
         if name not in self._registered:
-            own = self._own()
+            own = self._own
             if name in own:
                 self._registered[name] = getattr(importlib.import_module(own[name]), self._suffix.upper())
             elif entry := self._entries().get(name):
@@ -46,10 +48,18 @@ class Registry(Generic[T]):
                 raise UserError(f"{self._suffix} {name!r}: is not one; expected one of {', '.join(self.names())}.")
         return self._registered[name]
 
+    @cached_property
     def _own(self) -> dict[str, str]:
         """The module of every part of this package."""
-        stems = [file.stem for file in self._folder.glob(f"[a-z]*_{self._suffix}.py")]
-        return {stem.removesuffix(f"_{self._suffix}").replace("_", "-"): f"{self._package}.{stem}" for stem in stems}
+        ending = f"_{self._suffix}"
+        stems = [file.stem for file in self._folder.glob(f"[a-z]*{ending}.py")]
+        return {stem.removesuffix(ending).replace("_", "-"): f"{self._package}.{stem}" for stem in stems}
 
     def _entries(self) -> dict[str, EntryPoint]:
-        return {entry.name: entry for entry in entry_points(group=self._group)}
+        return _entry_points(self._group, tuple(sys.path))
+
+
+@lru_cache
+def _entry_points(group: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """Those of the packages on the path: reading every package's list is slow, so it is done once."""
+    return {entry.name: entry for entry in entry_points(group=group)}

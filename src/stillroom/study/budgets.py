@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from stillroom.config import ArmConfig, StudyConfig, parse
 from stillroom.models.cost import flops_per_token
+from stillroom.objectives.schedules import ever_needs_teacher
 from stillroom.strict import nearest
 from stillroom.types import UserError
 
@@ -30,7 +31,7 @@ def account(config: StudyConfig, arm: ArmConfig) -> Account:
     vocab, length = config.corpus.vocab_size, config.corpus.sequence_length
     distinct = config.training.tokens * arm.data
     student = flops_per_token(config.student, vocab, length, backward=True) * distinct * arm.epochs
-    if arm.highest_alpha == 0:
+    if not ever_needs_teacher(arm):
         return Account(student, 0.0)
     forward = flops_per_token(config.teacher.model, vocab, length, backward=False) * distinct
     return Account(student, forward * (arm.epochs if arm.teacher == "live" else 1.0))

@@ -11,6 +11,7 @@ from rich.table import Table
 from stillroom.config import ModelConfig, RunConfig, StudyConfig, TrainingConfig, to_yaml
 from stillroom.console import Terminal
 from stillroom.models.cost import flops_per_token, num_parameters
+from stillroom.objectives.schedules import ever_needs_teacher
 from stillroom.study.budgets import with_budgets
 from stillroom.study.measurable import check_evaluation
 from stillroom.study.scale import (
@@ -51,7 +52,7 @@ def study_costs(config: StudyConfig) -> list[Cost]:
     training = config.teacher.training
     if training is not None:
         costs.append(training_cost("teacher", config.teacher.model, training, vocab, length))
-    distilled = [arm for arm in config.arms.values() if arm.highest_alpha > 0]
+    distilled = [arm for arm in config.arms.values() if ever_needs_teacher(arm)]
     if distilled and config.teacher.model.path is None:
         tokens = max(config.training.tokens * arm.data for arm in distilled)
         rate = flops_per_token(config.teacher.model, vocab, length, backward=False)
@@ -232,5 +233,5 @@ def _gpu_runs(config: StudyConfig | RunConfig) -> list[tuple[str, ModelConfig, T
 
 
 def _labelled_tokens(config: StudyConfig) -> float:
-    distilled = [arm for arm in config.arms.values() if arm.highest_alpha > 0]
+    distilled = [arm for arm in config.arms.values() if ever_needs_teacher(arm)]
     return max((config.training.tokens * arm.data for arm in distilled), default=0.0)

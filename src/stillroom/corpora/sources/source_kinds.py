@@ -30,8 +30,8 @@ class SourceKind:
     """One kind of source."""
 
     documents: Callable[[SourceConfig, int, Split, RowCount], Iterator[str]]
-    """Of a seed and a split; the same ones whenever they are asked for, and none in both splits. Tells the count of rows
-    that were read, where it reads rows."""
+    """Of a seed and a split: the same ones whenever they are asked for, none in both splits. The count is told of the
+    rows that were read, where there are any."""
     takes: tuple[str, ...] = ("options",)
     """Fields of ``SourceConfig`` that have an effect; others are refused."""
     path: str | None = None
