@@ -13,10 +13,10 @@ from stillroom.models import build_model, export_model
 from stillroom.report.pages.inspection_page import inspection_text, write_inspection_page
 from stillroom.results.inspected import AttentionPattern, InspectedCheckpoints, InspectedModel, Passage
 from stillroom.results.schema import HeadsResult
+from stillroom.study.export import describe_start
 from stillroom.study.inspect import inspect_path
 from stillroom.study.model_inspection import ModelRequest, coloured
 from stillroom.training.checkpoint import Checkpoints
-from stillroom.training.export import describe_start
 from stillroom.types import UserError
 
 HEADS = HeadsResult(

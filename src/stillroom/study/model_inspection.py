@@ -29,9 +29,9 @@ from stillroom.corpora import load_tokenizer, open_corpus
 from stillroom.models import attention_patterns, num_positions
 from stillroom.results.inspected import AttentionPattern, InspectedCheckpoints, InspectedModel, Passage
 from stillroom.results.schema import HeadsResult, Numbers
+from stillroom.study.export import export_checkpoint
 from stillroom.study.teacherfolders import check_measured
 from stillroom.study.train_stage import load_here
-from stillroom.training.export import export_checkpoint
 from stillroom.types import Batch, UserError, printable
 from stillroom.vocabulary import encode_documents
 
