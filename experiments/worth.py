@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from stillroom.config import StudyConfig
+from stillroom.costs import flops_per_token
 from stillroom.files import read_json, write_json
-from stillroom.models import flops_per_token
 from stillroom.study.recipe_files import resolve_recipe
 from stillroom.study.worth_file import Ability, arms_of, worth_of
 

@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 import stillroom
 from stillroom.config import RoutingConfig, StudyConfig, to_yaml
 from stillroom.corpora import Corpus
+from stillroom.costs import flops_per_token, size_of_path
 from stillroom.disk import copy_file
 from stillroom.files import read_json, write_json
 from stillroom.labels import LabelStore
-from stillroom.models import flops_per_token, precision_name
+from stillroom.models import precision_name
 from stillroom.study.artifacts import Artifact, StoredLabels
+from stillroom.study.budgets import spent
 from stillroom.study.comparisons import write_comparison
 from stillroom.study.folders import check_run_folder, written
 from stillroom.study.worth_file import write_worth
@@ -128,31 +129,22 @@ def _teacher_record(config: StudyConfig, corpus: Corpus, model: Path) -> dict[st
     }  # fmt: skip
     if config.teacher.training is None:
         return record | {"distinct_tokens": 0, "epochs": 0.0, "tokens": 0, "student_flops": 0.0, "seconds": 0.0} | {
-            "parameters": int(sum(value.numel() for value in _weights(model)))
+            "parameters": size_of_path(model).parameters
         }  # fmt: skip
     result = read_json(model.parent / "result.json")
     rate = flops_per_token(config.teacher.model, corpus.vocab_size, corpus.train.sequence_length, backward=True)
-    return record | _took(result, config.teacher.training.epochs, rate)
-
-
-def _weights(model: Path) -> list[torch.Tensor]:
-    return [tensor for file in sorted(model.glob("*.safetensors")) for tensor in load_file(file).values()]
+    return record | _took(result, config.teacher.training.epochs, rate * result["tokens"])
 
 
 def _arm_record(config: StudyConfig, corpus: Corpus, name: str, artifact: Artifact) -> dict[str, Any]:
     arm = config.arms[name]
     result = read_json(artifact.path / "result.json")
-    length = corpus.train.sequence_length
-    rate = flops_per_token(config.student, corpus.vocab_size, length, backward=True)
-    labelling = 0.0
-    if arm.highest_alpha > 0:
-        forward = flops_per_token(config.teacher.model, corpus.vocab_size, length, backward=False)
-        labelling = forward * result["distinct_tokens"]
+    took = spent(config, arm, corpus.vocab_size, result["distinct_tokens"], result["tokens"])
     routing = None if arm.routing is None else {"rule": arm.routing.rule, "share": arm.routing.share}
     return {
         "name": name, "role": "student", "label": arm_label(config, name), "folder": f"models/{name}",
-        "alpha": arm.highest_alpha, "routing": routing, "teacher_flops": labelling,
-    } | _took(result, arm.epochs, rate)  # fmt: skip
+        "alpha": arm.highest_alpha, "routing": routing, "teacher_flops": took.teacher,
+    } | _took(result, arm.epochs, took.student)  # fmt: skip
 
 
 def _took(result: dict[str, Any], epochs: float, flops: float) -> dict[str, Any]:
@@ -161,7 +153,7 @@ def _took(result: dict[str, Any], epochs: float, flops: float) -> dict[str, Any]
         "distinct_tokens": result["distinct_tokens"],
         "epochs": epochs,
         "tokens": result["tokens"],
-        "student_flops": flops * result["tokens"],
+        "student_flops": flops,
         "seconds": result["seconds"],
     }
 

@@ -1,6 +1,6 @@
 """The engine: one step, one loop, optimizers, checkpoints, and the same path on one process or many."""
 
-from stillroom.training.budget import model_flops_per_token, num_steps
+from stillroom.training.budget import num_steps
 from stillroom.training.checkpoint import Checkpoints
 from stillroom.training.distributed import ALONE, Ranks, join
 from stillroom.training.errors import DivergedError, Interrupted
@@ -25,7 +25,6 @@ __all__ = [
     "global_step",
     "join",
     "learning_rate_factor",
-    "model_flops_per_token",
     "num_steps",
     "train",
     "validate",
