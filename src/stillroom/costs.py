@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stillroom.config import ModelConfig, TrainingConfig
 from stillroom.files import read_json_object, reading
+from stillroom.models.model_config import ModelConfig
 from stillroom.types import UserError
 
 Shapes = Mapping[str, Sequence[int]]
@@ -236,19 +236,27 @@ def _by_pattern(fields: Mapping[str, Any], layers: int) -> list[str]:
 
 
 def training_bytes(
-    size: Size, training: TrainingConfig, positions: int, shards: int = 1, number_bytes: int = 2
+    size: Size,
+    positions: int,
+    *,
+    shards: int = 1,
+    weight_bytes: int = 4,
+    number_bytes: int = 2,
+    recompute: bool = False,
 ) -> float:
     """Bytes of training on a device: its shard of the state, what is gathered at once, activations, a chunk's logits.
 
-    ``positions`` are those of a micro-batch; a number that is kept for the backward pass takes ``number_bytes``.
+    ``positions`` are those of a micro-batch. A gathered weight takes ``weight_bytes``, a number that is kept for the
+    backward pass ``number_bytes``; with ``recompute`` only the inputs of blocks are kept.
     """
-    stored = 4 if training.parallel.parameter_precision == "fp32" else 2
     layers = max(1, size.layers)
     block = (size.parameters - size.tables) / layers
-    gathered = 0.0 if shards == 1 else (2 * block + size.tables) * (stored + 4)  # weights, and gradients before the sum
+    gathered = (
+        0.0 if shards == 1 else (2 * block + size.tables) * (weight_bytes + 4)
+    )  # weights, and gradients before the sum
     per_block = float(positions * size.width * _BLOCK_NUMBERS * number_bytes)
     inputs = positions * size.width * 4.0  # of a block
-    activations = layers * inputs + per_block if training.parallel.recompute else layers * per_block
+    activations = layers * inputs + per_block if recompute else layers * per_block
     vocab_size = size.unembedding // max(1, size.width)
     logits = min(positions, _HEAD_POSITIONS) * vocab_size * 6.0 + size.tables * 4.0  # in two precisions; its gradient
     return size.parameters * STATE_BYTES / shards + gathered + activations + logits

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stillroom.config import ArmConfig, ModelConfig, StudyConfig, nearest, parse
+from stillroom.config import ArmConfig, StudyConfig, parse
 from stillroom.costs import flops_per_token, size_of
+from stillroom.models.model_config import ModelConfig
+from stillroom.strict import nearest
 from stillroom.types import UserError
 
 

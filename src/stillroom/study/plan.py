@@ -79,7 +79,7 @@ def training_cost(name: str, model: ModelConfig, training: TrainingConfig, vocab
     rate = size.flops_per_token(length, backward=True)
     tokens = num_planned_steps(training, rate, length) * training.batch_sequences * length
     sequences = training.micro_batch_sequences or training.batch_sequences
-    memory = training_bytes(size, training, sequences * length, number_bytes=4)
+    memory = training_bytes(size, sequences * length, number_bytes=4, recompute=training.parallel.recompute)
     return Cost(name, size.parameters, tokens, rate * tokens, memory)
 
 

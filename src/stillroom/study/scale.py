@@ -73,6 +73,8 @@ def gpu_plan(
     per_rank = training.batch_sequences // data_ranks
     micro = min(training.micro_batch_sequences or per_rank, per_rank)
     shards = gpus // replicas
-    memory = training_bytes(size, training, micro * length, shards) + held / shards
+    weight_bytes = 4 if layout.parameter_precision == "fp32" else 2
+    memory = training_bytes(size, micro * length, shards=shards, weight_bytes=weight_bytes, recompute=layout.recompute)
+    memory += held / shards
     seconds = rate * training.batch_sequences * length / (gpus * reached)
     return GpuPlan(gpus, memory, seconds, steps)

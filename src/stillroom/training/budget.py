@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stillroom.config import TrainingConfig
+from stillroom.training.training_config import TrainingConfig
 from stillroom.types import UserError
 
 

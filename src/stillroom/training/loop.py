@@ -16,12 +16,12 @@ import torch
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from stillroom.config import ObjectiveConfig, TrainingConfig
 from stillroom.corpora import batch_indices
 from stillroom.costs import size_of_model
 from stillroom.files import disk_errors
 from stillroom.models import ModelPlan, precision
 from stillroom.objectives import Progress, objective_at, require_terms
+from stillroom.objectives.objective_config import ObjectiveConfig
 from stillroom.training.budget import num_steps
 from stillroom.training.checkpoint import Checkpoints, run_tensors
 from stillroom.training.distributed import ALONE, Ranks
@@ -43,6 +43,7 @@ from stillroom.training.step import (
 )
 from stillroom.training.teacher import LiveTeacher
 from stillroom.training.trackers import open_tracker
+from stillroom.training.training_config import TrainingConfig
 from stillroom.types import Batch, Sequences
 
 Report = Callable[[int, int], None]
