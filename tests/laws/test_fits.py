@@ -121,13 +121,13 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     [
         (lambda p: p.where(np.arange(len(p)) < 5), "5 students of hard labels, expected at least 8"),
         (lambda p: p.where(np.arange(len(p)) < 25), "5 distilled students, expected at least 12"),
-        (lambda p: p.where(p.N_P == p.N_P[0]), "students of hard labels, expected"),
-        (lambda p: p.where(np.isnan(p.teacher_P) | (p.N_P == p.N_P[0])), "all distilled students have one size"),
-        (lambda p: p.where(np.isnan(p.teacher_P) | (p.D_P == p.D_P[0])), "all distilled students have one number"),
+        (lambda p: p.where(p.N_P[0] == p.N_P), "students of hard labels, expected"),
+        (lambda p: p.where(np.isnan(p.teacher_P) | (p.N_P[0] == p.N_P)), "all distilled students have one size"),
+        (lambda p: p.where(np.isnan(p.teacher_P) | (p.D_P[0] == p.D_P)), "all distilled students have one number"),
         (lambda p: p.where(np.isnan(p.teacher_P) | (p.teacher_P == 2.2)), "have one teacher's loss"),
         (lambda p: replace(p, loss_P=0.6 * p.loss_P), "every student is better than its teacher"),
     ],
 )
-def test_points_that_give_no_law_are_refused(kept, wanted: str) -> None:  # noqa: ANN001
+def test_points_that_give_no_law_are_refused(kept, wanted: str) -> None:
     with pytest.raises(UserError, match=wanted):
         check_enough(kept(made_points(7)), needs_hard=True)

@@ -161,10 +161,10 @@ def plan(
     given = teacher_loss is not None or teacher is not None
     model = Teacher(teacher_parameters, teacher_tokens) if given else None
     splits = best_splits(known, flops, model, _loss(teacher_loss, teacher) if given else None, students)
-    headings = ("bill", "student", "its tokens", "teacher", "its tokens", "its loss", "student's loss", "")
+    headings = ("bill", "size", "tokens", "teacher", "tokens", "loss", "student's loss", "")
     table = Table(title=f"The best of {flops:.3g} FLOPs", title_justify="left")
     for heading in headings:
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=heading in ("bill", ""))
     for split in splits:
         table.add_row(*split.cells())
     console = Terminal()

@@ -106,8 +106,7 @@ def forecast(
     """
     taught, (hard_law, drawn) = law.taught(), law.drawn()
     assert drawn is not None
-    hard = float(law.supervised.loss(student.N, student.D))
-    _check(law, student, hard)
+    hard = _check(law, student)
     distilled = float(taught.loss(student.N, student.D, student.teacher_loss))
     hard_R = hard_law.loss(student.N, student.D)[:, 0]
     distilled_R = drawn.loss(student.N, student.D, student.teacher_loss)[:, 0]
@@ -182,26 +181,28 @@ def _priced(bill: str, flops: float, share: float, law: Law, student: Student, r
     return Cost(bill, flops, share, hours, price)
 
 
-def _check(law: Law, student: Student, hard: float) -> None:
-    for title, value, (low, high) in (
-        ("parameters", student.N, law.reach.N), ("tokens", student.D, law.reach.D),
-    ):  # fmt: skip
+def _check(law: Law, student: Student) -> float:
+    """The loss by hard labels of a student that the law can be asked about; ``UserError`` for others."""
+    for title, value, (low, high) in (("parameters", student.N, law.reach.N), ("tokens", student.D, law.reach.D)):
         if not np.isfinite(value) or not low * _BELOW <= value <= high * _ABOVE:
             raise UserError(
                 f"{title}: is {value:.3g}, expected from {low * _BELOW:.3g} to {high * _ABOVE:.3g}, for {law.name} was "
                 f"fitted on {low:.3g} to {high:.3g}; fit a law on pilots of your own with stillroom forecast fit."
             )
-    check_loss(student.teacher_loss, "teacher-loss")
-    if student.teacher_loss <= law.supervised.E:
+    loss, floor = student.teacher_loss, law.supervised.E
+    check_loss(loss, "teacher-loss")
+    if loss <= floor:
         raise UserError(
-            f"teacher-loss: is {student.teacher_loss:g}, which is below {law.supervised.E:.3f}, the loss that nothing "
-            "goes below by this law, expected nats per token; is it per byte, in bits, or of other text?"
+            f"teacher-loss: is {loss:g}, below the {floor:.3f} that nothing goes below by this law, expected "
+            "nats per token; is it per byte, in bits, or of other text?"
         )
-    if student.teacher_loss > _CAPACITY_GAP * hard:
+    hard = float(law.supervised.loss(student.N, student.D))
+    if loss > _CAPACITY_GAP * hard:
         raise UserError(
-            f"teacher-loss: is {student.teacher_loss:g}, expected at most {_CAPACITY_GAP:g} times the {hard:.3f} nats "
-            "of hard labels alone; such a teacher is worse than the student: train without it, or check its unit."
+            f"teacher-loss: is {loss:g}, expected at most {_CAPACITY_GAP:g} times the {hard:.3f} nats of hard labels "
+            "alone; such a teacher is worse than the student: train without it, or check its unit."
         )
+    return hard
 
 
 def _warnings(law: Law, student: Student, hard: float) -> list[str]:
@@ -350,7 +351,7 @@ def next_pilots(
     law.taught()
     hard_law, drawn = law.drawn()
     assert drawn is not None
-    _check(law, target, float(law.supervised.loss(target.N, target.D)))
+    _check(law, target)
     gain_R = (hard_law.loss(target.N, target.D) - drawn.loss(target.N, target.D, target.teacher_loss))[:, 0]
     spread = float(np.var(gain_R))
     found = []
