@@ -18,10 +18,10 @@ from stillroom.corpora import Corpus, save_opening
 from stillroom.files import read_json, write_json, write_text
 from stillroom.labels import LabelStore
 from stillroom.models import ModelPlan, build_model, load_model, num_positions, plan_model, read_config
+from stillroom.study.export import describe_start, export_run, forget_start, gathered, model_card, trunk
 from stillroom.study.teacherfolders import check_vocabulary
 from stillroom.training import LabelSource, LiveTeacher, Ranks, TrainingData, TrainingResult, join, train
 from stillroom.training.distributed import launched_rank, launched_size, own_device
-from stillroom.training.export import describe_start, export_run, forget_start, gathered, model_card, trunk
 from stillroom.types import UserError
 
 Progress = Callable[[int, int], None]
@@ -80,7 +80,7 @@ def train_into(
         corpus.heldout,
         labels,
         isolate=run.corpus.isolate_documents,
-        label_temperature=labels.manifest.config.temperature if isinstance(labels, LabelStore) else 1.0,
+        label_temperature=labels.manifest.settings.temperature if isinstance(labels, LabelStore) else 1.0,
     )
     ranks = join(training.parallel, _state_bytes(model, labels))
     start = {
