@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stillroom.laws.fits import FORMS, fit_distilled, held_out_errors, predicted, relative_error
+from stillroom.laws.fits import FORMS, fit_distilled, held_out_errors, law_losses, relative_error
 from stillroom.laws.points import Points, read_pilots
 from stillroom.laws.presets import BUSBRIDGE_2025, REACH
 
@@ -27,7 +27,7 @@ def points() -> Points:
 def test_the_preset_errs_as_published(points: Points) -> None:
     wanted = FROZEN["preset"]
     assert relative_error(BUSBRIDGE_2025, points) == pytest.approx(wanted["mean_relative_error"], rel=1e-12)
-    assert np.mean(predicted(BUSBRIDGE_2025, points) - points.loss_P) == pytest.approx(wanted["bias_nats"], rel=1e-10)
+    assert np.mean(law_losses(BUSBRIDGE_2025, points) - points.loss_P) == pytest.approx(wanted["bias_nats"], rel=1e-10)
     assert np.mean(points.loss_P < points.teacher_P) == wanted["below_teacher"]
     assert pytest.approx((points.N_P.min(), points.N_P.max())) == REACH.N
     assert REACH.teacher == (points.teacher_P.min(), points.teacher_P.max())

@@ -24,7 +24,7 @@ forecast = typer.Typer(
 LawName = Annotated[
     str, typer.Option("--law", help="A law of [bold]forecast fit[/] (folder or law.json), or [bold]busbridge-2025[/].")
 ]
-Parameters = Annotated[float, typer.Option(help="Student's parameters beside embeddings, such as 1e9.")]
+Parameters = Annotated[float, typer.Option(help="PlannedStudent's parameters beside embeddings, such as 1e9.")]
 Tokens = Annotated[float, typer.Option(help="Tokens that the student is trained on.")]
 TeacherLoss = Annotated[
     float | None, typer.Option(help="Teacher's held-out loss, in nats per token.", show_default=False)
@@ -48,8 +48,8 @@ def _forecast() -> None:
     """Keeps every verb a command of its own."""
 
 
-@forecast.command()
-def fit(
+@forecast.command("fit")
+def forecast_fit(
     sources: Annotated[
         list[Path],
         typer.Argument(
@@ -98,8 +98,8 @@ def fit(
     console.print(line("Page: ", (page, "bold")), soft_wrap=True)
 
 
-@forecast.command()
-def predict(
+@forecast.command("predict")
+def forecast_predict(
     parameters: Parameters,
     tokens: Tokens,
     teacher_loss: TeacherLoss = None,
@@ -118,12 +118,12 @@ def predict(
     """
     from stillroom.console import Terminal, line
     from stillroom.laws.bills import Rates, Teacher
-    from stillroom.laws.forecasts import Student, forecast
+    from stillroom.laws.forecasts import PlannedStudent, forecast
     from stillroom.laws.law_file import load_law
 
     known = load_law(law)
     model = Teacher(teacher_parameters, teacher_tokens) if teacher_parameters else None
-    student = Student(parameters, tokens, _loss(teacher_loss, teacher))
+    student = PlannedStudent(parameters, tokens, _loss(teacher_loss, teacher))
     found = forecast(known, student, model, Rates(flops_per_second, price_per_hour, price_per_terabyte), students)
     console = Terminal()
     for title, value in found.rows():
@@ -134,8 +134,8 @@ def predict(
         console.print(line("! ", warning), style="yellow")
 
 
-@forecast.command()
-def plan(
+@forecast.command("plan")
+def forecast_plan(
     flops: Flops,
     law: LawName = "busbridge-2025",
     teacher_loss: TeacherLoss = None,
@@ -154,7 +154,7 @@ def plan(
 
     from stillroom.console import Terminal
     from stillroom.laws.bills import Teacher
-    from stillroom.laws.forecasts import plan as best_splits
+    from stillroom.laws.forecasts import best_splits
     from stillroom.laws.law_file import load_law
 
     known = load_law(law)
@@ -174,7 +174,7 @@ def plan(
 
 
 @forecast.command("next")
-def next_(
+def forecast_next(
     flops: Flops,
     parameters: Parameters,
     tokens: Tokens,
@@ -187,10 +187,10 @@ def next_(
     [bold]Example[/]:  stillroom forecast next --flops 1e20 --parameters 3e9 --tokens 1e11 --teacher-loss 2.1
     """
     from stillroom.console import Terminal, line
-    from stillroom.laws.forecasts import Student, next_pilots
+    from stillroom.laws.forecasts import PlannedStudent, next_pilots
     from stillroom.laws.law_file import load_law
 
-    target = Student(parameters, tokens, _loss(teacher_loss, teacher))
+    target = PlannedStudent(parameters, tokens, _loss(teacher_loss, teacher))
     console = Terminal()
     for pilot in next_pilots(load_law(law), target, flops):
         console.print(line("• ", pilot.sentence()), soft_wrap=True)

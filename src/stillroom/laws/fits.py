@@ -183,7 +183,7 @@ def _fit(problem: _Problem, start: SupervisedLaw | DistillationLaw | None) -> Fi
     return problem.descend(start, _COARSE[1:], _AGAIN) if is_resample else problem.descend(start, _COARSE)
 
 
-def predicted(law: SupervisedLaw | DistillationLaw, points: Points) -> Floats:
+def law_losses(law: SupervisedLaw | DistillationLaw, points: Points) -> Floats:
     """The law's losses of the points, (P,): of the distillation law those of distilled students."""
     if isinstance(law, DistillationLaw):
         return law.loss(points.N_P, points.D_P, points.teacher_P)
@@ -192,12 +192,12 @@ def predicted(law: SupervisedLaw | DistillationLaw, points: Points) -> Floats:
 
 def log_errors(law: SupervisedLaw | DistillationLaw, points: Points) -> Floats:
     """log(measured / predicted), (P,)."""
-    return np.log(points.loss_P) - np.log(np.maximum(predicted(law, points), 1e-3))
+    return np.log(points.loss_P) - np.log(np.maximum(law_losses(law, points), 1e-3))
 
 
 def relative_error(law: SupervisedLaw | DistillationLaw, points: Points) -> float:
     """Mean of |predicted - measured| / measured."""
-    return float(np.mean(np.abs(predicted(law, points) - points.loss_P) / points.loss_P))
+    return float(np.mean(np.abs(law_losses(law, points) - points.loss_P) / points.loss_P))
 
 
 def folds(points: Points) -> NDArray[np.intp]:

@@ -21,7 +21,7 @@ from stillroom.laws.fits import (
     relative_error,
 )
 from stillroom.laws.forms import DistillationLaw, Floats, SupervisedLaw
-from stillroom.laws.law_file import PRESET, Errors, Law, preset
+from stillroom.laws.law_file import PRESET, Errors, Law, published_law
 from stillroom.laws.points import Pilots, Points
 from stillroom.laws.presets import Reach
 
@@ -57,8 +57,8 @@ def fit_law(
     if supervised is not None and supervised.name == PRESET:
         draws = (np.tile(list(base.coefficients().values()), (resamples, 1)), draws[1])
     fitted = Law(
-        name, base, law, *draws, hard_noise, noise_P, _reach(points), pilots.model or preset().model,
-        pilots.bytes_per_label or preset().bytes_per_label, points, tuple(errors),
+        name, base, law, *draws, hard_noise, noise_P, _reach(points), pilots.model or published_law().model,
+        pilots.bytes_per_label or published_law().bytes_per_label, points, tuple(errors),
     )  # fmt: skip
     return replace(fitted, sentences=tuple(_sentences(fitted, form, supervised)))
 

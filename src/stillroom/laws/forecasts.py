@@ -27,7 +27,7 @@ _SEED_NOISE = 0.003
 
 
 @dataclass(frozen=True)
-class Student:
+class PlannedStudent:
     """A student to be trained: N parameters beside embeddings, D tokens, and its teacher's loss in nats per token."""
 
     N: float
@@ -36,7 +36,7 @@ class Student:
 
 
 @dataclass(frozen=True)
-class Cost:
+class BillCost:
     """A student's FLOPs on one bill, its teacher's part of them, and what they take at given rates."""
 
     bill: str
@@ -63,7 +63,7 @@ class Forecast:
     always are, infinite where they never are within ten thousand times the law's reach.
     """
 
-    student: Student
+    student: PlannedStudent
     hard: Estimate
     distilled: Estimate
     gain: Estimate
@@ -71,7 +71,7 @@ class Forecast:
     multiplier: Estimate
     """Hard-label tokens that reach the distilled loss, over D; infinite where none do."""
     catch_up: Estimate
-    costs: tuple[Cost, ...]
+    costs: tuple[BillCost, ...]
     hard_flops: float
     label_bytes: float
     warnings: tuple[str, ...]
@@ -97,7 +97,7 @@ def _text(found: Estimate, form: str) -> str:
 
 
 def forecast(
-    law: Law, student: Student, teacher: Teacher | None = None, rates: Rates | None = None, students: int = 1
+    law: Law, student: PlannedStudent, teacher: Teacher | None = None, rates: Rates | None = None, students: int = 1
 ) -> Forecast:
     """What to expect of a student, and what it costs when ``students`` share the teacher and its labels.
 
@@ -114,8 +114,8 @@ def forecast(
         student,
         _with_noise(hard, hard_R, law.hard_noise),
         _with_noise(distilled, distilled_R, law.distilled_noise),
-        estimate(hard - distilled, hard_R - distilled_R),
-        estimate(
+        _estimate(hard - distilled, hard_R - distilled_R),
+        _estimate(
             float(law.supervised.tokens_for(student.N, distilled)) / student.D,
             hard_law.tokens_for(student.N, distilled_R[:, None])[:, 0] / student.D,
         ),
@@ -127,7 +127,7 @@ def forecast(
     )
 
 
-def estimate(value: float, draws_R: Floats) -> Estimate:
+def _estimate(value: float, draws_R: Floats) -> Estimate:
     """A value with the 95 % interval of its draws."""
     low, high = np.quantile(draws_R, [0.025, 0.975], method="inverted_cdf")
     return Estimate(value, min(float(low), value), max(float(high), value), len(draws_R))
@@ -135,10 +135,10 @@ def estimate(value: float, draws_R: Floats) -> Estimate:
 
 def _with_noise(value: float, draws_R: Floats, noise: Floats) -> Estimate:
     rng = np.random.default_rng(0)
-    return estimate(value, draws_R * np.exp(rng.choice(noise, size=len(draws_R))))
+    return _estimate(value, draws_R * np.exp(rng.choice(noise, size=len(draws_R))))
 
 
-def _catch_up(law: Law, student: Student) -> Estimate:
+def _catch_up(law: Law, student: PlannedStudent) -> Estimate:
     """Tokens at which hard labels reach the distilled loss of as many tokens, for this size and teacher."""
     log_G = np.linspace(np.log(law.reach.D[0] / 100), np.log(law.reach.D[1] * 1e4), _GRID)
     hard_law, drawn = law.drawn()
@@ -146,7 +146,7 @@ def _catch_up(law: Law, student: Student) -> Estimate:
     value = _crossing(law.supervised.loss(student.N, np.exp(log_G))
                       - law.taught().loss(student.N, np.exp(log_G), student.teacher_loss), log_G)  # fmt: skip
     ahead_RG = hard_law.loss(student.N, np.exp(log_G)) - drawn.loss(student.N, np.exp(log_G), student.teacher_loss)
-    return estimate(value, np.array([_crossing(ahead_G, log_G) for ahead_G in ahead_RG]))
+    return _estimate(value, np.array([_crossing(ahead_G, log_G) for ahead_G in ahead_RG]))
 
 
 def _crossing(ahead_G: Floats, log_G: Floats) -> float:
@@ -161,7 +161,9 @@ def _crossing(ahead_G: Floats, log_G: Floats) -> float:
     return float(np.exp(log_G[last] + share * (log_G[last + 1] - log_G[last])))
 
 
-def costs(law: Law, student: Student, teacher: Teacher | None, rates: Rates, students: int) -> tuple[Cost, ...]:
+def costs(
+    law: Law, student: PlannedStudent, teacher: Teacher | None, rates: Rates, students: int
+) -> tuple[BillCost, ...]:
     """The four bills for one of ``students`` who share a teacher and its stored labels; those that can be told."""
     found = []
     own = float(student_flops(student.N, student.D, law.model))
@@ -173,15 +175,17 @@ def costs(law: Law, student: Student, teacher: Teacher | None, rates: Rates, stu
     return tuple(found)
 
 
-def _priced(bill: str, flops: float, share: float, law: Law, student: Student, rates: Rates, students: int) -> Cost:
+def _priced(
+    bill: str, flops: float, share: float, law: Law, student: PlannedStudent, rates: Rates, students: int
+) -> BillCost:
     hours = flops / rates.flops_per_second / 3600 if rates.flops_per_second else None
     stored = law.bytes_per_label * student.D / 1e12 * rates.price_per_terabyte / students
     priced = hours is not None and (rates.price_per_hour or rates.price_per_terabyte)
     price = (hours or 0.0) * rates.price_per_hour + stored if priced else None
-    return Cost(bill, flops, share, hours, price)
+    return BillCost(bill, flops, share, hours, price)
 
 
-def _check(law: Law, student: Student) -> float:
+def _check(law: Law, student: PlannedStudent) -> float:
     """The loss by hard labels of a student that the law can be asked about; ``UserError`` for others."""
     for title, value, (low, high) in (("parameters", student.N, law.reach.N), ("tokens", student.D, law.reach.D)):
         if not np.isfinite(value) or not low * _BELOW <= value <= high * _ABOVE:
@@ -205,7 +209,7 @@ def _check(law: Law, student: Student) -> float:
     return hard
 
 
-def _warnings(law: Law, student: Student, hard: float) -> list[str]:
+def _warnings(law: Law, student: PlannedStudent, hard: float) -> list[str]:
     found = []
     for title, value, (low, high) in (
         ("parameters", student.N, law.reach.N),
@@ -226,7 +230,7 @@ def _warnings(law: Law, student: Student, hard: float) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Split:
+class BudgetSplit:
     """A way to spend FLOPs: sizes, tokens, and the loss to expect. A teacher of size 0 is plain pretraining."""
 
     bill: str
@@ -247,9 +251,9 @@ class Split:
         return self.bill, f"{self.N:.3g}", f"{self.D:.3g}", *teacher, loss, _text(self.loss, ".3f"), "*" * self.at_edge
 
 
-def plan(
+def best_splits(
     law: Law, flops: float, teacher: Teacher | None = None, teacher_loss: float | None = None, students: int = 1
-) -> list[Split]:
+) -> list[BudgetSplit]:
     """The best split of so many FLOPs per student: plain pretraining first, then distillation on each of the bills.
 
     A given teacher's size and loss stand; without one the teacher is chosen too, its loss that of the supervised law.
@@ -293,7 +297,7 @@ def _teachers(law: Law) -> list[tuple[Teacher, float]]:
 
 def _best(
     law: Law, bill: str, N_J: Floats, D_J: Floats, teacher: tuple[Teacher, float] | None, flops: float
-) -> Split | None:
+) -> BudgetSplit | None:
     """The best size for what each may see; None where none is within the law's reach of tokens."""
     inside_J = (law.reach.D[0] <= D_J) & (law.reach.D[1] >= D_J)
     if not inside_J.any():
@@ -303,13 +307,13 @@ def _best(
     place = int(np.argmin(loss_J))
     edge = place in (0, len(sizes) - 1)
     value = float(loss_J[place])
-    return Split(
+    return BudgetSplit(
         bill, float(sizes[place]), float(tokens[place]), teacher[0] if teacher else Teacher(),
         teacher[1] if teacher else None, Estimate(value, value, value, 0), flops, edge,
     )  # fmt: skip
 
 
-def _with_interval(law: Law, split: Split) -> Split:
+def _with_interval(law: Law, split: BudgetSplit) -> BudgetSplit:
     hard_law, drawn = law.drawn()
     assert drawn is not None
     if split.teacher_loss is None:
@@ -317,7 +321,7 @@ def _with_interval(law: Law, split: Split) -> Split:
     else:
         draws_R = drawn.loss(split.N, split.D, split.teacher_loss)[:, 0]
         loss = _with_noise(split.loss.value, draws_R, law.distilled_noise)
-    return Split(**{**split.__dict__, "loss": loss})
+    return BudgetSplit(**{**split.__dict__, "loss": loss})
 
 
 @dataclass(frozen=True)
@@ -341,7 +345,7 @@ class NextPilot:
 
 
 def next_pilots(
-    law: Law, target: Student, flops: float, teacher_losses: Sequence[float] = (), most: int = 5
+    law: Law, target: PlannedStudent, flops: float, teacher_losses: Sequence[float] = (), most: int = 5
 ) -> list[NextPilot]:
     """The pilots of at most ``flops`` each that narrow the forecast of ``target``'s gain most, best first.
 

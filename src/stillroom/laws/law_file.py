@@ -106,7 +106,7 @@ def _rows(points: Points) -> list[list[float | str | None]]:
     ]
 
 
-def preset() -> Law:
+def published_law() -> Law:
     """The published law of Busbridge et al. 2025 with its intervals, its errors and its reach."""
     hard, taught = preset_draws()
     return Law(
@@ -123,7 +123,7 @@ def load_law(name: str) -> Law:
         UserError: there is none, or the file does not hold a law.
     """
     if name == PRESET:
-        return preset()
+        return published_law()
     path = Path(name) / "law.json" if Path(name).is_dir() else Path(name)
     values = read_json_object(path, _WANTED)
     if values.get("kind") != "law":
