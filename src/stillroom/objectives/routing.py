@@ -19,18 +19,6 @@ if TYPE_CHECKING:
     from stillroom.objectives.objective import AnyRouting
 
 
-def lowest_share(score_BT: Tensor, eligible_BT: Tensor, count_B: Tensor) -> Tensor:
-    """The ``count`` eligible positions of each sequence with the lowest score (bool, B × T); fewer where fewer are.
-
-    Ties go to the earlier position, so the result does not depend on device or chunking.
-    """
-    score_BT = score_BT.float().masked_fill(~eligible_BT, float("inf"))
-    order_BT = score_BT.argsort(dim=1, stable=True)
-    rank_BT = torch.empty_like(order_BT)
-    rank_BT.scatter_(1, order_BT, torch.arange(order_BT.shape[1], device=order_BT.device).expand_as(order_BT))
-    return (rank_BT < count_B[:, None]) & eligible_BT
-
-
 def random_scores(tokens_BT: Tensor, seed: int) -> Tensor:
     """Uniform scores (B × T) that depend on the seed and each sequence's tokens alone.
 

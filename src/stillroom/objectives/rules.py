@@ -52,8 +52,6 @@ class Positions:
 
     def lowest(self, score_BT: Tensor, eligible_BT: Tensor | None = None) -> Tensor:
         """The routed share (bool) of each sequence's counted positions: the lowest scores, among ``eligible`` ones."""
-        from stillroom.objectives.routing import lowest_share
-
         counted_BT = self.counted_BT
         count_B = (counted_BT.sum(1) * self.routing.share).round().long()
         return lowest_share(score_BT, counted_BT if eligible_BT is None else eligible_BT, count_B)
@@ -66,6 +64,18 @@ class Positions:
                 "hold it."
             )
         return value
+
+
+def lowest_share(score_BT: Tensor, eligible_BT: Tensor, count_B: Tensor) -> Tensor:
+    """The ``count`` eligible positions of each sequence with the lowest score (bool, B × T); fewer where fewer are.
+
+    Ties go to the earlier position, so the result does not depend on device or chunking.
+    """
+    score_BT = score_BT.float().masked_fill(~eligible_BT, float("inf"))
+    order_BT = score_BT.argsort(dim=1, stable=True)
+    place_BT = order_BT.new_ones(order_BT.shape).cumsum(1) - 1
+    rank_BT = place_BT.scatter(1, order_BT, place_BT)
+    return (rank_BT < count_B[:, None]) & eligible_BT
 
 
 @dataclass(frozen=True)
