@@ -19,7 +19,8 @@ from stillroom.files import read_json, write_json, write_text
 from stillroom.labels import LabelStore
 from stillroom.models import ModelPlan, build_model, load_model, num_positions, plan_model, read_config
 from stillroom.study.teacherfolders import check_vocabulary
-from stillroom.training import LabelSource, LiveTeacher, Ranks, TrainingData, TrainingResult, join, train
+from stillroom.teachers import LabelSource, LiveTeacher
+from stillroom.training import Ranks, TrainingData, TrainingResult, join, train
 from stillroom.training.distributed import launched_rank, launched_size, own_device
 from stillroom.training.export import describe_start, export_run, forget_start, gathered, model_card, trunk
 from stillroom.types import UserError
@@ -44,7 +45,7 @@ def check_length(model: ModelConfig, corpus: Corpus, field: str) -> None:
         raise UserError(f"corpus.sequence_length is {length} but {field} {model.path} covers {longest}; shorten it.")
 
 
-def _state_bytes(model: PreTrainedModel, labels: LabelSource | LiveTeacher | None) -> float:
+def _state_bytes(model: PreTrainedModel, labels: LabelSource | None) -> float:
     """Bytes of weights, gradients and two moments in fp32, and of a live teacher's weights."""
     held = 16.0 * model.num_parameters()
     return held + 4.0 * labels.model.num_parameters() if isinstance(labels, LiveTeacher) else held
@@ -55,7 +56,7 @@ def train_into(
     *,
     run: RunConfig,
     corpus: Corpus,
-    labels: LabelSource | LiveTeacher | None,
+    labels: LabelSource | None,
     precision_name: str,
     progress: Progress | None,
     stop: Callable[[], bool],

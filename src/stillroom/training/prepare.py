@@ -10,12 +10,12 @@ from transformers import PreTrainedModel
 
 from stillroom.config import ObjectiveConfig, ParallelConfig, TrainingConfig
 from stillroom.models import ModelPlan, use_short_attention
+from stillroom.teachers import LiveTeacher
 from stillroom.training.blocks import blocks
 from stillroom.training.distributed import Ranks
 from stillroom.training.materialise import materialise
 from stillroom.training.mtp_heads import FurtherHeads, check_further, first_weights
 from stillroom.training.step import Student
-from stillroom.training.teacher import LiveTeacher
 from stillroom.types import UserError
 
 
