@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stillroom.config import EvaluationConfig
+from stillroom.evaluation.evaluation_config import EvaluationConfig
 from stillroom.evaluation.sampling.draw import Sampler, sample
 from stillroom.evaluation.scoring import Progress
 from stillroom.evaluation.suites.choices import Question
