@@ -29,7 +29,7 @@ from stillroom.study.progress import StageDisplay
 from stillroom.study.train_stage import load_here, train_into
 from stillroom.teachers import LiveTeacher
 from stillroom.training.distributed import own_device
-from stillroom.worlds.problems import problems
+from stillroom.worlds.problems_world import problems
 
 KS = (1, 2, 4, 8, 16)
 FINISHED, BEGUN = 0.9, 0.3
