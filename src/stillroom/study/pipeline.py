@@ -30,8 +30,8 @@ from stillroom.study.runfolder import FinishedParts, run_folder, write_run_folde
 from stillroom.study.single import check_taught, labelled_tokens, single_study
 from stillroom.study.teacherfolders import check_vocabulary, teacher_hash
 from stillroom.study.train_stage import keep_trained, load_here, train_into
-from stillroom.teachers import LiveMixture, ModelScores
-from stillroom.training import Interrupted, LiveTeacher
+from stillroom.teachers import LabelSource, LiveTeacher, ModelScores
+from stillroom.training import Interrupted
 from stillroom.training.distributed import launched_size, own_device
 from stillroom.types import UserError
 
@@ -120,7 +120,7 @@ class Stages:
         }
 
         def make(work: Path, update: Any) -> None:
-            source: LabelStore | LiveTeacher | LiveMixture | None = None
+            source: LabelSource | None = None
             mixture = self.config.teacher.mixture
             if labels is not None:
                 source = LabelStore.open(labels.store)
@@ -128,7 +128,7 @@ class Stages:
                 source = live_mixture(mixture, live[0], corpus, self.config.labels, self.precision)
             elif live is not None:
                 load = plan_pretrained_model if launched_size() > 1 else load_model
-                source = LiveTeacher(load(live[0]), self.precision)
+                source = LiveTeacher(load(live[0]), self.precision, isolate=corpus.isolate)
             with self.stopper.cooperative():
                 train_into(
                     work,
