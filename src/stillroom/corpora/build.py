@@ -21,6 +21,7 @@ from stillroom.corpora.sources.kinds import documents, source_identity, source_s
 from stillroom.corpora.sources.table_rows import RowCount
 from stillroom.corpora.tokenizer import load_tokenizer, save_tokenizer, tokenizer_hash, train_tokenizer, with_marks
 from stillroom.files import fingerprint, folder_aside, write_json
+from stillroom.results_versions import results_version
 from stillroom.types import UserError
 from stillroom.vocabulary import Vocabulary, encode_documents, num_ids
 from stillroom.worlds.base import Split
@@ -41,8 +42,8 @@ _ID = (1 << _BYTES) - 1
 
 
 def corpus_identity(config: CorpusConfig) -> dict[str, Any]:
-    """What determines a corpus: its configuration and the content of its files."""
-    identity = config.canonical()
+    """What determines a corpus: its configuration, the content of its files, and the version of the results."""
+    identity = config.canonical() | results_version("corpus")
     identity["sources"] = {name: source_identity(source) for name, source in config.sources.items()}
     return identity
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,17 @@ from stillroom.corpora import Corpus, build_corpus, corpus_identity, open_corpus
 from stillroom.labels import LabelStore, Scores
 from stillroom.labels.format.manifest import plan_fingerprint
 from stillroom.models import load_model, plan_pretrained_model, precision_name, use_short_attention
-from stillroom.study.artifacts import Artifact, ArtifactStore, Keep, StoredLabels, code_hash
+from stillroom.study.artifacts import Artifact, ArtifactStore, Keep, StoredLabels
 from stillroom.study.budgets import with_budgets
 from stillroom.study.evaluations import check_items, evaluate_into, keep_evaluated
 from stillroom.study.folders import claimed, damage_of
+from stillroom.study.identities import Identity, evaluation_identity, labels_identity, model_identity
 from stillroom.study.interrupts import Stopper
 from stillroom.study.label_stage import identity_in, keep_labelled, label_shown
 from stillroom.study.measurable import check_evaluation
 from stillroom.study.mixtures import live_mixture, mixture_key, mixture_scores
 from stillroom.study.processes import in_processes
-from stillroom.study.progress import StageDisplay, no_update
+from stillroom.study.progress import Progress, StageDisplay, no_update
 from stillroom.study.runfolder import run_folder, write_run_folder
 from stillroom.study.single import check_taught, labelled_tokens, single_study
 from stillroom.study.teacherfolders import check_vocabulary, teacher_hash
@@ -33,7 +35,15 @@ from stillroom.training import Interrupted, LiveTeacher
 from stillroom.training.distributed import launched_size, own_device
 from stillroom.types import UserError
 
-_TRAINING_ROOMS = ("training", "objectives", "models", "labels", "teachers", "corpora")
+
+@dataclass(frozen=True)
+class _Stage:
+    """What is built: its title, its kind, what determines it, and what its bar counts (nothing: it shows its own)."""
+
+    title: str
+    kind: str
+    identity: Identity
+    unit: str = ""
 
 
 @dataclass
@@ -46,35 +56,24 @@ class Stages:
     stopper: Stopper
     record: list[dict[str, Any]] = field(default_factory=list)
 
-    def _build(
-        self,
-        title: str,
-        unit: str,
-        kind: str,
-        identity: dict[str, Any],
-        make: Any,
-        *,
-        together: bool = False,
-        shows_itself: bool = False,
-        keep: Keep | None = None,
-    ) -> Artifact:
+    def _build(self, stage: _Stage, make: Callable[[Path, Progress], None], keep: Keep | None = None) -> Artifact:
         """Builds or finds an artifact; ``make`` gets the work folder and the progress callback.
 
-        A stage that ``shows_itself`` has a display of its own, which begins when its folder is known. One that is
-        damaged is made again, with what ``keep`` lets stay of it.
+        One that is damaged is made again, with what ``keep`` lets stay of it; one of an older version is left alone.
         """
-        begin = time.monotonic()
+        begin, kind, identity = time.monotonic(), stage.kind, stage.identity
         artifact = self.store.find(kind, identity)
         if artifact is not None:
-            self.display.reused(title, is_sealed=artifact.is_sealed)
+            self.display.reused(stage.title, is_sealed=artifact.is_sealed)
         else:
-            shown = contextlib.nullcontext(no_update) if shows_itself else self.display.stage(title, unit)
+            self.display.kept(self.store.older(kind, identity))
+            shown = self.display.stage(stage.title, stage.unit) if stage.unit else contextlib.nullcontext(no_update)
             with shown as update:
                 artifact = self.store.build(
                     kind, identity, lambda work: make(work, update),
-                    together=together, keep=keep, say=lambda damage: self.display.damaged(title, damage),
+                    together=kind == "model", keep=keep, say=lambda damage: self.display.damaged(stage.title, damage),
                 )  # fmt: skip
-        record = {"name": title, "seconds": round(time.monotonic() - begin, 2), "reused": artifact.reused}
+        record = {"name": stage.title, "seconds": round(time.monotonic() - begin, 2), "reused": artifact.reused}
         self.record.append(record | ({"damaged": list(map(str, artifact.mended))} if artifact.mended else {}))
         return artifact
 
@@ -85,15 +84,12 @@ class Stages:
 
     def corpus(self) -> Corpus:
         """The corpus, built or found."""
-        identity = corpus_identity(self.config.corpus) | {"code": code_hash("corpora", "worlds")}
-        artifact = self._build(
-            "corpus and tokenizer",
-            "tokens",
-            "corpus",
-            identity,
-            lambda work, update: _build_inside(self.config, work, update),
-        )
+        stage = _Stage("corpus and tokenizer", "corpus", corpus_identity(self.config.corpus), "tokens")
+        artifact = self._build(stage, self._make_corpus)
         return open_corpus(artifact.path / "corpus")
+
+    def _make_corpus(self, work: Path, update: Progress) -> None:
+        build_corpus(self.config.corpus, work / "corpus", update)
 
     def trained(
         self,
@@ -107,17 +103,10 @@ class Stages:
 
         ``live`` is the teacher's folder and the hash of what determines it.
         """
-        identity = {
-            "corpus": corpus.identity,
-            "isolate": run.corpus.isolate_documents,
-            "model": run.model.canonical(),
-            "training": run.training.identity() | {"precision": self.precision},
-            "objective": run.objective.canonical(),
-            "labels": labels.key if labels is not None else self._live_key(live, corpus),
-            "code": code_hash(*_TRAINING_ROOMS),
-        }
+        taught_by = labels.key if labels is not None else self._live_key(live, corpus)
+        identity = model_identity(run, corpus.identity, taught_by, self.precision)
 
-        def make(work: Path, update: Any) -> None:
+        def make(work: Path, update: Progress) -> None:
             source: LabelStore | LiveTeacher | LiveMixture | None = None
             mixture = self.config.teacher.mixture
             if labels is not None:
@@ -141,7 +130,7 @@ class Stages:
         def keep(work: Path, damaged: list[str]) -> bool:
             return launched_size() == 1 and keep_trained(work, damaged)
 
-        return self._build(title, "tokens", "model", identity, make, together=True, keep=keep)
+        return self._build(_Stage(title, "model", identity, "tokens"), make, keep)
 
     def _teaching_key(self, key: str, corpus: Corpus) -> str:
         """The hash of what gives the labels: the teacher's own, or that of the mixture that it is part of."""
@@ -177,20 +166,14 @@ class Stages:
         folder, key = teacher
         sequences = corpus.train.first(tokens)
         owner = identity_in(corpus, self._teaching_key(key, corpus))
-        identity = {
-            "identity": owner,
-            "labels": self.config.labels.canonical(),
-            "sequences": len(sequences),
-            "isolate": self.config.corpus.isolate_documents,
-            "precision": self.precision,
-            "code": code_hash("labels", "teachers", "models"),
-        }
+        isolate = self.config.corpus.isolate_documents
+        identity = labels_identity(owner, self.config.labels, len(sequences), isolate, self.precision)
 
-        def make(work: Path, _: Any) -> None:
+        def make(work: Path, _: Progress) -> None:
             asked = (self._scores(folder, corpus), sequences, self.config.labels, work / "labels")
             label_shown(self.display, *asked, identity=owner)
 
-        made = self._build("labels", "tokens", "labels", identity, make, shows_itself=True, keep=keep_labelled)
+        made = self._build(_Stage("labels", "labels", identity), make, keep_labelled)
         return StoredLabels(str(made.path / "labels"), made.key, made.path)
 
     def _scores(self, teacher: Path, corpus: Corpus) -> Scores:
@@ -204,22 +187,13 @@ class Stages:
 
     def evaluated(self, title: str, model: Path, key: str, corpus: Corpus) -> Artifact:
         """The evaluation of a model folder, built or found."""
-        identity = {
-            "model": key,
-            "corpus": corpus.identity,
-            "evaluation": self.config.evaluation.canonical(),
-            "code": code_hash("evaluation", "analysis", "worlds", "models"),
-        }
-        return self._build(
-            f"evaluate {title}",
-            "items",
-            "evaluation",
-            identity,
-            lambda work, update: evaluate_into(
-                work, model, self.config.evaluation, self.config.corpus.sources, corpus, update
-            ),
-            keep=keep_evaluated,
-        )
+        asked, sources = self.config.evaluation, self.config.corpus.sources
+
+        def make(work: Path, update: Progress) -> None:
+            evaluate_into(work, model, asked, sources, corpus, update)
+
+        identity = evaluation_identity(key, corpus.identity, asked)
+        return self._build(_Stage(f"evaluate {title}", "evaluation", identity, "items"), make, keep_evaluated)
 
     def student(
         self, name: str, corpus: Corpus, teacher: tuple[Path, str], labels: StoredLabels | None
@@ -271,10 +245,6 @@ def _student_task(task: _Student) -> tuple[str, list[dict[str, Any]]]:
     stages = Stages(StudyConfig.model_validate_json(task.config), ArtifactStore(task.artifacts), silent, Stopper())
     stages.student(task.arm, open_corpus(task.corpus), task.teacher, task.labels)
     return task.arm, stages.record
-
-
-def _build_inside(config: StudyConfig, work: Path, update: Any) -> None:
-    build_corpus(config.corpus, work / "corpus", update)
 
 
 def teacher_run(config: StudyConfig) -> RunConfig:

@@ -72,6 +72,11 @@ class StageDisplay:
         note = "" if is_sealed else ", without checksums"
         self.console.print(line(("✓", "green"), " ", name, (f" already there{note}", "dim")))
 
+    def kept(self, sentence: str | None) -> None:
+        """Says of an artifact of another version that it is kept and not used; nothing where there is none."""
+        if sentence is not None:
+            self.console.print(line(("! ", "yellow"), sentence), soft_wrap=True)
+
     def damaged(self, name: str, damage: Sequence[object]) -> None:
         """Says what of a stage's result is damaged, and that it is being made again."""
         more = f" and {len(damage) - 1} more" if len(damage) > 1 else ""
