@@ -67,7 +67,7 @@ def same_module_names(modules: list[Module]) -> Iterator[str]:
 
 
 def same_public_names(modules: list[Module]) -> Iterator[str]:
-    """No two public classes or functions of one name in different rooms; a recipe is named by what it is a recipe of."""
+    """No two public classes or functions of one name in different rooms; a recipe has the name that is typed."""
     places = defaultdict(list)
     for module in modules:
         for node in module.tree.body:

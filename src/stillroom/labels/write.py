@@ -6,7 +6,6 @@ once every shard is there, ``index.bin`` and ``manifest.json``; see ``labeller``
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +20,10 @@ from stillroom.labels.format.manifest import Identity, Manifest, Plan
 from stillroom.labels.one_store import Labeller, Source
 from stillroom.labels.ragged import Rows
 from stillroom.labels.reading import NotFinite, Scores, capture
-from stillroom.types import Sequences, SoftLabels, UserError
+from stillroom.types import OnProgress, Sequences, SoftLabels, UserError
 
 FORWARD_TOKENS = 4096
 """Tokens per forward pass of the teacher. Part of the plan: a matrix product of another size may round otherwise."""
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def label_part(
     identity: Identity,
     rank: int = 0,
     world_size: int = 1,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Manifest | None:
     """Labels the shards of one rank (every ``world_size``-th) and finishes the store if all are there.
 
@@ -101,7 +99,7 @@ def write_store(
     *,
     rank: int = 0,
     world_size: int = 1,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Manifest | None:
     """Writes the shards of one rank and finishes the store if all are there; returns the manifest if so."""
     labeller = Labeller(source, plan, folder)
@@ -131,7 +129,7 @@ def label(
     folder: Path,
     *,
     identity: Identity,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Manifest:
     """Labels all sequences into a store in this process and returns its manifest; see ``label_part``."""
     manifest = label_part(scores, sequences, config, folder, identity=identity, progress=progress)

@@ -75,10 +75,10 @@ class ArtifactStore:
         """Whether no more differs than a version: this artifact's own, or that of an input that is there twice."""
         if difference.field in VERSIONS:
             return True
-        inputs = [self._by_key(key) for key in (difference.found, difference.wanted)]
-        if inputs[0] is None or inputs[1] is None or inputs[0] == inputs[1]:
+        found, wanted = self._by_key(difference.found), self._by_key(difference.wanted)
+        if found is None or wanted is None or found == wanted:
             return False
-        return all(self._is_version(one) for one in differences(*map(identity_of, inputs)))
+        return all(map(self._is_version, differences(identity_of(found), identity_of(wanted))))
 
     def _by_key(self, key: object) -> Path | None:
         """The finished artifact whose name ends in a hash."""

@@ -27,9 +27,8 @@ from stillroom.evaluation.suites.benchmarks import gsm8k, mbpp
 from stillroom.evaluation.suites.made_problems import program_problems, word_problems
 from stillroom.files import file_hash, read_json, write_json, write_text
 from stillroom.results.statistics import NotFiniteError, require_finite_parts
-from stillroom.types import UserError
+from stillroom.types import OnProgress, UserError
 
-Progress = Callable[[int, int], None]
 Made = tuple[dict[str, Any], list[dict[str, Any]]]
 
 _HOMEMADE = {"word-problems": (word_problems, gsm8k), "programs": (program_problems, mbpp)}
@@ -102,7 +101,7 @@ def evaluate_external(
     tokenizer: PreTrainedTokenizerBase,
     config: EvaluationConfig,
     external: External,
-    progress: Progress,
+    progress: OnProgress,
 ) -> dict[str, Any]:
     """The parts that ``external`` asks for: ``benchmarks``, ``counterfactual_file`` and ``lm_eval``.
 
@@ -141,7 +140,7 @@ def _jobs(
     tokenizer: PreTrainedTokenizerBase,
     config: EvaluationConfig,
     external: External,
-    progress: Progress,
+    progress: OnProgress,
 ) -> Iterator[tuple[tuple[str, ...], Callable[[], Made]]]:
     for name, source in external.benchmarks:
         benchmark = _benchmark(name, source, external.limit or config.problems, config.seed)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stillroom.config import ArmConfig, ObjectiveConfig, RunConfig, StudyConfig, TeachingConfig, to_yaml
+from stillroom.config import RunConfig, StudyConfig
 from stillroom.console import Terminal
 from stillroom.corpora import Corpus, build_corpus, corpus_identity, open_corpus
 from stillroom.labels import LabelStore, Scores
@@ -18,22 +18,21 @@ from stillroom.models import load_model, plan_pretrained_model, precision_name, 
 from stillroom.study.artifacts import Artifact, ArtifactStore, Keep, StoredLabels
 from stillroom.study.budgets import with_budgets
 from stillroom.study.evaluations import check_items, evaluate_into, keep_evaluated
-from stillroom.study.folders import claimed, damage_of
 from stillroom.study.identities import Identity, evaluation_identity, labels_identity, model_identity
 from stillroom.study.interrupts import Stopper
 from stillroom.study.label_stage import identity_in, keep_labelled, label_shown
 from stillroom.study.measurable import check_evaluation
-from stillroom.study.mixtures import live_mixture, mixture_key, mixture_scores
+from stillroom.study.mixtures import check_mixture, live_mixture, mixture_scores, taught_live, teaching_key
 from stillroom.study.processes import in_processes
-from stillroom.study.progress import Progress, StageDisplay, no_update
-from stillroom.study.runfolder import run_folder, write_run_folder
-from stillroom.study.single import check_taught, labelled_tokens, single_study
+from stillroom.study.progress import StageDisplay, no_update
+from stillroom.study.runfolder import Made, study_folder, write_run_folder
+from stillroom.study.single import arm_run, check_taught, labelled_tokens, single_study, teacher_run
 from stillroom.study.teacherfolders import check_vocabulary, teacher_hash
 from stillroom.study.train_stage import keep_trained, load_here, train_into
 from stillroom.teachers import LiveMixture, ModelScores
 from stillroom.training import Interrupted, LiveTeacher
 from stillroom.training.distributed import launched_size, own_device
-from stillroom.types import UserError
+from stillroom.types import OnProgress, UserError
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Stages:
     stopper: Stopper
     record: list[dict[str, Any]] = field(default_factory=list)
 
-    def _build(self, stage: _Stage, make: Callable[[Path, Progress], None], keep: Keep | None = None) -> Artifact:
+    def _build(self, stage: _Stage, make: Callable[[Path, OnProgress], None], keep: Keep | None = None) -> Artifact:
         """Builds or finds an artifact; ``make`` gets the work folder and the progress callback.
 
         One that is damaged is made again, with what ``keep`` lets stay of it; one of an older version is left alone.
@@ -88,7 +87,7 @@ class Stages:
         artifact = self._build(stage, self._make_corpus)
         return open_corpus(artifact.path / "corpus")
 
-    def _make_corpus(self, work: Path, update: Progress) -> None:
+    def _make_corpus(self, work: Path, update: OnProgress) -> None:
         build_corpus(self.config.corpus, work / "corpus", update)
 
     def trained(
@@ -103,10 +102,10 @@ class Stages:
 
         ``live`` is the teacher's folder and the hash of what determines it.
         """
-        taught_by = labels.key if labels is not None else self._live_key(live, corpus)
-        identity = model_identity(run, corpus.identity, taught_by, self.precision)
+        taught = labels.key if labels is not None else taught_live(self.config, live[1]) if live is not None else None
+        identity = model_identity(run, corpus.identity, taught, self.precision)
 
-        def make(work: Path, update: Progress) -> None:
+        def make(work: Path, update: OnProgress) -> None:
             source: LabelStore | LiveTeacher | LiveMixture | None = None
             mixture = self.config.teacher.mixture
             if labels is not None:
@@ -132,20 +131,11 @@ class Stages:
 
         return self._build(_Stage(title, "model", identity, "tokens"), make, keep)
 
-    def _teaching_key(self, key: str, corpus: Corpus) -> str:
-        """The hash of what gives the labels: the teacher's own, or that of the mixture that it is part of."""
-        mixture = self.config.teacher.mixture
-        return key if mixture is None else mixture_key(mixture, key, corpus)
-
-    def _live_key(self, live: tuple[Path, str] | None, corpus: Corpus) -> Any:
-        if live is None:
-            return None
-        key = self._teaching_key(live[1], corpus)
-        return key if self.config.teacher.mixture is None else [key, self.config.labels.canonical()]
-
     def teacher(self, corpus: Corpus) -> tuple[Path, str]:
         """The teacher's model folder and the hash of what determines it."""
         teacher = self.config.teacher
+        if teacher.mixture is not None:
+            check_mixture(teacher.mixture, corpus)
         if teacher.training is not None:
             artifact = self.trained("teacher", teacher_run(self.config), corpus, None)
             return artifact.path / "model", artifact.key
@@ -165,11 +155,11 @@ class Stages:
             return None
         folder, key = teacher
         sequences = corpus.train.first(tokens)
-        owner = identity_in(corpus, self._teaching_key(key, corpus))
+        owner = identity_in(corpus, teaching_key(self.config, key))
         isolate = self.config.corpus.isolate_documents
         identity = labels_identity(owner, self.config.labels, len(sequences), isolate, self.precision)
 
-        def make(work: Path, _: Progress) -> None:
+        def make(work: Path, _: OnProgress) -> None:
             asked = (self._scores(folder, corpus), sequences, self.config.labels, work / "labels")
             label_shown(self.display, *asked, identity=owner)
 
@@ -189,7 +179,7 @@ class Stages:
         """The evaluation of a model folder, built or found."""
         asked, sources = self.config.evaluation, self.config.corpus.sources
 
-        def make(work: Path, update: Progress) -> None:
+        def make(work: Path, update: OnProgress) -> None:
             evaluate_into(work, model, asked, sources, corpus, update)
 
         identity = evaluation_identity(key, corpus.identity, asked)
@@ -247,38 +237,6 @@ def _student_task(task: _Student) -> tuple[str, list[dict[str, Any]]]:
     return task.arm, stages.record
 
 
-def teacher_run(config: StudyConfig) -> RunConfig:
-    """The training run of a study's teacher: hard labels alone."""
-    assert config.teacher.training is not None
-    return RunConfig(name="teacher", corpus=config.corpus, model=config.teacher.model, training=config.teacher.training)
-
-
-def arm_run(config: StudyConfig, name: str) -> RunConfig:
-    """The training run of an arm."""
-    arm = config.arms[name]
-    changes: dict[str, Any] = {"tokens": round(config.training.tokens * arm.data), "epochs": arm.epochs}
-    own = {"learning_rate": arm.learning_rate, "seed": arm.seed}
-    changes |= {field: value for field, value in own.items() if value is not None}
-    return RunConfig(
-        name=name,
-        corpus=config.corpus,
-        model=config.student,
-        training=config.training.model_copy(update=changes),
-        objective=arm_objective(arm),
-        teaching=None if arm.highest_alpha == 0 else _teaching(config, arm),
-    )
-
-
-def _teaching(config: StudyConfig, arm: ArmConfig) -> TeachingConfig:
-    tokens = labelled_tokens(config) if arm.teacher == "stored" else None
-    return TeachingConfig(teacher=config.teacher, labels=config.labels, labelled_tokens=tokens, source=arm.teacher)
-
-
-def arm_objective(arm: ArmConfig) -> ObjectiveConfig:
-    """The objective alone, without what an arm says of data."""
-    return ObjectiveConfig(**{name: getattr(arm, name) for name in ObjectiveConfig.model_fields})
-
-
 def run_study(
     config: StudyConfig, out: Path | None, artifacts: Path | None, display: StageDisplay, *, jobs: int = 1
 ) -> Path:
@@ -298,23 +256,19 @@ def run_study(
     begin = time.monotonic()
     config = with_budgets(config)
     check_evaluation(config)
-    folder = run_folder(config, out)
-    if damage := damage_of(folder):
-        display.damaged("run folder", damage)
-    store = ArtifactStore(artifacts or folder.parent / "artifacts")
-    with Stopper() as stopper, claimed(folder, to_yaml(config, "study")):
+    folder = study_folder(config, out)
+    store = ArtifactStore(artifacts or folder.artifacts)
+    with Stopper() as stopper, folder.claimed(display.damaged):
         stages = Stages(config, store, display, stopper)
         try:
             made = _all_stages(stages, jobs)
         except Interrupted:
             stopper.leave()
-        write_run_folder(folder, config, *made, stages.record, time.monotonic() - begin)
-    return folder
+        write_run_folder(folder, config, made, stages.record, time.monotonic() - begin)
+    return folder.path
 
 
-def _all_stages(
-    stages: Stages, jobs: int
-) -> tuple[Corpus, Path, dict[str, Artifact], StoredLabels | None, dict[str, Artifact]]:
+def _all_stages(stages: Stages, jobs: int) -> Made:
     """Corpus, teacher's model, students, labels and evaluations of a study, built or found."""
     corpus = stages.corpus()
     check_items(stages.config, corpus)
@@ -326,7 +280,7 @@ def _all_stages(
     for name in stages.config.arms:
         models[name], evaluations[name] = stages.student(name, corpus, teacher, labels)
     stages.record = [record | took.get(record["name"], {}) for record in stages.record]
-    return corpus, teacher[0], models, labels, evaluations
+    return Made(corpus, teacher[0], models, labels, evaluations)
 
 
 def run_single(config: RunConfig | StudyConfig, arm: str | None, artifacts: Path, display: StageDisplay) -> Path:

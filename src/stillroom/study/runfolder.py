@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
 import os
-import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,17 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-import stillroom
-from stillroom.config import RoutingConfig, StudyConfig, to_yaml
+from stillroom.config import RoutingConfig, StudyConfig
 from stillroom.corpora import Corpus
 from stillroom.disk import copy_file
 from stillroom.files import read_json, write_json
 from stillroom.labels import LabelStore
 from stillroom.models import flops_per_token, precision_name
+from stillroom.results.json_form import write
 from stillroom.study.artifacts import Artifact, StoredLabels
 from stillroom.study.comparisons import write_comparison
-from stillroom.study.folders import check_run_folder, written
+from stillroom.study.environment import this_environment
+from stillroom.study.folders import RunFolder
 from stillroom.study.worth_file import write_worth
 from stillroom.training.distributed import own_device
 
@@ -29,43 +30,43 @@ _BINS = 40
 PROFILE = "labels/profile.json"
 
 
-def run_folder(config: StudyConfig, out: Path | None) -> Path:
+@dataclass(frozen=True)
+class Made:
+    """What the stages of a study made."""
+
+    corpus: Corpus
+    teacher: Path
+    """The model folder."""
+    models: dict[str, Artifact]
+    labels: StoredLabels | None
+    evaluations: dict[str, Artifact]
+
+
+def study_folder(config: StudyConfig, out: Path | None) -> RunFolder:
     """The run folder of a study; refuses one that another configuration made. Writes nothing."""
-    folder = out or Path("runs") / f"{config.name}-{config.fingerprint()[:8]}"
-    check_run_folder(folder, to_yaml(config, "study"))
-    return folder
+    return RunFolder.of(config, "study", config.name, out)
 
 
 def write_run_folder(
-    folder: Path,
-    config: StudyConfig,
-    corpus: Corpus,
-    teacher_model: Path,
-    models: dict[str, Artifact],
-    labels: StoredLabels | None,
-    evaluations: dict[str, Artifact],
-    stages: list[dict[str, Any]],
-    seconds: float,
+    run: RunFolder, config: StudyConfig, made: Made, stages: Sequence[Mapping[str, object]], seconds: float
 ) -> None:
     """Copies metrics, evaluations and samples of every model; writes study, comparison and environment; seals it."""
+    folder, corpus, labels = run.path, made.corpus, made.labels
     copies = ("evaluation.json", "metrics.jsonl", "samples.jsonl")
-    names = [f"models/{name}/{file}" for name in evaluations for file in copies]
-    with written(
-        folder,
-        to_yaml(config, "study"),
-        [*names, PROFILE, "comparison.json", "worth.json", "environment.json", "study.json"],
-    ):
-        _copy_results(folder, teacher_model, models, evaluations)
-        records = [_teacher_record(config, corpus, teacher_model)]
-        records += [_arm_record(config, corpus, name, artifact) for name, artifact in models.items()]
+    names = [f"models/{name}/{file}" for name in made.evaluations for file in copies]
+    with run.written([*names, PROFILE, "comparison.json", "worth.json", "environment.json", "study.json"]):
+        _copy_results(folder, made)
+        records = [_teacher_record(config, corpus, made.teacher)]
+        records += [_arm_record(config, corpus, name, artifact) for name, artifact in made.models.items()]
         if labels is not None:
             rules = [arm.routing for arm in config.arms.values() if arm.routing is not None]
             write_json(folder / PROFILE, entropy_profile(LabelStore.open(labels.store), corpus, rules))
-        arms = {name: folder / "models" / name for name in config.arms if name in evaluations}
+        arms = {name: folder / "models" / name for name in config.arms if name in made.evaluations}
         if len(arms) > 1:
             write_comparison(folder / "comparison.json", arms, config.evaluation.ks, seed=config.evaluation.seed)
             write_worth(folder, config, records)
-        write_json(folder / "environment.json", environment(config))
+        precision = precision_name(config.training.precision, own_device())
+        write(folder / "environment.json", this_environment(precision))
         study: dict[str, Any] = {
             "name": config.name,
             "fingerprint": config.fingerprint(),
@@ -74,16 +75,14 @@ def write_run_folder(
             "stages": stages,
             "total_seconds": round(seconds, 1),
             "notes": [],
-            "places": _places(folder, corpus, teacher_model, models, labels, evaluations),
+            "places": _places(folder, made),
         }
         write_json(folder / "study.json", study)
 
 
-def _copy_results(
-    folder: Path, teacher_model: Path, models: dict[str, Artifact], evaluations: dict[str, Artifact]
-) -> None:
-    sources = {"teacher": teacher_model.parent} | {name: artifact.path for name, artifact in models.items()}
-    for name, evaluation in evaluations.items():
+def _copy_results(folder: Path, made: Made) -> None:
+    sources = {"teacher": made.teacher.parent} | {name: artifact.path for name, artifact in made.models.items()}
+    for name, evaluation in made.evaluations.items():
         target = folder / "models" / name
         target.mkdir(parents=True, exist_ok=True)
         files = [
@@ -96,14 +95,7 @@ def _copy_results(
                 copy_file(file, target / file.name)
 
 
-def _places(
-    folder: Path,
-    corpus: Corpus,
-    teacher_model: Path,
-    models: dict[str, Artifact],
-    labels: StoredLabels | None,
-    evaluations: dict[str, Artifact],
-) -> dict[str, Any]:
+def _places(folder: Path, made: Made) -> Mapping[str, object]:
     """Where everything that the run was made of lies, from the run folder.
 
     ``stillroom teachers`` goes by the corpus and the models' weights, ``stillroom inspect --verify`` by all.
@@ -112,12 +104,12 @@ def _places(
     def seen_from_here(path: Path) -> str:
         return os.path.relpath(path, folder)
 
-    weights = {"teacher": teacher_model} | {name: artifact.path / "model" for name, artifact in models.items()}
+    weights = {"teacher": made.teacher} | {name: artifact.path / "model" for name, artifact in made.models.items()}
     return {
-        "corpus": seen_from_here(corpus.folder),
+        "corpus": seen_from_here(made.corpus.folder),
         "models": {name: seen_from_here(path) for name, path in weights.items() if path.exists()},
-        "labels": seen_from_here(Path(labels.store)) if labels is not None else None,
-        "evaluations": {name: seen_from_here(artifact.path) for name, artifact in evaluations.items()},
+        "labels": seen_from_here(Path(made.labels.store)) if made.labels is not None else None,
+        "evaluations": {name: seen_from_here(artifact.path) for name, artifact in made.evaluations.items()},
     }
 
 
@@ -231,17 +223,4 @@ def entropy_profile(store: LabelStore, corpus: Corpus, rules: list[RoutingConfig
         },
         "routing_threshold_nats": float(np.mean(thresholds)) if thresholds else None,
         "mean_entropy_nats": sum(value for value, _ in sums.values()) / max(1, total),
-    }
-
-
-def environment(config: StudyConfig) -> dict[str, Any]:
-    """What the numbers were made with."""
-    return {
-        "stillroom": stillroom.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "processor": torch.cpu.get_capabilities().get("cpu_name") or platform.machine(),
-        "cores": torch.get_num_threads(),
-        "precision": precision_name(config.training.precision, own_device()),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }

@@ -22,9 +22,8 @@ from stillroom.study.teacherfolders import check_vocabulary
 from stillroom.training import LabelSource, LiveTeacher, Ranks, TrainingData, TrainingResult, join, train
 from stillroom.training.distributed import launched_rank, launched_size, own_device
 from stillroom.training.export import describe_start, export_run, forget_start, gathered, model_card, trunk
-from stillroom.types import UserError
+from stillroom.types import OnProgress, UserError
 
-Progress = Callable[[int, int], None]
 _DERIVED = ("config.yaml", "identity.json", "model/README.md")
 _OF_TOKENIZER = ("model/tokenizer", "model/special_tokens_map", "model/added_tokens", "model/vocab", "model/merges")
 
@@ -57,7 +56,7 @@ def train_into(
     corpus: Corpus,
     labels: LabelSource | LiveTeacher | None,
     precision_name: str,
-    progress: Progress | None,
+    progress: OnProgress | None,
     stop: Callable[[], bool],
 ) -> None:
     """Trains the model of ``run`` on ``corpus``; continues where a killed call stopped."""
