@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from stillroom.checksums import check
 from stillroom.files import read_text
 from stillroom.results.json_form import read, read_lines
-from stillroom.results.measures import Measure, as_estimate, measures
+from stillroom.results.measures import Measure, as_estimate, registered_measures
 from stillroom.results.schema import (
     Comparison,
     EntropyProfile,
@@ -246,7 +246,7 @@ def estimates(value: object, place: tuple[str, ...] = ()) -> Iterator[tuple[tupl
 
 def _measured(model: ModelRun) -> Iterator[MeasuredNumber]:
     name = model.record.name
-    known = {tuple(map(str, one.place)): one for one in measures()}
+    known = {tuple(map(str, one.place)): one for one in registered_measures()}
     for place, found in estimates(model.evaluation):
         measure = known.get(place, Measure(place[-1].replace("_", " "), "", None))
         yield MeasuredNumber(

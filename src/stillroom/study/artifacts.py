@@ -18,7 +18,7 @@ import stillroom
 from stillroom import checksums, disk
 from stillroom.checksums import Damage, hash_of
 from stillroom.files import disk_errors, fingerprint, json_text, read_json_object, write_json
-from stillroom.study.identities import MADE_BY, VERSIONS, Difference, Identity, differences, source_hash
+from stillroom.study.identities import MADE_BY, VERSIONS, Identity, Mismatch, mismatches, source_hash
 from stillroom.types import UserError
 
 Keep = Callable[[Path, list[str]], bool]
@@ -63,22 +63,22 @@ class ArtifactStore:
         key = fingerprint(identity)
         return self.root / f"{kind}-{key}", key
 
-    def nearest(self, kind: str, identity: Identity) -> tuple[Path, list[Difference]] | None:
+    def nearest(self, kind: str, identity: Identity) -> tuple[Path, list[Mismatch]] | None:
         """The finished artifact that has most in common with a wanted one, and in what it differs; versions last."""
         wanted, found = json.loads(json_text(identity)), []
         for folder in sorted(self.root.glob(f"{kind}-*")):
             with contextlib.suppress(UserError):  # one that cannot be read is like nothing
-                found.append((folder, list(differences(identity_of(folder), wanted))))
+                found.append((folder, list(mismatches(identity_of(folder), wanted))))
         return min(found, key=lambda one: sum(not self._is_version(each) for each in one[1]), default=None)
 
-    def _is_version(self, difference: Difference) -> bool:
+    def _is_version(self, difference: Mismatch) -> bool:
         """Whether no more differs than a version: this artifact's own, or that of an input that is there twice."""
         if difference.field in VERSIONS:
             return True
         found, wanted = self._by_key(difference.found), self._by_key(difference.wanted)
         if found is None or wanted is None or found == wanted:
             return False
-        return all(map(self._is_version, differences(identity_of(found), identity_of(wanted))))
+        return all(map(self._is_version, mismatches(identity_of(found), identity_of(wanted))))
 
     def _by_key(self, key: object) -> Path | None:
         """The finished artifact whose name ends in a hash."""

@@ -17,7 +17,7 @@ from stillroom.corpora import corpus_identity, open_corpus
 from stillroom.models import precision_name
 from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.budgets import with_budgets
-from stillroom.study.identities import Difference, Identity, evaluation_identity, labels_identity, model_identity
+from stillroom.study.identities import Identity, Mismatch, evaluation_identity, labels_identity, model_identity
 from stillroom.study.label_stage import identity_in
 from stillroom.study.mixtures import taught_live, teaching_key
 from stillroom.study.runfolder import study_folder
@@ -72,7 +72,7 @@ class _Plan:
         more = f" and {len(differing) - _FIELDS} more" if len(differing) > _FIELDS else ""
         return f"unlike {nearest[0].name}, the nearest: {'; '.join(differing[:_FIELDS])}{more}"
 
-    def _input(self, difference: Difference) -> str | None:
+    def _input(self, difference: Mismatch) -> str | None:
         """What to say of a field that holds the key of an earlier stage's artifact."""
         keys = {one.artifact.rpartition("-")[2]: one for one in self.found}
         stage = keys.get(str(difference.wanted))

@@ -68,7 +68,7 @@ def evaluation_identity(model: str, corpus: str, config: EvaluationConfig) -> Id
 
 
 @dataclass(frozen=True)
-class Difference:
+class Mismatch:
     """A field, with dots where it is inside another, that two identities do not share."""
 
     field: str
@@ -79,11 +79,11 @@ class Difference:
         return f"{self.field} is {self.found}, here {self.wanted}"
 
 
-def differences(found: object, wanted: object, place: str = "") -> Iterator[Difference]:
+def mismatches(found: object, wanted: object, place: str = "") -> Iterator[Mismatch]:
     """Every field in which an identity that was found differs from the one that is wanted."""
     if isinstance(found, Mapping) and isinstance(wanted, Mapping):
         for name in dict.fromkeys([*wanted, *found]):
             inner = f"{place}.{name}" if place else name
-            yield from differences(found.get(name, _MISSING), wanted.get(name, _MISSING), inner)
+            yield from mismatches(found.get(name, _MISSING), wanted.get(name, _MISSING), inner)
     elif found != wanted:
-        yield Difference(place, found, wanted)
+        yield Mismatch(place, found, wanted)

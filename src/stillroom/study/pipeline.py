@@ -15,6 +15,7 @@ from stillroom.corpora import Corpus, build_corpus, corpus_identity, open_corpus
 from stillroom.labels import LabelStore, Scores
 from stillroom.labels.format.manifest import plan_fingerprint
 from stillroom.models import load_model, plan_pretrained_model, precision_name, use_short_attention
+from stillroom.results.schema import StageRecord
 from stillroom.study.artifacts import Artifact, ArtifactStore, Keep, StoredLabels
 from stillroom.study.budgets import with_budgets
 from stillroom.study.evaluations import check_items, evaluate_into, keep_evaluated
@@ -25,7 +26,7 @@ from stillroom.study.measurable import check_evaluation
 from stillroom.study.mixtures import check_mixture, live_mixture, mixture_scores, taught_live, teaching_key
 from stillroom.study.processes import in_processes
 from stillroom.study.progress import StageDisplay, no_update
-from stillroom.study.runfolder import Made, study_folder, write_run_folder
+from stillroom.study.runfolder import FinishedParts, study_folder, write_run_folder
 from stillroom.study.single import arm_run, check_taught, labelled_tokens, single_study, teacher_run
 from stillroom.study.teacherfolders import check_vocabulary, teacher_hash
 from stillroom.study.train_stage import keep_trained, load_here, train_into
@@ -264,11 +265,12 @@ def run_study(
             made = _all_stages(stages, jobs)
         except Interrupted:
             stopper.leave()
-        write_run_folder(folder, config, made, stages.record, time.monotonic() - begin)
+        records = [StageRecord(**record) for record in stages.record]
+        write_run_folder(folder, config, made, records, time.monotonic() - begin)
     return folder.path
 
 
-def _all_stages(stages: Stages, jobs: int) -> Made:
+def _all_stages(stages: Stages, jobs: int) -> FinishedParts:
     """Corpus, teacher's model, students, labels and evaluations of a study, built or found."""
     corpus = stages.corpus()
     check_items(stages.config, corpus)
@@ -280,7 +282,7 @@ def _all_stages(stages: Stages, jobs: int) -> Made:
     for name in stages.config.arms:
         models[name], evaluations[name] = stages.student(name, corpus, teacher, labels)
     stages.record = [record | took.get(record["name"], {}) for record in stages.record]
-    return Made(corpus, teacher[0], models, labels, evaluations)
+    return FinishedParts(corpus, teacher[0], models, labels, evaluations)
 
 
 def run_single(config: RunConfig | StudyConfig, arm: str | None, artifacts: Path, display: StageDisplay) -> Path:

@@ -19,8 +19,8 @@ from stillroom.evaluation.diversity import distinct_n, ngram_similarity, self_bl
 from stillroom.evaluation.sampling.draw import ROWS_AT_A_TIME, Sampler, Sampling, sample
 from stillroom.evaluation.sampling.stops import StopTexts
 from stillroom.results.coverage import entropy_nats, fit_coverage, majority_correct, pass_at_k
-from stillroom.results.statistics import mean, paired_difference
-from stillroom.types import Estimate, OnProgress, UserError
+from stillroom.results.statistics import mean
+from stillroom.types import OnProgress, UserError
 from stillroom.vocabulary import Vocabulary, encode_documents
 from stillroom.worlds.base import Problem
 
@@ -235,30 +235,6 @@ def _by_family(graded: Sequence[Graded], curves: dict[str, NDArray[np.float64]])
         str(family): {k: float(pass_P[family_P == family].mean()) for k, pass_P in curves.items()}
         for family in sorted(set(family_P.tolist()))
     }
-
-
-def compare_samples(
-    first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]], *, temperature: float, k: int, seed: int = 0
-) -> tuple[Estimate, float]:
-    """pass@k of one model minus that of another over the same problems, and the p-value that they are alike.
-
-    ``first`` and ``second`` are the records of two evaluations (``samples.jsonl``). Problems differ far more than arms
-    do, so the difference is taken problem by problem; see ``paired_difference``.
-    """
-    by_prompt = [
-        {record["prompt"]: record["answers"] for record in records if record["temperature"] == temperature}
-        for records in (first, second)
-    ]
-    if not by_prompt[0] or by_prompt[0].keys() != by_prompt[1].keys():
-        raise UserError(
-            f"samples at temperature {temperature:g}: the two models did not solve the same problems; evaluate both "
-            "with the same configuration."
-        )
-    passed = [
-        pass_at_k([len(answers[p]) for p in by_prompt[0]], [_num_right(answers[p]) for p in by_prompt[0]], k)
-        for answers in by_prompt
-    ]
-    return paired_difference(passed[0], passed[1], seed=seed)
 
 
 def _num_right(answers: Sequence[str | None]) -> int:
