@@ -17,7 +17,7 @@ from rich.console import Console
 
 from stillroom.config import EvaluationConfig
 from stillroom.evaluation import Heldout, compare_items, evaluate, item_tokens, token_bytes
-from stillroom.evaluation.contamination import contamination
+from stillroom.evaluation.overlap import contamination
 from stillroom.evaluation.sampling.draw import Sampling, sample
 from stillroom.evaluation.suites.calibration import calibration
 from stillroom.evaluation.suites.counterfactual import measure_counterfactual

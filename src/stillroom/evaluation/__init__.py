@@ -1,34 +1,46 @@
 """What a model can do: likelihood, in-context learning, and what more samples buy, each with its interval."""
 
-from stillroom.evaluation.contamination import contamination
-from stillroom.evaluation.diversity import distinct_n, ngram_similarity, self_bleu, vendi_score
-from stillroom.evaluation.sampling.draw import Samples, Sampling, sample
-from stillroom.evaluation.sampling.stops import StopTexts
-from stillroom.evaluation.scoring import Continuation, Scores, score_continuations
-from stillroom.evaluation.suite import copying_tokens, evaluate, item_tokens, longest_items
-from stillroom.evaluation.suites.benchmarks import Benchmark, load_benchmark, measure_benchmark
-from stillroom.evaluation.suites.choices import Question, answer
-from stillroom.evaluation.suites.counterfactual import measure_counterfactual, read_counterfactuals
-from stillroom.evaluation.suites.few_shot_rules import few_shot_items, measure_induction
-from stillroom.evaluation.suites.in_context_copying import frequent_tokens, measure_copying, repeated_tokens
-from stillroom.evaluation.suites.language_modelling import Heldout, measure_likelihood
-from stillroom.evaluation.suites.retrieval import context_questions, measure_context, measure_needle, needle_questions
-from stillroom.evaluation.suites.rules import RuleItem, rule_items
-from stillroom.evaluation.suites.test_time_scaling import Graded, measure_scaling, solve, summarise
-from stillroom.evaluation.suites.trigger_recall import RecallTokens, measure_recall, recall_tokens
-from stillroom.results.across_seeds import difference_over_seeds, mean_over_seeds
-from stillroom.results.compare import compare_items
-from stillroom.results.coverage import (
-    CoverageLaw,
-    at_level,
-    entropy_nats,
-    fit_coverage,
-    majority_correct,
-    pass_at_k,
-)
-from stillroom.results.statistics import holm, mean, paired_difference, paired_interval, paired_t_test, ratio
-from stillroom.results.sweeps import Sweep, compare_sweeps, entropy_matched
-from stillroom.vocabulary import Vocabulary, token_bytes
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stillroom.on_demand import names_of
+
+if TYPE_CHECKING:
+    from stillroom.evaluation.diversity import distinct_n, ngram_similarity, self_bleu, vendi_score
+    from stillroom.evaluation.overlap import contamination
+    from stillroom.evaluation.sampling.draw import Samples, Sampling, sample
+    from stillroom.evaluation.sampling.stops import StopTexts
+    from stillroom.evaluation.scoring import Continuation, Scores, score_continuations
+    from stillroom.evaluation.suite import copying_tokens, evaluate, item_tokens, longest_items
+    from stillroom.evaluation.suites.benchmarks import Benchmark, load_benchmark, measure_benchmark
+    from stillroom.evaluation.suites.choices import Question, answer
+    from stillroom.evaluation.suites.counterfactual import measure_counterfactual, read_counterfactuals
+    from stillroom.evaluation.suites.few_shot_rules import few_shot_items, measure_induction
+    from stillroom.evaluation.suites.in_context_copying import frequent_tokens, measure_copying, repeated_tokens
+    from stillroom.evaluation.suites.language_modelling import Heldout, measure_likelihood
+    from stillroom.evaluation.suites.retrieval import (
+        context_questions,
+        measure_context,
+        measure_needle,
+        needle_questions,
+    )
+    from stillroom.evaluation.suites.rules import RuleItem, rule_items
+    from stillroom.evaluation.suites.test_time_scaling import Graded, measure_scaling, solve, summarise
+    from stillroom.evaluation.suites.trigger_recall import RecallTokens, measure_recall, recall_tokens
+    from stillroom.results.across_seeds import difference_over_seeds, mean_over_seeds
+    from stillroom.results.compare import compare_items
+    from stillroom.results.coverage import (
+        CoverageLaw,
+        at_level,
+        entropy_nats,
+        fit_coverage,
+        majority_correct,
+        pass_at_k,
+    )
+    from stillroom.results.statistics import holm, mean, paired_difference, paired_interval, paired_t_test, ratio
+    from stillroom.results.sweeps import Sweep, compare_sweeps, entropy_matched
+    from stillroom.vocabulary import Vocabulary, token_bytes
 
 __all__ = [
     "Benchmark",
@@ -95,3 +107,5 @@ __all__ = [
     "token_bytes",
     "vendi_score",
 ]
+
+__getattr__ = names_of(__name__)

@@ -16,8 +16,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from stillroom.models import hidden_states, num_positions
+from stillroom.models.output_layer import unembedding_inputs
 from stillroom.models.packing import in_form, rotary_limits, sees_branches
-from stillroom.models.readout import unembedding_inputs
 from stillroom.models.score import token_logprobs
 from stillroom.results.statistics import require_finite
 from stillroom.types import Batch, OnProgress, UserError

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stillroom.config import EvaluationConfig
+from stillroom.evaluation.evaluation_config import EvaluationConfig
 from stillroom.evaluation.sampling.draw import Sampler, sample
 from stillroom.evaluation.suites.choices import Question
 from stillroom.evaluation.suites.counterfactual import measure_counterfactual

@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stillroom.config import EvaluationConfig, nearest
+from stillroom.config import EvaluationConfig
 from stillroom.evaluation import (
     Benchmark,
     load_benchmark,
@@ -27,6 +27,7 @@ from stillroom.evaluation.suites.benchmarks import gsm8k, mbpp
 from stillroom.evaluation.suites.made_problems import program_problems, word_problems
 from stillroom.files import file_hash, read_json, write_json, write_text
 from stillroom.results.statistics import NotFiniteError, require_finite_parts
+from stillroom.strict import nearest
 from stillroom.types import OnProgress, UserError
 
 Made = tuple[dict[str, Any], list[dict[str, Any]]]

@@ -22,12 +22,13 @@ from transformers import PreTrainedTokenizerBase
 
 from stillroom import checksums
 from stillroom.checksums import hash_of
-from stillroom.config import Factor, Items, ObjectiveConfig, PositiveFloat, Seed, Strict, TrainingConfig
+from stillroom.config import ObjectiveConfig, Strict, TrainingConfig
 from stillroom.corpora import load_tokenizer
 from stillroom.evaluation import Vocabulary
 from stillroom.files import read_json_object, write_bytes, write_json
 from stillroom.models import export_model, load_model, precision_name
 from stillroom.results_versions import results_version
+from stillroom.strict import Factor, Items, PositiveFloat, Seed
 from stillroom.study.folders import alone, set_damage_aside
 from stillroom.study.identities import source_hash
 from stillroom.study.interrupts import Stopper
