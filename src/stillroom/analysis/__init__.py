@@ -11,7 +11,6 @@ from stillroom.analysis.heads import (
 )
 from stillroom.analysis.loss_comparison import (
     Bin,
-    Passage,
     Split,
     by_quantile,
     copyable,
@@ -20,42 +19,23 @@ from stillroom.analysis.loss_comparison import (
     split_losses,
     token_losses,
 )
-from stillroom.analysis.pictures import (
-    attention_svg,
-    figure_html,
-    heading_html,
-    page_html,
-    scores_svg,
-    series_svg,
-    tokens_html,
-    visible,
-)
 
 __all__ = [
     "Ablation",
     "Bin",
     "HeadScores",
-    "Passage",
     "Split",
-    "attention_svg",
     "by_quantile",
     "check_heads",
     "copyable",
     "copying_ablation",
     "copying_scores",
     "entropies",
-    "figure_html",
     "head_scores",
-    "heading_html",
     "largest_differences",
-    "page_html",
     "prefix_matching_scores",
     "previous_token_scores",
-    "scores_svg",
-    "series_svg",
     "split_losses",
     "token_losses",
-    "tokens_html",
-    "visible",
     "without_head",
 ]

@@ -13,6 +13,8 @@ from typing import Any
 from markupsafe import Markup
 
 from stillroom.report.charts.figure import Figure, Panel, Table
+from stillroom.report.charts.heat import attention_square
+from stillroom.report.charts.keys import line_key
 from stillroom.report.charts.scales import Scale, tight
 from stillroom.report.charts.svg import (
     SMALL,
@@ -32,10 +34,6 @@ from stillroom.report.charts.svg import (
 from stillroom.report.formats import MISSING, fixed, si
 
 HEIGHT = 300.0
-SHADES = 5
-"""Steps of strength in a picture of attention: few, so that a picture is a handful of elements."""
-FAINTEST = 0.04
-"""Attention below this is left blank."""
 Values = dict[str, Any]
 
 
@@ -226,16 +224,7 @@ def _map(
 ) -> Markup:
     """One head's attention; outlined where it should look after a token of ``asked`` (None = any) that came before."""
     (left, top), size = corner, len(tokens)
-    parts = [squares([(left, top)], size * step, "cell")]
-    for shade in range(1, SHADES + 1):
-        places = [
-            (left + key * step, top + query * step)
-            for query in range(size)
-            for key in range(query + 1)
-            if pattern[query][key] >= FAINTEST and math.ceil(min(1.0, pattern[query][key]) * SHADES) == shade
-        ]
-        if places:
-            parts.append(tag("g", squares(places, step, "warm"), fill_opacity=f"{shade / SHADES:.2f}"))
+    parts = attention_square(pattern, corner, step)
     wanted = [
         (left + (key + 1) * step, top + query * step)
         for query in range(size)
@@ -326,8 +315,5 @@ def legend(arms: Sequence[Arm]) -> tuple[tuple[str, Markup], ...]:
     return tuple((arm.label, _stroke(arm.colour, arm.marker)) for arm in arms)
 
 
-def _stroke(more: str, sign: str | None = None) -> Markup:
-    parts = [line(0, 6, 24, 6, f"curve {more}")]
-    if sign is not None:
-        parts.append(marker(sign, 12, 6, f"mark {more}"))
-    return tag("svg", *parts, viewBox="0 0 24 12", width=24, height=12, class_="key t0", aria_hidden="true")
+def _stroke(more: str, sign: str = "") -> Markup:
+    return line_key(f"curve {more}", sign, more, box="key t0")

@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from stillroom.report.charts.figure import Figure, Panel, Table
+from stillroom.report.charts.keys import line_key
 from stillroom.report.charts.scales import Scale, linear
 from stillroom.report.charts.svg import WIDE, Frame, drawing, line, marker, path, tag, text, ticks, whisker
 from stillroom.report.formats import MISSING, fixed
@@ -32,11 +33,7 @@ class Shown:
     @property
     def key(self) -> Markup:
         """Its line and sign for a legend."""
-        shape = marker(self.sign, 12, 6, f"mark {self.colour}")
-        stroke = line(0, 6, 24, 6, f"curve {self.colour}")
-        return tag(
-            "svg", stroke, shape, viewBox="0 0 24 12", width=24, height=12, class_="key", aria_hidden="true"
-        )  # fmt: skip
+        return line_key(f"curve {self.colour}", self.sign, self.colour)
 
 
 def shown(ranking: Values) -> tuple[Shown, ...]:
