@@ -18,8 +18,10 @@ from transformers import PreTrainedModel
 
 from stillroom.corpora import Corpus
 from stillroom.files import write_bytes
-from stillroom.objectives.routing import copyable, lowest_share
-from stillroom.teachers import ModelScores, refuse_non_finite
+from stillroom.labels.reading import refuse_non_finite
+from stillroom.objectives.routing import copyable
+from stillroom.objectives.rules import lowest_share
+from stillroom.teachers import ModelScores
 from stillroom.types import IGNORE_INDEX, Batch, OnProgress
 
 _SAMPLED_NUMBERS = 1 << 23

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from stillroom.cli.forecast_command import ForecastLaw, print_study_forecast
 from stillroom.cli.places import folder_place
 
 Recipe = Annotated[
@@ -59,6 +60,7 @@ def study(
             "gain more from a process each than from threads.",
         ),
     ] = 1,
+    law: ForecastLaw = None,
     dry_run: DryRun = False,
     explain: Annotated[
         bool,
@@ -81,6 +83,7 @@ def study(
         from stillroom.study.plan import print_plan
 
         print_plan(config)
+        print_study_forecast(law, config)
         return
     if explain:
         from stillroom.console import Terminal
@@ -100,6 +103,7 @@ def study(
     console.print(summary_table(folder))
     if (seeds := seeds_table([folder])) is not None:
         console.print(seeds)
+    print_study_forecast(law, config, folder)
     console.print(line("Report: ", (page, "bold")), soft_wrap=True)
 
 

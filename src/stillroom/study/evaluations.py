@@ -41,8 +41,8 @@ from stillroom.study.teacherfolders import check_measured, teacher_folder, teach
 from stillroom.study.train_stage import load_here
 from stillroom.types import OnProgress, UserError
 from stillroom.worlds.base import Counterfactual, Problem
-from stillroom.worlds.facts import chance, counterfactuals
-from stillroom.worlds.problems import problems
+from stillroom.worlds.facts_world import chance, counterfactuals
+from stillroom.worlds.problems_world import problems
 
 Sources = dict[str, SourceConfig]
 

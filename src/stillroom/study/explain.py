@@ -15,6 +15,7 @@ from stillroom.config import StudyConfig
 from stillroom.console import line
 from stillroom.corpora import corpus_identity, open_corpus
 from stillroom.models import precision_name
+from stillroom.objectives.schedules import ever_needs_teacher
 from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.budgets import with_budgets
 from stillroom.study.identities import Identity, Mismatch, evaluation_identity, labels_identity, model_identity
@@ -91,8 +92,8 @@ class _Plan:
         labels = self._labels(corpus, teacher)
         self._evaluation("teacher", teacher, corpus)
         for name, arm in config.arms.items():
-            stored = arm.highest_alpha > 0 and arm.teacher == "stored"
-            live = arm.highest_alpha > 0 and arm.teacher == "live"
+            stored = ever_needs_teacher(arm) and arm.teacher == "stored"
+            live = ever_needs_teacher(arm) and arm.teacher == "live"
             taught = labels if stored else taught_live(config, teacher) if live else None
             is_known = labels is not None or not stored
             identity = model_identity(arm_run(config, name), corpus, taught, self.precision) if is_known else None

@@ -15,6 +15,7 @@ from stillroom.corpora import Corpus, build_corpus, corpus_identity, open_corpus
 from stillroom.labels import LabelStore, Scores
 from stillroom.labels.format.manifest import plan_fingerprint
 from stillroom.models import load_model, plan_pretrained_model, precision_name, use_short_attention
+from stillroom.objectives.schedules import ever_needs_teacher
 from stillroom.results.schema import StageRecord
 from stillroom.study.artifacts import Artifact, ArtifactStore, Keep, StoredLabels
 from stillroom.study.budgets import with_budgets
@@ -30,8 +31,8 @@ from stillroom.study.runfolder import FinishedParts, study_folder, write_run_fol
 from stillroom.study.single import arm_run, check_taught, labelled_tokens, single_study, teacher_run
 from stillroom.study.teacherfolders import check_vocabulary, teacher_hash
 from stillroom.study.train_stage import keep_trained, load_here, train_into
-from stillroom.teachers import LiveMixture, ModelScores
-from stillroom.training import Interrupted, LiveTeacher
+from stillroom.teachers import LabelSource, LiveTeacher, ModelScores
+from stillroom.training import Interrupted
 from stillroom.training.distributed import launched_size, own_device
 from stillroom.types import OnProgress, UserError
 
@@ -107,7 +108,7 @@ class Stages:
         identity = model_identity(run, corpus.identity, taught, self.precision)
 
         def make(work: Path, update: OnProgress) -> None:
-            source: LabelStore | LiveTeacher | LiveMixture | None = None
+            source: LabelSource | None = None
             mixture = self.config.teacher.mixture
             if labels is not None:
                 source = LabelStore.open(labels.store)
@@ -115,7 +116,7 @@ class Stages:
                 source = live_mixture(mixture, live[0], corpus, self.config.labels, self.precision)
             elif live is not None:
                 load = plan_pretrained_model if launched_size() > 1 else load_model
-                source = LiveTeacher(load(live[0]), self.precision)
+                source = LiveTeacher(load(live[0]), self.precision, isolate=corpus.isolate)
             with self.stopper.cooperative():
                 train_into(
                     work,
@@ -191,8 +192,8 @@ class Stages:
     ) -> tuple[Artifact, Artifact]:
         """An arm's trained model and its evaluation, built or found."""
         arm = self.config.arms[name]
-        stored = labels if arm.highest_alpha > 0 and arm.teacher == "stored" else None
-        live = teacher if arm.highest_alpha > 0 and arm.teacher == "live" else None
+        stored = labels if ever_needs_teacher(arm) and arm.teacher == "stored" else None
+        live = teacher if ever_needs_teacher(arm) and arm.teacher == "live" else None
         model = self.trained(name, arm_run(self.config, name), corpus, stored, live)
         return model, self.evaluated(name, model.path / "model", model.key, corpus)
 
@@ -305,7 +306,7 @@ def run_single(config: RunConfig | StudyConfig, arm: str | None, artifacts: Path
 
 def _taught(run: RunConfig, stages: Stages, corpus: Corpus) -> tuple[StoredLabels | None, tuple[Path, str] | None]:
     """The stored labels, or the live teacher, that a run learns from; neither where its alpha stays 0."""
-    if run.objective.highest_alpha == 0:
+    if not ever_needs_teacher(run.objective):
         return None, None
     if run.labels is not None:
         return StoredLabels(run.labels, plan_fingerprint(LabelStore.open(run.labels).manifest)), None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,14 @@ from stillroom.types import Estimate
 
 _HARD, _TAUGHT = ("s0", "circle"), ("s1", "square")
 _GRID = 80
+_COEFFICIENTS = (
+    "In brackets 95 % intervals of the bootstrap; a prime marks the distillation law’s own. N is parameters beside "
+    "embeddings, D tokens, losses are in nats per token."
+)
+_OUTCOME = (
+    "Held-out loss in nats per token: what the law expects of a student, with its 95 % interval, and what came out. "
+    "Distilled students are told with the measured loss of their teacher."
+)
 
 
 def build_forecast_page(folder: Path) -> Path:
@@ -40,9 +49,26 @@ def render(law: Law) -> str:
         "forecast.html.j2",
         title="A scaling law of distillation",
         summary=[*law.sentences, *([f"Mean relative errors: {'; '.join(compared)}."] if compared else [])],
+        heading="Coefficients",
+        note=_COEFFICIENTS,
         table=Table(("coefficient", "value", "95 % interval"), rows),
         figures=tuple(make(law) for make in (curves, valleys, residuals)),
     )
+
+
+def build_outcome_page(law: Law, name: str, rows: Sequence[tuple[str, str, str]], folder: Path) -> Path:
+    """Writes ``forecast.html`` into a run folder, forecast and outcome of every arm side by side; returns its path."""
+    page = fill(
+        "forecast.html.j2",
+        title=f"{name}: forecast and outcome",
+        summary=[f"By {law.name}.", *law.sentences],
+        heading="Forecast and outcome",
+        note=_OUTCOME,
+        table=Table(("arm", "forecast", "outcome"), tuple(rows)),
+        figures=(),
+    )
+    write_text(folder / "forecast.html", page)
+    return folder / "forecast.html"
 
 
 def curves(law: Law) -> Figure:
