@@ -20,7 +20,7 @@ from stillroom.corpora import Corpus
 from stillroom.files import write_bytes
 from stillroom.labels.reading import refuse_non_finite
 from stillroom.objectives.routing import copyable
-from stillroom.objectives.rules import lowest_share
+from stillroom.objectives.routing_rules import lowest_share
 from stillroom.teachers import ModelScores
 from stillroom.types import IGNORE_INDEX, Batch, OnProgress
 
