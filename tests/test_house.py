@@ -143,5 +143,5 @@ def test_a_breach_is_seen(rule, first: str, second: str) -> None:
 
 if __name__ == "__main__":
     for each in RULES:
-        for line in each(_modules()):
+        for line in sorted(each(_modules())):
             print(each.__name__, line)
