@@ -16,7 +16,8 @@ from rich.live import Live
 from rich.text import Text
 
 from stillroom.console import line
-from stillroom.study.progress import StageDisplay, Update
+from stillroom.study.progress import StageDisplay
+from stillroom.types import OnProgress
 
 SECONDS_BETWEEN_LINES = 30.0
 """How often a line is printed where there is no terminal to draw on."""
@@ -98,7 +99,7 @@ def _duration(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def label_stage(display: StageDisplay, folder: Path, rank: int = 0, world_size: int = 1) -> Iterator[Update]:
+def label_stage(display: StageDisplay, folder: Path, rank: int = 0, world_size: int = 1) -> Iterator[OnProgress]:
     """Yields the function that labelling calls with (done, total); shows a line that moves, or one now and then."""
     progress, console = LabelProgress(folder, rank, world_size), display.console
     begin = time.monotonic()
@@ -117,7 +118,7 @@ def _print(console: Console, progress: LabelProgress) -> None:
     console.print(f"  {progress.line()}", highlight=False, soft_wrap=True)
 
 
-def _showing(progress: LabelProgress, show: Callable[[], None], every: float) -> Update:
+def _showing(progress: LabelProgress, show: Callable[[], None], every: float) -> OnProgress:
     """An update that counts, and shows at most once in ``every`` seconds."""
     shown = time.monotonic()
 
