@@ -27,9 +27,9 @@ from stillroom.models import load_model, precision_name
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
 from stillroom.study.train_stage import load_here, train_into
-from stillroom.training import LiveTeacher
+from stillroom.teachers import LiveTeacher
 from stillroom.training.distributed import own_device
-from stillroom.worlds.problems import problems
+from stillroom.worlds.problems_world import problems
 
 KS = (1, 2, 4, 8, 16)
 FINISHED, BEGUN = 0.9, 0.3
@@ -135,7 +135,7 @@ class Bench:
             training=training,
             objective=ObjectiveConfig(alpha=alpha),
         )
-        source = LiveTeacher(load_model(teacher), precision) if teacher else None
+        source = LiveTeacher(load_model(teacher), precision, isolate=self.corpus.isolate) if teacher else None
         with self.display.stage(title) as update, self.stopper.cooperative():
             train_into(
                 work, run=run, corpus=self.corpus, labels=source,

@@ -19,8 +19,10 @@ from transformers import PreTrainedModel
 
 from stillroom.corpora import Corpus
 from stillroom.files import write_bytes
-from stillroom.objectives.routing import copyable, lowest_share
-from stillroom.teachers import ModelScores, refuse_non_finite
+from stillroom.labels.reading import refuse_non_finite
+from stillroom.objectives.routing import copyable
+from stillroom.objectives.routing_rules import lowest_share
+from stillroom.teachers import ModelScores
 from stillroom.types import IGNORE_INDEX, Batch
 
 Progress = Callable[[int, int], None]

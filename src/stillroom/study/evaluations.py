@@ -40,8 +40,8 @@ from stillroom.study.teacherfolders import check_measured, teacher_folder, teach
 from stillroom.study.train_stage import load_here
 from stillroom.types import UserError
 from stillroom.worlds.base import Counterfactual, Problem
-from stillroom.worlds.facts import chance, counterfactuals
-from stillroom.worlds.problems import problems
+from stillroom.worlds.facts_world import chance, counterfactuals
+from stillroom.worlds.problems_world import problems
 
 Progress = Callable[[int, int], None]
 Sources = dict[str, SourceConfig]

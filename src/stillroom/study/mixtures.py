@@ -6,13 +6,12 @@ from pathlib import Path
 
 from stillroom.config import LabelsConfig, MixtureConfig
 from stillroom.corpora import Corpus
-from stillroom.corpora.corpus import make_batch
 from stillroom.files import fingerprint
 from stillroom.models import use_short_attention
 from stillroom.strict import nearest
 from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
 from stillroom.study.train_stage import load_here
-from stillroom.teachers import Domains, LiveMixture, MixtureScores, ModelScores
+from stillroom.teachers import Domains, LiveLabels, MixtureScores, ModelScores
 from stillroom.types import UserError
 
 OWN = "teacher"
@@ -48,13 +47,11 @@ def mixture_scores(config: MixtureConfig, own: Path, corpus: Corpus, precision: 
     return MixtureScores(tuple(members), config.rule, weights, domains)
 
 
-def live_mixture(config: MixtureConfig, own: Path, corpus: Corpus, labels: LabelsConfig, precision: str) -> LiveMixture:
+def live_mixture(config: MixtureConfig, own: Path, corpus: Corpus, labels: LabelsConfig, precision: str) -> LiveLabels:
     """The mixture asked at every step, for the labels that a store of it would hold."""
     if labels.temperature != 1.0:
         raise UserError(
             f"labels.temperature: is {labels.temperature:g}, but a mixture asked live is read at 1; set it to 1 "
             "or store the labels."
         )
-    scores = mixture_scores(config, own, corpus, precision)
-    bos, eos = corpus.manifest["bos"], corpus.manifest["eos"]
-    return LiveMixture(scores, labels, lambda tokens_BT: make_batch(tokens_BT, bos, eos))
+    return LiveLabels(mixture_scores(config, own, corpus, precision), labels)

@@ -19,6 +19,7 @@ from stillroom.disk import copy_file
 from stillroom.files import read_json
 from stillroom.labels import LabelStore
 from stillroom.models import precision_name
+from stillroom.objectives.schedules import ever_needs_teacher, highest_alpha
 from stillroom.results.compare import write_comparison
 from stillroom.results.json_form import write
 from stillroom.results.runs import environment_here
@@ -143,7 +144,7 @@ def _arm_record(config: StudyConfig, corpus: Corpus, name: str, artifact: Artifa
         role="student",
         label=arm_label(config, name),
         folder=f"models/{name}",
-        alpha=arm.highest_alpha,
+        alpha=highest_alpha(arm),
         routing=None if arm.routing is None else RoutingRecord(rule=arm.routing.rule, share=arm.routing.share),
         teacher_flops=cost.teacher,
         student_flops=cost.student,
@@ -160,7 +161,7 @@ def _took(folder: Path, epochs: float) -> dict[str, Any]:
 def arm_label(config: StudyConfig, name: str) -> str:
     """What to call an arm in a figure: SPT or DPT-90, with what differs from the plain one."""
     arm = config.arms[name]
-    label = "SPT" if arm.highest_alpha == 0 else f"DPT-{arm.highest_alpha * 100:g}"
+    label = "SPT" if not ever_needs_teacher(arm) else f"DPT-{highest_alpha(arm) * 100:g}"
     if arm.data != 1:
         label += f"-{arm.data:g}x"
     if arm.epochs != 1:

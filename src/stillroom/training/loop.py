@@ -22,6 +22,7 @@ from stillroom.files import disk_errors
 from stillroom.models import ModelPlan, precision
 from stillroom.objectives import Progress, objective_at, require_terms
 from stillroom.objectives.objective_config import ObjectiveConfig
+from stillroom.teachers import LabelSource, LiveTeacher
 from stillroom.training.budget import num_steps
 from stillroom.training.checkpoint import Checkpoints, run_tensors
 from stillroom.training.distributed import ALONE, Ranks
@@ -33,7 +34,6 @@ from stillroom.training.mtp_heads import FurtherHeads
 from stillroom.training.optimizer import build_optimizers, clip_gradients, learning_rate_factor, set_learning_rate
 from stillroom.training.prepare import prepare, prepare_teacher
 from stillroom.training.step import (
-    LabelSource,
     StepContext,
     Student,
     global_step,
@@ -41,7 +41,6 @@ from stillroom.training.step import (
     teacher_labels,
     validate,
 )
-from stillroom.training.teacher import LiveTeacher
 from stillroom.training.trackers import open_tracker
 from stillroom.training.training_config import TrainingConfig
 from stillroom.types import Batch, Sequences
@@ -68,7 +67,7 @@ class TrainingData:
 
     train: Sequences
     heldout: Sequences
-    labels: LabelSource | LiveTeacher | None = None
+    labels: LabelSource | None = None
     isolate: bool = True
     label_temperature: float = 1.0
     """At which stored labels were made."""

@@ -34,7 +34,7 @@ from stillroom.study.progress import StageDisplay
 from stillroom.training.metrics import finite_or_none
 from stillroom.types import UserError
 from stillroom.worlds.base import Problem
-from stillroom.worlds.problems import problems
+from stillroom.worlds.problems_world import problems
 
 
 class ReinforcedConfig(Strict):

@@ -41,7 +41,7 @@ from stillroom.training.finite import all_finite
 from stillroom.types import IGNORE_INDEX, Batch, UserError
 from stillroom.vocabulary import encode, encode_documents
 from stillroom.worlds.base import Split
-from stillroom.worlds.registry import make_world
+from stillroom.worlds.text_worlds import make_world
 
 _ANSWER = "\nA:"
 """What a prompt of the problems world ends in."""
