@@ -183,7 +183,7 @@ def profiles(law: Law) -> Figure:
         return Figure("fig-profiles", title, absent="A published law has no profiles here.")
     panels, rows = [], []
     for one in law.profiles:
-        least = min(one.objective)
+        least = max(min(one.objective), 1e-3)  # points without noise are met exactly
         rises = [100 * (value / least - 1) for value in one.objective]
         series = Series(one.name, _TAUGHT[0], line_xs=one.values, line_ys=rises)
         is_wide = one.values[0] > 0 and one.values[-1] > 30 * one.values[0]
