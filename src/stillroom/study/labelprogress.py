@@ -17,7 +17,8 @@ from rich.text import Text
 
 from stillroom.console import line
 from stillroom.labels.format.layout import shard_tokens
-from stillroom.study.progress import StageDisplay, Update
+from stillroom.study.progress import StageDisplay
+from stillroom.types import OnProgress
 
 SECONDS_BETWEEN_LINES = 30.0
 """How often a line is printed where there is no terminal to draw on."""
@@ -89,7 +90,7 @@ def _duration(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def label_stage(display: StageDisplay, folder: Path, rank: int = 0, world_size: int = 1) -> Iterator[Update]:
+def label_stage(display: StageDisplay, folder: Path, rank: int = 0, world_size: int = 1) -> Iterator[OnProgress]:
     """Yields the function that labelling calls with (done, total); shows a line that moves, or one now and then."""
     progress, console = LabelProgress(folder, rank, world_size), display.console
     begin = time.monotonic()
@@ -108,7 +109,7 @@ def _print(console: Console, progress: LabelProgress) -> None:
     console.print(f"  {progress.line()}", highlight=False, soft_wrap=True)
 
 
-def _showing(progress: LabelProgress, show: Callable[[], None], every: float) -> Update:
+def _showing(progress: LabelProgress, show: Callable[[], None], every: float) -> OnProgress:
     """An update that counts, and shows at most once in ``every`` seconds."""
     shown = time.monotonic()
 
