@@ -47,7 +47,7 @@ from stillroom.evaluation import (
 from stillroom.evaluation.grading.code.jail import run_program, why_not
 from stillroom.evaluation.grading.code.judge import is_right, parse_check
 from stillroom.models import build_model
-from stillroom.worlds.facts import FactsWorld, counterfactuals
+from stillroom.worlds.facts_world import FactsWorld, counterfactuals
 
 FIVE_MILLION = ModelConfig(hidden_size=256, intermediate_size=768, num_layers=5, num_heads=8)
 ONE_MILLION = ModelConfig(hidden_size=128, intermediate_size=384, num_layers=4, num_heads=4)

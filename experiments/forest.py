@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from stillroom.files import read_json, write_text
 from stillroom.report.charts.scales import Scale
-from stillroom.report.charts.svg import Frame, drawing, join, line, marker, text, whisker
+from stillroom.report.charts.svg import Frame, drawing, joined, marker, segment, text, whisker
 from stillroom.report.formats import minus
 from stillroom.report.html import picture_file
 from stillroom.study.recipe_files import load_module
@@ -46,7 +46,7 @@ def panel(left: float, title: str, found: list[Values | None]) -> Markup:
     bottom = TOP + len(found) * ROW
     frame = Frame(left + PANEL, bottom, Scale(-reach, reach), Scale(0, 1), left=left, right=0, top=TOP, bottom=0)
     zero = frame.px(0)
-    parts = [text(zero, TOP - 14, title, "middle"), line(zero, TOP - 6, zero, bottom, "axis")]
+    parts = [text(zero, TOP - 14, title, "middle"), segment(zero, TOP - 6, zero, bottom, "axis")]
     for value, anchor in ((-reach / 1.05, "start"), (0.0, "middle"), (reach / 1.05, "end")):
         parts.append(text(frame.px(value), bottom + 16, signed(value), anchor, "tick"))
     for place, one in enumerate(found):
@@ -55,7 +55,7 @@ def panel(left: float, title: str, found: list[Values | None]) -> Markup:
             colour = OFF_ZERO if one["low"] > 0 or one["high"] < 0 else HOLDS_ZERO
             parts.append(whisker(frame.px(one["low"]), y, frame.px(one["high"]), y, f"error {colour}", 0))
             parts.append(marker("circle", frame.px(one["value"]), y, f"mark {colour}"))
-    return join(parts)
+    return joined(parts)
 
 
 def signed(value: float) -> str:

@@ -31,8 +31,8 @@ from stillroom.study.evaluations import comparison_table, estimates_table, evalu
 from stillroom.study.external import External, parse_benchmarks
 from stillroom.study.progress import StageDisplay
 from stillroom.types import UserError
-from stillroom.worlds.facts import counterfactuals
-from stillroom.worlds.problems import problems
+from stillroom.worlds.facts_world import counterfactuals
+from stillroom.worlds.problems_world import problems
 
 
 def nulls(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -25,8 +25,8 @@ from stillroom.evaluation.suites.test_time_scaling import _grade_all
 from stillroom.results.measures import registered_measures
 from stillroom.types import UserError
 from stillroom.worlds.base import Problem
-from stillroom.worlds.facts import counterfactuals
-from stillroom.worlds.problems import problems
+from stillroom.worlds.facts_world import counterfactuals
+from stillroom.worlds.problems_world import problems
 
 
 def even(completion: str) -> str | None:

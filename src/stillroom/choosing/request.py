@@ -18,6 +18,7 @@ from stillroom.corpora import Corpus, open_corpus
 from stillroom.costs import size_of_path
 from stillroom.files import read_json_object
 from stillroom.models import empty_model, looks_local, read_config
+from stillroom.objectives.schedules import ever_needs_teacher
 from stillroom.strict import Count, Fraction, Items, Length, Named, Positive, Seed, Share, Temperature, nearest
 from stillroom.study.recipe_files import resolve_recipe
 from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
@@ -216,7 +217,7 @@ def check_proxies(student: Student, corpus: Corpus, settings: RankSettings) -> N
 
 def _supervised_arm(run: Path) -> str | None:
     arms = _read_study(run).arms
-    plain = next((name for name, arm in arms.items() if arm.alpha == 0 and _is_plain(arm)), None)
+    plain = next((name for name, arm in arms.items() if not ever_needs_teacher(arm) and _is_plain(arm)), None)
     return None if plain is None else f"{run}:{plain}"
 
 

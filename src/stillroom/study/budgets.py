@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from stillroom.config import ArmConfig, StudyConfig, parse
 from stillroom.costs import flops_per_token, size_of
 from stillroom.models.model_config import ModelConfig
+from stillroom.objectives.schedules import ever_needs_teacher
 from stillroom.strict import nearest
 from stillroom.types import UserError
 
@@ -40,7 +41,7 @@ def spent(config: StudyConfig, arm: ArmConfig, vocab: int, distinct_tokens: floa
     size, length = size_of(config.student, vocab), config.corpus.sequence_length
     further = 6.0 * (arm.heads - 1) * size.unembedding  # their blocks are taken off the trunk
     student = (size.flops_per_token(length, backward=True) + further) * tokens
-    if arm.highest_alpha == 0:
+    if not ever_needs_teacher(arm):
         return Account(student, 0.0)
     return Account(student, teaching_rate(config, vocab) * (tokens if arm.teacher == "live" else distinct_tokens))
 

@@ -13,6 +13,7 @@ from stillroom.config import ModelConfig, RunConfig, StudyConfig, TrainingConfig
 from stillroom.console import Terminal
 from stillroom.costs import num_parameters, size_of, training_bytes
 from stillroom.labels import price
+from stillroom.objectives.schedules import ever_needs_teacher
 from stillroom.study.budgets import teaching_rate, with_budgets
 from stillroom.study.measurable import check_evaluation
 from stillroom.study.scale import (
@@ -60,7 +61,7 @@ def study_costs(config: StudyConfig) -> list[Cost]:
         changes = {"tokens": round(config.training.tokens * arm.data), "epochs": arm.epochs}
         arm_training = config.training.model_copy(update=changes)
         cost = training_cost(name, config.student, arm_training, vocab, length)
-        if arm.highest_alpha > 0 and arm.teacher == "live":
+        if ever_needs_teacher(arm) and arm.teacher == "live":
             cost = replace(cost, flops=cost.flops + _teaching_rate(config) * cost.tokens)
         costs.append(cost)
     return costs

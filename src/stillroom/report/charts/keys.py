@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from stillroom.report.charts.svg import line, marker, tag
+from stillroom.report.charts.svg import marker, segment, tag
 
 
 def line_key(stroke: str, shape: str = "", colour: str = "", box: str = "key") -> Markup:
     """A line of these classes, with a mark of a colour on it where ``shape`` names one."""
-    parts = [line(0, 6, 24, 6, stroke)]
+    parts = [segment(0, 6, 24, 6, stroke)]
     if shape:
         parts.append(marker(shape, 12, 6, f"mark {colour}"))
     return tag("svg", *parts, viewBox="0 0 24 12", width=24, height=12, class_=box, aria_hidden="true")

@@ -75,12 +75,12 @@ def _marks(frame: Frame, series: Series) -> list[Markup]:
         if est.high > est.low:
             low = max(est.low, frame.y.low) if frame.y.log else est.low
             parts.append(whisker(at, frame.py(low), at, frame.py(est.high), f"error {series.colour}"))
-        hint = f"{series.name} at {si(x)}: {number(est.value)} ({number(est.low)} to {number(est.high)})"
+        hint = f"{series.name} at {si(x)}: {brief(est.value)} ({brief(est.low)} to {brief(est.high)})"
         marks.append(marker(series.marker, at, frame.py(est.value), f"mark {series.colour}", hint))
     return parts + marks
 
 
-def number(value: float) -> str:
+def brief(value: float) -> str:
     """A value with three significant digits; 0 where it is no more than rounding."""
     if not math.isfinite(value):
         return MISSING

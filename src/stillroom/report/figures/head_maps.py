@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from stillroom.report.charts.figure import Figure, Panel, Table, missing_models
 from stillroom.report.charts.keys import shades_key
-from stillroom.report.charts.svg import WIDE, drawing, join, squares, tag, text
+from stillroom.report.charts.svg import WIDE, drawing, joined, squares, tag, text
 from stillroom.report.figures import captions
 from stillroom.report.formats import fixed
 from stillroom.report.view import View
@@ -80,7 +80,7 @@ def _map(
     if outlined:
         box = {"x": left + outlined.head * side, "y": TOP + (layers - 1 - outlined.layer) * side}
         parts.append(tag("rect", width=side - 1, height=side - 1, class_="chosen", **box))
-    return join(parts)
+    return joined(parts)
 
 
 def _square(x: float, y: float, side: float, score: float, hint: str) -> Markup:

@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from stillroom.report.charts.figure import Figure, Panel, Table, missing_models, span, with_interval
 from stillroom.report.charts.keys import shades_key
-from stillroom.report.charts.svg import SMALL, drawing, line, tag, text
+from stillroom.report.charts.svg import SMALL, drawing, segment, tag, text
 from stillroom.report.figures import captions
 from stillroom.report.formats import fixed
 from stillroom.report.view import Entry, View
@@ -51,7 +51,7 @@ def _map(entry: Entry, needle: NeedleResult) -> Markup:
             cell = needle.grid[column][row]
             hint = f"{length} tokens, depth {depth:g}: {with_interval(cell, 2)}"
             parts += _square(LEFT + wide * column, y, wide - 2, cell, hint)
-    parts.append(line(LEFT, floor + 2, SMALL - 10, floor + 2, "axis"))
+    parts.append(segment(LEFT, floor + 2, SMALL - 10, floor + 2, "axis"))
     for column, length in enumerate(needle.lengths):
         parts.append(text(LEFT + wide * (column + 0.5) - 1, floor + 19, str(length), "middle", "tick"))
     parts.append(text(SMALL - 10, floor + BOTTOM - 5, "length of the text, tokens", "end", "name"))

@@ -13,7 +13,7 @@ from stillroom.report.charts.heat import attention_square
 from stillroom.report.charts.keys import line_key, shades_key
 from stillroom.report.charts.lines import Axis, Series, chart, linear_axis
 from stillroom.report.charts.scales import Scale
-from stillroom.report.charts.svg import WIDE, drawing, join, text
+from stillroom.report.charts.svg import WIDE, drawing, joined, text
 from stillroom.report.figures.head_maps import score_maps
 from stillroom.report.formats import fixed
 from stillroom.report.html import fill
@@ -84,7 +84,7 @@ def _picture(pattern: AttentionPattern) -> Markup:
     words = [visible(token.replace("\n", "⏎").replace("\t", "⇥")) for token in pattern.tokens]
     parts += [text(left - 6, 2 + step * (row + 0.5) + 4, word, "end", "tick") for row, word in enumerate(words)]
     described = f"Attention of one head over {len(pattern.rows)} tokens."
-    return drawing(WIDE, WIDE - left + 2, pattern.title, described, join(parts))
+    return drawing(WIDE, WIDE - left + 2, pattern.title, described, joined(parts))
 
 
 def shaded_tokens(passage: Passage) -> list[tuple[str, str, str]]:
