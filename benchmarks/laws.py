@@ -2,7 +2,7 @@
 
     python benchmarks/laws.py POINTS.csv --largest 1.9e9 --resamples 1000
 
-Laws are fitted on students below ``--largest`` parameters and asked for all others; the published supervised law is used.
+Laws are fitted on students below ``--largest`` parameters and asked for all others; the supervised law is published.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from stillroom.config import StudyConfig
 from stillroom.laws.forecasts import PlannedStudent, forecast
 from stillroom.laws.law_file import Law
 from stillroom.laws.points import beside_embeddings
+from stillroom.objectives.schedules import ever_needs_teacher
 from stillroom.results.runs import load
 from stillroom.types import Estimate, UserError
 
@@ -44,7 +45,7 @@ def study_forecasts(law: Law, config: StudyConfig, teacher_loss: float | None = 
         tokens = config.training.tokens * arm.data
         if arm.routing is not None or arm.epochs != 1:
             found.append(ArmForecast(name, None, "a law says nothing of routing or of text seen twice"))
-        elif arm.highest_alpha == 0:
+        elif not ever_needs_teacher(arm):
             found.append(_told(law, name, PlannedStudent(student, tokens, law.reach.teacher[0]), distilled=False))
         elif teacher_loss is None:
             found.append(ArmForecast(name, None, "the teacher's loss is not known before it is measured"))
