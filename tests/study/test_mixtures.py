@@ -50,7 +50,7 @@ def test_each_source_is_taught_by_its_own_teacher(folders, tiny_corpus):
 
 def test_the_key_tells_rules_weights_and_members_apart(folders, tiny_corpus):
     keys = {
-        mixture_key(MixtureConfig(teachers={"a": str(path)}, rule=rule, weights=weights), "own", tiny_corpus)
+        mixture_key(MixtureConfig(teachers={"a": str(path)}, rule=rule, weights=weights), "own")
         for path in folders
         for rule in ("average", "position")
         for weights in ({}, {"a": 2.0})

@@ -62,6 +62,12 @@ def study(
     ] = 1,
     law: ForecastLaw = None,
     dry_run: DryRun = False,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Print for every stage whether it is used again or made, and why; write nothing."
+        ),
+    ] = False,
 ) -> None:
     """Run a whole experiment: corpus, teacher, labels, students, evaluation, one HTML page.
 
@@ -78,6 +84,12 @@ def study(
 
         print_plan(config)
         print_study_forecast(law, config)
+        return
+    if explain:
+        from stillroom.console import Terminal
+        from stillroom.study.explain import explain_study, print_explained
+
+        print_explained(explain_study(config, out, artifacts), Terminal())
         return
     from stillroom.console import Terminal, line
     from stillroom.report import build_report, seeds_table, summary_table

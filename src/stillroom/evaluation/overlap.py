@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stillroom.evaluation.scoring import Progress
-from stillroom.types import Sequences
+from stillroom.types import OnProgress, Sequences
 
 NGRAM = 13
 """Tokens of an n-gram unless the caller says otherwise; the length that GPT-3's authors took (in words)."""
@@ -26,7 +25,7 @@ def contamination(
     *,
     n: int = NGRAM,
     max_sequences: int | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """How much of each set of items (token ids each) the training sequences hold.
 
@@ -66,7 +65,7 @@ def _hashes(tokens_BT: NDArray[np.uint64], n: int) -> NDArray[np.uint64]:
 
 
 def _found(
-    wanted: Mapping[int, set[int]], training: Sequences, places: NDArray[np.int64], progress: Progress | None
+    wanted: Mapping[int, set[int]], training: Sequences, places: NDArray[np.int64], progress: OnProgress | None
 ) -> dict[int, NDArray[np.uint64]]:
     """For every size of gram the wanted hashes that training holds, sorted."""
     sought = {size: np.array(sorted(hashes), dtype=np.uint64) for size, hashes in wanted.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +32,18 @@ from stillroom.files import fingerprint, read_json, write_json, write_text
 from stillroom.results.compare import write_comparison
 from stillroom.results.json_form import as_json
 from stillroom.results.statistics import NotFiniteError, require_finite_parts
+from stillroom.results_versions import results_version
 from stillroom.study.external import External, evaluate_external, measuring
 from stillroom.study.folders import parts
 from stillroom.study.measurable import fewest_positions, refuse_too_long
 from stillroom.study.progress import StageDisplay
 from stillroom.study.teacherfolders import check_measured, teacher_folder, teacher_hash
 from stillroom.study.train_stage import load_here
-from stillroom.types import UserError
+from stillroom.types import OnProgress, UserError
 from stillroom.worlds.base import Counterfactual, Problem
 from stillroom.worlds.facts_world import chance, counterfactuals
 from stillroom.worlds.problems_world import problems
 
-Progress = Callable[[int, int], None]
 Sources = dict[str, SourceConfig]
 
 
@@ -53,7 +53,7 @@ def evaluate_into(
     config: EvaluationConfig,
     sources: Sources,
     corpus: Corpus | None,
-    progress: Progress,
+    progress: OnProgress,
     external: External | None = None,
 ) -> None:
     """Writes ``evaluation.json`` and ``samples.jsonl`` into ``folder``; finished suites there are kept.
@@ -82,7 +82,7 @@ def _evaluate_into(
     config: EvaluationConfig,
     sources: Sources,
     corpus: Corpus | None,
-    progress: Progress,
+    progress: OnProgress,
     external: External | None,
 ) -> None:
     parts: dict[str, Any] = {}
@@ -126,7 +126,7 @@ def keep_evaluated(folder: Path, damaged: list[str]) -> bool:
 
 
 def _cached_contamination(
-    folder: Path, config: EvaluationConfig, sources: Sources, corpus: Corpus, progress: Progress
+    folder: Path, config: EvaluationConfig, sources: Sources, corpus: Corpus, progress: OnProgress
 ) -> dict[str, Any]:
     if not config.contamination_ngram:
         return {}
@@ -146,7 +146,7 @@ def _suite(
     config: EvaluationConfig,
     sources: Sources,
     corpus: Corpus,
-    progress: Progress,
+    progress: OnProgress,
     sampler: Sampler,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     config = config.model_copy(update={"suites": (suite,)})
@@ -167,7 +167,7 @@ def _suite(
     )
 
 
-def _contamination(config: EvaluationConfig, sources: Sources, corpus: Corpus, progress: Progress) -> dict[str, Any]:
+def _contamination(config: EvaluationConfig, sources: Sources, corpus: Corpus, progress: OnProgress) -> dict[str, Any]:
     """How much of the items of the suites asked for the training text holds."""
     items = item_tokens(
         corpus.tokenizer,
@@ -252,6 +252,7 @@ def evaluate_models(
             display.console.print(note, style="yellow", markup=False, soft_wrap=True)
         name = model.parent.name if model.name == "model" else model.name
         owner = [teacher_hash(str(model)), None if corpus is None else corpus.identity, config.canonical()]
+        owner += results_version("evaluation").values()
         key = fingerprint(owner if external is None else [*owner, external.identity()], 8)
         folder = out / f"{name}-{key}"
         title = f"evaluate {name}"

@@ -28,9 +28,8 @@ from stillroom.evaluation.suites.made_problems import program_problems, word_pro
 from stillroom.files import file_hash, read_json, write_json, write_text
 from stillroom.results.statistics import NotFiniteError, require_finite_parts
 from stillroom.strict import nearest
-from stillroom.types import UserError
+from stillroom.types import OnProgress, UserError
 
-Progress = Callable[[int, int], None]
 Made = tuple[dict[str, Any], list[dict[str, Any]]]
 
 _HOMEMADE = {"word-problems": (word_problems, gsm8k), "programs": (program_problems, mbpp)}
@@ -103,7 +102,7 @@ def evaluate_external(
     tokenizer: PreTrainedTokenizerBase,
     config: EvaluationConfig,
     external: External,
-    progress: Progress,
+    progress: OnProgress,
 ) -> dict[str, Any]:
     """The parts that ``external`` asks for: ``benchmarks``, ``counterfactual_file`` and ``lm_eval``.
 
@@ -142,7 +141,7 @@ def _jobs(
     tokenizer: PreTrainedTokenizerBase,
     config: EvaluationConfig,
     external: External,
-    progress: Progress,
+    progress: OnProgress,
 ) -> Iterator[tuple[tuple[str, ...], Callable[[], Made]]]:
     for name, source in external.benchmarks:
         benchmark = _benchmark(name, source, external.limit or config.problems, config.seed)

@@ -24,9 +24,8 @@ from stillroom.study.teacherfolders import check_vocabulary
 from stillroom.teachers import LabelSource, LiveTeacher
 from stillroom.training import Ranks, TrainingData, TrainingResult, join, train
 from stillroom.training.distributed import launched_rank, launched_size, own_device
-from stillroom.types import UserError
+from stillroom.types import OnProgress, UserError
 
-Progress = Callable[[int, int], None]
 _DERIVED = ("config.yaml", "identity.json", "model/README.md")
 _OF_TOKENIZER = ("model/tokenizer", "model/special_tokens_map", "model/added_tokens", "model/vocab", "model/merges")
 
@@ -59,7 +58,7 @@ def train_into(
     corpus: Corpus,
     labels: LabelSource | None,
     precision_name: str,
-    progress: Progress | None,
+    progress: OnProgress | None,
     stop: Callable[[], bool],
 ) -> None:
     """Trains the model of ``run`` on ``corpus``; continues where a killed call stopped."""

@@ -43,10 +43,7 @@ from stillroom.training.step import (
 )
 from stillroom.training.trackers import open_tracker
 from stillroom.training.training_config import TrainingConfig
-from stillroom.types import Batch, Sequences
-
-Report = Callable[[int, int], None]
-"""Called with the tokens done and the tokens in all."""
+from stillroom.types import Batch, OnProgress, Sequences
 
 
 @dataclass(frozen=True)
@@ -116,7 +113,7 @@ def train(
     folder: Path,
     *,
     precision_name: str,
-    progress: Report | None = None,
+    progress: OnProgress | None = None,
     stop: Callable[[], bool] = lambda: False,
     ranks: Ranks = ALONE,
 ) -> TrainingResult:
@@ -183,7 +180,7 @@ def _resume(run: Run, checkpoints: Checkpoints) -> tuple[int, float]:
     return int(state["step"]), float(state["seconds"])
 
 
-def _steps(run: Run, start: int, session: Session, progress: Report | None, stop: Callable[[], bool]) -> None:
+def _steps(run: Run, start: int, session: Session, progress: OnProgress | None, stop: Callable[[], bool]) -> None:
     """Every step from ``start`` on."""
     last_save, learned = time.monotonic(), False
     for step in range(start, run.total):

@@ -21,8 +21,9 @@ from transformers import PreTrainedModel
 
 from stillroom.evaluation.sampling.llama_cache import Prefix, encode_prompts, has_own_engine
 from stillroom.evaluation.sampling.stops import StopTexts
-from stillroom.evaluation.scoring import Progress, check_positions, evaluating
+from stillroom.evaluation.scoring import check_positions, evaluating
 from stillroom.results.statistics import NotFiniteError
+from stillroom.types import OnProgress
 
 ROWS_AT_A_TIME = 512
 """Samples drawn together: enough to fill the processor, few enough that what a layer writes stays in its cache."""
@@ -87,7 +88,7 @@ class Sampler(Protocol):
         seed: int,
         stop_texts: StopTexts | None = None,
         rows_at_a_time: int = ROWS_AT_A_TIME,
-        progress: Progress | None = None,
+        progress: OnProgress | None = None,
     ) -> list[list[Samples]]:
         """See ``sample``."""
         ...
@@ -104,7 +105,7 @@ def sample(
     seed: int,
     stop_texts: StopTexts | None = None,
     rows_at_a_time: int = ROWS_AT_A_TIME,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> list[list[Samples]]:
     """``num_samples`` completions of every prompt for every setting: ``result[setting][prompt]``.
 

@@ -18,8 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stillroom.evaluation.sampling.draw import Samples, Sampling
 from stillroom.evaluation.sampling.stops import StopTexts
-from stillroom.evaluation.scoring import Progress
-from stillroom.types import UserError
+from stillroom.types import OnProgress, UserError
 
 _WORKER = Path(__file__).parent / "_vllm_worker.py"
 
@@ -70,7 +69,7 @@ class OutOfProcess:
         seed: int,
         stop_texts: StopTexts | None = None,
         rows_at_a_time: int = 0,
-        progress: Progress | None = None,
+        progress: OnProgress | None = None,
     ) -> list[list[Samples]]:
         """``result[setting][prompt]``, as ``sample`` gives it; the model in this process is not used."""
         del model, rows_at_a_time

@@ -19,11 +19,10 @@ from stillroom.evaluation.grading.answers import last_number
 from stillroom.evaluation.grading.code.judge import Limits, Setting, parse_check, passes, require_sandbox
 from stillroom.evaluation.grading.code.values import parse
 from stillroom.evaluation.sampling.draw import Sampler, sample
-from stillroom.evaluation.scoring import Progress
 from stillroom.evaluation.suites.problem_files import Hub, checked, read_records
 from stillroom.evaluation.suites.test_time_scaling import measure_scaling
 from stillroom.models import num_positions
-from stillroom.types import UserError
+from stillroom.types import OnProgress, UserError
 from stillroom.vocabulary import encode
 from stillroom.worlds.base import Problem
 
@@ -196,7 +195,7 @@ def measure_benchmark(
     seed: int = 0,
     workers: int | None = None,
     sampler: Sampler = sample,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What ``measure_scaling`` gives for a benchmark, and its records; ``workers`` judges (default: one a processor).
 

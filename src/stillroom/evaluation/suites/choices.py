@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Continuation, Progress, score_continuations
+from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Continuation, score_continuations
 from stillroom.results.statistics import mean
-from stillroom.types import UserError
+from stillroom.types import OnProgress, UserError
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def answer(
     questions: Sequence[Question],
     *,
     tokens_at_a_time: int = TOKENS_AT_A_TIME,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Answered:
     """Scores every choice of every question by its log-probability after the context.
 

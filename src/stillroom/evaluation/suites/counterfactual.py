@@ -10,10 +10,10 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Continuation, Progress, Scores, score_continuations
+from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Continuation, Scores, score_continuations
 from stillroom.evaluation.suites.problem_files import read_records
 from stillroom.results.statistics import mean
-from stillroom.types import UserError
+from stillroom.types import OnProgress, UserError
 from stillroom.vocabulary import Vocabulary, encode, encode_documents
 from stillroom.worlds.base import Counterfactual
 
@@ -44,7 +44,7 @@ def measure_counterfactual(
     chance: float | None = None,
     seed: int = 0,
     tokens_at_a_time: int = TOKENS_AT_A_TIME,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The ``counterfactual`` part of an evaluation, and one record per item.
 
@@ -99,7 +99,7 @@ def _scores(
     tokenizer: PreTrainedTokenizerBase,
     items: Sequence[Counterfactual],
     tokens_at_a_time: int,
-    progress: Progress | None,
+    progress: OnProgress | None,
 ) -> dict[str, Scores]:
     """Scores of the context's answer, of memory's, and of memory's without the context (``closed``)."""
     pairs = [(item.prompt, item.context_answer) for item in items]

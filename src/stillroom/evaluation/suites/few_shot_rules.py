@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stillroom.evaluation.sampling.draw import Sampling, sample
-from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Progress
+from stillroom.evaluation.scoring import TOKENS_AT_A_TIME
 from stillroom.evaluation.suites.choices import Question, answer
 from stillroom.evaluation.suites.rules import RuleItem, rule_items
 from stillroom.models import num_positions
 from stillroom.results.statistics import mean
-from stillroom.types import UserError
+from stillroom.types import OnProgress, UserError
 from stillroom.vocabulary import Vocabulary, encode, encode_documents
 
 _SLACK = 2
@@ -42,7 +42,7 @@ def measure_induction(
     *,
     seed: int = 0,
     tokens_at_a_time: int = TOKENS_AT_A_TIME,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """The ``induction`` part of an evaluation: accuracy among choices, and of what the model writes by itself.
 

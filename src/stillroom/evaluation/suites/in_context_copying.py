@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Progress, evaluating, run_plain, score_tokens
+from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, evaluating, run_plain, score_tokens
 from stillroom.models import num_positions, unembedding
 from stillroom.results.statistics import mean, require_finite
-from stillroom.types import Sequences, UserError
+from stillroom.types import OnProgress, Sequences, UserError
 
 
 def frequent_tokens(sequences: Sequences, special: frozenset[int], num: int, *, num_sequences: int = 512) -> list[int]:
@@ -62,7 +62,7 @@ def measure_copying(
     repeats: int,
     seed: int = 0,
     tokens_at_a_time: int = TOKENS_AT_A_TIME,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """The ``copying`` part of an evaluation, from the sequences of ``repeated_tokens``.
 

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from transformers import PreTrainedModel
 
-from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Progress, evaluating, score_tokens
+from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, evaluating, score_tokens
 from stillroom.models import hidden_states
 from stillroom.results.statistics import ratio, require_finite
-from stillroom.types import IGNORE_INDEX, Sequences, UserError
+from stillroom.types import IGNORE_INDEX, OnProgress, Sequences, UserError
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def measure_likelihood(
     num_sequences: int | None = None,
     seed: int = 0,
     tokens_at_a_time: int = TOKENS_AT_A_TIME,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """The ``lm`` part of an evaluation: bits per byte and nats per token, in all and by source.
 

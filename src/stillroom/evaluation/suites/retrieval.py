@@ -11,10 +11,10 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Progress
+from stillroom.evaluation.scoring import TOKENS_AT_A_TIME
 from stillroom.evaluation.suites.choices import Question, answer
 from stillroom.models import num_positions
-from stillroom.types import Sequences, UserError
+from stillroom.types import OnProgress, Sequences, UserError
 from stillroom.vocabulary import Vocabulary, encode, encode_documents
 from stillroom.worlds.words import ATTRIBUTES, Attribute, made_up_name
 
@@ -81,7 +81,7 @@ def measure_needle(
     *,
     seed: int = 0,
     tokens_at_a_time: int = TOKENS_AT_A_TIME,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Needle in a haystack: accuracy in all, and the grid of lengths (rows) by depths (columns) for a heat map."""
     longest = num_positions(model.config)
@@ -121,7 +121,7 @@ def measure_context(
     *,
     seed: int = 0,
     tokens_at_a_time: int = TOKENS_AT_A_TIME,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Context question answering: accuracy in all, and by the number of stated facts."""
     answered = answer(model, questions, tokens_at_a_time=tokens_at_a_time, progress=progress)

@@ -18,10 +18,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from stillroom.evaluation.diversity import distinct_n, ngram_similarity, self_bleu, vendi_score
 from stillroom.evaluation.sampling.draw import ROWS_AT_A_TIME, Sampler, Sampling, sample
 from stillroom.evaluation.sampling.stops import StopTexts
-from stillroom.evaluation.scoring import Progress
 from stillroom.results.coverage import entropy_nats, fit_coverage, majority_correct, pass_at_k
 from stillroom.results.statistics import mean
-from stillroom.types import UserError
+from stillroom.types import OnProgress, UserError
 from stillroom.vocabulary import Vocabulary, encode_documents
 from stillroom.worlds.base import Problem
 
@@ -89,7 +88,7 @@ def solve(
     workers: int = 1,
     sampler: Sampler = sample,
     rows_at_a_time: int = ROWS_AT_A_TIME,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> list[list[Graded]]:
     """Samples of every problem for every setting, graded: ``result[setting][problem]``.
 
@@ -164,7 +163,7 @@ def measure_scaling(
     workers: int = 1,
     sampler: Sampler = sample,
     rows_at_a_time: int = ROWS_AT_A_TIME,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The ``tts`` part of an evaluation, and one record per problem and temperature with every sample.
 

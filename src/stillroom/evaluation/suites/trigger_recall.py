@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Progress, evaluating, run_plain, score_tokens
+from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, evaluating, run_plain, score_tokens
 from stillroom.results.statistics import mean, ratio, require_finite
-from stillroom.types import Sequences, UserError
+from stillroom.types import OnProgress, Sequences, UserError
 
 _TRIGGER_RATE = 0.12
 """Part of the background tokens that are made triggers, so that each comes several times in a short sequence."""
@@ -107,7 +107,7 @@ def measure_recall(
     *,
     seed: int = 0,
     tokens_at_a_time: int = TOKENS_AT_A_TIME,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """The ``recall`` part of an evaluation: accuracy and loss (nats) on outputs whose trigger has come before.
 

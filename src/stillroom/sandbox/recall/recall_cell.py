@@ -29,7 +29,7 @@ from stillroom.sandbox.recall.recall_probes import RecallTruth, attention_pictur
 from stillroom.teachers import LabelSource, LiveTeacher
 from stillroom.training import TrainingData, join, train
 from stillroom.training.metrics import drop_after
-from stillroom.types import SpecialIds
+from stillroom.types import OnProgress, SpecialIds
 from stillroom.worlds.recall import RecallWorld
 from stillroom.worlds.recall_sequences import RecallLabels, RecallSequences
 
@@ -85,7 +85,7 @@ class _Probing:
     precision: str
     snapshots: dict[str, float]
     """Names of a trained teacher's snapshots and the copy accuracy at which each is taken."""
-    update: Callable[[int, int], None] | None
+    update: OnProgress | None
     due: frozenset[int] = frozenset()
     begun: bool = False
     taken: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -135,7 +135,7 @@ def train_cell(
     cell: Cell,
     *,
     teacher_folder: Path | None = None,
-    update: Callable[[int, int], None] | None = None,
+    update: OnProgress | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Trains and measures a cell into ``folder``, going on where a killed call stopped.
