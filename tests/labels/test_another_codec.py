@@ -13,13 +13,14 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from stillroom.config import LabelsConfig
 from stillroom.labels import LabelSettings, LabelStore, inspect_store, label, price
 from stillroom.labels.codecs import codec as registry
 from stillroom.labels.codecs.codec import EntryCoder, Kept, ScoredPositions, register_codec
 from stillroom.labels.codecs.position_kinds import Rankings
 from stillroom.labels.format.record import Columns, PackedRecords
 from stillroom.labels.ragged import RaggedLabels
-from stillroom.labels.settings import Options
+from stillroom.labels.settings import Options, settings_of
 from stillroom.labels.terminal import inspection_tables
 from stillroom.teachers import ExactScores, LiveLabels
 from stillroom.types import UserError
@@ -152,4 +153,8 @@ def test_options_of_a_codec_are_checked_by_name() -> None:
     ):
         with pytest.raises(UserError, match=sentence):
             LabelSettings.of(wrong)
+    config = LabelsConfig(codec="first", options={"steps": 9})
+    assert settings_of(LabelsConfig.model_validate(config.canonical())).codec == First(9)
+    with pytest.raises(ValueError, match="codec is 'last', expected one of first, sampled"):
+        LabelsConfig(codec="last")
     assert LabelSettings.of(replace(LabelSettings(), codec=First(7)).canonical()).codec == First(7)

@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from stillroom.console import line
+from stillroom.labels.format.layout import shard_tokens
 from stillroom.study.progress import StageDisplay
 from stillroom.types import OnProgress
 
@@ -41,7 +42,7 @@ class LabelProgress:
     def __post_init__(self) -> None:
         self._begin = self.clock()
         own = [path for path in self._shards() if int(path.stem) % self.world_size == self.rank]
-        self._reused = sum(_tokens(path) for path in own)
+        self._reused = sum(shard_tokens(path) for path in own)
 
     def update(self, done: int, total: int) -> None:
         """Hears (tokens done, tokens to do) of this rank."""
@@ -67,7 +68,7 @@ class LabelProgress:
         shards = self._shards()
         if not shards:
             return None
-        tokens = _tokens(shards[0]) * (len(shards) - 1) + _tokens(shards[-1])  # only the last may be shorter
+        tokens = shard_tokens(shards[0]) * (len(shards) - 1) + shard_tokens(shards[-1])  # only the last may be shorter
         return sum(path.stat().st_size for path in shards) / tokens if tokens else None
 
     def line(self) -> str:
@@ -80,16 +81,6 @@ class LabelProgress:
             "time left unknown" if left is None else f"{_duration(left)} left",
         ]
         return ", ".join([share, *parts])
-
-
-def _tokens(shard: Path) -> int:
-    """Tokens of a shard: records times T, as its header says; none where it has no header, or was just removed."""
-    try:
-        with shard.open("rb") as stream:
-            header = stream.read(20)
-    except OSError:
-        return 0
-    return int.from_bytes(header[12:16], "little") * int.from_bytes(header[16:20], "little")
 
 
 def _duration(seconds: float) -> str:
