@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -45,6 +45,10 @@ def _is_unseen(character: str) -> bool:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
+
+
+OnProgress = Callable[[int, int], None]
+"""Hears how far work is: what is done, of how much in all, in units of whoever calls it."""
 
 
 class UserError(Exception):

@@ -6,7 +6,7 @@ Letters: L layers, H query heads, B sequences, T positions, E width of a head.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from stillroom.analysis.heads import writes_by_head
 from stillroom.analysis.loss_comparison import token_losses
-from stillroom.types import IGNORE_INDEX, Batch, UserError
+from stillroom.types import IGNORE_INDEX, Batch, OnProgress, UserError
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def copying_ablation(
     period: int,
     start: int = 1,
     heads: Sequence[tuple[int, int]] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnProgress | None = None,
 ) -> Ablation:
     """Takes heads out in turn and measures the loss on tokens that have an earlier copy with its successor.
 

@@ -7,7 +7,6 @@ Letters: L layers, B sequences, H query heads, K key heads, T positions, D width
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from transformers import PreTrainedModel
 
 from stillroom.models import unembedding
 from stillroom.models.forward import patterns_by_layer
+from stillroom.types import OnProgress
 
 _PATTERNS_AT_A_TIME = 1 << 25
 _SEQUENCES_AT_A_TIME = 16
@@ -63,7 +63,7 @@ def head_scores(
     *,
     period: int,
     start: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnProgress | None = None,
 ) -> HeadScores:
     """All three scores from sequences whose tokens after the first ``start`` repeat every ``period``.
 

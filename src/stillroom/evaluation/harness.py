@@ -19,7 +19,7 @@ from lm_eval.api.model import TemplateLM  # pyright: ignore[reportMissingImports
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # pyright: ignore[reportMissingImports]
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stillroom.evaluation.sampling.draw import Sampling, sample
+from stillroom.evaluation.sampling.draw import Sampling, SamplingRequest, sample
 from stillroom.evaluation.sampling.stops import StopTexts
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Continuation, score_continuations
 from stillroom.evaluation.suites.benchmarks import passes_tests, program_task
@@ -156,9 +156,8 @@ class HarnessModel(TemplateLM):
         prompts = [
             self.tok_encode(context)[-(self.max_length - most) :] or [self.prefix_token_id] for context in contexts
         ]
-        (drawn,) = sample(
-            self.model,
-            prompts,
+        request = SamplingRequest(
+            prompts=prompts,
             num_samples=1,
             max_new_tokens=most,
             settings=[Sampling(temperature, top_p=top_p)],
@@ -166,6 +165,7 @@ class HarnessModel(TemplateLM):
             stop_texts=texts,
             seed=self._seed,
         )
+        (drawn,) = sample(self.model, request)
         return [texts.text(samples.tokens[0], self._vocabulary.eos) for samples in drawn]
 
 

@@ -6,7 +6,7 @@ Letters: B sequences, T positions, N positions scored, D width, V vocabulary, I 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,10 +20,8 @@ from stillroom.models.packing import in_form, rotary_limits, sees_branches
 from stillroom.models.readout import unembedding_inputs
 from stillroom.models.score import token_logprobs
 from stillroom.results.statistics import require_finite
-from stillroom.types import Batch, UserError
+from stillroom.types import Batch, OnProgress, UserError
 
-Progress = Callable[[int, int], None]
-"""Called with (done, total) as work proceeds."""
 TOKENS_AT_A_TIME = 8192
 """Tokens of one forward pass unless the caller says otherwise."""
 _LOGITS_AT_A_TIME = 1 << 22
@@ -94,7 +92,7 @@ def score_continuations(
     items: Sequence[Continuation],
     *,
     tokens_at_a_time: int = TOKENS_AT_A_TIME,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Scores:
     """How likely the model finds each continuation after its context.
 

@@ -10,7 +10,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stillroom.config import EvaluationConfig
 from stillroom.evaluation.sampling.draw import Sampler, sample
-from stillroom.evaluation.scoring import Progress
 from stillroom.evaluation.suites.choices import Question
 from stillroom.evaluation.suites.counterfactual import measure_counterfactual
 from stillroom.evaluation.suites.few_shot_rules import few_shot_items, measure_induction
@@ -20,7 +19,7 @@ from stillroom.evaluation.suites.retrieval import context_questions, measure_con
 from stillroom.evaluation.suites.rules import RuleItem
 from stillroom.evaluation.suites.test_time_scaling import measure_scaling
 from stillroom.evaluation.suites.trigger_recall import RecallTokens, measure_recall, recall_tokens
-from stillroom.types import Sequences
+from stillroom.types import OnProgress, Sequences
 from stillroom.vocabulary import Vocabulary, encode
 from stillroom.worlds.base import Counterfactual, Problem
 
@@ -245,7 +244,7 @@ def _longest(questions: Sequence[Question]) -> int:
     return max(len(question.context) + max(map(len, question.choices)) - 1 for question in questions)
 
 
-def _named(progress: SuiteProgress | None, part: str) -> Progress | None:
+def _named(progress: SuiteProgress | None, part: str) -> OnProgress | None:
     if progress is None:
         return None
     return lambda done, total: progress(part, done, total)

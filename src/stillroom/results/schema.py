@@ -122,6 +122,21 @@ class CounterfactualResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CounterfactualRecord:
+    """One fact that the context contradicts: a line of ``samples-counterfactual_file.jsonl``."""
+
+    prompt: str
+    context_answer: str
+    memory_answer: str
+    follows: str
+    """``context``, ``memory`` or ``neither``."""
+    log_odds: float
+    """Log-probability of the context's answer minus that of memory's, nats."""
+    knows: bool
+    """Whether greedy decoding writes memory's answer where there is no context."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CoverageFit:
     """coverage(k) = exp(a·k^b) through pass@k; ``residual`` is the root mean square in log(-log coverage)."""
 

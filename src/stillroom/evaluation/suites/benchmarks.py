@@ -1,6 +1,6 @@
 """GSM8K, MATH500 and MBPP from a local file or the hub, graded as they are meant to be.
 
-Records have the field names of the published sets; the same forms serve problems of one's own (``homemade``).
+Records have the field names of the published sets; the same forms serve problems of one's own (``made_problems``).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import importlib.util
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,11 +19,11 @@ from stillroom.evaluation.grading.answers import last_number
 from stillroom.evaluation.grading.code.judge import Limits, Setting, parse_check, passes, require_sandbox
 from stillroom.evaluation.grading.code.values import parse
 from stillroom.evaluation.sampling.draw import Sampler, sample
-from stillroom.evaluation.scoring import Progress
 from stillroom.evaluation.suites.problem_files import Hub, checked, read_records
-from stillroom.evaluation.suites.test_time_scaling import measure_scaling
+from stillroom.evaluation.suites.test_time_scaling import Attempts, measure_scaling
 from stillroom.models import num_positions
-from stillroom.types import UserError
+from stillroom.results.schema import SampledProblem, ScalingResult
+from stillroom.types import OnProgress, UserError
 from stillroom.vocabulary import encode
 from stillroom.worlds.base import Problem
 
@@ -189,16 +189,13 @@ def measure_benchmark(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     benchmark: Benchmark,
-    *,
-    num_samples: int,
-    temperatures: Sequence[float],
+    attempts: Attempts,
     ks: Sequence[int],
-    seed: int = 0,
-    workers: int | None = None,
+    *,
     sampler: Sampler = sample,
-    progress: Progress | None = None,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What ``measure_scaling`` gives for a benchmark, and its records; ``workers`` judges (default: one a processor).
+    progress: OnProgress | None = None,
+) -> tuple[ScalingResult, list[SampledProblem]]:
+    """What ``measure_scaling`` gives for a benchmark, and its records; the benchmark says what ends a completion.
 
     Problems that the model's positions cannot hold with their completion are left out and counted in ``too_long``;
     ``skipped`` counts the records that could not be judged.
@@ -214,18 +211,11 @@ def measure_benchmark(
             f"{benchmark.name}: the shortest problem takes {min(lengths)} tokens with its completion but the model has "
             f"{longest} positions; give fewer shots or a model with more positions."
         )
-    part, records = measure_scaling(
-        model,
-        tokenizer,
-        kept,
-        num_samples=num_samples,
+    attempts = replace(
+        attempts,
         max_new_tokens=benchmark.max_new_tokens,
-        temperatures=temperatures,
-        ks=ks,
-        seed=seed,
         stops=benchmark.stops,
-        workers=(workers or os.cpu_count() or 1) if benchmark.waits else 1,
-        sampler=sampler,
-        progress=progress,
+        workers=(os.cpu_count() or 1) if benchmark.waits else 1,
     )
-    return part | {"skipped": benchmark.skipped, "too_long": len(benchmark.problems) - len(kept)}, records
+    part, records = measure_scaling(model, tokenizer, kept, attempts, ks, sampler=sampler, progress=progress)
+    return replace(part, skipped=benchmark.skipped, too_long=len(benchmark.problems) - len(kept)), records

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Progress
-from stillroom.evaluation.suites.choices import Question, answer
+from stillroom.evaluation.scoring import TOKENS_AT_A_TIME
+from stillroom.evaluation.suites.choices import Question, score_choices
 from stillroom.models import num_positions
-from stillroom.types import Sequences, UserError
+from stillroom.results.schema import ContextResult, NeedleResult
+from stillroom.types import OnProgress, Sequences, UserError
 from stillroom.vocabulary import Vocabulary, encode, encode_documents
 from stillroom.worlds.words import ATTRIBUTES, Attribute, made_up_name
 
@@ -81,19 +81,19 @@ def measure_needle(
     *,
     seed: int = 0,
     tokens_at_a_time: int = TOKENS_AT_A_TIME,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
+    progress: OnProgress | None = None,
+) -> NeedleResult:
     """Needle in a haystack: accuracy in all, and the grid of lengths (rows) by depths (columns) for a heat map."""
     longest = num_positions(model.config)
     needed = max(len(question.context) + max(map(len, question.choices)) for question in questions)
     if longest is not None and needed > longest:
         raise UserError(f"needle: needs {needed} tokens but the model has {longest} positions; shorten the lengths.")
-    answered = answer(model, questions, tokens_at_a_time=tokens_at_a_time, progress=progress)
+    answered = score_choices(model, questions, tokens_at_a_time=tokens_at_a_time, progress=progress)
     lengths = sorted({question.group[0] for question in questions})  # type: ignore[index]
     depths = sorted({question.group[1] for question in questions})  # type: ignore[index]
-    cells = [[answered.of_group((length, depth)).summary(seed)["accuracy"] for depth in depths] for length in lengths]
-    grid = {"lengths": lengths, "depths": depths, "grid": cells}
-    return answered.summary(seed) | grid | answered.per_item()
+    grid = tuple(tuple(answered.of_group((length, depth)).accuracy(seed) for depth in depths) for length in lengths)
+    whole, items = vars(answered.summary(seed)), answered.per_item()
+    return NeedleResult(**whole, lengths=tuple(lengths), depths=tuple(depths), grid=grid, per_item=items)
 
 
 def context_questions(tokenizer: PreTrainedTokenizerBase, *, num: int, notes: int, seed: int) -> list[Question]:
@@ -121,9 +121,9 @@ def measure_context(
     *,
     seed: int = 0,
     tokens_at_a_time: int = TOKENS_AT_A_TIME,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
+    progress: OnProgress | None = None,
+) -> ContextResult:
     """Context question answering: accuracy in all, and by the number of stated facts."""
-    answered = answer(model, questions, tokens_at_a_time=tokens_at_a_time, progress=progress)
-    by_notes = {str(notes): answered.of_group(notes).summary(seed) for notes in dict.fromkeys(answered.groups)}
-    return answered.summary(seed) | {"by_notes": by_notes} | answered.per_item()
+    answered = score_choices(model, questions, tokens_at_a_time=tokens_at_a_time, progress=progress)
+    by_notes = {int(notes): answered.of_group(notes).summary(seed) for notes in dict.fromkeys(answered.groups)}  # type: ignore[call-overload]
+    return ContextResult(**vars(answered.summary(seed)), by_notes=by_notes, per_item=answered.per_item())

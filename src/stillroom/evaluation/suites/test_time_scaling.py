@@ -8,20 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stillroom.evaluation.diversity import distinct_n, ngram_similarity, self_bleu, vendi_score
-from stillroom.evaluation.sampling.draw import ROWS_AT_A_TIME, Sampler, Sampling, sample
+from stillroom.evaluation.sampling.draw import Sampler, Sampling, SamplingRequest, sample
 from stillroom.evaluation.sampling.stops import StopTexts
-from stillroom.evaluation.scoring import Progress
 from stillroom.results.coverage import entropy_nats, fit_coverage, majority_correct, pass_at_k
+from stillroom.results.schema import CoverageFit, SampledProblem, ScalingResult, TemperatureResult
 from stillroom.results.statistics import mean, paired_difference
-from stillroom.types import Estimate, UserError
+from stillroom.types import Estimate, OnProgress, UserError
 from stillroom.vocabulary import Vocabulary, encode_documents
 from stillroom.worlds.base import Problem
 
@@ -65,56 +64,60 @@ class Graded:
         votes = self.votes
         return majority_correct(votes, {vote for vote in votes if vote[0] == "right"})
 
-    def record(self, temperature: float) -> dict[str, Any]:
+    def record(self, temperature: float) -> SampledProblem:
         """A line of ``samples.jsonl``."""
-        return {
-            "family": self.problem.family,
-            "prompt": self.problem.prompt,
-            "temperature": temperature,
-            "completions": list(self.completions),
-            "answers": list(self.answers),
-        }
+        return SampledProblem(
+            family=self.problem.family,
+            prompt=self.problem.prompt,
+            temperature=temperature,
+            completions=self.completions,
+            answers=self.answers,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempts:
+    """How problems are attempted: how many samples of each, drawn how, and what ends one."""
+
+    num_samples: int
+    """Of each problem, for each setting."""
+    max_new_tokens: int
+    settings: Sequence[Sampling]
+    seed: int = 0
+    stops: tuple[str, ...] = ()
+    """Texts that end a completion, which then runs over any number of lines; without any it is one line."""
+    workers: int = 1
+    """Threads that grade, which pays where a verifier waits for another process."""
 
 
 def solve(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     problems: Sequence[Problem],
+    attempts: Attempts,
     *,
-    num_samples: int,
-    max_new_tokens: int,
-    settings: Sequence[Sampling],
-    seed: int = 0,
-    stops: Sequence[str] = (),
-    workers: int = 1,
     sampler: Sampler = sample,
-    rows_at_a_time: int = ROWS_AT_A_TIME,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> list[list[Graded]]:
     """Samples of every problem for every setting, graded: ``result[setting][problem]``.
 
-    A completion is the text up to the first newline or end of document; with ``stops`` it is the text up to the first
-    of these or the end of the document, over any number of lines. One that reaches no end has no answer. ``workers``
-    threads grade, which pays where a verifier waits for another process. ``sampler`` draws the samples.
+    A completion is the text up to the first newline or end of document; with ``attempts.stops`` it is the text up to
+    the first of these or the end of the document. One that reaches no end has no answer. ``sampler`` draws the samples.
     """
     vocabulary = Vocabulary.of(tokenizer)
-    texts = StopTexts(tuple(stops), vocabulary.pieces) if stops else None
-    prompts = [
-        [*vocabulary.start, *ids] for ids in encode_documents(tokenizer, [problem.prompt for problem in problems])
-    ]
-    drawn = sampler(
-        model,
-        prompts,
-        num_samples=num_samples,
-        max_new_tokens=max_new_tokens,
-        settings=settings,
+    texts = StopTexts(attempts.stops, vocabulary.pieces) if attempts.stops else None
+    prompts = encode_documents(tokenizer, [problem.prompt for problem in problems])
+    request = SamplingRequest(
+        prompts=[[*vocabulary.start, *ids] for ids in prompts],
+        num_samples=attempts.num_samples,
+        max_new_tokens=attempts.max_new_tokens,
+        settings=attempts.settings,
         stop=vocabulary.line_ends if texts is None else vocabulary.document_ends,
         stop_texts=texts,
-        seed=seed,
-        rows_at_a_time=rows_at_a_time,
-        progress=progress,
+        seed=attempts.seed,
     )
-    with ThreadPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
+    drawn = sampler(model, request, progress)
+    with ThreadPoolExecutor(attempts.workers) if attempts.workers > 1 else nullcontext() as pool:
         graded = []
         for of_setting in drawn:
             completions = [tuple(_text(vocabulary, texts, ids) for ids in samples.tokens) for samples in of_setting]
@@ -154,72 +157,53 @@ def measure_scaling(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     problems: Sequence[Problem],
-    *,
-    num_samples: int,
-    max_new_tokens: int,
-    temperatures: Sequence[float],
+    attempts: Attempts,
     ks: Sequence[int],
-    seed: int = 0,
-    stops: Sequence[str] = (),
-    workers: int = 1,
+    *,
     sampler: Sampler = sample,
-    rows_at_a_time: int = ROWS_AT_A_TIME,
-    progress: Progress | None = None,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    progress: OnProgress | None = None,
+) -> tuple[ScalingResult, list[SampledProblem]]:
     """The ``tts`` part of an evaluation, and one record per problem and temperature with every sample.
 
-    A k above ``num_samples`` is left out and named in ``skipped_ks``. Intervals are over problems. ``stops``,
-    ``workers`` and ``sampler`` are those of ``solve``.
+    A k above the number of samples is left out and named in ``skipped_ks``. Intervals are over problems.
     """
     if not problems:
         raise UserError("problems: no problem was given, expected at least one.")
-    settings = [Sampling(temperature) for temperature in temperatures]
-    graded = solve(
-        model,
-        tokenizer,
-        problems,
-        num_samples=num_samples,
-        max_new_tokens=max_new_tokens,
-        settings=settings,
-        seed=seed,
-        stops=stops,
-        workers=workers,
-        sampler=sampler,
-        rows_at_a_time=rows_at_a_time,
-        progress=progress,
+    graded = solve(model, tokenizer, problems, attempts, sampler=sampler, progress=progress)
+    by_temperature = {one.temperature: found for one, found in zip(attempts.settings, graded, strict=True)}
+    part = ScalingResult(
+        num_problems=len(problems),
+        num_samples=attempts.num_samples,
+        temperatures={
+            temperature: summarise_samples(found, ks, attempts.seed) for temperature, found in by_temperature.items()
+        },
+        skipped_ks=tuple(sorted({k for k in ks if k > attempts.num_samples})),
     )
-    part: dict[str, Any] = {"num_problems": len(problems), "num_samples": num_samples, "temperatures": {}}
-    records = []
-    for temperature, of_temperature in zip(temperatures, graded, strict=True):
-        part["temperatures"][f"{temperature:g}"] = summarise(of_temperature, ks, seed)
-        records += [one.record(temperature) for one in of_temperature]
-    if skipped := sorted({k for k in ks if k > num_samples}):
-        part["skipped_ks"] = skipped
-    return part, records
+    return part, [one.record(temperature) for temperature, found in by_temperature.items() for one in found]
 
 
-def summarise(graded: Sequence[Graded], ks: Sequence[int], seed: int = 0) -> dict[str, Any]:
+def summarise_samples(graded: Sequence[Graded], ks: Sequence[int], seed: int = 0) -> TemperatureResult:
     """pass@k, majority vote and diversity over problems, with pass@k by family and the law that pass@k follows.
 
     Diversity is of the samples of a problem, in words: ``distinct_2``, ``self_bleu`` and ``vendi_score``.
     """
     num_P = np.array([len(one.answers) for one in graded])
     correct_P = np.array([one.num_correct for one in graded])
-    curves = {str(k): pass_at_k(num_P, correct_P, k) for k in sorted(set(ks)) if k <= num_P.min()}
-    law = fit_coverage([int(k) for k in curves], [float(pass_P.mean()) for pass_P in curves.values()])
-    return {
-        "pass_at": {k: mean(pass_P, seed=seed).as_dict() for k, pass_P in curves.items()},
-        "majority": mean([one.majority for one in graded], seed=seed).as_dict(),
-        "coverage_law": None if law is None else asdict(law),
-        **({"missing": {"coverage_law": _NO_LAW}} if law is None else {}),
-        "unique_correct": mean([one.unique_correct for one in graded], seed=seed).as_dict(),
-        "answer_entropy_nats": mean([one.answer_entropy_nats for one in graded], seed=seed).as_dict(),
+    curves = {k: pass_at_k(num_P, correct_P, k) for k in sorted(set(ks)) if k <= num_P.min()}
+    law = fit_coverage(list(curves), [float(pass_P.mean()) for pass_P in curves.values()])
+    return TemperatureResult(
+        pass_at={k: mean(pass_P, seed=seed) for k, pass_P in curves.items()},
+        majority=mean([one.majority for one in graded], seed=seed),
+        coverage_law=None if law is None else CoverageFit(a=law.a, b=law.b, residual=law.residual),
+        missing={"coverage_law": _NO_LAW} if law is None else {},
+        unique_correct=mean([one.unique_correct for one in graded], seed=seed),
+        answer_entropy_nats=mean([one.answer_entropy_nats for one in graded], seed=seed),
         **_diversity(graded, seed),
-        "by_family": _by_family(graded, curves),
-    }
+        by_family=_by_family(graded, curves),
+    )
 
 
-def _diversity(graded: Sequence[Graded], seed: int) -> dict[str, Any]:
+def _diversity(graded: Sequence[Graded], seed: int) -> dict[str, Estimate]:
     words = [[text.split() for text in one.completions] for one in graded]
     measured = {
         "distinct_2": [distinct_n(samples, 2) for samples in words],
@@ -227,10 +211,10 @@ def _diversity(graded: Sequence[Graded], seed: int) -> dict[str, Any]:
     }
     if all(len(samples) > 1 for samples in words):
         measured["self_bleu"] = [self_bleu(samples) for samples in words]
-    return {name: mean(values, seed=seed).as_dict() for name, values in measured.items()}
+    return {name: mean(values, seed=seed) for name, values in measured.items()}
 
 
-def _by_family(graded: Sequence[Graded], curves: dict[str, NDArray[np.float64]]) -> dict[str, dict[str, float]]:
+def _by_family(graded: Sequence[Graded], curves: dict[int, NDArray[np.float64]]) -> dict[str, dict[int, float]]:
     family_P = np.array([one.problem.family for one in graded])
     return {
         str(family): {k: float(pass_P[family_P == family].mean()) for k, pass_P in curves.items()}
@@ -239,7 +223,7 @@ def _by_family(graded: Sequence[Graded], curves: dict[str, NDArray[np.float64]])
 
 
 def compare_samples(
-    first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]], *, temperature: float, k: int, seed: int = 0
+    first: Sequence[SampledProblem], second: Sequence[SampledProblem], *, temperature: float, k: int, seed: int = 0
 ) -> tuple[Estimate, float]:
     """pass@k of one model minus that of another over the same problems, and the p-value that they are alike.
 
@@ -247,7 +231,7 @@ def compare_samples(
     do, so the difference is taken problem by problem; see ``paired_difference``.
     """
     by_prompt = [
-        {record["prompt"]: record["answers"] for record in records if record["temperature"] == temperature}
+        {record.prompt: record.answers for record in records if record.temperature == temperature}
         for records in (first, second)
     ]
     if not by_prompt[0] or by_prompt[0].keys() != by_prompt[1].keys():
