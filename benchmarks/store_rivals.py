@@ -13,14 +13,14 @@ import numpy as np
 import torch
 
 from stillroom.labels import LabelStore
-from stillroom.labels.ragged import Rows
+from stillroom.labels.ragged import RaggedLabels
 
 RIVALS = {"recommended": "top-k", "budget": "top-k, coarse"}
 """DistillKit's codecs, and the store that each is set against."""
 
 
 def against_distillkit(
-    rows: Rows,
+    rows: RaggedLabels,
     tokens_BT: np.ndarray,
     stores: dict[str, LabelStore],
     sizes: dict[str, dict[str, Any]],

@@ -19,11 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from stillroom.evaluation import Sweep, compare_sweeps, paired_interval
-from stillroom.files import read_json, read_json_lines, write_json
+from stillroom.files import write_json
+from stillroom.results import Evaluation, estimates
+from stillroom.results.intervals import paired_interval
+from stillroom.results.json_form import read
 from stillroom.results.schema import arm_and_seed
+from stillroom.results.sweeps import Sweep, compare_sweeps, read_sweep
 from stillroom.study.recipe_files import load_module
-from stillroom.study.seeds import estimates
 
 Values = dict[str, Any]
 Measures = dict[str, float]
@@ -34,16 +36,16 @@ _BREAKDOWN = re.compile(r":by_(?!source)|:cells|:grid")
 """Measures of parts of a suite, which a run's own evaluation keeps; those by source of text are frozen too."""
 
 
-def measures(evaluation: Mapping[str, Any]) -> Measures:
+def measures(evaluation: Evaluation) -> Measures:
     """The estimates of an evaluation as ``part:measure``, and what is worked out from them."""
-    every = {place.replace("tts:temperatures", "tts"): value for place, value in estimates(evaluation, ":")}
+    every = {":".join(place).replace("tts:temperatures", "tts"): found.value for place, found in estimates(evaluation)}
     found = {place: value for place, value in every.items() if not _BREAKDOWN.search(place)}
-    for heat in evaluation.get("tts", {}).get("temperatures", {}):
-        at = f"tts:{heat}:pass_at"
-        found[f"tts:{heat}:pass_at_16_less_1"] = found[f"{at}:16"] - found[f"{at}:1"]
+    for heat in evaluation.tts.temperatures if evaluation.tts is not None else ():
+        at = f"tts:{heat:g}:pass_at"
+        found[f"tts:{heat:g}:pass_at_16_less_1"] = found[f"{at}:16"] - found[f"{at}:1"]
     for kind in ("prefix_matching", "previous_token"):
-        if "heads" in evaluation:
-            found[f"heads:{kind}"] = float(np.max(evaluation["heads"][kind]))
+        if evaluation.heads is not None:
+            found[f"heads:{kind}"] = float(np.max(getattr(evaluation.heads, kind)))
     return found
 
 
@@ -57,9 +59,9 @@ def of_pair(first: Sweep, second: Sweep) -> Measures:
     if inside.any():
         read = np.interp(one[inside], other[order], beneath[order])
         found["tts:frontier:pass_at_16"] = float((top[inside] - read).mean())
-    matched = compare_sweeps(first, second, [K])["entropy_matched"][str(K)]
+    matched = compare_sweeps(first, second, [K]).entropy_matched[K]
     if matched is not None:
-        found["tts:entropy_matched:pass_at_16"] = matched["value"]
+        found["tts:entropy_matched:pass_at_16"] = matched.value
     return found
 
 
@@ -72,10 +74,9 @@ def read_runs(runs: list[Path]) -> tuple[Table, dict[str, dict[int, Sweep]]]:
             arm, seed = arm_and_seed(folder.name)
             if seed is None or not (folder / "evaluation.json").exists():
                 continue
-            table.setdefault(arm, {})[seed] = measures(read_json(folder / "evaluation.json"))
-            records = read_json_lines(folder / "samples.jsonl")
-            if records:
-                sweeps.setdefault(arm, {})[seed] = Sweep.of(records)
+            table.setdefault(arm, {})[seed] = measures(read(Evaluation, folder / "evaluation.json"))
+            if (sweep := read_sweep(folder)) is not None:
+                sweeps.setdefault(arm, {})[seed] = sweep
     return table, sweeps
 
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from stillroom.config import StudyConfig
-from stillroom.files import read_json, write_json
+from stillroom.files import read_json
 from stillroom.models import flops_per_token
+from stillroom.results.abilities import Ability, Effort, worth_table
+from stillroom.results.json_form import write
+from stillroom.study.ladder import ladder_of
 from stillroom.study.recipe_files import resolve_recipe
-from stillroom.study.worth_file import Ability, arms_of, worth_of
 
 ABILITIES = (
     Ability("lm:by_source:python:bits_per_byte", "Python, bits per byte", False),
@@ -34,14 +35,14 @@ ABILITIES = (
 )
 
 
-def record(config: StudyConfig, name: str) -> dict[str, Any]:
+def effort(config: StudyConfig, name: str) -> Effort:
     """Tokens and FLOPs of an arm, the teacher's labelling counted."""
     arm, corpus = config.arms[name], config.corpus
     tokens = config.training.tokens * arm.data
     shape = (corpus.vocab_size, corpus.sequence_length)
     own = flops_per_token(config.student, *shape, backward=True) * tokens * arm.epochs
     labelling = flops_per_token(config.teacher.model, *shape, backward=False) * tokens if arm.alpha > 0 else 0.0
-    return {"distinct_tokens": tokens, "student_flops": own, "teacher_flops": labelling}
+    return Effort(tokens, own + labelling)
 
 
 def main(folder: Path) -> None:
@@ -51,9 +52,8 @@ def main(folder: Path) -> None:
     values = read_json(folder / "results.json")["values"]
     names = {f"{arm}-s{seed}": seeds for arm, found in values.items() for seed, seeds in found.items()}
     tables = {name: {one: ([found[one.key]], [1.0]) for one in ABILITIES} for name, found in names.items()}
-    ladder, others = arms_of(config, list(names))
-    records = {name: record(config, name) for name in names}
-    write_json(folder / "worth.json", worth_of(ladder, others, records, tables))
+    efforts = {name: effort(config, name) for name in names}
+    write(folder / "worth.json", worth_table(ladder_of(config, list(names)), efforts, tables))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stillroom.evaluation import Sweep
+from stillroom.results.schema import SampledProblem
+from stillroom.results.sweeps import Sweep
 from stillroom.study.recipe_files import load_module
 
 TOOL = load_module(Path(__file__).parents[1] / "experiments/over_seeds.py")
@@ -18,15 +19,15 @@ CONTRASTS = {"gain": {"dpt": 1.0, "spt": -1.0}, "sum": {"dpt": 0.5, "spt": 0.5},
 """
 
 
-def samples(num_correct: dict[str, int], temperature: float, num: int = 16) -> list[dict[str, object]]:
+def samples(num_correct: dict[str, int], temperature: float, num: int = 16) -> list[SampledProblem]:
     return [
-        {
-            "family": "f",
-            "prompt": prompt,
-            "temperature": temperature,
-            "completions": [str(i) for i in range(num)],
-            "answers": ["1"] * right + [None] * (num - right),
-        }
+        SampledProblem(
+            family="f",
+            prompt=prompt,
+            temperature=temperature,
+            completions=tuple(str(i) for i in range(num)),
+            answers=("1",) * right + (None,) * (num - right),
+        )
         for prompt, right in num_correct.items()
     ]
 
@@ -38,9 +39,14 @@ def write_run(folder: Path, losses: dict[str, float]) -> Path:
         estimate = {"value": loss, "low": 0.0, "high": 9.0, "num": 3}
         passed = {"1": estimate, "16": {"value": 3 * loss, "low": 0, "high": 9, "num": 3}}
         evaluation = {
-            "lm": {"nats_per_token": estimate},
-            "heads": {"prefix_matching": [[0.1, 0.4], [0.2, 0.3]], "previous_token": [[0.5]]},
-            "tts": {"temperatures": {"1": {"pass_at": passed}}},
+            "lm": {"bits_per_byte": estimate, "nats_per_token": estimate},
+            "heads": {
+                "num_layers": 2,
+                "num_heads": 2,
+                "prefix_matching": [[0.1, 0.4], [0.2, 0.3]],
+                "previous_token": [[0.5, 0.1], [0.1, 0.1]],
+            },
+            "tts": {"num_problems": 3, "num_samples": 16, "temperatures": {"1": {"pass_at": passed}}},
         }
         (target / "evaluation.json").write_text(json.dumps(evaluation))
         (target / "samples.jsonl").write_text("")

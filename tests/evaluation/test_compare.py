@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,19 +15,20 @@ from stillroom.evaluation import (
     entropy_matched,
     mean_over_seeds,
 )
+from stillroom.results.schema import SampledProblem
 from stillroom.types import UserError
 
 
-def record(prompt: int, temperature: float, right: int, wrong_kinds: int, num: int = 8) -> dict:
+def record(prompt: int, temperature: float, right: int, wrong_kinds: int, num: int = 8) -> SampledProblem:
     answers = ["a"] * right + [None] * (num - right)
     wrong = [f"w{i % wrong_kinds}" for i in range(num - right)]
-    return {
-        "prompt": str(prompt),
-        "temperature": temperature,
-        "answers": answers,
-        "completions": ["a"] * right + wrong,
-        "family": "f",
-    }
+    return SampledProblem(
+        prompt=str(prompt),
+        temperature=temperature,
+        answers=tuple(answers),
+        completions=("a",) * right + tuple(wrong),
+        family="f",
+    )
 
 
 def sweep(rights: dict[float, list[int]], kinds: dict[float, int]) -> Sweep:
@@ -52,10 +55,10 @@ def test_the_better_model_is_better_at_every_temperature_problem_by_problem() ->
     better = sweep({0.5: high, 1.0: high}, COLD_HOT)
     worse = sweep({0.5: low, 1.0: low}, COLD_HOT)
     part = compare_sweeps(better, worse, [1, 2, 64])
-    cell = part["temperature_matched"]["1"]["1"]
-    assert cell["value"] == cell["low"] == pytest.approx(1 / 8) and cell["p_value"] < 0.01
-    assert set(part["temperature_matched"]["0.5"]) == {"1", "2"}
-    assert compare_sweeps(worse, worse, [1])["temperature_matched"]["1"]["1"]["value"] == 0.0
+    cell = part.temperature_matched[1.0][1]
+    assert cell.value == cell.low == pytest.approx(1 / 8) and cell.p_value < 0.01
+    assert set(part.temperature_matched[0.5]) == {1, 2}
+    assert compare_sweeps(worse, worse, [1]).temperature_matched[1.0][1].value == 0.0
     with pytest.raises(UserError, match="same problems"):
         compare_sweeps(better, sweep({0.5: [1], 1.0: [1]}, COLD_HOT), [1])
 
@@ -66,14 +69,14 @@ def test_a_hotter_model_is_no_better_at_equal_entropy() -> None:
     curve = {heat: rng.binomial(8, 0.2 + 0.1 * place, 40).tolist() for place, heat in enumerate((1, 2, 3, 4))}
     kinds = {1: 1, 2: 2, 3: 4, 4: 8}
     whole = [record(p, float(heat), r, kinds[heat]) for heat, row in curve.items() for p, r in enumerate(row)]
-    cool = Sweep.of([one for one in whole if one["temperature"] <= 3])
-    hot = Sweep.of([one | {"temperature": one["temperature"] - 1} for one in whole if one["temperature"] >= 2])
+    cool = Sweep.of([one for one in whole if one.temperature <= 3])
+    hot = Sweep.of([replace(one, temperature=one.temperature - 1) for one in whole if one.temperature >= 2])
     part = compare_sweeps(hot, cool, [1])
-    assert all(row["1"]["value"] > 0.05 for row in part["temperature_matched"].values())
-    matched = part["entropy_matched"]["1"]
-    assert matched["value"] == pytest.approx(0.0, abs=1e-9)
-    assert matched["low"] <= 0 <= matched["high"] and matched["num"] == 40
-    assert hot.entropy_TP.mean(1).min() < matched["entropy_nats"] < cool.entropy_TP.mean(1).max()
+    assert all(row[1].value > 0.05 for row in part.temperature_matched.values())
+    matched = part.entropy_matched[1]
+    assert matched.value == pytest.approx(0.0, abs=1e-9)
+    assert matched.low <= 0 <= matched.high and matched.num == 40
+    assert hot.entropy_TP.mean(1).min() < matched.entropy_nats < cool.entropy_TP.mean(1).max()
 
 
 def test_sweeps_without_a_common_entropy_are_not_compared() -> None:
@@ -122,14 +125,14 @@ def test_items_weigh_as_they_do_in_the_measure_and_p_values_are_corrected_for_th
     lm = {"per_item": {"bits_per_byte": [1.0, 1.0, 3.0]}, "per_item_weights": {"bits_per_byte": [1, 1, 8]}}
     other = {"per_item": {"bits_per_byte": [2.0, 2.0, 2.0]}, "per_item_weights": lm["per_item_weights"]}
     cell = compare_items({"lm": lm}, {"lm": other})["lm"]["bits_per_byte"]
-    assert cell["value"] == pytest.approx(0.6) and cell["p_holm"] == cell["p_value"]
+    assert cell.value == pytest.approx(0.6) and cell.p_holm == cell.p_value
     rng = np.random.default_rng(0)
     better, noise = rng.normal(1, 1, 40).tolist(), rng.normal(0, 1, 40).tolist()
     first = {"recall": {"per_item": {"accuracy": better, "loss_repeat": noise}}}
     second = {"recall": {"per_item": {"accuracy": [0.0] * 40, "loss_repeat": [0.0] * 40}}}
     cells = compare_items(first, second)["recall"]
-    assert cells["accuracy"]["p_holm"] == pytest.approx(2 * cells["accuracy"]["p_value"]) and (
-        cells["accuracy"]["p_holm"] < 0.01 < cells["loss_repeat"]["p_holm"] == cells["loss_repeat"]["p_value"]
+    assert cells["accuracy"].p_holm == pytest.approx(2 * cells["accuracy"].p_value) and (
+        cells["accuracy"].p_holm < 0.01 < cells["loss_repeat"].p_holm == cells["loss_repeat"].p_value
     )
     other["per_item_weights"] = {"bits_per_byte": [1, 1, 7]}
     assert compare_items({"lm": lm}, {"lm": other}) == {}  # other documents
@@ -142,5 +145,5 @@ def test_items_are_compared_where_both_evaluations_hold_them() -> None:
     }
     two = {"copying": {"per_item": {"loss_repeat": [0.5, 1.5, 2.5]}}, "lm": {}}
     part = compare_items(one, two)
-    assert set(part) == {"copying"} and part["copying"]["loss_repeat"]["value"] == 0.5
-    assert 0 < part["copying"]["loss_repeat"]["p_value"] <= 1
+    assert set(part) == {"copying"} and part["copying"]["loss_repeat"].value == 0.5
+    assert 0 < part["copying"]["loss_repeat"].p_value <= 1

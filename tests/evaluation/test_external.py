@@ -11,11 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from stillroom.evaluation.grading.code.jail import why_not
-from stillroom.study.comparisons import compare_folders
+from stillroom.results.across_seeds import by_seed
+from stillroom.results.compare import compare_folders
+from stillroom.results.json_form import as_json, from_json
+from stillroom.results.schema import BySeed, Evaluation
 from stillroom.study.evaluations import evaluate_models, needle_table, seeds_table
 from stillroom.study.external import External, parse_benchmarks
 from stillroom.study.progress import StageDisplay
-from stillroom.study.seeds import by_seed
 from stillroom.types import UserError
 
 VALUES = {"problems": 4, "samples_per_problem": 4, "ks": (1, 2, 4), "temperatures": (0.7, 1.0)}
@@ -95,9 +97,12 @@ def test_models_are_compared_with_the_first_and_arms_over_their_seeds(tmp_path: 
         folder = folders[name] = tmp_path / name
         folder.mkdir()
         losses = [float(right + i) for i in range(6)]
-        (folder / "evaluation.json").write_text(json.dumps({"copying": {"per_item": {"loss_repeat": losses}}}))
+        (folder / "evaluation.json").write_text(
+            json.dumps({"copying": {"icl_score": ONE, "per_item": {"loss_repeat": losses}}})
+        )
         records = [
             {
+                "family": "f",
                 "prompt": f"p{i}",
                 "temperature": heat,
                 "completions": [f"{j}" for j in range(8)],
@@ -108,26 +113,29 @@ def test_models_are_compared_with_the_first_and_arms_over_their_seeds(tmp_path: 
         ]
         (folder / "samples.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     part = compare_folders(folders, [1, 4])
-    assert part["baseline"] == "spt-s0" and set(part["against"]) == {"spt-s1", "dpt-s0", "dpt-s1"}
-    against = part["against"]["dpt-s1"]
-    assert against["items"]["copying"]["loss_repeat"]["value"] == 3.0
-    assert against["samples"]["temperature_matched"]["0.6"]["1"]["value"] == pytest.approx(3 / 8)
-    assert [point["temperature"] for point in part["frontier"]["spt-s0"]] == [0.6, 1.0]
-    seeds = part["over_seeds"]
-    assert set(seeds) == {"spt", "dpt"} and seeds["dpt"]["num_seeds"] == 2
-    difference = seeds["dpt"]["temperatures"]["1"]["1"]["difference"]
-    assert difference["value"] == pytest.approx(2 / 8) and difference["low"] < 2 / 8 < difference["high"]
-    assert "difference" not in seeds["spt"]["temperatures"]["1"]["1"]
+    assert part.baseline == "spt-s0" and set(part.against) == {"spt-s1", "dpt-s0", "dpt-s1"}
+    against = part.against["dpt-s1"]
+    assert against.items["copying"]["loss_repeat"].value == 3.0
+    assert against.samples.temperature_matched[0.6][1].value == pytest.approx(3 / 8)
+    assert [point["temperature"] for point in part.frontier["spt-s0"]] == [0.6, 1.0]
+    seeds = part.over_seeds
+    assert set(seeds) == {"spt", "dpt"} and seeds["dpt"].num_seeds == 2
+    difference = seeds["dpt"].temperatures[1.0][1].difference
+    assert difference.value == pytest.approx(2 / 8) and difference.low < 2 / 8 < difference.high
+    assert seeds["spt"].temperatures[1.0][1].difference is None
     shutil.rmtree(folders["dpt-s1"])
     del folders["dpt-s1"]
-    assert set(compare_folders(folders, [1])["over_seeds"]) == {"spt"}
+    assert set(compare_folders(folders, [1]).over_seeds) == {"spt"}
+
+
+ONE = {"value": 0.0, "low": 0.0, "high": 1.0, "num": 4}
 
 
 def evaluation(loss: float, found: float) -> dict:
     est = {"low": 0.0, "high": 1.0, "num": 4}
     grid = [[est | {"value": found}, est | {"value": found / 2}]]
     return {
-        "copying": {"loss_repeat": est | {"value": loss}},
+        "copying": {"icl_score": ONE, "loss_repeat": est | {"value": loss}},
         "needle": {"accuracy": est | {"value": found}, "lengths": [48], "depths": [0.0, 1.0], "grid": grid},
     }
 
@@ -137,18 +145,23 @@ def test_arms_are_paired_seed_by_seed() -> None:
     parts = {f"spt-s{seed}": evaluation(2.0 + more, 0.5) for seed, more in luck.items()}
     parts |= {f"dpt-s{seed}": evaluation(1.0 + more + 0.1 * seed, 0.5) for seed, more in luck.items()}
     parts |= {"dpt-s7": evaluation(100.0, 0.5), "lone": evaluation(0.0, 0.0), "other-s0": evaluation(0.0, 0.0)}
-    found = by_seed(parts)
-    assert found["baseline"] == "spt" and set(found["arms"]) == {"spt", "dpt"}
-    assert found["arms"]["dpt"]["seeds"] == [0, 1, 2, 7]
-    cell = found["arms"]["dpt"]["measures"]["copying loss_repeat"]
-    assert cell["difference"]["value"] == pytest.approx(-0.9) and cell["difference"]["num"] == 3
+    found = by_seed({name: typed(part) for name, part in parts.items()})
+    assert found.baseline == "spt" and set(found.arms) == {"spt", "dpt"}
+    assert found.arms["dpt"].seeds == (0, 1, 2, 7)
+    cell = found.arms["dpt"].measures["copying loss_repeat"]
+    assert cell.difference.value == pytest.approx(-0.9) and cell.difference.num == 3
     half = 4.3026527 * 0.1 / 3**0.5
-    assert cell["difference"]["high"] == pytest.approx(-0.9 + half) and cell["mean"]["num"] == 4
-    assert cell["difference"]["p_holm"] == pytest.approx(2 * cell["difference"]["p_value"])  # two measures
-    assert "difference" not in found["arms"]["spt"]["measures"]["copying loss_repeat"]
-    assert by_seed({"spt-s0": evaluation(1.0, 1.0), "dpt-s0": evaluation(1.0, 1.0)}) == {}
-    table = text_of(seeds_table(found))
+    assert cell.difference.high == pytest.approx(-0.9 + half) and cell.mean.num == 4
+    assert cell.difference.p_holm == pytest.approx(3 * cell.difference.p_value)  # three measures
+    assert found.arms["spt"].measures["copying loss_repeat"].difference is None
+    alone = {"spt-s0": typed(evaluation(1.0, 1.0)), "dpt-s0": typed(evaluation(1.0, 1.0))}
+    assert by_seed(alone) == BySeed() and as_json(BySeed()) == {}
+    table = text_of(seeds_table(as_json(found)))
     assert "dpt minus spt" in table and "-0.900" in table and "spt, 3 seeds" in table
+
+
+def typed(part: dict) -> Evaluation:
+    return from_json(Evaluation, part, Path("evaluation.json"))
 
 
 def test_needles_are_a_table_of_lengths_and_depths() -> None:

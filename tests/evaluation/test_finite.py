@@ -23,13 +23,13 @@ from stillroom.evaluation.suites.calibration import calibration
 from stillroom.evaluation.suites.counterfactual import measure_counterfactual
 from stillroom.evaluation.suites.in_context_copying import measure_copying
 from stillroom.evaluation.suites.test_time_scaling import summarise
-from stillroom.results.json_form import from_json
+from stillroom.results.across_seeds import by_seed
+from stillroom.results.json_form import as_json, from_json
 from stillroom.results.schema import Comparison
 from stillroom.results.statistics import NotFiniteError, mean, paired_difference, ratio, require_finite_parts
 from stillroom.study.evaluations import comparison_table, estimates_table, evaluate_models, needle_table, seeds_table
 from stillroom.study.external import External, parse_benchmarks
 from stillroom.study.progress import StageDisplay
-from stillroom.study.seeds import by_seed
 from stillroom.types import UserError
 from stillroom.worlds.facts import counterfactuals
 from stillroom.worlds.problems import problems
@@ -171,7 +171,7 @@ finite = st.floats(-1e6, 1e6)
 @given(st.lists(finite, min_size=1, max_size=20), st.integers(0, 3))
 @settings(deadline=None, max_examples=40)
 def test_means_of_finite_numbers_are_finite(values: list[float], seed: int) -> None:
-    for estimate in (mean(values, seed=seed, resamples=50), paired_difference(values, values[::-1], resamples=50)[0]):
+    for estimate in (mean(values, seed=seed, resamples=50), paired_difference(values, values[::-1], resamples=50)):
         assert all(map(math.isfinite, (estimate.value, estimate.low, estimate.high)))
 
 
@@ -255,9 +255,9 @@ def test_tables_show_a_dash_for_what_does_not_exist() -> None:
 def test_measures_that_one_model_lacks_are_left_out_of_comparisons() -> None:
     parts = {f"{arm}-s{seed}": {"lm": {"x": BOTH, "y": NULL}} for arm in "ab" for seed in (0, 1)}
     found = by_seed(parts)
-    assert set(found["arms"]["b"]["measures"]) == {"lm x"}
-    json.dumps(found, allow_nan=False)
-    assert "0.500" in shown(seeds_table(found))
+    assert set(found.arms["b"].measures) == {"lm x"}
+    json.dumps(as_json(found), allow_nan=False)
+    assert "0.500" in shown(seeds_table(as_json(found)))
     items = {"recall": {"per_item": {"accuracy": [1.0, None], "loss_repeat": [1.0, 2.0]}}}
     assert set(compare_items(items, items)["recall"]) == {"loss_repeat"}
 

@@ -13,7 +13,6 @@ from stillroom.evaluation import (
     Graded,
     Heldout,
     compare_items,
-    compare_samples,
     copying_tokens,
     evaluate,
     measure_scaling,
@@ -23,7 +22,7 @@ from stillroom.evaluation import (
 )
 from stillroom.evaluation.sampling.draw import Sampling
 from stillroom.evaluation.suites.test_time_scaling import _grade_all
-from stillroom.results.compare import PER_ITEM
+from stillroom.results.measures import registered_measures
 from stillroom.types import UserError
 from stillroom.worlds.base import Problem
 from stillroom.worlds.facts import counterfactuals
@@ -203,33 +202,17 @@ def test_every_suite_keeps_its_items_and_their_differences_are_those_of_the_meas
     )
     first, second = (evaluate(one, tokenizer, config, **items)[0] for one in (llama, make_llama(seed=2).eval()))
     compared = compare_items(first, second)
-    assert {(part, measure) for part, cells in compared.items() for measure in cells} == set(PER_ITEM)
+    assert {(part, measure) for part, cells in compared.items() for measure in cells} == {
+        (measure.part, measure.name) for measure in registered_measures() if measure.per_item
+    }
     for part, cells in compared.items():
         for measure, cell in cells.items():
             values = [one[part][measure] for one in (first, second)]
             if isinstance(values[0], dict) and "value" in values[0]:
-                assert cell["value"] == pytest.approx(values[0]["value"] - values[1]["value"], abs=1e-6), (
+                assert cell.value == pytest.approx(values[0]["value"] - values[1]["value"], abs=1e-6), (
                     part,
                     measure,
                 )
-            assert cell["low"] <= cell["value"] <= cell["high"] and cell["p_value"] <= cell["p_holm"] <= 1
+            assert cell.low <= cell.value <= cell.high and cell.p_value <= cell.p_holm <= 1
     same = compare_items(first, first)
-    assert all(cell["value"] == 0 and cell["p_holm"] == 1 for cells in same.values() for cell in cells.values())
-
-
-def test_arms_are_compared_problem_by_problem() -> None:
-    def records(rights: list[int], temperature: float = 1.0) -> list[dict]:
-        return [graded(*"a" * right, *[None] * (8 - right), family=str(i)).record(temperature) | {"prompt": str(i)}
-                for i, right in enumerate(rights)]  # fmt: skip
-
-    low, high = [0, 1, 2, 3, 5, 6] * 4, [1, 2, 3, 4, 6, 7] * 4
-    difference, p_value = compare_samples(records(high), records(low), temperature=1.0, k=1)
-    assert difference.value == pytest.approx(1 / 8) and difference.low == pytest.approx(1 / 8)
-    assert p_value < 0.01
-    reordered = records(low)[::-1] + records(high, 0.6)
-    assert compare_samples(records(high), reordered, temperature=1.0, k=1)[0].value == pytest.approx(1 / 8)
-    same, p_value = compare_samples(records(low), records(low), temperature=1.0, k=4)
-    assert (same.value, p_value) == (0.0, 1.0)
-    for other in (records(low)[:-1], records(low, 0.6), []):
-        with pytest.raises(UserError, match="same problems"):
-            compare_samples(records(low), other, temperature=1.0, k=1)
+    assert all(cell.value == 0 and cell.p_holm == 1 for cells in same.values() for cell in cells.values())

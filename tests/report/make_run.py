@@ -231,7 +231,7 @@ def evaluation(sketch: Sketch, rng: random.Random) -> dict:
         "tts": {
             "num_problems": 100,
             "num_samples": 32,
-            "temperatures": {str(heat): draws(sketch, heat) for heat in (0.6, 1.0)},
+            "temperatures": {f"{heat:g}": draws(sketch, heat) for heat in (0.6, 1.0)},
         },
         "heads": heads(sketch, rng),
     }

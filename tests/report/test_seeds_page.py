@@ -38,10 +38,10 @@ def test_seeds_of_one_arm_are_taken_together_and_arms_are_paired_by_seed(tmp_pat
     assert paired is not None
     expected = [0.72 * (-0.15 + 0.01 * seed) for seed in (0, 1, 4)]  # the luck of a seed, common to both, is gone
     assert paired.differences == pytest.approx(expected)
-    assert paired.estimate == paired_interval(paired.differences)
+    assert paired.mean.estimate == paired_interval(paired.differences)
     mean = mean_of(spt, BITS_PER_BYTE)
     assert mean is not None and mean.num == 3
-    assert mean.high - mean.low > 5 * (paired.estimate.high - paired.estimate.low)
+    assert mean.high - mean.low > 5 * (paired.mean.high - paired.mean.low)
 
 
 def test_seeds_of_one_arm_look_alike_in_every_figure_and_are_named_once(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_the_summary_speaks_of_arms_and_not_of_every_seed(tmp_path: Path) -> Non
     spt, dpt = arms_over_seeds(view)
     paired, mean = paired_with(spt, dpt, BITS_PER_BYTE), mean_of(spt, BITS_PER_BYTE)
     assert paired is not None and mean is not None
-    assert f"SPT needs {mean.value:.3f} (" in words and f"DPT-90 (−{-paired.estimate.value:.3f}) is better" in words
+    assert f"SPT needs {mean.value:.3f} (" in words and f"DPT-90 (−{-paired.mean.value:.3f}) is better" in words
     assert "seed 0" not in words and "overlap" not in words
     assert len(words) < 2000
 
@@ -153,4 +153,4 @@ def test_p_values_are_corrected_over_all_differences(tmp_path: Path) -> None:
     spt, dpt = arms_over_seeds(view)
     paired = paired_with(spt, dpt, BITS_PER_BYTE)
     assert paired is not None
-    assert holm([paired.p_value, 0.9])[0] == pytest.approx(min(1.0, 2 * paired.p_value))
+    assert holm([paired.mean.p_value, 0.9])[0] == pytest.approx(min(1.0, 2 * paired.mean.p_value))

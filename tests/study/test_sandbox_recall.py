@@ -25,7 +25,7 @@ from stillroom.sandbox.recall.recall_config import (
     RecallTeacherConfig,
     RecallWorldConfig,
 )
-from stillroom.sandbox.recall.recall_data import RecallLabels, RecallSequences, make_recall_world
+from stillroom.sandbox.recall.recall_data import make_recall_world
 from stillroom.sandbox.recall.recall_plan import plan_lines
 from stillroom.sandbox.recall.recall_presets import PRESETS, preset, tiny
 from stillroom.sandbox.recall.recall_probes import last_follower, measures, prefix_matching_in, recall_truth
@@ -35,6 +35,7 @@ from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.progress import StageDisplay
 from stillroom.training import Interrupted
 from stillroom.types import UserError
+from stillroom.worlds.recall_sequences import RecallLabels, RecallSequences
 from stillroom.worlds.recall_teachers import RecallTeacher, exact_probabilities
 
 WORLD = RecallWorldConfig(characters=12, triggers=2, sequence_length=16)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from micro import micro
 
 from stillroom.config import ArmConfig, RoutingConfig, over_seeds
-from stillroom.study.worth_file import Ability, arms_of, worth_of
+from stillroom.results.abilities import Ability, Effort, Ladder, worth_table
+from stillroom.study.ladder import ladder_of
 
 NATS = Ability("text:python", "python, bits per byte", higher_is_better=False)
 
@@ -28,32 +27,32 @@ def test_a_ladder_is_arms_of_hard_labels_that_differ_in_text_alone():
         "dpt90": ArmConfig(alpha=0.9),
         "routed": ArmConfig(alpha=0.9, routing=RoutingConfig(rule="low-entropy", share=0.15)),
     }
-    ladder, others = arms_of(with_arms(arms), list(arms))
-    assert list(ladder) == ["spt", "spt2x"]
-    assert list(others) == ["spt-2e", "fast", "mtp", "dpt90", "routed"]
+    ladder = ladder_of(with_arms(arms), list(arms))
+    assert list(ladder.rungs) == ["spt", "spt2x"]
+    assert list(ladder.others) == ["spt-2e", "fast", "mtp", "dpt90", "routed"]
     seeds = over_seeds({"spt": ArmConfig(), "dpt90": ArmConfig(alpha=0.9), "spt2x": ArmConfig(data=2.0)}, [0, 1])
-    ladder, others = arms_of(with_arms(seeds), list(seeds))
-    assert ladder == {"spt": ["spt-s0", "spt-s1"], "spt2x": ["spt2x-s0", "spt2x-s1"]}
-    assert others == {"dpt90": ["dpt90-s0", "dpt90-s1"]}
+    ladder = ladder_of(with_arms(seeds), list(seeds))
+    assert ladder.rungs == {"spt": ["spt-s0", "spt-s1"], "spt2x": ["spt2x-s0", "spt2x-s1"]}
+    assert ladder.others == {"dpt90": ["dpt90-s0", "dpt90-s1"]}
 
 
 def test_arms_of_equal_text_are_one_rung_and_a_budget_in_steps_makes_no_ladder():
     arms = {"spt": ArmConfig(), "same": ArmConfig(data=1.001), "dpt90": ArmConfig(alpha=0.9)}
-    assert arms_of(with_arms(arms), list(arms))[0] == {"spt": ["spt"]}
+    assert ladder_of(with_arms(arms), list(arms)).rungs == {"spt": ["spt"]}
     config = with_arms(arms | {"same": ArmConfig(data=2.0)})
     steps = config.model_copy(update={"training": config.training.model_copy(update={"steps": 4})})
-    assert list(arms_of(config, list(arms))[0]) == ["spt", "same"] and arms_of(steps, list(arms))[0] == {}
+    assert list(ladder_of(config, list(arms)).rungs) == ["spt", "same"] and ladder_of(steps, list(arms)).rungs == {}
 
 
 def test_rungs_of_equal_flops_leave_nothing_half_read():
-    records = {name: record(tokens) | {"student_flops": 1e9} for name, tokens in (("a", 1e5), ("b", 2e5), ("d", 1e5))}
+    records = {name: Effort(tokens, 1e9) for name, tokens in (("a", 1e5), ("b", 2e5), ("d", 1e5))}
     tables = {name: {NATS: ([value, value + 0.1], [1.0, 1.0])} for name, value in (("a", 3.0), ("b", 2.0), ("d", 2.5))}
-    (ability,) = worth_of({"a": ["a"], "b": ["b"]}, {"d": ["d"]}, records, tables)["abilities"]
-    assert ability["arms"] == {}
+    (ability,) = worth_table(Ladder({"a": ["a"], "b": ["b"]}, {"d": ["d"]}), records, tables).abilities
+    assert ability.arms == {}
 
 
-def record(tokens: float, teacher: float = 0.0) -> dict[str, Any]:
-    return {"distinct_tokens": tokens, "student_flops": 6.0 * tokens, "teacher_flops": teacher}
+def record(tokens: float, teacher: float = 0.0) -> Effort:
+    return Effort(tokens, 6.0 * tokens + teacher)
 
 
 def law(tokens: float) -> float:
@@ -70,12 +69,12 @@ def test_over_items_of_one_seed():
 
     records = {"spt": record(1e5), "spt2x": record(2e5), "dpt90": record(1e5, teacher=3e5)}
     tables = {"spt": table(law(1e5)), "spt2x": table(law(2e5)), "dpt90": table(law(1.5e5))}
-    found = worth_of({"spt": ["spt"], "spt2x": ["spt2x"]}, {"dpt90": ["dpt90"]}, records, tables)
-    assert found["over"] == "items" and [rung["tokens"] for rung in found["ladder"]] == [1e5, 2e5]
-    (ability,) = found["abilities"]
-    data, compute = ability["arms"]["dpt90"]["data"], ability["arms"]["dpt90"]["compute"]
-    assert data["value"] == pytest.approx(1.5, rel=0.05) and data["low"] < data["value"] < data["high"]
-    assert compute["value"] == pytest.approx(data["value"] * 6e5 / 9e5)  # the teacher's labelling is on the bill
+    found = worth_table(Ladder({"spt": ["spt"], "spt2x": ["spt2x"]}, {"dpt90": ["dpt90"]}), records, tables)
+    assert found.over == "items" and [rung.tokens for rung in found.ladder] == [1e5, 2e5]
+    (ability,) = found.abilities
+    data, compute = ability.arms["dpt90"].data, ability.arms["dpt90"].compute
+    assert data.value == pytest.approx(1.5, rel=0.05) and data.low < data.value < data.high
+    assert compute.value == pytest.approx(data.value * 6e5 / 9e5)  # the teacher's labelling is on the bill
 
 
 def test_an_ability_that_forms_in_a_jump_is_read_among_the_seeds_that_have_it():
@@ -90,6 +89,6 @@ def test_an_ability_that_forms_in_a_jump_is_read_among_the_seeds_that_have_it():
     tokens = {"spt": 1e5, "spt2x": 2e5, "spt4x": 4e5, "dpt90": 2e5}
     records = {name: record(tokens[arm]) for arm, names in arms.items() for name in names}
     ladder = {arm: arms[arm] for arm in ("spt", "spt2x", "spt4x")}
-    (ability,) = worth_of(ladder, {"dpt90": arms["dpt90"]}, records, tables)["abilities"]
-    assert ability["formed"] == formed
-    assert ability["arms"]["dpt90"]["data"]["num"] == 3
+    (ability,) = worth_table(Ladder(ladder, {"dpt90": arms["dpt90"]}), records, tables).abilities
+    assert ability.formed == formed
+    assert ability.arms["dpt90"].data.num == 3

@@ -39,7 +39,7 @@ def labelled(parts, tmp_path_factory):
 def test_label_keeps_labels_of_the_first_tokens(parts, labelled):
     corpus = open_corpus(parts[0])
     store = LabelStore.open(labelled)
-    assert store.manifest.num_tokens == TOKENS and store.manifest.config.num_samples == 20
+    assert store.manifest.num_tokens == TOKENS and store.manifest.labels["num_samples"] == 20
     sequences = corpus.train.first(TOKENS)
     labels = store.lookup(sequences.batch(range(len(sequences))).tokens_BT)
     torch.testing.assert_close(labels.weights.sum(-1), torch.ones_like(labels.entropy))

@@ -1,27 +1,5 @@
-"""A tiny teacher, a tiny corpus and a finished store."""
+"""The tiny teacher, corpus and store of these tests."""
 
-from __future__ import annotations
+from tiny_labels import corpus, made, teacher
 
-from pathlib import Path
-
-import pytest
-from tiny_labels import TinySequences, make, tiny_teacher
-from transformers import PreTrainedModel
-
-
-@pytest.fixture(scope="session")
-def teacher() -> PreTrainedModel:
-    return tiny_teacher()
-
-
-@pytest.fixture(scope="session")
-def corpus() -> TinySequences:
-    return TinySequences()
-
-
-@pytest.fixture(scope="session")
-def made(teacher: PreTrainedModel, corpus: TinySequences, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished store of the sampled codec; not to be written to."""
-    folder = tmp_path_factory.mktemp("made") / "labels"
-    make(teacher, corpus, folder)
-    return folder
+__all__ = ["corpus", "made", "teacher"]

@@ -14,16 +14,10 @@ from stillroom.evaluation.suites.in_context_copying import frequent_tokens, meas
 from stillroom.evaluation.suites.language_modelling import Heldout, measure_likelihood
 from stillroom.evaluation.suites.retrieval import context_questions, measure_context, measure_needle, needle_questions
 from stillroom.evaluation.suites.rules import RuleItem, rule_items
-from stillroom.evaluation.suites.test_time_scaling import Graded, compare_samples, measure_scaling, solve, summarise
+from stillroom.evaluation.suites.test_time_scaling import Graded, measure_scaling, solve, summarise
 from stillroom.evaluation.suites.trigger_recall import RecallTokens, measure_recall, recall_tokens
-from stillroom.results.compare import (
-    Sweep,
-    compare_items,
-    compare_sweeps,
-    difference_over_seeds,
-    entropy_matched,
-    mean_over_seeds,
-)
+from stillroom.results.across_seeds import difference_over_seeds, mean_over_seeds
+from stillroom.results.compare import compare_items
 from stillroom.results.coverage import (
     CoverageLaw,
     at_level,
@@ -33,6 +27,7 @@ from stillroom.results.coverage import (
     pass_at_k,
 )
 from stillroom.results.statistics import holm, mean, paired_difference, paired_interval, paired_t_test, ratio
+from stillroom.results.sweeps import Sweep, compare_sweeps, entropy_matched
 from stillroom.vocabulary import Vocabulary, token_bytes
 
 __all__ = [
@@ -53,7 +48,6 @@ __all__ = [
     "answer",
     "at_level",
     "compare_items",
-    "compare_samples",
     "compare_sweeps",
     "contamination",
     "context_questions",

@@ -5,11 +5,12 @@ from stillroom.labels.exchange.importing import import_kd
 from stillroom.labels.exchange.parquet import export_parquet, import_distillkit, import_parquet
 from stillroom.labels.format.layout import Damaged
 from stillroom.labels.format.manifest import Identity, Manifest
-from stillroom.labels.inspection import Inspection, inspect_store, render
+from stillroom.labels.from_scores import label, label_part
+from stillroom.labels.inspection import Inspection, inspect_store
 from stillroom.labels.pricing import Price, price
 from stillroom.labels.reading import Scores
+from stillroom.labels.settings import LabelSettings
 from stillroom.labels.store import LabelStore, keys_of
-from stillroom.labels.write import label, label_part
 
 __all__ = [
     "Damaged",
@@ -17,6 +18,7 @@ __all__ = [
     "Inspection",
     "LabelCollator",
     "LabelDataset",
+    "LabelSettings",
     "LabelStore",
     "Manifest",
     "Price",
@@ -30,6 +32,5 @@ __all__ = [
     "label",
     "label_part",
     "price",
-    "render",
     "soft_labels_of",
 ]

@@ -5,8 +5,7 @@ A store holds the token ids of its records, so that nothing else is needed. Lett
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import MutableMapping, Sequence
 
 import torch
 from torch import Tensor
@@ -68,7 +67,7 @@ class LabelCollator:
         return batch if soft.tail is None else batch | {"teacher_tail": soft.tail}
 
 
-def soft_labels_of(batch: dict[str, Any]) -> SoftLabels:
+def soft_labels_of(batch: MutableMapping[str, Tensor]) -> SoftLabels:
     """The soft labels inside a collated batch, which they are taken out of."""
     fields = {name: batch.pop(f"teacher_{name}") for name in LABEL_FIELDS}
     return SoftLabels(**fields, tail=batch.pop("teacher_tail", None))

@@ -10,12 +10,14 @@ import math
 import torch
 from torch import Tensor
 
-from stillroom.config import LabelsConfig
 from stillroom.labels.reading import Scores
+from stillroom.labels.settings import LabelSettings
 from stillroom.types import Batch, SoftLabels
 
 
-def measure(scores: Scores, batch: Batch, labels: SoftLabels, config: LabelsConfig) -> dict[str, float | int | str]:
+def measure_fidelity(
+    scores: Scores, batch: Batch, labels: SoftLabels, settings: LabelSettings
+) -> dict[str, float | int | str]:
     """Distances of stored ``labels`` of a batch from the live teacher.
 
     ``mean_kl_nats``: for top-k and top-p KL(live‖stored) with everything outside the kept ids as one event; for the
@@ -25,13 +27,13 @@ def measure(scores: Scores, batch: Batch, labels: SoftLabels, config: LabelsConf
     ``squared_error_over_independent``: squared error of the target over that of as many independent draws (sampled).
     """
     flat = labels.flatten()
-    totals = _Totals(config)
+    totals = _Totals(settings.codec.draws)
     start = 0
     for scores_nV in scores.chunks(batch):
         here = slice(start, start + len(scores_nV))
         parts = {name: getattr(flat, name)[here].to(scores_nV.device) for name in ("ids", "weights")}
         tail_n = None if flat.tail is None else flat.tail[here].to(scores_nV.device)
-        totals.add(torch.log_softmax(scores_nV / config.temperature, -1), parts["ids"], parts["weights"], tail_n)
+        totals.add(torch.log_softmax(scores_nV / settings.temperature, -1), parts["ids"], parts["weights"], tail_n)
         start += len(scores_nV)
     return totals.result()
 
@@ -39,8 +41,8 @@ def measure(scores: Scores, batch: Batch, labels: SoftLabels, config: LabelsConf
 class _Totals:
     """Sums over the chunks of a sample."""
 
-    def __init__(self, config: LabelsConfig):
-        self.config = config
+    def __init__(self, draws: int | None):
+        self.draws = draws
         self.positions, self.kl, self.squared, self.independent = 0, 0.0, 0.0, 0.0
         self.error_V: Tensor | float = 0.0
         self.gradient_V: Tensor | float = 0.0
@@ -59,21 +61,21 @@ class _Totals:
             stored_nV = torch.where(kept_nV, stored_nV, (tail_n / outside_n)[:, None])
         self.positions += len(p_nV)
         self.squared += float((stored_nV - p_nV).square().double().sum())
-        self.independent += float((p_nV * (1 - p_nV)).double().sum()) / self.config.num_samples
+        if self.draws is not None:
+            self.independent += float((p_nV * (1 - p_nV)).double().sum()) / self.draws
         self.error_V = self.error_V + (stored_nV - p_nV).double().sum(0)
         self.gradient_V = self.gradient_V + (1.0 / vocabulary - p_nV).double().sum(0)
 
     def result(self) -> dict[str, float | int | str]:
         assert isinstance(self.error_V, Tensor) and isinstance(self.gradient_V, Tensor)
-        is_sampled = self.config.codec == "sampled"
         measured: dict[str, float | int | str] = {
             "positions": self.positions,
-            "kl": "stored to live" if is_sampled else "live to stored",
+            "kl": "stored to live" if self.draws is not None else "live to stored",
             "mean_kl_nats": self.kl / self.positions,
         }
         if float(self.gradient_V.norm()) > 0:  # a uniform teacher gives a uniform student no gradient
             measured["gradient_error"] = float(self.error_V.norm() / self.gradient_V.norm())
-        if is_sampled and self.independent > 0:
+        if self.independent > 0:
             measured["squared_error_over_independent"] = self.squared / self.independent
         assert all(not isinstance(value, float) or math.isfinite(value) for value in measured.values())
         return measured

@@ -39,7 +39,7 @@ _PIECE = 1 << 18
 _PASSING = {http.client.REQUEST_TIMEOUT, http.client.TOO_MANY_REQUESTS}
 
 
-def shown(url: str) -> str:
+def printable_url(url: str) -> str:
     """An address without the name, password and signature that it may hold, to be printed."""
     scheme, sign, rest = url.partition("://")
     place, slash, path = rest.partition("/")
@@ -125,9 +125,9 @@ def _request(url: str, headers: dict[str, str]) -> urllib.request.Request:
 
 
 def _refused(url: str, error: urllib.error.HTTPError) -> Exception:
-    said = f"{shown(url)}: the server answered {error.code} {str(error.reason).partition(chr(10))[0]}"
+    said = f"{printable_url(url)}: the server answered {error.code} {str(error.reason).partition(chr(10))[0]}"
     if error.code in (http.client.NOT_FOUND, http.client.GONE):
-        return FileNotFoundError(shown(url))
+        return FileNotFoundError(printable_url(url))
     if error.code < http.client.BAD_REQUEST:
         return UserError(f"{said}, a redirection that leads nowhere; check the address.")
     if error.code < http.client.INTERNAL_SERVER_ERROR and error.code not in _PASSING:
@@ -137,7 +137,7 @@ def _refused(url: str, error: urllib.error.HTTPError) -> Exception:
 
 def _unread(url: str, error: Exception) -> UserError:
     why = getattr(error, "reason", None) or error
-    return UserError(f"{shown(url)}: cannot be read ({why}); check the address and the connection.")
+    return UserError(f"{printable_url(url)}: cannot be read ({why}); check the address and the connection.")
 
 
 def _check_range(answer: http.client.HTTPResponse, start: int, end: int) -> None:
@@ -253,8 +253,8 @@ class _Redirections(urllib.request.HTTPRedirectHandler):
         scheme = urlsplit(newurl).scheme.lower()
         if scheme not in ("http", "https") or (req.type == "https" and scheme == "http"):
             raise UserError(
-                f"{shown(req.full_url)}: the server redirects to {scheme or 'no address'}, expected https or http as "
-                "before; check the address."
+                f"{printable_url(req.full_url)}: the server redirects to {scheme or 'no address'}, expected https or "
+                "http as before; check the address."
             )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

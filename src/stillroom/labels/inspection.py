@@ -1,4 +1,4 @@
-"""What a store holds, as plain data and as text for a terminal.
+"""What a store holds, as plain data.
 
 Letters: R records, T positions, K places.
 """
@@ -11,14 +11,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
-from stillroom.labels.codecs.base import Record
+from stillroom.labels.format.record import PackedRecords
 from stillroom.labels.ragged import NO_GOLD
 from stillroom.labels.store import LabelStore
-from stillroom.types import SoftLabels, printable
+from stillroom.types import SoftLabels
 
 Decode = Callable[[list[int]], str]
 """Token ids to text."""
@@ -34,7 +31,7 @@ class Alternative:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownPosition:
     """A decoded position: the text before it, the true next token and the teacher's alternatives, heaviest first."""
 
     before: str
@@ -59,9 +56,9 @@ class Inspection:
     head_mass: float  # mean weight of the heaviest id
     entries_per_token: float
     sample_tokens: int
-    shown: list[Shown]
+    shown: list[ShownPosition]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
         return asdict(self)
 
@@ -98,7 +95,7 @@ def bytes_by_column(store: LabelStore, rows: list[int]) -> dict[str, float]:
     """Bytes per token of every column of some records, and of what surrounds them."""
     payloads = store.payloads(rows)
     codec = store.codec
-    record = Record(payloads, codec.coders, codec.names, codec.length)
+    record = PackedRecords(payloads, codec.coders, codec.names, codec.length)
     tokens = len(rows) * codec.length
     columns = {name: sum(map(len, record.plain(name))) / tokens for name in codec.names}
     within = sum(columns.values())
@@ -112,9 +109,9 @@ def _as_ids(tokens: list[int]) -> str:
     return " ".join(map(str, tokens))
 
 
-def _shown(tokens_RT: np.ndarray, labels: SoftLabels, decode: Decode, positions: int) -> list[Shown]:
+def _shown(tokens_RT: np.ndarray, labels: SoftLabels, decode: Decode, positions: int) -> list[ShownPosition]:
     """Positions spread over the sample, with a target each."""
-    places = np.argwhere(labels.gold_rank.numpy() != NO_GOLD)
+    places = np.argwhere(labels.gold_rank[:, :-1].numpy() != NO_GOLD)  # what follows the last token is not stored
     chosen = places[np.linspace(0, len(places) - 1, min(positions, len(places))).astype(int)] if len(places) else []
     shown = []
     for record, position in np.asarray(chosen).tolist():
@@ -122,7 +119,7 @@ def _shown(tokens_RT: np.ndarray, labels: SoftLabels, decode: Decode, positions:
         order = np.argsort(-weights, kind="stable")[: min(8, int((weights > 0).sum()))]
         ids = labels.ids[record, position].numpy()[order]
         shown.append(
-            Shown(
+            ShownPosition(
                 before=decode(tokens_RT[record, max(0, position - 15) : position + 1].tolist()),
                 gold=decode([int(tokens_RT[record, position + 1])]),
                 entropy_nats=float(labels.entropy[record, position]),
@@ -135,63 +132,3 @@ def _shown(tokens_RT: np.ndarray, labels: SoftLabels, decode: Decode, positions:
             )
         )
     return shown
-
-
-def render(inspection: Inspection) -> RenderableType:
-    """The inspection for a terminal."""
-    return Group(_facts(inspection), _histogram(inspection), _columns(inspection), *_positions(inspection))
-
-
-def _facts(inspection: Inspection) -> Table:
-    table = Table(title="label store", show_header=False)
-    manifest = inspection.manifest
-    labels, identity, fidelity = manifest["labels"], manifest["identity"], manifest["fidelity"]
-    size = f"N = {labels['num_samples']}" if labels["codec"] == "sampled" else f"k = {labels['k']}"
-    mass = (inspection.head_mass, inspection.listed_mass, inspection.tail_mass)
-    facts = {
-        "codec": f"{labels['codec']}, {size}, temperature {labels['temperature']}",
-        "teacher, tokenizer, corpus": ", ".join(str(identity[name]) for name in ("teacher", "tokenizer", "corpus")),
-        "vocabulary": f"{identity['vocab_size']:,} tokens",
-        "sequences": f"{manifest['num_records']:,} distinct, {manifest['sequence_length']} tokens each",
-        "tokens": f"{manifest['num_tokens']:,}",
-        "bytes per token": f"{inspection.bytes_per_token:.2f}, everything included",
-        "teacher entropy": f"{manifest['teacher_entropy_nats']:.4f} nats per token",
-        "teacher cross-entropy": f"{manifest['teacher_ce_nats']:.4f} nats per token",
-        "ids per token": f"{inspection.entries_per_token:.2f}",
-        "mass": "heaviest id {:.4f}, listed {:.4f}, tail {:.4f}".format(*mass),
-    }
-    for name, value in fidelity.items():
-        facts[f"fidelity: {name}"] = f"{value:.6g}" if isinstance(value, float) else str(value)
-    for name, value in facts.items():  # of a manifest that anybody may have written
-        table.add_row(Text(printable(name)), Text(printable(value)))
-    return table
-
-
-def _histogram(inspection: Inspection) -> Table:
-    table = Table(title=f"teacher entropy over {inspection.sample_tokens:,} tokens", show_header=False)
-    most = max([1, *inspection.entropy_counts])
-    edges = inspection.entropy_edges_nats
-    for low, high, count in zip(edges, edges[1:], inspection.entropy_counts, strict=False):
-        table.add_row(f"{low:.2f} to {high:.2f} nats", f"{count:,}", "█" * round(40 * count / most))
-    return table
-
-
-def _columns(inspection: Inspection) -> Table:
-    table = Table("column", "bytes per token", title="where the bytes go")
-    for name, size in inspection.bytes_by_column.items():
-        table.add_row(Text(printable(name)), f"{size:.3f}")
-    return table
-
-
-def _positions(inspection: Inspection) -> list[RenderableType]:
-    rendered: list[RenderableType] = []
-    for shown in inspection.shown:
-        table = Table("teacher's next token", "weight", title=None)
-        for one in shown.alternatives:
-            table.add_row(Text(repr(one.text)), f"{one.weight:.3f}")
-        rendered += [
-            Text(f"… {shown.before!r} → {shown.gold!r}: gold log-probability {shown.gold_logprob_nats:.2f} nats, "
-                 f"rank {shown.gold_rank}, entropy {shown.entropy_nats:.2f} nats"),
-            table,
-        ]  # fmt: skip
-    return rendered

@@ -1,13 +1,10 @@
-"""What labelling a corpus would cost, before a teacher is run.
-
-Imports no torch but through the plan's configuration objects.
-"""
+"""What labelling a corpus would cost, before a teacher is run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stillroom.config import LabelsConfig
+from stillroom.labels.settings import SaysSettings, settings_of
 
 
 @dataclass(frozen=True)
@@ -31,24 +28,10 @@ class Price:
         ]
 
 
-def typical_bytes(config: LabelsConfig, vocab_size: int) -> float:
-    """Bytes per token to expect, from what a 135M teacher over source code took (docs/design/label-store.md).
-
-    An id of a few costs about log2(V) - 7.2 bits in a set of a kind's ranked vocabulary, one of many 3.5 bits less, a
-    level 4.1 bits; 14 distinct ids are drawn at N = 50 and their number grows as the square root of N; the rest is
-    about 4 bytes.
-    """
-    id_bits = max(2.0, vocab_size.bit_length() - 7.2)
-    if config.codec == "sampled":
-        return 4.2 + 14.4 * (config.num_samples / 50) ** 0.5 * id_bits / 8
-    kept = config.k if config.codec == "top-k" else config.k / 2
-    return 3.5 + kept * (max(2.0, id_bits - 3.5) + 4.1) / 8
-
-
 def price(
     num_tokens: int,
     flops_per_token: float,
-    config: LabelsConfig,
+    config: SaysSettings,
     vocab_size: int,
     *,
     tokens_per_second: float | None = None,
@@ -59,7 +42,7 @@ def price(
     ``flops_per_token`` is of the teacher's forward pass (``models.flops_per_token``). Measured speeds and sizes, from a
     trial on a few sequences, replace the rules of thumb.
     """
-    per_token = typical_bytes(config, vocab_size) if bytes_per_token is None else bytes_per_token
+    per_token = settings_of(config).codec.bytes_per_token(vocab_size) if bytes_per_token is None else bytes_per_token
     return Price(
         num_tokens=num_tokens,
         teacher_flops=num_tokens * flops_per_token,

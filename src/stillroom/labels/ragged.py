@@ -21,7 +21,7 @@ EXCESS = 1e-3
 
 
 @dataclass(frozen=True)
-class Rows:
+class RaggedLabels:
     """Labels of N consecutive positions; position n owns ``num_N[n]`` consecutive entries.
 
     ``values_E`` holds sample counts (uint8, sampled codec) or probabilities (float32, the others).
@@ -44,7 +44,7 @@ class Rows:
         """Position of every entry."""
         return np.repeat(np.arange(len(self)), self.num_N)
 
-    def split(self, length: int) -> list[Rows]:
+    def split(self, length: int) -> list[RaggedLabels]:
         """The same labels in pieces of ``length`` positions."""
         ends = np.concatenate(([0], np.cumsum(self.num_N, dtype=np.int64)))
         pieces = []
@@ -52,7 +52,7 @@ class Rows:
             rows = slice(start, start + length)
             entries = slice(int(ends[start]), int(ends[min(start + length, len(self))]))
             pieces.append(
-                Rows(
+                RaggedLabels(
                     num_N=self.num_N[rows],
                     ids_E=self.ids_E[entries],
                     values_E=self.values_E[entries],
@@ -65,10 +65,10 @@ class Rows:
         return pieces
 
 
-def join(pieces: list[Rows]) -> Rows:
+def join_labels(pieces: list[RaggedLabels]) -> RaggedLabels:
     """The labels of several pieces, one after another."""
     tails = [piece.tail_N for piece in pieces if piece.tail_N is not None]
-    return Rows(
+    return RaggedLabels(
         num_N=np.concatenate([piece.num_N for piece in pieces]),
         ids_E=np.concatenate([piece.ids_E for piece in pieces]),
         values_E=np.concatenate([piece.values_E for piece in pieces]),
@@ -79,7 +79,7 @@ def join(pieces: list[Rows]) -> Rows:
     )
 
 
-def check_rows(rows: Rows, vocab_size: int) -> None:
+def check_labels(rows: RaggedLabels, vocab_size: int) -> None:
     """Refuses labels that no distribution gives, so that whoever made them, none are written."""
     faults = {
         f"ids outside 0 to {vocab_size - 1}": rows.ids_E.size
@@ -102,13 +102,13 @@ def _within(values: np.ndarray, low: float, high: float) -> bool:
     return not values.size or bool(low <= values.min() <= values.max() <= high and values.max() < math.inf)
 
 
-def _sums(rows: Rows) -> np.ndarray:
+def _sums(rows: RaggedLabels) -> np.ndarray:
     """Sum of the weights (N,) of every position."""
     return np.bincount(rows.position_E, weights=rows.values_E, minlength=len(rows))
 
 
 @dataclass(frozen=True)
-class Padded:
+class PaddedLabels:
     """Labels of N positions with K places each; places from ``num_N[n]`` on hold id 0 and weight 0."""
 
     num_N: np.ndarray  # int32
@@ -119,9 +119,9 @@ class Padded:
     gold_rank_N: np.ndarray  # int32
     tail_N: np.ndarray | None = None  # float32
 
-    def part(self, rows: slice) -> Padded:
+    def part(self, rows: slice) -> PaddedLabels:
         """A view of some positions."""
-        return Padded(*(None if column is None else column[rows] for column in self.columns()))  # type: ignore[arg-type]
+        return PaddedLabels(*(None if column is None else column[rows] for column in self.columns()))  # type: ignore[arg-type]
 
     def columns(self) -> tuple[np.ndarray | None, ...]:
         """The fields in order."""
@@ -143,10 +143,10 @@ class Padded:
         )
 
 
-def blank(num_N: np.ndarray, has_tail: bool) -> Padded:
+def blank(num_N: np.ndarray, has_tail: bool) -> PaddedLabels:
     """Labels to be filled in: zeros, as wide as the widest position."""
     shape = (len(num_N), max(1, int(num_N.max(initial=0))))
-    return Padded(
+    return PaddedLabels(
         num_N=num_N,
         ids_NK=np.zeros(shape, np.int64),
         weights_NK=np.zeros(shape, np.float32),
@@ -157,7 +157,7 @@ def blank(num_N: np.ndarray, has_tail: bool) -> Padded:
     )
 
 
-def padded(rows: Rows, scale: float = 1.0) -> Padded:
+def padded(rows: RaggedLabels, scale: float = 1.0) -> PaddedLabels:
     """Ragged labels as padded ones; values are multiplied by ``scale`` (1/N turns counts into weights)."""
     width = max(1, int(rows.num_N.max(initial=0)))
     used_NK = np.arange(width) < rows.num_N[:, None]
@@ -165,7 +165,7 @@ def padded(rows: Rows, scale: float = 1.0) -> Padded:
     weights_NK = np.zeros(used_NK.shape, np.float32)
     ids_NK[used_NK] = rows.ids_E
     weights_NK[used_NK] = rows.values_E * np.float32(scale)
-    return Padded(
+    return PaddedLabels(
         num_N=rows.num_N.astype(np.int32),
         ids_NK=ids_NK,
         weights_NK=weights_NK,

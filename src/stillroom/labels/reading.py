@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stillroom.config import LabelsConfig
+from stillroom.labels.codecs.codec import ScoredPositions
 from stillroom.labels.codecs.gold import LEVELS
-from stillroom.labels.codecs.systematic import counted, systematic
-from stillroom.labels.ragged import NO_GOLD, Rows, join
+from stillroom.labels.ragged import NO_GOLD, RaggedLabels, join_labels
+from stillroom.labels.settings import LabelSettings
 from stillroom.types import Batch, UserError
 
 READ_CHUNK = 32
@@ -66,8 +66,8 @@ class Scores(Protocol):
         ...
 
 
-def capture(scores: Scores, batch: Batch, offset_N: np.ndarray, config: LabelsConfig) -> Rows:
-    """Labels of every position of a batch, read at ``config.temperature``.
+def capture(scores: Scores, batch: Batch, offset_N: np.ndarray, settings: LabelSettings) -> RaggedLabels:
+    """Labels of every position of a batch, read at ``settings.temperature``.
 
     Arguments: ``offset_N`` float64 in [0, 1), the sampling offset of each position (sampled codec only).
     """
@@ -79,12 +79,12 @@ def capture(scores: Scores, batch: Batch, offset_N: np.ndarray, config: LabelsCo
         for part_nV in scores_nV.split(step):
             here = slice(start, start + len(part_nV))
             try:
-                pieces.append(read_rows(part_nV, targets_N[here], offset[here], config))
+                pieces.append(read_labels(part_nV, targets_N[here], offset[here], settings))
             except NotFinite as error:
                 sequence, position = divmod(start + error.position, batch.tokens_BT.shape[1])
                 raise NotFinite(error.found, position, sequence, f" of sequence {sequence} of the batch") from None
             start += len(part_nV)
-    return join(pieces)
+    return join_labels(pieces)
 
 
 def refuse_non_finite(scores_nV: Tensor) -> Tensor:
@@ -98,13 +98,13 @@ def refuse_non_finite(scores_nV: Tensor) -> Tensor:
     return largest_n1
 
 
-def read_rows(scores_nV: Tensor, targets_n: Tensor, offset_n: Tensor, config: LabelsConfig) -> Rows:
+def read_labels(scores_nV: Tensor, targets_n: Tensor, offset_n: Tensor, settings: LabelSettings) -> RaggedLabels:
     """Labels of a chunk of positions; only the kept ids and four numbers per position leave the device.
 
     ``scores_nV`` is overwritten. Raises ``NotFinite`` where a position's scores are no distribution.
     """
-    if config.temperature != 1.0:
-        scores_nV /= config.temperature
+    if settings.temperature != 1.0:
+        scores_nV /= settings.temperature
     shifted_nV = scores_nV.sub_(refuse_non_finite(scores_nV))
     mass_nV = shifted_nV.exp()
     total_n = mass_nV.sum(-1)
@@ -120,20 +120,16 @@ def read_rows(scores_nV: Tensor, targets_n: Tensor, offset_n: Tensor, config: La
     rank_n = torch.where(has_gold_n, (shifted_nV > gold_n1).sum(-1), NO_GOLD)
     gold_logprob_n = torch.where(has_gold_n, gold_n1.squeeze(1) - log_total_n, 0.0).clamp(max=0.0)
     gold_logprob_n = gold_logprob_n.where(gold_logprob_n.isfinite(), _IMPOSSIBLE)
-    if config.codec == "sampled":
-        ids_E, values_E, num_n = counted(systematic(mass_nV, offset_n, config.num_samples))
-        values, tail = _host(values_E, np.uint8), None
-    else:
-        ids_E, probability_E, num_n, tail_n = _largest(shifted_nV, log_total_n, config)
-        values, tail = _host(probability_E, np.float32), _host(tail_n, np.float32)
-    return Rows(
-        num_N=_host(num_n, np.uint16),
-        ids_E=_host(ids_E, np.int32),
-        values_E=values,
+    kept = settings.codec.read(ScoredPositions(shifted_nV, mass_nV, log_total_n, offset_n))
+    values_kind = np.float32 if settings.codec.draws is None else np.uint8
+    return RaggedLabels(
+        num_N=_host(kept.num_n, np.uint16),
+        ids_E=_host(kept.ids_E, np.int32),
+        values_E=_host(kept.values_E, values_kind),
         entropy_N=_host(entropy_n, np.float32),
         gold_logprob_N=_host(gold_logprob_n, np.float32),
         gold_rank_N=_host(rank_n, np.int32),
-        tail_N=tail,
+        tail_N=None if kept.tail_n is None else _host(kept.tail_n, np.float32),
     )
 
 
@@ -145,18 +141,3 @@ def _weighted_sum(mass_nV: Tensor, shifted_nV: Tensor) -> Tensor:
 
 def _host(values: Tensor, kind: type) -> np.ndarray:
     return values.cpu().numpy().astype(kind)
-
-
-def _largest(shifted_nV: Tensor, log_total_n: Tensor, config: LabelsConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The k likeliest ids (E,), their probabilities (E,), how many per row (n,) and the mass outside them (n,).
-
-    ``top-p`` then keeps the shortest beginning of each row whose mass reaches p (2410.16215: p first in meaning, k as
-    the limit).
-    """
-    top = shifted_nV.topk(min(config.k, shifted_nV.shape[1]), dim=-1)
-    probability_nk = (top.values - log_total_n[:, None]).exp()
-    kept_nk = top.values > -math.inf  # no impossible id is kept
-    if config.codec == "top-p":
-        kept_nk &= probability_nk.double().cumsum(-1) - probability_nk < config.p
-    tail_n = (1.0 - (probability_nk.double() * kept_nk).sum(-1)).clamp(min=0.0)
-    return top.indices[kept_nk], probability_nk[kept_nk], kept_nk.sum(-1), tail_n

@@ -15,13 +15,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
-import fsspec
 import numpy as np
 
 from stillroom.files import file_aside, write_bytes
 from stillroom.labels.format.layout import CHECK_BYTES, Damaged, checksum, damaged, read_table, shard_name
 from stillroom.labels.format.manifest import Manifest, from_text
-from stillroom.labels.http import LONGEST, SCHEMES, HttpFiles, shown
+from stillroom.labels.http import LONGEST, SCHEMES, HttpFiles, printable_url
 from stillroom.types import UserError
 
 OPEN_SHARDS = 128
@@ -103,7 +102,7 @@ class RemoteFolder:
     """
 
     def __init__(self, url: str, cache: Path | None = None):
-        self.url, self.name = url.rstrip("/"), shown(url.rstrip("/"))
+        self.url, self.name = url.rstrip("/"), printable_url(url.rstrip("/"))
         self._system, self._root = _opened(self.url)
         manifest = self._manifest()
         self._cache = (cache or default_cache()) / self._mark(manifest)
@@ -285,12 +284,18 @@ def _opened(url: str) -> tuple[Any, str]:
     if url.lower().startswith(SCHEMES):
         return HttpFiles(), url
     try:
+        import fsspec
+
         return fsspec.core.url_to_fs(url)
     except ImportError as error:
-        raise UserError(f"{shown(url)}: no driver for such an address is installed ({error}); install it.") from error
+        raise UserError(
+            f"{printable_url(url)}: no driver for such an address is installed ({error}); install it."
+        ) from error
     except Exception as error:  # drivers look for keys and settings and raise classes of their own
-        why = str(error).replace(url, shown(url)) or type(error).__name__
-        raise UserError(f"{shown(url)}: cannot be opened ({why}); expected a folder or an fsspec address.") from error
+        why = str(error).replace(url, printable_url(url)) or type(error).__name__
+        raise UserError(
+            f"{printable_url(url)}: cannot be opened ({why}); expected a folder or an fsspec address."
+        ) from error
 
 
 def _beginning(path: Path) -> str:

@@ -15,7 +15,7 @@ import torch
 
 from stillroom.files import read_bytes
 from stillroom.labels.codecs import codebook
-from stillroom.labels.codecs.base import Codec
+from stillroom.labels.codecs.record_codec import RecordCodec
 from stillroom.labels.format import manifest as manifests
 from stillroom.labels.format.layout import (
     CHECK_BYTES,
@@ -26,9 +26,9 @@ from stillroom.labels.format.layout import (
     index_size,
     is_whole,
     read_codebook,
-    read_records,
     read_table,
     record_keys,
+    record_payloads,
     shard_name,
 )
 from stillroom.labels.format.manifest import Manifest
@@ -39,7 +39,7 @@ from stillroom.types import Batch, SoftLabels, UserError
 class LabelStore:
     """Labels by content: ``lookup`` of any sequences that were labelled, in any order and number."""
 
-    def __init__(self, place: Place, manifest: Manifest, index: Index, codec: Codec, cache: Path | None = None):
+    def __init__(self, place: Place, manifest: Manifest, index: Index, codec: RecordCodec, cache: Path | None = None):
         self.place, self.manifest, self.index, self.codec = place, manifest, index, codec
         self._cache = cache
         self._shards = MappedShards(place, manifest.num_shards)
@@ -60,7 +60,7 @@ class LabelStore:
                     f"{place.name}: holds labels with {name} {manifest.identity.get(name)!r} but {value!r} is used "
                     "here; label again or open the store that fits."
                 )
-        codec = codebook.from_bytes(read_codebook(place.path("codebook.bin")))
+        codec = codebook.from_bytes(read_codebook(place.path("codebook.bin")), manifest.settings.codec.coder)
         index = Index(place.path("index.bin"))
         if len(index) != manifest.num_records:
             raise place.damaged("index.bin", f"it holds {len(index)} records and not {manifest.num_records}")
@@ -146,7 +146,7 @@ class LabelStore:
         table = read_table(data, name, codebook)
         if len(table.keys) != len(self.manifest.shard_range(shard)):
             raise self.place.damaged(file, f"it holds {len(table.keys)} records")
-        for key, payload in zip(table.keys, read_records(data, name, codebook), strict=True):
+        for key, payload in zip(table.keys, record_payloads(data, name, codebook), strict=True):
             labels, tokens_RT = self.codec.decode_with_tokens([payload])
             if record_keys(tokens_RT)[0].tobytes() != key.tobytes():
                 what = f"the tokens of record {key.tobytes().hex()[:12]} are not those it is named by"

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from stillroom.report.view import Entry, View, without_seed
-from stillroom.results.intervals import holm, paired_interval, paired_t_test
+from stillroom.results.intervals import difference_by_seed, paired_interval
 from stillroom.results.measures import Measure
 from stillroom.results.runs import Run
-from stillroom.results.schema import ModelRecord, arm_and_seed
+from stillroom.results.schema import Difference, ModelRecord, arm_and_seed
 from stillroom.types import Estimate
 from stillroom.yamlfiles import parse_yaml
 
@@ -35,14 +35,12 @@ class Arm:
 
 @dataclass(frozen=True)
 class Paired:
-    """An arm minus the baseline: the difference at every seed that both have, their mean with its t-interval."""
+    """An arm minus the baseline: the difference at every seed that both have, and their mean with its t-interval."""
 
     arm: Arm
     measure: Measure
     differences: tuple[float, ...]
-    estimate: Estimate
-    p_value: float
-    """Of the paired t-test."""
+    mean: Difference
 
 
 def arms_over_seeds(view: View) -> tuple[Arm, ...]:
@@ -114,13 +112,6 @@ def mean_of(arm: Arm, measure: Measure) -> Estimate | None:
 def paired_with(baseline: Arm, arm: Arm, measure: Measure) -> Paired | None:
     """The arm minus the baseline, seed by seed; None where fewer than two seeds are common to both."""
     values, base = arm.values(measure), baseline.values(measure)
+    mean = difference_by_seed(values, base)
     differences = tuple(values[seed] - base[seed] for seed in values if seed in base)
-    p_value = paired_t_test(differences)
-    if p_value is None:
-        return None
-    return Paired(arm, measure, differences, paired_interval(differences), p_value)
-
-
-def corrected(found: list[Paired]) -> list[float]:
-    """Their p-values, corrected for their number (Holm 1979)."""
-    return holm([one.p_value for one in found])
+    return None if mean is None else Paired(arm, measure, differences, mean)

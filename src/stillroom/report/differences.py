@@ -9,7 +9,7 @@ from typing import Literal
 from stillroom.report.headline import all_ks, headline_temperature
 from stillroom.report.view import Entry, View
 from stillroom.results.intervals import holm
-from stillroom.results.measures import Measure, Role, measures, pass_at
+from stillroom.results.measures import Measure, Role, pass_at, registered_measures
 from stillroom.results.schema import Against, Difference
 
 LEVEL = 0.05
@@ -35,7 +35,7 @@ def all_kinds(temperature: float | None, ks: tuple[int, ...]) -> tuple[Differenc
 
 
 def _of_items(role: Role) -> tuple[DifferenceKind, ...]:
-    return tuple(_item(one) for one in measures(role) if one.per_item)
+    return tuple(_item(one) for one in registered_measures(role) if one.per_item)
 
 
 def _item(measure: Measure) -> DifferenceKind:

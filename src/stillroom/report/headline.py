@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stillroom.report.formats import apart
 from stillroom.report.view import Entry, View
-from stillroom.results.measures import Measure, measures, pass_at, unique_answers
+from stillroom.results.measures import Measure, pass_at, registered_measures, unique_answers
 from stillroom.results.runs import ModelRun
 from stillroom.results.schema import TemperatureResult
 from stillroom.types import Estimate
@@ -53,13 +53,13 @@ def headline_measures(view: View) -> tuple[Measure, ...]:
     """The columns of the summary table; pass@1 and pass@16 stand there where nothing was sampled too."""
     temperature = headline_temperature(view)
     passes = headline_passes(view) or (pass_at(1, temperature), pass_at(16, temperature))
-    return (*measures("table"), *passes, unique_answers(temperature))
+    return (*registered_measures("table"), *passes, unique_answers(temperature))
 
 
 def seed_measures(view: View) -> tuple[Measure, ...]:
     """What arms are compared in over training seeds: the headline, and all that is taken from the context."""
-    table = measures("table")
-    more = tuple(one for one in measures("figures") if one not in table)
+    table = registered_measures("table")
+    more = tuple(one for one in registered_measures("figures") if one not in table)
     return (*table, *more, *headline_measures(view)[len(table) :])
 
 

@@ -7,7 +7,7 @@ from stillroom.report.differences import Word, verdicts
 from stillroom.report.formats import fixed, has_width, interval, listing, overlap
 from stillroom.report.headline import headline_passes, headline_temperature, measured
 from stillroom.report.view import Entry, View, make_view, run_names
-from stillroom.results.measures import Measure, measures, unique_answers
+from stillroom.results.measures import Measure, registered_measures, unique_answers
 from stillroom.types import Estimate
 
 CLOSING = (
@@ -97,10 +97,10 @@ def _arms_finding(arms: tuple[Arm, ...], baseline: Arm, measure: Measure) -> str
     for arm in arms:
         paired = None if arm is baseline else paired_with(baseline, arm, measure)
         if paired is not None:
-            low, high = sorted((sign * paired.estimate.low, sign * paired.estimate.high))
+            low, high = sorted((sign * paired.mean.low, sign * paired.mean.high))
             word = "better" if low > 0 else "worse" if high < 0 else "not told apart"
-            change = fixed(paired.estimate.value, measure.decimals)
-            groups[word].append(f"{arm.label} ({'+' if paired.estimate.value > 0 else ''}{change})")
+            change = fixed(paired.mean.value, measure.decimals)
+            groups[word].append(f"{arm.label} ({'+' if paired.mean.value > 0 else ''}{change})")
     value = f"{fixed(reference.value, measure.decimals)} ({interval(reference, measure.decimals)})"
     start = measure.said().format(model=baseline.label, value=value)
     parts = [f"{listing(found)} {_is(found)} {word}" for word, found in groups.items() if found]
@@ -109,7 +109,7 @@ def _arms_finding(arms: tuple[Arm, ...], baseline: Arm, measure: Measure) -> str
 
 def _told(view: View) -> tuple[Measure, ...]:
     """The measures that have a sentence, in the order in which they are told: samples after held-out text."""
-    first, *rest = measures("table")
+    first, *rest = registered_measures("table")
     return (first, *headline_passes(view), unique_answers(headline_temperature(view)), *rest)
 
 

@@ -10,7 +10,7 @@
 form is a ``UserError`` of one sentence that names it.
 """
 
-from stillroom.results.measures import Measure, measures
+from stillroom.results.measures import Measure, registered_measures
 from stillroom.results.runs import (
     Curve,
     CurvePoint,
@@ -56,5 +56,5 @@ __all__ = [
     "WorthTable",
     "estimates",
     "load",
-    "measures",
+    "registered_measures",
 ]

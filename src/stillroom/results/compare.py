@@ -1,235 +1,110 @@
-"""Whether one model does better than another on the same items: at like temperature, at like diversity, over seeds.
+"""``comparison.json``: evaluated models against the first, item by item, and arms of several seeds against one another.
 
-Letters: P problems, T temperatures, S seeds (models of one arm), R resamples.
+Letters: P problems, S seeds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from stillroom.results.coverage import at_level, entropy_nats, pass_at_k
-from stillroom.results.statistics import RESAMPLES, holm, paired_difference
-from stillroom.types import Estimate, UserError
-
-Record = Mapping[str, Any]
-"""A line of ``samples.jsonl``."""
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """One model's samples over a sweep of temperatures, problem by problem."""
-
-    prompts: tuple[str, ...]
-    temperatures: tuple[float, ...]
-    num_TP: NDArray[np.int64]
-    correct_TP: NDArray[np.int64]
-    entropy_TP: NDArray[np.float64]
-    """Entropy of the answers of each problem, nats."""
-    right_TP: NDArray[np.int64]
-    """Different right answers of each problem."""
-
-    @classmethod
-    def of(cls, records: Sequence[Record]) -> Sweep:
-        """From the records of one evaluation; problems in the order of their text."""
-        temperatures = sorted({float(record["temperature"]) for record in records})
-        by_place = {(record["temperature"], record["prompt"]): record for record in records}
-        prompts = sorted({str(record["prompt"]) for record in records})
-        if len(by_place) != len(temperatures) * len(prompts):
-            raise UserError("samples: not every problem was sampled at every temperature; evaluate the model again.")
-        rows = [[by_place[heat, prompt] for prompt in prompts] for heat in temperatures]
-        answers = [[record["answers"] for record in row] for row in rows]
-        return cls(
-            tuple(prompts),
-            tuple(temperatures),
-            np.array([[len(one) for one in row] for row in answers]),
-            np.array([[sum(answer is not None for answer in one) for one in row] for row in answers]),
-            np.array([[_entropy(record) for record in row] for row in rows]),
-            np.array([[len({answer for answer in one if answer is not None}) for one in row] for row in answers]),
-        )
-
-    def passed(self, k: int) -> NDArray[np.float64]:
-        """pass@k of every problem at every temperature, (T, P)."""
-        return pass_at_k(self.num_TP, self.correct_TP, k)
-
-    def frontier(self, ks: Sequence[int] = (1, 16)) -> list[dict[str, float]]:
-        """Temperature, mean answer entropy and pass@k for the k that there are samples for, by temperature."""
-        known = [k for k in ks if k <= self.num_TP.min()]
-        passed = {k: self.passed(k).mean(axis=1) for k in known}
-        return [
-            {"temperature": heat, "answer_entropy_nats": float(self.entropy_TP[place].mean())}
-            | {f"pass_at_{k}": float(passed[k][place]) for k in known}
-            for place, heat in enumerate(self.temperatures)
-        ]
+from stillroom.results.across_seeds import by_seed, difference_over_seeds, mean_over_seeds
+from stillroom.results.json_form import read, write
+from stillroom.results.measures import Measure, registered_measures
+from stillroom.results.schema import (
+    Against,
+    ArmSamples,
+    Comparison,
+    Difference,
+    Evaluation,
+    MeanAndDifference,
+    arm_and_seed,
+)
+from stillroom.results.statistics import corrected, paired_difference
+from stillroom.results.sweeps import Sweep, compare_sweeps, read_sweep
 
 
-def _entropy(record: Record) -> float:
-    return entropy_nats(
-        ("wrong", text.strip()) if answer is None else ("right", answer)
-        for text, answer in zip(record["completions"], record["answers"], strict=True)
+def compare_folders(folders: Mapping[str, Path], ks: Sequence[int], *, seed: int = 0) -> Comparison:
+    """What the evaluations in these folders say of one another; the first is the baseline.
+
+    ``against``: every other model minus the baseline, by item (``items``) and, where samples are there, at like
+    temperature and like answer entropy (``samples``). ``frontier``: pass@k over the temperatures of each.
+    Models whose names differ in a trailing ``-s0``, ``-seed1`` ... are seeds of one arm. ``by_seed``: every measure's
+    mean over seeds and its difference from the baseline's arm, seed by seed (see ``across_seeds.by_seed``).
+    ``over_seeds``: pass@k of each arm and its difference, where seeds and problems are both drawn anew.
+    """
+    evaluations = {name: read(Evaluation, folder / "evaluation.json") for name, folder in folders.items()}
+    sweeps = {name: read_sweep(folder) for name, folder in folders.items()}
+    baseline, *others = folders
+    base = sweeps[baseline]
+    against = {}
+    for name in others:
+        sweep = sweeps[name]
+        items = compare_items(evaluations[name], evaluations[baseline], seed=seed)
+        samples = None if base is None or sweep is None else compare_sweeps(sweep, base, ks, seed=seed)
+        against[name] = Against(items=items, samples=samples)
+    found = {name: sweep for name, sweep in sweeps.items() if sweep is not None}
+    ends = sorted({min(ks), max(ks)}) if ks else []
+    return Comparison(
+        baseline=baseline,
+        against=against,
+        frontier={name: sweep.frontier(ends) for name, sweep in found.items()},
+        over_seeds=_over_seeds(found, ks, seed),
+        by_seed=by_seed(evaluations),
     )
 
 
-def compare_sweeps(first: Sweep, second: Sweep, ks: Sequence[int], *, seed: int = 0) -> dict[str, Any]:
-    """pass@k of the first model minus that of the second, over the same problems.
-
-    ``temperature_matched``: at every temperature that both have, problem by problem, with the p-value of a sign-flip
-    test (``paired_difference``), and ``p_holm``, corrected for all temperatures and k. ``entropy_matched``: where both
-    sweeps have the same mean answer entropy, so that what is compared is not just how hot the samples are; see
-    ``entropy_matched``.
-    """
-    if first.prompts != second.prompts:
-        raise UserError("samples: the two models did not solve the same problems; evaluate both in one call.")
-    ks = [k for k in ks if k <= min(first.num_TP.min(), second.num_TP.min())]
-    matched: dict[str, dict[str, Any]] = {}
-    for place, heat in enumerate(first.temperatures):
-        if heat not in second.temperatures:
-            continue
-        other = second.temperatures.index(heat)
-        tests = {k: paired_difference(first.passed(k)[place], second.passed(k)[other], seed=seed) for k in ks}
-        matched[f"{heat:g}"] = {str(k): difference.as_dict() | {"p_value": p} for k, (difference, p) in tests.items()}
-    _correct([cell for cells in matched.values() for cell in cells.values()])
-    return {
-        "temperature_matched": matched,
-        "entropy_matched": {str(k): entropy_matched(first, second, k, seed=seed) for k in ks},
-    }
+def write_comparison(target: Path, folders: Mapping[str, Path], ks: Sequence[int], *, seed: int = 0) -> Comparison:
+    """Writes ``compare_folders`` to a file and returns it."""
+    comparison = compare_folders(folders, ks, seed=seed)
+    write(target, comparison)
+    return comparison
 
 
-def entropy_matched(
-    first: Sweep, second: Sweep, k: int, *, seed: int = 0, resamples: int = RESAMPLES
-) -> dict[str, Any] | None:
-    """pass@k of the first minus the second at one mean answer entropy, the middle of what both sweeps cover.
-
-    Each sweep is a curve of pass@k over entropy, read between its temperatures by straight lines. The interval is from
-    drawing problems anew, each with all its temperatures; a drawn curve that ends short of the level is read at its
-    end. None where a sweep has one temperature or the two cover no entropy in common.
-    """
-    ranges = [one.entropy_TP.mean(axis=1) for one in (first, second)]
-    low, high = max(means.min() for means in ranges), min(means.max() for means in ranges)
-    if low >= high:
-        return None
-    level = float((low + high) / 2)
-    values = [at_level(one.entropy_TP.mean(axis=1), one.passed(k).mean(axis=1), level) for one in (first, second)]
-    assert values[0] is not None and values[1] is not None  # the level lies within both
-    num = len(first.prompts)
-    weights_RP = np.random.default_rng(seed).multinomial(num, np.full(num, 1 / num), size=resamples) / num
-    drawn = _read_at(first, k, level, weights_RP) - _read_at(second, k, level, weights_RP)
-    interval = np.quantile(drawn, (0.025, 0.975))
-    difference = Estimate(values[0] - values[1], float(interval[0]), float(interval[1]), num)
-    return difference.as_dict() | {"entropy_nats": level}
-
-
-def _read_at(sweep: Sweep, k: int, level: float, weights_RP: NDArray[np.float64]) -> NDArray[np.float64]:
-    entropy_RT, passed_RT = weights_RP @ sweep.entropy_TP.T, weights_RP @ sweep.passed(k).T
-    order_RT = entropy_RT.argsort(axis=1, kind="stable")
-    entropy_RT = np.take_along_axis(entropy_RT, order_RT, axis=1)
-    passed_RT = np.take_along_axis(passed_RT, order_RT, axis=1)
-    return np.array([np.interp(level, x, y) for x, y in zip(entropy_RT, passed_RT, strict=True)])
-
-
-def mean_over_seeds(values_SP: ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
-    """The mean over seeds and problems, with the interval from drawing both anew.
-
-    Seeds and problems are crossed: every seed's model solved every problem. Each resample draws S seeds and P problems
-    with replacement, so that the interval covers another training run as well as other problems; with few seeds it is
-    too narrow (Owen 2007 bounds by how much), and with one it says nothing of seeds. ``num`` is the number of seeds.
-    """
-    values = _two_dimensional(values_SP)
-    seeds_RS, problems_RP = _weights(values, seed, resamples)
-    return _estimate(float(values.mean()), ((seeds_RS @ values) * problems_RP).sum(axis=1), len(values))
-
-
-def difference_over_seeds(
-    first_SP: ArrayLike, second_SP: ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES
-) -> Estimate:
-    """The mean of one arm minus that of another over the same problems, each arm with seeds of its own.
-
-    Problems are drawn anew together for both arms, seeds for each arm alone; see ``mean_over_seeds``.
-    """
-    first, second = _two_dimensional(first_SP), _two_dimensional(second_SP)
-    if first.shape[1] != second.shape[1]:
-        raise ValueError(f"both arms need the same problems, found {first.shape[1]} and {second.shape[1]}")
-    firsts_RS, problems_RP = _weights(first, seed, resamples)
-    seconds_RS, _ = _weights(second, seed + 1, resamples)
-    drawn_R = ((firsts_RS @ first - seconds_RS @ second) * problems_RP).sum(axis=1)
-    return _estimate(float(first.mean() - second.mean()), drawn_R, min(len(first), len(second)))
-
-
-def _two_dimensional(values_SP: ArrayLike) -> NDArray[np.float64]:
-    values = np.asarray(values_SP, dtype=np.float64)
-    if values.ndim != 2 or not values.size:
-        raise ValueError(f"values are (seeds, problems), found shape {values.shape}")
-    return values
-
-
-def _weights(
-    values_SP: NDArray[np.float64], seed: int, resamples: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How often each seed and each problem is drawn, as shares: (R, S) and (R, P)."""
-    num_seeds, num_problems = values_SP.shape
-    rng = np.random.default_rng([seed, num_seeds])
-    seeds_RS = rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), size=resamples) / num_seeds
-    rng = np.random.default_rng([seed, 0, num_problems])
-    problems_RP = rng.multinomial(num_problems, np.full(num_problems, 1 / num_problems), size=resamples) / num_problems
-    return seeds_RS, problems_RP
-
-
-def _estimate(value: float, drawn_R: NDArray[np.float64], num: int) -> Estimate:
-    low, high = np.quantile(drawn_R, (0.025, 0.975))
-    return Estimate(value, float(low), float(high), num)
-
-
-PER_ITEM = (
-    ("lm", "bits_per_byte"),
-    ("lm", "nats_per_token"),
-    ("counterfactual", "follows_context"),
-    ("counterfactual", "log_odds"),
-    ("copying", "icl_score"),
-    ("copying", "loss_repeat"),
-    ("copying", "order_repeat"),
-    ("recall", "accuracy"),
-    ("recall", "loss_repeat"),
-    ("induction", "accuracy"),
-    ("needle", "accuracy"),
-    ("needle", "margin_nats"),
-    ("context", "accuracy"),
-    ("context", "margin_nats"),
-)
-"""Parts of an evaluation that keep a number for every item, and the measures that they keep it of."""
-
-
-def compare_items(first: Mapping[str, Any], second: Mapping[str, Any], *, seed: int = 0) -> dict[str, Any]:
-    """First minus second, item by item, of every measure of ``PER_ITEM`` that both evaluations hold.
+def compare_items(first: Evaluation, second: Evaluation, *, seed: int = 0) -> dict[str, dict[str, Difference]]:
+    """First minus second, item by item: part → measure → difference, of every measure per item that both have.
 
     Each has the p-value of a sign-flip test (``paired_difference``), and ``p_holm``, corrected for all the measures
     that are compared here (Holm 1979). Items weigh as in the measure itself: a document by its bytes.
     """
-    made: dict[str, Any] = {}
-    for part, measure in PER_ITEM:
-        parts = [one.get(part, {}) for one in (first, second)]
-        values = [one.get("per_item", {}).get(measure) for one in parts]
-        weights = [one.get("per_item_weights", {}).get(measure) for one in parts]
-        if not _are_paired(values) or weights[0] != weights[1]:
+    tested: dict[Measure, Difference] = {}
+    for measure in registered_measures():
+        one, other = measure.items(first), measure.items(second)
+        if one is None or other is None:
             continue
-        difference, p_value = paired_difference(values[0], values[1], weights=weights[0], seed=seed)
-        made.setdefault(part, {})[measure] = difference.as_dict() | {"p_value": p_value}
-    _correct([cell for cells in made.values() for cell in cells.values()])
+        if measure.per_item and one.weights == other.weights and len(one.values) == len(other.values):
+            tested[measure] = paired_difference(one.values, other.values, weights=one.weights, seed=seed)
+    made: dict[str, dict[str, Difference]] = {}
+    for measure, difference in zip(tested, corrected(tested.values()), strict=True):
+        made.setdefault(measure.part, {})[measure.name] = difference
     return made
 
 
-def _are_paired(values: Sequence[Sequence[float | None] | None]) -> bool:
-    """Whether both have a number for each of the same items."""
-    first, second = values
-    if first is None or second is None or len(first) != len(second):
-        return False
-    return None not in first and None not in second
+def _over_seeds(sweeps: Mapping[str, Sweep], ks: Sequence[int], seed: int) -> dict[str, ArmSamples]:
+    """Arm → temperature → k → its mean, and its difference from the first arm; arms of one seed alone are left out."""
+    arms: dict[str, list[Sweep]] = {}
+    for name, sweep in sweeps.items():
+        arms.setdefault(arm_and_seed(name)[0], []).append(sweep)
+    arms = {arm: group for arm, group in arms.items() if len(group) > 1 and _alike(group)}
+    return {arm: _arm_samples(group, next(iter(arms.values())), ks, seed) for arm, group in arms.items()}
 
 
-def _correct(cells: Sequence[dict[str, Any]]) -> None:
-    """Adds to every tested difference its p-value among all of them."""
-    for cell, p_value in zip(cells, holm([cell["p_value"] for cell in cells]), strict=True):
-        cell["p_holm"] = p_value
+def _arm_samples(group: Sequence[Sweep], base: Sequence[Sweep], ks: Sequence[int], seed: int) -> ArmSamples:
+    known = [k for k in ks if k <= min(one.fewest for one in group)]
+    is_compared = base is not group and _alike([*group, *base])
+    cells: dict[float, dict[int, MeanAndDifference]] = {}
+    for place, heat in enumerate(group[0].temperatures):
+        for k in known:
+            values_SP = np.stack([one.passed(k)[place] for one in group])
+            mean, difference = mean_over_seeds(values_SP, seed=seed), None
+            if is_compared and k <= min(one.fewest for one in base):
+                other_SP = np.stack([one.passed(k)[place] for one in base])
+                difference = Difference.of(difference_over_seeds(values_SP, other_SP, seed=seed))
+            cells.setdefault(heat, {})[k] = MeanAndDifference(mean=mean, difference=difference)
+    return ArmSamples(num_seeds=len(group), temperatures=cells)
+
+
+def _alike(group: Sequence[Sweep]) -> bool:
+    return all((one.prompts, one.temperatures) == (group[0].prompts, group[0].temperatures) for one in group)

@@ -1,20 +1,19 @@
-"""Intervals and tests over a few training seeds, in plain Python: reports need them without torch or numpy.
-
-Imports types only.
-"""
+"""Intervals and tests over a few training seeds. Imports no torch, and scipy only where seeds are compared."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
+from stillroom.results.schema import Difference
 from stillroom.types import Estimate, UserError
 
 
 def paired_interval(differences: Iterable[float], confidence: float = 0.95) -> Estimate:
     """The mean of a few paired differences, such as one per training seed, with the interval of Student's t.
 
-    The bootstrap of ``stillroom.evaluation.paired_difference`` is for many items; over three or five seeds it is far
+    The bootstrap of ``statistics.paired_difference`` is for many items; over three or five seeds it is far
     too narrow. This one is exact where differences are normal, whatever their number. One difference alone has no
     interval: its ends are NaN.
 
@@ -42,8 +41,16 @@ def paired_t_test(differences: Iterable[float]) -> float | None:
     error, mean = _standard_error(values), abs(math.fsum(values) / len(values))
     if not error:
         return 0.0 if mean else 1.0
-    within = _within(math.atan2(mean / error, math.sqrt(len(values) - 1)), len(values) - 1)
-    return math.nan if math.isnan(within) else max(0.0, 1.0 - within)  # rounding may take the sum above 1
+    from scipy.special import stdtr
+
+    return min(2.0 * float(stdtr(len(values) - 1, -mean / error)), 1.0)  # NaN stays NaN
+
+
+def difference_by_seed(values: Mapping[int, float], base: Mapping[int, float]) -> Difference | None:
+    """An arm minus another seed by seed, with the p-value of the paired t-test; None for fewer than two pairs."""
+    differences = [values[seed] - base[seed] for seed in values if seed in base]
+    p_value = paired_t_test(differences)
+    return None if p_value is None else Difference.of(paired_interval(differences), p_value)
 
 
 def _standard_error(values: Sequence[float]) -> float:
@@ -53,22 +60,9 @@ def _standard_error(values: Sequence[float]) -> float:
 
 def student_t(confidence: float, degrees: int) -> float:
     """The t for which Student's distribution with so many degrees of freedom holds ``confidence`` between -t and t."""
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):  # the angle atan(t / sqrt(degrees)), halved to the last bit
-        middle = (low + high) / 2
-        low, high = (middle, high) if _within(middle, degrees) < confidence else (low, middle)
-    return math.tan(low) * math.sqrt(degrees)
+    from scipy.special import stdtrit  # here, since pages of one seed need neither scipy nor numpy
 
-
-def _within(angle: float, degrees: int) -> float:
-    """P(-t <= T <= t) for t = tan(angle)·sqrt(degrees): the finite sums of Abramowitz and Stegun, 26.7.3 and 26.7.4."""
-    odd = degrees % 2
-    term = math.cos(angle) if odd else 1.0
-    total = term if degrees > 1 else 0.0
-    for step in range(2 + odd, degrees - 1, 2):
-        term *= math.cos(angle) ** 2 * (step - 1) / step
-        total += term
-    return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
+    return float(stdtrit(degrees, (1 + confidence) / 2))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -84,6 +78,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
         least = max(least, min(1.0, (len(tested) - rank) * p_values[place]))
         adjusted[place] = least
     return adjusted
+
+
+def corrected(tested: Iterable[Difference]) -> list[Difference]:
+    """The differences with ``p_holm``, their p-value among all of them (``holm``); each was tested."""
+    tested = list(tested)
+    p_values = holm([math.nan if one.p_value is None else one.p_value for one in tested])
+    return [replace(one, p_holm=p_value) for one, p_value in zip(tested, p_values, strict=True)]
 
 
 def p_text(p_value: float) -> str:

@@ -73,17 +73,19 @@ class Measure:
         return as_estimate(value)
 
     def items(self, evaluation: Evaluation) -> Items | None:
-        """The number of every item and what each weighs; None where the evaluation keeps none."""
+        """The number of every item and what each weighs; None where the evaluation lacks that of some item."""
         part = _inside(evaluation, self.part)
         values, weights = (_inside(_inside(part, kept), self.name) for kept in ("per_item", "per_item_weights"))
-        return Items(tuple(values), weights and tuple(weights)) if values else None  # type: ignore[arg-type]
+        if not values or None in values:  # type: ignore[operator]
+            return None
+        return Items(tuple(values), tuple(weights) if weights else None)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Items:
-    """A measure item by item: a value, None where there is no number, and the weight of each; None weighs all alike."""
+    """A measure item by item: the value and the weight of each; None weighs all alike."""
 
-    values: Sequence[float | None]
+    values: Sequence[float]
     weights: Sequence[float] | None = None
 
 
@@ -159,7 +161,7 @@ def _of_other_packages() -> tuple[Measure, ...]:
     return tuple(measure for one in found for measure in ((one,) if isinstance(one, Measure) else one))
 
 
-def measures(role: Role | None = None) -> tuple[Measure, ...]:
+def registered_measures(role: Role | None = None) -> tuple[Measure, ...]:
     """The registered measures, or those that are shown in one place."""
     return tuple(one for one in (*MEASURES, *_of_other_packages()) if role is None or role in one.roles)
 

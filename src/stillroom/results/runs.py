@@ -6,16 +6,19 @@ no torch and no numpy; pandas only where tables are asked for.
 
 from __future__ import annotations
 
+import datetime
 import math
+import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import stillroom
 from stillroom.checksums import check
 from stillroom.files import read_text
 from stillroom.results.json_form import read, read_lines
-from stillroom.results.measures import Measure, as_estimate, measures
+from stillroom.results.measures import Measure, as_estimate, registered_measures
 from stillroom.results.schema import (
     Comparison,
     EntropyProfile,
@@ -173,6 +176,22 @@ class Run:
         return Frames(*frames)
 
 
+def environment_here(
+    *, processor: str, cores: int | None, torch: str = "", precision: str = "", **others: str
+) -> Environment:
+    """What numbers are made with here and now; who measures says with which processor and how many threads."""
+    return Environment(
+        stillroom=stillroom.__version__,
+        torch=torch,
+        python=platform.python_version(),
+        processor=processor,
+        cores=cores,
+        precision=precision,
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        others=others,
+    )
+
+
 def load(folder: str | Path) -> Run:
     """Everything that a run folder says.
 
@@ -246,7 +265,7 @@ def estimates(value: object, place: tuple[str, ...] = ()) -> Iterator[tuple[tupl
 
 def _measured(model: ModelRun) -> Iterator[MeasuredNumber]:
     name = model.record.name
-    known = {tuple(map(str, one.place)): one for one in measures()}
+    known = {tuple(map(str, one.place)): one for one in registered_measures()}
     for place, found in estimates(model.evaluation):
         measure = known.get(place, Measure(place[-1].replace("_", " "), "", None))
         yield MeasuredNumber(

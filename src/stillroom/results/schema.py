@@ -305,6 +305,24 @@ class SampledProblem:
     completions: tuple[str, ...]
     answers: tuple[str | None, ...]
 
+    @property
+    def num_right(self) -> int:
+        """How many samples are right."""
+        return sum(answer is not None for answer in self.answers)
+
+    @property
+    def num_different(self) -> int:
+        """How many different right answers there are."""
+        return len({answer for answer in self.answers if answer is not None})
+
+    @property
+    def votes(self) -> tuple[tuple[str, str], ...]:
+        """Every sample's answer: (right, answer), or (wrong, text), since only its text tells a wrong one's apart."""
+        return tuple(
+            ("wrong", text.strip()) if answer is None else ("right", answer)
+            for text, answer in zip(self.completions, self.answers, strict=True)
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class MetricsLine:
@@ -387,6 +405,8 @@ class StageRecord:
     name: str
     seconds: float
     reused: bool = False
+    damaged: tuple[str, ...] = sometimes(())
+    """Files that were found damaged and made again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -489,6 +509,11 @@ class Difference:
     p_value: float | None = None
     p_holm: float | None = None
     entropy_nats: float | None = None
+
+    @classmethod
+    def of(cls, estimate: types.Estimate, p_value: float | None = None) -> Difference:
+        """An estimate of a difference, with the p-value that it is 0 where it was tested."""
+        return cls(estimate.value, estimate.low, estimate.high, estimate.num, p_value)
 
     @property
     def estimate(self) -> types.Estimate:

@@ -12,19 +12,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stillroom.results.intervals import holm, paired_interval, paired_t_test, student_t
+from stillroom.results.intervals import corrected, holm, paired_interval, paired_t_test, student_t
+from stillroom.results.schema import Difference
 from stillroom.types import Estimate, UserError
 
 __all__ = [
     "NotFiniteError",
+    "corrected",
+    "drawn_counts",
     "holm",
     "mean",
     "paired_difference",
     "paired_interval",
     "paired_t_test",
+    "percentile_estimate",
     "ratio",
     "require_finite",
     "require_finite_parts",
+    "resampled_sums",
     "student_t",
 ]
 
@@ -81,10 +86,9 @@ def ratio(
         resamples: How many times the items are drawn anew.
     """
     top_I, bottom_I = _items(numerators, denominators)
-    value = float(top_I.sum() / bottom_I.sum())
     classes_I = np.zeros(len(top_I), np.int64) if strata is None else np.asarray(strata)[_counted(denominators)]
-    low, high = np.quantile(_resampled_ratios(top_I, bottom_I, classes_I, seed, resamples), (0.025, 0.975))
-    return Estimate(value, float(low), float(high), len(top_I))
+    sums_R2 = resampled_sums(np.stack([top_I, bottom_I], axis=1), classes_I, seed=seed, resamples=resamples)
+    return percentile_estimate(float(top_I.sum() / bottom_I.sum()), sums_R2[:, 0] / sums_R2[:, 1], len(top_I))
 
 
 def mean(values: ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
@@ -100,8 +104,8 @@ def paired_difference(
     weights: ArrayLike | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
-) -> tuple[Estimate, float]:
-    """Mean of ``first - second`` over the same items, and the two-sided p-value that it is 0.
+) -> Difference:
+    """Mean of ``first - second`` over the same items, with the two-sided p-value that it is 0.
 
     The p-value is of the sign-flip permutation test: under the null hypothesis each item's difference is as likely to
     have the other sign. One is added to both counts so that it is never 0 (Phipson and Smyth 2010).
@@ -129,7 +133,7 @@ def paired_difference(
         signs_RI = rng.integers(0, 2, size=(min(per_chunk, resamples - start), len(difference_I))) * 2 - 1
         flipped_R = signs_RI @ difference_I / weights_I.sum()
         as_extreme += int((np.abs(flipped_R) >= abs(estimate.value) * (1 - 1e-12)).sum())
-    return estimate, (as_extreme + 1) / (resamples + 1)
+    return Difference.of(estimate, (as_extreme + 1) / (resamples + 1))
 
 
 def _items(numerators: ArrayLike, denominators: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -147,17 +151,27 @@ def _counted(denominators: ArrayLike) -> NDArray[np.bool_]:
     return np.asarray(denominators, dtype=np.float64) > 0
 
 
-def _resampled_ratios(
-    top_I: NDArray[np.float64], bottom_I: NDArray[np.float64], strata_I: NDArray[Any], seed: int, resamples: int
+def drawn_counts(rng: np.random.Generator, num_items: int, resamples: int) -> NDArray[np.int64]:
+    """How often each of I items is drawn, (R, I), when I are drawn with replacement: a bootstrap's resamples."""
+    return rng.multinomial(num_items, np.full(num_items, 1.0 / num_items), size=resamples)
+
+
+def resampled_sums(
+    sums_IK: NDArray[np.float64], strata_I: NDArray[Any], *, seed: int = 0, resamples: int = RESAMPLES
 ) -> NDArray[np.float64]:
+    """Column sums (R, K) over items drawn anew with replacement, each inside its own stratum."""
     rng = np.random.default_rng(seed)
-    sums_R2 = np.zeros((resamples, 2))
+    sums_RK = np.zeros((resamples, sums_IK.shape[1]))
     for stratum in np.unique(strata_I):
-        inside_I2 = np.stack([top_I, bottom_I], axis=1)[strata_I == stratum]
-        num_items = len(inside_I2)
-        uniform_I = np.full(num_items, 1.0 / num_items)
-        per_chunk = max(1, _COUNTS_AT_A_TIME // num_items)
+        inside_IK = sums_IK[strata_I == stratum]
+        per_chunk = max(1, _COUNTS_AT_A_TIME // len(inside_IK))
         for start in range(0, resamples, per_chunk):
             stop = min(start + per_chunk, resamples)
-            sums_R2[start:stop] += rng.multinomial(num_items, uniform_I, size=stop - start) @ inside_I2
-    return sums_R2[:, 0] / sums_R2[:, 1]
+            sums_RK[start:stop] += drawn_counts(rng, len(inside_IK), stop - start) @ inside_IK
+    return sums_RK
+
+
+def percentile_estimate(value: float, drawn_R: NDArray[np.float64], num: int) -> Estimate:
+    """A value with the 95 % interval of the percentile bootstrap (Efron 1979), from its resamples."""
+    low, high = np.quantile(drawn_R, (0.025, 0.975))
+    return Estimate(value, float(low), float(high), num)

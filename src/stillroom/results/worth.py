@@ -23,9 +23,9 @@ from scipy.interpolate import PchipInterpolator
 from scipy.stats import t as student
 
 from stillroom.results.schema import Worth
+from stillroom.results.statistics import RESAMPLES, drawn_counts
 from stillroom.types import UserError
 
-RESAMPLES = 2000
 _HALVINGS = 45
 """Bisections of one rung's width: to the last bits of a float64 logarithm."""
 _FAR = 0.4
@@ -69,7 +69,7 @@ def worth(
     rungs = sorted(ladder, key=lambda rung: rung.amount)
     _check(rungs, arm, over)
     top_UJ, bottom_UJ, num = _table([*rungs, arm])
-    weights_RU = _draws(num, len(top_UJ), resamples, seed)
+    weights_RU = drawn_counts(np.random.default_rng(seed), len(top_UJ), resamples).astype(np.float64)
     whole_J = _ratios(np.ones((1, len(top_UJ))), top_UJ, bottom_UJ)
     drawn_RJ = _ratios(weights_RU, top_UJ, bottom_UJ)
     spread = _spread(num) if over == "seeds" else 1.0
@@ -112,11 +112,6 @@ def _table(arms: Sequence[Measured]) -> tuple[Floats, Floats, int]:
     top_UJ = np.array([[one.values.get(unit, 0.0) for one in arms] for unit in units])
     bottom_UJ = np.array([[weights.get(unit, 0.0) for weights in bottom] for unit in units])
     return top_UJ, bottom_UJ, min(len(one.values) for one in arms)
-
-
-def _draws(num: int, units: int, resamples: int, seed: int) -> Floats:
-    counts = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=resamples)
-    return counts.astype(np.float64)
 
 
 def _ratios(weights_RU: Floats, top_UJ: Floats, bottom_UJ: Floats) -> Floats:

@@ -29,8 +29,9 @@ from stillroom.evaluation import (
 )
 from stillroom.evaluation.sampling.draw import Sampler
 from stillroom.files import fingerprint, read_json, write_json, write_text
+from stillroom.results.compare import write_comparison
+from stillroom.results.json_form import as_json
 from stillroom.results.statistics import NotFiniteError, require_finite_parts
-from stillroom.study.comparisons import write_comparison
 from stillroom.study.external import External, evaluate_external, measuring
 from stillroom.study.folders import parts
 from stillroom.study.measurable import fewest_positions, refuse_too_long
@@ -267,7 +268,7 @@ def evaluate_models(
     if any("needle" in result for result in results.values()):
         console.print(needle_table(results))
     if len(folders) > 1:
-        comparison = write_comparison(out / "comparison.json", folders, config.ks, seed=config.seed)
+        comparison = as_json(write_comparison(out / "comparison.json", folders, config.ks, seed=config.seed))
         console.print(comparison_table(comparison))
         if comparison["by_seed"]:
             console.print(seeds_table(comparison["by_seed"]))

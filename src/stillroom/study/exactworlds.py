@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from stillroom.files import fingerprint
-from stillroom.sandbox.recall.recall_data import RecallSequences
 from stillroom.teachers import ExactScores
 from stillroom.types import Batch, Sequences, UserError
 from stillroom.worlds.bigram_sequences import sample_sequences
 from stillroom.worlds.exact import ExactBigram, ExactRecall, ExactWorld, make_exact_world
+from stillroom.worlds.recall_sequences import RecallSequences
 
 WORLD_PREFIX = "world:"
 """Begins the name of a teacher that is a process which knows its own distribution."""

@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from stillroom.console import Terminal, line
 from stillroom.corpora import is_tokenizer_of, load_tokenizer, open_corpus
-from stillroom.labels import LabelStore, inspect_store, render
+from stillroom.labels import LabelStore, inspect_store
+from stillroom.labels.terminal import inspection_tables
 from stillroom.study.model_inspection import ModelRequest, checkpoint_folders, show_checkpoints, show_model
 from stillroom.study.verifying import print_verified
 from stillroom.types import UserError
@@ -74,7 +75,7 @@ def _store(path: Path, console: Console, verify: bool, tokenizer: Path | None) -
     store = LabelStore.open(path)
     words = None if tokenizer is None else _words(tokenizer, store)
     decode = None if words is None else (lambda ids: str(words.decode(ids)))
-    console.print(render(inspect_store(store, decode=decode)))
+    console.print(inspection_tables(inspect_store(store, decode=decode)))
     if verify:
         shards = sum(1 for _ in store.verify())
         console.print(line(("✓", "green"), f" every byte of {shards} shards is as it was written"))

@@ -14,6 +14,7 @@ from stillroom.corpora import Corpus, build_corpus, corpus_identity, open_corpus
 from stillroom.labels import LabelStore, Scores
 from stillroom.labels.format.manifest import plan_fingerprint
 from stillroom.models import load_model, plan_pretrained_model, precision_name, use_short_attention
+from stillroom.results.schema import StageRecord
 from stillroom.study.artifacts import Artifact, ArtifactStore, Keep, StoredLabels, code_hash
 from stillroom.study.budgets import with_budgets
 from stillroom.study.evaluations import check_items, evaluate_into, keep_evaluated
@@ -24,7 +25,7 @@ from stillroom.study.measurable import check_evaluation
 from stillroom.study.mixtures import live_mixture, mixture_key, mixture_scores
 from stillroom.study.processes import in_processes
 from stillroom.study.progress import StageDisplay, no_update
-from stillroom.study.runfolder import run_folder, write_run_folder
+from stillroom.study.runfolder import FinishedParts, run_folder, write_run_folder
 from stillroom.study.single import check_taught, labelled_tokens, single_study
 from stillroom.study.teacherfolders import check_vocabulary, teacher_hash
 from stillroom.study.train_stage import keep_trained, load_here, train_into
@@ -338,7 +339,8 @@ def run_study(
             made = _all_stages(stages, jobs)
         except Interrupted:
             stopper.leave()
-        write_run_folder(folder, config, *made, stages.record, time.monotonic() - begin)
+        records = [StageRecord(**record) for record in stages.record]
+        write_run_folder(folder, config, FinishedParts(*made), records, time.monotonic() - begin)
     return folder
 
 

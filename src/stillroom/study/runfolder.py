@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,45 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-import stillroom
 from stillroom.config import RoutingConfig, StudyConfig, to_yaml
 from stillroom.corpora import Corpus
 from stillroom.disk import copy_file
-from stillroom.files import read_json, write_json
+from stillroom.files import read_json
 from stillroom.labels import LabelStore
 from stillroom.models import flops_per_token, precision_name
+from stillroom.results.compare import write_comparison
+from stillroom.results.json_form import write
+from stillroom.results.runs import environment_here
+from stillroom.results.schema import (
+    EntropyProfile,
+    Environment,
+    Histogram,
+    LabelsRecord,
+    ModelRecord,
+    Places,
+    RoutingRecord,
+    SourceProfile,
+    StageRecord,
+    StudyRecord,
+)
 from stillroom.study.artifacts import Artifact, StoredLabels
-from stillroom.study.comparisons import write_comparison
 from stillroom.study.folders import check_run_folder, written
-from stillroom.study.worth_file import write_worth
+from stillroom.study.ladder import write_worth
 from stillroom.training.distributed import own_device
 
 _BINS = 40
 PROFILE = "labels/profile.json"
+
+
+@dataclass(frozen=True)
+class FinishedParts:
+    """What a study made: the teacher's model, students and evaluations by name, and the labels where it has some."""
+
+    corpus: Corpus
+    teacher_model: Path
+    models: Mapping[str, Artifact]
+    labels: StoredLabels | None
+    evaluations: Mapping[str, Artifact]
 
 
 def run_folder(config: StudyConfig, out: Path | None) -> Path:
@@ -37,73 +62,49 @@ def run_folder(config: StudyConfig, out: Path | None) -> Path:
 
 
 def write_run_folder(
-    folder: Path,
-    config: StudyConfig,
-    corpus: Corpus,
-    teacher_model: Path,
-    models: dict[str, Artifact],
-    labels: StoredLabels | None,
-    evaluations: dict[str, Artifact],
-    stages: list[dict[str, Any]],
-    seconds: float,
+    folder: Path, config: StudyConfig, made: FinishedParts, stages: Sequence[StageRecord], seconds: float
 ) -> None:
     """Copies metrics, evaluations and samples of every model; writes study, comparison and environment; seals it."""
     copies = ("evaluation.json", "metrics.jsonl", "samples.jsonl")
-    names = [f"models/{name}/{file}" for name in evaluations for file in copies]
-    with written(
-        folder,
-        to_yaml(config, "study"),
-        [*names, PROFILE, "comparison.json", "worth.json", "environment.json", "study.json"],
-    ):
-        _copy_results(folder, teacher_model, models, evaluations)
-        records = [_teacher_record(config, corpus, teacher_model)]
-        records += [_arm_record(config, corpus, name, artifact) for name, artifact in models.items()]
-        if labels is not None:
+    names = [f"models/{name}/{file}" for name in made.evaluations for file in copies]
+    names += [PROFILE, "comparison.json", "worth.json", "environment.json", "study.json"]
+    with written(folder, to_yaml(config, "study"), names):
+        _copy_results(folder, made)
+        records = [_teacher_record(config, made)]
+        records += [_arm_record(config, made.corpus, name, artifact) for name, artifact in made.models.items()]
+        store = None if made.labels is None else LabelStore.open(made.labels.store)
+        if store is not None:
             rules = [arm.routing for arm in config.arms.values() if arm.routing is not None]
-            write_json(folder / PROFILE, entropy_profile(LabelStore.open(labels.store), corpus, rules))
-        arms = {name: folder / "models" / name for name in config.arms if name in evaluations}
+            write(folder / PROFILE, entropy_profile(store, made.corpus, rules))
+        arms = {name: folder / "models" / name for name in config.arms if name in made.evaluations}
         if len(arms) > 1:
             write_comparison(folder / "comparison.json", arms, config.evaluation.ks, seed=config.evaluation.seed)
             write_worth(folder, config, records)
-        write_json(folder / "environment.json", environment(config))
-        study: dict[str, Any] = {
-            "name": config.name,
-            "fingerprint": config.fingerprint(),
-            "models": records,
-            "labels": None if labels is None else _labels_record(LabelStore.open(labels.store)),
-            "stages": stages,
-            "total_seconds": round(seconds, 1),
-            "notes": [],
-            "places": _places(folder, corpus, teacher_model, models, labels, evaluations),
-        }
-        write_json(folder / "study.json", study)
+        write(folder / "environment.json", environment(config))
+        study = StudyRecord(
+            name=config.name,
+            fingerprint=config.fingerprint(),
+            models=tuple(records),
+            labels=None if store is None else _labels_record(store),
+            stages=tuple(stages),
+            total_seconds=round(seconds, 1),
+            places=_places(folder, made),
+        )
+        write(folder / "study.json", study)
 
 
-def _copy_results(
-    folder: Path, teacher_model: Path, models: dict[str, Artifact], evaluations: dict[str, Artifact]
-) -> None:
-    sources = {"teacher": teacher_model.parent} | {name: artifact.path for name, artifact in models.items()}
-    for name, evaluation in evaluations.items():
+def _copy_results(folder: Path, made: FinishedParts) -> None:
+    sources = {"teacher": made.teacher_model.parent} | {name: artifact.path for name, artifact in made.models.items()}
+    for name, evaluation in made.evaluations.items():
         target = folder / "models" / name
         target.mkdir(parents=True, exist_ok=True)
-        files = [
-            sources[name] / "metrics.jsonl",
-            evaluation.path / "evaluation.json",
-            evaluation.path / "samples.jsonl",
-        ]
-        for file in files:
+        measured = (evaluation.path / file for file in ("evaluation.json", "samples.jsonl"))
+        for file in (sources[name] / "metrics.jsonl", *measured):
             if file.exists():
                 copy_file(file, target / file.name)
 
 
-def _places(
-    folder: Path,
-    corpus: Corpus,
-    teacher_model: Path,
-    models: dict[str, Artifact],
-    labels: StoredLabels | None,
-    evaluations: dict[str, Artifact],
-) -> dict[str, Any]:
+def _places(folder: Path, made: FinishedParts) -> Places:
     """Where everything that the run was made of lies, from the run folder.
 
     ``stillroom teachers`` goes by the corpus and the models' weights, ``stillroom inspect --verify`` by all.
@@ -112,58 +113,54 @@ def _places(
     def seen_from_here(path: Path) -> str:
         return os.path.relpath(path, folder)
 
-    weights = {"teacher": teacher_model} | {name: artifact.path / "model" for name, artifact in models.items()}
-    return {
-        "corpus": seen_from_here(corpus.folder),
-        "models": {name: seen_from_here(path) for name, path in weights.items() if path.exists()},
-        "labels": seen_from_here(Path(labels.store)) if labels is not None else None,
-        "evaluations": {name: seen_from_here(artifact.path) for name, artifact in evaluations.items()},
-    }
+    weights = {"teacher": made.teacher_model} | {name: one.path / "model" for name, one in made.models.items()}
+    return Places(
+        corpus=seen_from_here(made.corpus.folder),
+        models={name: seen_from_here(path) for name, path in weights.items() if path.exists()},
+        labels=None if made.labels is None else seen_from_here(Path(made.labels.store)),
+        evaluations={name: seen_from_here(artifact.path) for name, artifact in made.evaluations.items()},
+    )
 
 
-def _teacher_record(config: StudyConfig, corpus: Corpus, model: Path) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "name": "teacher", "role": "teacher", "label": "Teacher", "folder": "models/teacher", "alpha": 0.0,
-        "routing": None, "teacher_flops": 0.0,
-    }  # fmt: skip
+def _teacher_record(config: StudyConfig, made: FinishedParts) -> ModelRecord:
+    model = made.teacher_model
+    known = {"name": "teacher", "role": "teacher", "label": "Teacher", "folder": "models/teacher"}
     if config.teacher.training is None:
-        return record | {"distinct_tokens": 0, "epochs": 0.0, "tokens": 0, "student_flops": 0.0, "seconds": 0.0} | {
-            "parameters": int(sum(value.numel() for value in _weights(model)))
-        }  # fmt: skip
-    result = read_json(model.parent / "result.json")
-    rate = flops_per_token(config.teacher.model, corpus.vocab_size, corpus.train.sequence_length, backward=True)
-    return record | _took(result, config.teacher.training.epochs, rate)
+        return ModelRecord(**known, parameters=int(sum(value.numel() for value in _weights(model))))  # type: ignore[arg-type]
+    length = made.corpus.train.sequence_length
+    rate = flops_per_token(config.teacher.model, made.corpus.vocab_size, length, backward=True)
+    return ModelRecord(**known, **_took(model.parent, config.teacher.training.epochs, rate))  # type: ignore[arg-type]
 
 
 def _weights(model: Path) -> list[torch.Tensor]:
     return [tensor for file in sorted(model.glob("*.safetensors")) for tensor in load_file(file).values()]
 
 
-def _arm_record(config: StudyConfig, corpus: Corpus, name: str, artifact: Artifact) -> dict[str, Any]:
-    arm = config.arms[name]
-    result = read_json(artifact.path / "result.json")
-    length = corpus.train.sequence_length
+def _arm_record(config: StudyConfig, corpus: Corpus, name: str, artifact: Artifact) -> ModelRecord:
+    arm, length = config.arms[name], corpus.train.sequence_length
     rate = flops_per_token(config.student, corpus.vocab_size, length, backward=True)
+    took = _took(artifact.path, arm.epochs, rate)
     labelling = 0.0
     if arm.highest_alpha > 0:
         forward = flops_per_token(config.teacher.model, corpus.vocab_size, length, backward=False)
-        labelling = forward * result["distinct_tokens"]
-    routing = None if arm.routing is None else {"rule": arm.routing.rule, "share": arm.routing.share}
-    return {
-        "name": name, "role": "student", "label": arm_label(config, name), "folder": f"models/{name}",
-        "alpha": arm.highest_alpha, "routing": routing, "teacher_flops": labelling,
-    } | _took(result, arm.epochs, rate)  # fmt: skip
+        labelling = forward * took["distinct_tokens"]
+    return ModelRecord(
+        name=name,
+        role="student",
+        label=arm_label(config, name),
+        folder=f"models/{name}",
+        alpha=arm.highest_alpha,
+        routing=None if arm.routing is None else RoutingRecord(rule=arm.routing.rule, share=arm.routing.share),
+        teacher_flops=labelling,
+        **took,
+    )
 
 
-def _took(result: dict[str, Any], epochs: float, flops: float) -> dict[str, Any]:
-    return {
-        "parameters": result["parameters"],
-        "distinct_tokens": result["distinct_tokens"],
-        "epochs": epochs,
-        "tokens": result["tokens"],
-        "student_flops": flops * result["tokens"],
-        "seconds": result["seconds"],
-    }
+def _took(folder: Path, epochs: float, flops: float) -> dict[str, Any]:
+    """What ``result.json`` of a trained model says that it took, with FLOPs at so many a token."""
+    result = read_json(folder / "result.json")
+    kept = {name: result[name] for name in ("parameters", "distinct_tokens", "tokens", "seconds")}
+    return kept | {"epochs": epochs, "student_flops": flops * result["tokens"]}
 
 
 def arm_label(config: StudyConfig, name: str) -> str:
@@ -182,25 +179,23 @@ def arm_label(config: StudyConfig, name: str) -> str:
     return label
 
 
-def _labels_record(store: LabelStore) -> dict[str, Any]:
+def _labels_record(store: LabelStore) -> LabelsRecord:
     manifest = store.manifest
-    return {
-        "codec": manifest.config.codec,
-        "tokens": manifest.num_tokens,
-        "bytes_per_token": manifest.bytes_per_token,
-        "mean_kl_nats": manifest.fidelity.get("mean_kl_nats"),
-        "teacher_entropy_nats": manifest.teacher_entropy_nats,
-    }
+    fidelity = manifest.fidelity.get("mean_kl_nats")
+    return LabelsRecord(
+        codec=manifest.settings.codec.name,
+        tokens=manifest.num_tokens,
+        bytes_per_token=manifest.bytes_per_token,
+        mean_kl_nats=None if fidelity is None else float(fidelity),
+        teacher_entropy_nats=manifest.teacher_entropy_nats,
+    )
 
 
-def entropy_profile(store: LabelStore, corpus: Corpus, rules: list[RoutingConfig]) -> dict[str, Any]:
-    """Histogram of the teacher's entropy over the labelled positions that have a target, in all and by source.
-
-    ``routing_threshold_nats`` is the mean over sequences of the entropy below which the first low-entropy rule routes.
-    """
+def entropy_profile(store: LabelStore, corpus: Corpus, rules: Sequence[RoutingConfig]) -> EntropyProfile:
+    """Histogram of the teacher's entropy over the labelled positions that have a target, in all and by source."""
     edges = np.linspace(0.0, float(np.log(corpus.vocab_size)), _BINS + 1)
-    counts = {name: np.zeros(_BINS) for name in corpus.source_names}
-    sums = {name: [0.0, 0] for name in corpus.source_names}
+    counts = {name: np.zeros(_BINS, np.int64) for name in corpus.source_names}
+    sums, nums = dict.fromkeys(corpus.source_names, 0.0), dict.fromkeys(corpus.source_names, 0)
     share = next((rule.share for rule in rules if rule.rule == "low-entropy"), None)
     thresholds: list[float] = []
     sequences = corpus.train.first(store.manifest.num_sequences * corpus.train.sequence_length)
@@ -210,38 +205,31 @@ def entropy_profile(store: LabelStore, corpus: Corpus, rules: list[RoutingConfig
         entropy_BT = store.lookup(batch.tokens_BT).entropy.numpy()
         counted_BT = (batch.targets_BT >= 0).numpy()
         for row, index in enumerate(indices):
-            name = corpus.source_names[sequences.source[index]]
-            values = entropy_BT[row][counted_BT[row]]
+            name, values = corpus.source_names[sequences.source[index]], entropy_BT[row][counted_BT[row]]
             counts[name] += np.histogram(values, edges)[0]
-            sums[name][0] += float(values.sum())
-            sums[name][1] += values.size
+            sums[name] += float(values.sum())
+            nums[name] += values.size
             if share is not None and values.size:
                 thresholds.append(float(np.quantile(values, share)))
-    together = np.sum(list(counts.values()), axis=0)
-    total = sum(int(number) for _, number in sums.values())
-    return {
-        "entropy_histogram": {
-            "edges_nats": edges.round(6).tolist(),
-            "counts": together.astype(int).tolist(),
-        },
-        "by_source": {
-            name: {"counts": counts[name].astype(int).tolist(), "mean_nats": sums[name][0] / sums[name][1]}
+    return EntropyProfile(
+        entropy_histogram=Histogram(
+            edges_nats=tuple(edges.round(6).tolist()), counts=tuple(np.sum(list(counts.values()), axis=0).tolist())
+        ),
+        by_source={
+            name: SourceProfile(counts=tuple(counts[name].tolist()), mean_nats=sums[name] / nums[name])
             for name in corpus.source_names
-            if sums[name][1]
+            if nums[name]
         },
-        "routing_threshold_nats": float(np.mean(thresholds)) if thresholds else None,
-        "mean_entropy_nats": sum(value for value, _ in sums.values()) / max(1, total),
-    }
+        routing_threshold_nats=float(np.mean(thresholds)) if thresholds else None,
+        mean_entropy_nats=sum(sums.values()) / max(1, sum(nums.values())),
+    )
 
 
-def environment(config: StudyConfig) -> dict[str, Any]:
+def environment(config: StudyConfig) -> Environment:
     """What the numbers were made with."""
-    return {
-        "stillroom": stillroom.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "processor": torch.cpu.get_capabilities().get("cpu_name") or platform.machine(),
-        "cores": torch.get_num_threads(),
-        "precision": precision_name(config.training.precision, own_device()),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-    }
+    return environment_here(
+        torch=torch.__version__,
+        processor=torch.cpu.get_capabilities().get("cpu_name") or platform.machine(),
+        cores=torch.get_num_threads(),
+        precision=precision_name(config.training.precision, own_device()),
+    )

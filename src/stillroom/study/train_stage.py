@@ -80,7 +80,7 @@ def train_into(
         corpus.heldout,
         labels,
         isolate=run.corpus.isolate_documents,
-        label_temperature=labels.manifest.config.temperature if isinstance(labels, LabelStore) else 1.0,
+        label_temperature=labels.manifest.settings.temperature if isinstance(labels, LabelStore) else 1.0,
     )
     ranks = join(training.parallel, _state_bytes(model, labels))
     start = {

@@ -15,11 +15,11 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from transformers import PreTrainedModel
 
-from stillroom.config import LabelsConfig
 from stillroom.labels.codecs.systematic import offsets
 from stillroom.labels.format.layout import key_halves, record_keys
 from stillroom.labels.ragged import padded
 from stillroom.labels.reading import Scores, capture
+from stillroom.labels.settings import SaysSettings, settings_of
 from stillroom.models import readout
 from stillroom.teachers.model_scores import HEAD_CHUNK, ModelScores
 from stillroom.types import Batch, SoftLabels
@@ -54,16 +54,19 @@ class ExactScores:
 class Answering:
     """Reads labels off scores, for the same sequence always the same ones, and the ones that a store would hold."""
 
-    def __init__(self, scores: Scores, config: LabelsConfig):
-        self.scores, self.config = scores, config
+    def __init__(self, scores: Scores, config: SaysSettings):
+        self.scores, self.settings = scores, settings_of(config)
 
     def labels(self, batch: Batch) -> SoftLabels:
         """See ``LabelSource``; the entries of a position are in no particular order."""
         halves_B2 = key_halves(record_keys(batch.tokens_BT.cpu().numpy()))
-        offset_N = offsets(halves_B2, batch.tokens_BT.shape[1], self.config.seed)
-        rows = capture(self.scores, batch, offset_N, self.config)
-        scale = 1.0 / self.config.num_samples if self.config.codec == "sampled" else 1.0
-        return padded(rows, scale).tensors(len(batch.tokens_BT)).to(batch.tokens_BT.device)
+        offset_N = offsets(halves_B2, batch.tokens_BT.shape[1], self.settings.seed)
+        rows = capture(self.scores, batch, offset_N, self.settings)
+        return (
+            padded(rows, 1.0 / (self.settings.codec.draws or 1))
+            .tensors(len(batch.tokens_BT))
+            .to(batch.tokens_BT.device)
+        )
 
 
 class LiveTeacher(Answering):
@@ -77,7 +80,7 @@ class LiveTeacher(Answering):
     def __init__(
         self,
         model: PreTrainedModel,
-        config: LabelsConfig,
+        config: SaysSettings,
         vocab_size: int,
         *,
         isolate: bool = True,
@@ -95,7 +98,7 @@ class LiveTeacher(Answering):
 class WorldTeacher(Answering):
     """The exact teacher of a process whose next-token distribution is known."""
 
-    def __init__(self, log_probs: Callable[[Batch], Tensor], config: LabelsConfig):
+    def __init__(self, log_probs: Callable[[Batch], Tensor], config: SaysSettings):
         super().__init__(ExactScores(log_probs), config)
 
 

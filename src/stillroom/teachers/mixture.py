@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stillroom.config import LabelsConfig
 from stillroom.labels.format.layout import record_keys
 from stillroom.labels.reading import NotFinite, Scores, refuse_non_finite
+from stillroom.labels.settings import SaysSettings
 from stillroom.teachers.live import Answering
 from stillroom.types import IGNORE_INDEX, Batch, Sequences, SoftLabels, UserError
 
@@ -178,7 +178,7 @@ class LiveMixture(Answering):
     A trainer looks labels up by tokens alone; ``batch_of`` gives tokens (B, T) their documents and targets again.
     """
 
-    def __init__(self, scores: MixtureScores, config: LabelsConfig, batch_of: Callable[[Tensor], Batch]):
+    def __init__(self, scores: MixtureScores, config: SaysSettings, batch_of: Callable[[Tensor], Batch]):
         super().__init__(scores, config)
         self._batch_of = batch_of
 

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stillroom.results.statistics import RESAMPLES, require_finite
+from stillroom.results.statistics import RESAMPLES, require_finite, resampled_sums
 from stillroom.types import Estimate, UserError
 
 BINS = 15
-_DRAWS_AT_A_TIME = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -95,23 +94,6 @@ def calibration(
 def _error(sums_R3M: NDArray[np.float64]) -> NDArray[np.float64]:
     """ECE (R,) from counts, confidence sums and right answers per bin: Σ |right - confidence| / N."""
     return np.abs(sums_R3M[:, 2] - sums_R3M[:, 1]).sum(axis=-1) / sums_R3M[:, 0].sum(axis=-1)
-
-
-def resampled_sums(
-    sums_IK: NDArray[np.float64], strata_I: NDArray[Any], *, seed: int = 0, resamples: int = RESAMPLES
-) -> NDArray[np.float64]:
-    """Column sums (R, K) over items drawn anew with replacement, each inside its own stratum."""
-    rng = np.random.default_rng(seed)
-    sums_RK = np.zeros((resamples, sums_IK.shape[1]))
-    for stratum in np.unique(strata_I):
-        inside_IK = sums_IK[strata_I == stratum]
-        num_items = len(inside_IK)
-        uniform_I = np.full(num_items, 1.0 / num_items)
-        per_chunk = max(1, _DRAWS_AT_A_TIME // num_items)
-        for start in range(0, resamples, per_chunk):
-            stop = min(start + per_chunk, resamples)
-            sums_RK[start:stop] += rng.multinomial(num_items, uniform_I, size=stop - start) @ inside_IK
-    return sums_RK
 
 
 def ratio_difference(

@@ -10,7 +10,7 @@ Letters: V vocabulary, C kinds, S classes of set sizes, N positions, E members, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -21,6 +21,7 @@ from stillroom.labels.codecs.position_kinds import Rankings
 from stillroom.labels.format.layout import Damaged
 
 MAX_GROUPS = 256
+MAX_CLASSES = 16
 _BITS = 6
 """Bits of a table's entry that hold a number of bits."""
 KIND_SHARE = 0.1
@@ -74,6 +75,38 @@ class SetCoder:
                 of_kind.append(group_bits((counts_V + expected_V)[order], groups))
             bits.append(tuple(of_kind))
         return cls(rankings, tuple(bits))
+
+    def to_parts(self, name: str) -> dict[str, bytes]:
+        """Parts of a codebook, by class: length of each kind's groups (u16), then bits of all, kind after kind."""
+        return {
+            f"groups.{name}.{number}": np.array([len(of[number]) for of in self.bits], "<u2").tobytes()
+            + b"".join(of[number].tobytes() for of in self.bits)
+            for number in range(len(self.bits[0]))
+        }
+
+    @classmethod
+    def from_parts(cls, parts: Mapping[str, bytes], name: str, rankings: Rankings) -> Self:
+        """The inverse of ``to_parts``."""
+        by_class, num_kinds = [], rankings.num_kinds
+        for part in parts:
+            if part.rpartition(".")[0] == f"groups.{name}":
+                ends = np.cumsum(np.frombuffer(parts[part], "<u2", num_kinds), dtype=np.int64)
+                bits = np.frombuffer(parts[part], np.uint8, offset=2 * num_kinds)
+                if ends[-1] != len(bits):
+                    raise ValueError(f"{part} has another length than it should")
+                by_class.append(np.split(bits, ends[:-1]))
+        return cls(rankings, tuple(tuple(of_kind) for of_kind in zip(*by_class, strict=True)))
+
+    def is_sound(self) -> bool:
+        """Whether each kind's and class's groups of ranks hold the vocabulary, and less than twice as many ranks."""
+        size = len(self.rankings.level_V)
+        groups = [of for of_kind in self.bits for of in of_kind]
+        return (
+            len(self.bits) == self.rankings.num_kinds
+            and 0 < len(self.bits[0]) <= MAX_CLASSES
+            and all(len(of) <= MAX_GROUPS and int(of.max(initial=0)) < 32 for of in groups)
+            and all(size <= int((1 << of.astype(np.int64)).sum()) <= 2 * size for of in groups)
+        )
 
     @cached_property
     def _decoder(self) -> SetDecoder:

@@ -1,23 +1,31 @@
-"""The largest probabilities as columns (top-k and top-p): a set of ids, a level for each, and the mass outside.
+"""The codecs of the largest probabilities, top-k and top-p: a set of ids, a level for each, and the mass outside.
 
 Probabilities are kept as levels that are even in the square root, where equal steps cost equal divergence (KL of an
 error d in sqrt(p) is 2·d² nats whatever p), in several columns by how much mass is outside, as this says which levels
 to expect. On reading they are scaled so that they and the tail sum to 1; so the common part of all errors of a position
-drops out. Letters: N positions, E entries, K places, R records. Imports numpy only.
+drops out. Letters: N positions, E entries, K places, R records.
 """
 
 from __future__ import annotations
 
+import math
+import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
 from stillroom.labels.codecs import gold as side
+from stillroom.labels.codecs.codec import EntryCoder, Kept, ScoredPositions, id_bits
 from stillroom.labels.codecs.id_sets import SetCoder, pack_bits, unpack_bits
 from stillroom.labels.codecs.position_kinds import Rankings
 from stillroom.labels.format.layout import Damaged
-from stillroom.labels.format.record import Columns, Record
-from stillroom.labels.ragged import Rows
+from stillroom.labels.format.record import Columns, PackedRecords
+from stillroom.labels.ragged import RaggedLabels
+
+if TYPE_CHECKING:
+    from stillroom.labels.settings import Options
 
 BANDS = 8
 """Columns of levels: bands of the tail's mass, of about equally many positions each."""
@@ -26,11 +34,11 @@ MEMBERS = (0, 1, 4, 12, 25)
 """First members of the columns of steps: the commonest ids of a kind are in most of its sets, so that early steps are
 shorter than late ones."""
 ID_COLUMNS = tuple(f"ids_{number}" for number in range(len(MEMBERS)))
-SYMBOLS = ("sizes", "sizes_high", "kinds", "tail", *LEVEL_COLUMNS, *ID_COLUMNS)
-PLAIN = ("tail_bits", "levels_places", "ids_places")
 GROUPS = (32, 32, 64, 128, 256)
 """Groups for sets of 1, 2-3, 4-7, 8-15 and more members."""
 MAX_KINDS = 64
+MAX_IDS = 1024
+"""Most ids of a position."""
 PAIRED_STEPS = 15
 """Most steps at which two levels share a symbol."""
 TAIL_BITS = 2
@@ -51,6 +59,9 @@ class LargestEntries:
     probability of the sample's entries of each level.
     """
 
+    SYMBOLS: ClassVar[tuple[str, ...]] = ("sizes", "sizes_high", "kinds", "tail", *LEVEL_COLUMNS, *ID_COLUMNS)
+    PLAIN: ClassVar[tuple[str, ...]] = ("tail_bits", "levels_places", "ids_places")
+    HAS_TAIL: ClassVar[bool] = True
     ids: SetCoder
     steps: int
     edges: np.ndarray  # uint16 (BANDS - 1,)
@@ -62,7 +73,7 @@ class LargestEntries:
         return self.ids.rankings
 
     @classmethod
-    def train(cls, rows: Rows, vocab_size: int, steps: int) -> LargestEntries:
+    def train(cls, rows: RaggedLabels, vocab_size: int, steps: int) -> LargestEntries:
         """Tables fitted to a sample."""
         rankings = Rankings.train(rows.ids_E, rows.num_N, vocab_size, MAX_KINDS)
         num_N, kind_N = rows.num_N.astype(np.int64), rankings.choose(rows.ids_E, rows.num_N)
@@ -78,7 +89,7 @@ class LargestEntries:
             values=np.maximum(values, _LEAST).astype(np.float32),
         )
 
-    def encode(self, rows: Rows) -> tuple[Rows, Columns, Ordered]:
+    def encode(self, rows: RaggedLabels) -> tuple[RaggedLabels, Columns, Ordered]:
         """The rows with their entries in the order of the record, their columns, and what is known beside them."""
         assert rows.tail_N is not None
         kind_N, num_N, position_E = (
@@ -107,7 +118,25 @@ class LargestEntries:
         columns = Columns(symbols, plain)
         return ordered, columns, Ordered(level_NK, used_NK, band_N, rows.tail_N)
 
-    def sizes(self, record: Record) -> tuple[np.ndarray]:
+    def to_parts(self) -> dict[str, bytes]:
+        """See ``EntryCoder``."""
+        parts = {"value_steps": struct.pack("<I", self.steps), "values": self.values.astype("<f4").tobytes()}
+        return parts | {"bands": self.edges.astype("<u2").tobytes()} | self.ids.to_parts("ids")
+
+    @classmethod
+    def from_parts(cls, parts: Mapping[str, bytes], rankings: Rankings) -> Self:
+        """See ``EntryCoder``."""
+        (steps,) = struct.unpack("<I", parts["value_steps"])
+        values, edges = np.frombuffer(parts["values"], "<f4"), np.frombuffer(parts["bands"], "<u2")
+        ids = SetCoder.from_parts(parts, "ids", rankings)
+        return cls(ids, steps, edges.astype(np.uint16), values.astype(np.float32))
+
+    def is_sound(self) -> bool:
+        """See ``EntryCoder``."""
+        is_sound = 0 < self.steps <= 255 and len(self.edges) == BANDS - 1 and self.values.shape == (256,)
+        return is_sound and bool((np.isfinite(self.values) & (self.values > 0)).all()) and self.ids.is_sound()
+
+    def sizes(self, record: PackedRecords) -> tuple[np.ndarray]:
         """Ids of every position (N,), int64."""
         low_N, high_N = record.symbols("sizes"), record.symbols("sizes_high")
         num_N = 1 + low_N.astype(np.int64) + (high_N.astype(np.int64) << 8)
@@ -115,7 +144,9 @@ class LargestEntries:
             raise Damaged("a position has more ids than the vocabulary; label this shard again.")
         return (num_N,)
 
-    def fill(self, record: Record, sizes: tuple[np.ndarray], ids_NK: np.ndarray, weights_NK: np.ndarray) -> Ordered:
+    def fill(
+        self, record: PackedRecords, sizes: Sequence[np.ndarray], ids_NK: np.ndarray, weights_NK: np.ndarray
+    ) -> Ordered:
         """Writes ids and probabilities into arrays of zeros."""
         (num_N,) = sizes
         sizes_R = record.per_record(num_N)
@@ -133,7 +164,9 @@ class LargestEntries:
         weights_NK *= ((1.0 - tail_N) / weights_NK.sum(1))[:, None]
         return Ordered(level_NK, used_NK, band_N, tail_N)
 
-    def _read_levels(self, record: Record, num_N: np.ndarray, band_N: np.ndarray, used_NK: np.ndarray) -> np.ndarray:
+    def _read_levels(
+        self, record: PackedRecords, num_N: np.ndarray, band_N: np.ndarray, used_NK: np.ndarray
+    ) -> np.ndarray:
         """Levels (N, K), 0 in places that are not used."""
         symbol_NK = np.zeros(used_NK.shape, np.uint8)
         for band, name in enumerate(LEVEL_COLUMNS):
@@ -144,7 +177,7 @@ class LargestEntries:
             symbol_NK[rows] = here
         return _levels_of(symbol_NK, record)
 
-    def _column(self, record: Record, name: str, sizes_R: np.ndarray) -> np.ndarray:
+    def _column(self, record: PackedRecords, name: str, sizes_R: np.ndarray) -> np.ndarray:
         """One column's symbols: the inverse of ``_paired`` for every record."""
         if self.steps > PAIRED_STEPS:
             return record.symbols(name, sizes_R)
@@ -156,7 +189,7 @@ class LargestEntries:
     def _bands(self, tail_level_N: np.ndarray) -> np.ndarray:
         return np.searchsorted(self.edges.astype(np.int64), tail_level_N, side="right")
 
-    def _kinds(self, record: Record) -> np.ndarray:
+    def _kinds(self, record: PackedRecords) -> np.ndarray:
         kind_N = record.symbols("kinds").astype(np.int64)
         if int(kind_N.max()) >= self.rankings.num_kinds:
             raise Damaged("a position is of a kind that the codebook lacks; label this shard again.")
@@ -210,7 +243,7 @@ def _paired(level_E: np.ndarray, steps: int) -> np.ndarray:
     return padded_E[0::2] | padded_E[1::2] << 4
 
 
-def _read_steps(record: Record, num_N: np.ndarray, used_NK: np.ndarray) -> np.ndarray:
+def _read_steps(record: PackedRecords, num_N: np.ndarray, used_NK: np.ndarray) -> np.ndarray:
     """Steps (E,) of all sets, one set after another, from the columns of early and late members."""
     step_NK = np.zeros(used_NK.shape, np.uint8)
     for name, first, end in zip(ID_COLUMNS, MEMBERS, (*MEMBERS[1:], used_NK.shape[1]), strict=True):
@@ -235,7 +268,7 @@ def _symbols_of(level_E: np.ndarray) -> tuple[np.ndarray, bytes]:
     return symbol_E.astype(np.uint8), pack_bits(level & (1 << bits_E) - 1, bits_E)
 
 
-def _levels_of(symbol_NK: np.ndarray, record: Record) -> np.ndarray:
+def _levels_of(symbol_NK: np.ndarray, record: PackedRecords) -> np.ndarray:
     """Levels (N, K): the inverse of ``_symbols_of``, written over the symbols."""
     is_high_NK = symbol_NK >= _PLAIN_LEVELS
     high = np.flatnonzero(is_high_NK)
@@ -258,6 +291,100 @@ def _levels(probability_E: np.ndarray, steps: int) -> np.ndarray:
     return (np.sqrt(probability_E.astype(np.float64)) * steps + ROUNDING).clip(0, 255).astype(np.uint8)
 
 
-def _tail_level(rows: Rows) -> np.ndarray:
+def _tail_level(rows: RaggedLabels) -> np.ndarray:
     assert rows.tail_N is not None
     return side.level(-np.log(np.maximum(rows.tail_N.astype(np.float64), 1e-19)))
+
+
+@dataclass(frozen=True)
+class TopK:
+    """The codec ``top-k``: the k likeliest ids with their probabilities, and the mass outside them."""
+
+    name: ClassVar[str] = "top-k"
+    coder: ClassVar[type[EntryCoder]] = LargestEntries
+    k: int = 50
+    value_steps: int = 199
+    """Levels per unit of the square root of a probability: their error falls with its square."""
+
+    @classmethod
+    def of(cls, options: Options) -> Self:
+        """See ``Codec``."""
+        return cls(options.whole("k", 50, 1, MAX_IDS), options.whole("value_steps", 199, 1, 255))
+
+    @property
+    def draws(self) -> None:
+        """See ``Codec``."""
+
+    @property
+    def summary(self) -> str:
+        """K."""
+        return f"k = {self.k}"
+
+    def read(self, scored: ScoredPositions) -> Kept:
+        """The likeliest ids, commonest first, and their probabilities."""
+        return _largest(scored, self.k)
+
+    def fit(self, labels: RaggedLabels, vocab_size: int) -> LargestEntries:
+        """See ``Codec``."""
+        return LargestEntries.train(labels, vocab_size, self.value_steps)
+
+    def bytes_per_token(self, vocab_size: int) -> float:
+        """See ``Codec``."""
+        return _bytes_of(self.k, vocab_size)
+
+
+@dataclass(frozen=True)
+class TopP:
+    """The codec ``top-p``: the fewest of the k likeliest ids whose probabilities reach p together, and the rest's mass.
+
+    2410.16215: p first in meaning, k as the limit.
+    """
+
+    name: ClassVar[str] = "top-p"
+    coder: ClassVar[type[EntryCoder]] = LargestEntries
+    p: float = 0.95
+    k: int = 50
+    value_steps: int = 199
+
+    @classmethod
+    def of(cls, options: Options) -> Self:
+        """See ``Codec``."""
+        p = options.number("p", 0.95, math.ulp(0.0), 1.0)
+        return cls(p, options.whole("k", 50, 1, MAX_IDS), options.whole("value_steps", 199, 1, 255))
+
+    @property
+    def draws(self) -> None:
+        """See ``Codec``."""
+
+    @property
+    def summary(self) -> str:
+        """K."""
+        return f"k = {self.k}"
+
+    def read(self, scored: ScoredPositions) -> Kept:
+        """The likeliest ids, commonest first, and their probabilities."""
+        return _largest(scored, self.k, self.p)
+
+    def fit(self, labels: RaggedLabels, vocab_size: int) -> LargestEntries:
+        """See ``Codec``."""
+        return LargestEntries.train(labels, vocab_size, self.value_steps)
+
+    def bytes_per_token(self, vocab_size: int) -> float:
+        """See ``Codec``."""
+        return _bytes_of(self.k / 2, vocab_size)
+
+
+def _bytes_of(ids: float, vocab_size: int) -> float:
+    """Bytes per token of so many ids: each takes 3.5 bits less than one of a few, and a level 4.1 bits."""
+    return 3.5 + ids * (max(2.0, id_bits(vocab_size) - 3.5) + 4.1) / 8
+
+
+def _largest(scored: ScoredPositions, k: int, p: float | None = None) -> Kept:
+    """The k likeliest ids of each position, or the shortest beginning of them whose mass reaches p."""
+    top = scored.shifted_nV.topk(min(k, scored.shifted_nV.shape[1]), dim=-1)
+    probability_nk = (top.values - scored.log_total_n[:, None]).exp()
+    kept_nk = top.values > -math.inf  # no impossible id is kept
+    if p is not None:
+        kept_nk &= probability_nk.double().cumsum(-1) - probability_nk < p
+    tail_n = (1.0 - (probability_nk.double() * kept_nk).sum(-1)).clamp(min=0.0)
+    return Kept(top.indices[kept_nk], probability_nk[kept_nk], kept_nk.sum(-1), tail_n)

@@ -104,6 +104,10 @@ class Rankings:
             return np.zeros(len(num_N), np.int64)
         return (_sums(self._cost_VC, ids_E, num_N.astype(np.int64)) + self.prior_C).argmin(1)
 
+    def shared(self) -> Rankings:
+        """The ranking over all kinds together."""
+        return Rankings(self.level_V, np.zeros((1, len(self.level_V)), np.uint8), np.zeros(1, np.uint16))
+
     def to_bytes(self) -> bytes:
         """Number of kinds (u8), V, gaps G, shifts S (u32); levels by id; costs of naming a kind (u16); gaps; shifts.
 
@@ -133,11 +137,6 @@ class Rankings:
         shift_CV = np.zeros((kinds, vocab_size), np.uint8)
         shift_CV[:, np.argsort(-level_V.astype(np.int16), kind="stable")] = by_rank.reshape(vocab_size, kinds).T
         return cls(level_V, shift_CV, prior.view("<u2").astype(np.uint16))
-
-
-def alone(rankings: Rankings) -> Rankings:
-    """The ranking over all kinds together."""
-    return Rankings(rankings.level_V, np.zeros((1, len(rankings.level_V)), np.uint8), np.zeros(1, np.uint16))
 
 
 def _levels(counts_V: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ Float = Literal["float16", "bfloat16", "float32", "float64"]
 Count = Annotated[int, Field(strict=True, ge=0)]
 
 
-class Bin(BaseModel):
+class ResidualBin(BaseModel):
     """Residuals of some places: a scale, then so many bits for each."""
 
     scale_dtype: Float
@@ -40,7 +40,7 @@ class Compression(BaseModel):
     exact_dtype: Float = "float32"
     polynomial_terms: list[Count | Literal["sqrt", "exp"]] | None = None
     term_dtype: Float = "float32"
-    residual_bins: list[Bin] | None = None
+    residual_bins: list[ResidualBin] | None = None
     delta_encoding: bool = True
     normalize_t: bool = False
 
@@ -71,7 +71,7 @@ class Compression(BaseModel):
         return self.exact_k * _WIDTHS[self.exact_dtype] + terms + bins
 
 
-def read_config(path: Path) -> Compression:
+def read_compression(path: Path) -> Compression:
     """The compression settings beside some Parquet files."""
     file = (path if path.is_dir() else path.parent) / "compression_config.yaml"
     if not file.is_file():
@@ -137,7 +137,7 @@ def _powers(terms: Sequence[int | str], count: int, config: Compression) -> np.n
     return np.stack(columns, -1).astype(np.float32)
 
 
-def _add_residuals(packed_NP: np.ndarray, start: int, rest: np.ndarray, settings: Bin) -> int:
+def _add_residuals(packed_NP: np.ndarray, start: int, rest: np.ndarray, settings: ResidualBin) -> int:
     """Adds the residuals of one bin to a part of the log-probabilities; returns where the bin ends."""
     width, bits, count = _WIDTHS[settings.scale_dtype], settings.element_bits, settings.num_elements
     scale = _floats(packed_NP[:, start : start + width], settings.scale_dtype)

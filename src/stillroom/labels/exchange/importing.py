@@ -14,11 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stillroom.config import LabelsConfig
 from stillroom.files import reading
+from stillroom.labels.codecs.largest import TopK
 from stillroom.labels.format.layout import SCHEMA
 from stillroom.labels.format.manifest import Identity, Manifest, Plan, ordered_identity
-from stillroom.labels.ragged import NO_GOLD, Rows
+from stillroom.labels.ragged import NO_GOLD, RaggedLabels
+from stillroom.labels.settings import LabelSettings
 from stillroom.labels.write import FORWARD_TOKENS, Progress, write_store
 from stillroom.types import SoftLabels, UserError
 
@@ -92,8 +93,8 @@ class ForeignSource:
     vocab_size: int
     origin: str
 
-    def rows(self, numbers: range) -> tuple[np.ndarray, Rows]:
-        """Tokens and labels of some sequences; see ``labelling.Source``."""
+    def rows(self, numbers: range) -> tuple[np.ndarray, RaggedLabels]:
+        """Tokens and labels of some sequences; see ``write.StoreSource``."""
         here = slice(numbers.start, numbers.stop)
         tokens_RT = self.foreign.tokens_RT[here]
         gold_RT = np.full(tokens_RT.shape, -1, np.int64)
@@ -124,7 +125,7 @@ class ForeignSource:
         }
 
 
-def rows_of_largest(ids_NK: np.ndarray, logprobs_NK: np.ndarray, gold_N: np.ndarray, vocab_size: int) -> Rows:
+def rows_of_largest(ids_NK: np.ndarray, logprobs_NK: np.ndarray, gold_N: np.ndarray, vocab_size: int) -> RaggedLabels:
     """Labels of N positions from their largest log-probabilities; ``gold_N`` is -1 where there is no next token."""
     kept_NK = np.isfinite(logprobs_NK) & (ids_NK < vocab_size)
     kept_NK[:, 0] |= ~kept_NK.any(1)  # a position without any keeps its first id, with hardly any weight
@@ -142,7 +143,7 @@ def rows_of_largest(ids_NK: np.ndarray, logprobs_NK: np.ndarray, gold_N: np.ndar
     gold_probability_N = np.where(is_gold_NK.any(1), (probability_NK * is_gold_NK).sum(1), tail_N / outside_N)
     rank_N = np.where(is_gold_NK.any(1), (probability_NK > gold_probability_N[:, None]).sum(1), num_N)
     has_gold_N = gold_N >= 0
-    return Rows(
+    return RaggedLabels(
         num_N=num_N.astype(np.uint16),
         ids_E=ids_NK[kept_NK].astype(np.int32),
         values_E=probability_NK[kept_NK].astype(np.float32),
@@ -169,7 +170,7 @@ def write_foreign(
     plan = Plan(
         schema=SCHEMA,
         identity=ordered_identity(identity),
-        labels=LabelsConfig(codec="top-k", k=width).canonical(),
+        labels=LabelSettings(TopK(width)).canonical(),
         num_sequences=len(foreign.tokens_RT),
         sequence_length=length,
         isolate_documents=False,

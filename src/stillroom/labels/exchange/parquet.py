@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from stillroom.files import file_aside
-from stillroom.labels.exchange import distillkit
 from stillroom.labels.exchange.importing import Bounds, Foreign, Names, check_foreign, write_foreign
 from stillroom.labels.format.manifest import Identity, Manifest
 from stillroom.labels.store import LabelStore
@@ -64,7 +63,9 @@ def import_distillkit(
 
     What it gives back is not exact, so that probabilities may come out above 1; they are scaled.
     """
-    config = distillkit.read_config(path)
+    from stillroom.labels.exchange import distillkit  # its settings are YAML, which nothing else here reads
+
+    config = distillkit.read_compression(path)
     bounds = Bounds(int(identity["vocab_size"]), above=LOSSY_NATS, mass=LOSSY_MASS)
 
     def rows() -> Iterator[_Row]:

@@ -136,7 +136,7 @@ def open_record(record: bytes | memoryview, key: bytes, name: str) -> memoryview
     return view[:-CHECK_BYTES]
 
 
-def read_records(data: memoryview | bytes, name: str, codebook: bytes) -> list[memoryview]:
+def record_payloads(data: memoryview | bytes, name: str, codebook: bytes) -> list[memoryview]:
     """The payloads of a shard in order; raises ``Damaged`` when any byte of it is not as written."""
     table, view = read_table(data, name, codebook), memoryview(data)
     places = zip(table.keys, table.offsets.tolist(), table.lengths.tolist(), strict=True)

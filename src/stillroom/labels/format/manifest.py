@@ -12,11 +12,10 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypedDict
 
 import xxhash
-from pydantic import TypeAdapter, ValidationError
 
-from stillroom.config import LabelsConfig, parse
 from stillroom.files import fingerprint
 from stillroom.labels.format.layout import check_schema, damaged
+from stillroom.labels.settings import LabelSettings
 from stillroom.types import UserError
 
 FORMAT = "stillroom-labels"
@@ -39,8 +38,8 @@ class Plan:
     """Everything that determines a store's bytes: labelling resumes only under an equal plan."""
 
     schema: int
-    identity: dict[str, str | int]
-    labels: dict[str, Any]  # the fields of LabelsConfig
+    identity: Identity
+    labels: dict[str, Any]  # see ``LabelSettings``
     num_sequences: int
     sequence_length: int
     isolate_documents: bool
@@ -48,14 +47,14 @@ class Plan:
     forward_sequences: int  # sequences per forward pass of the teacher
 
     @property
-    def config(self) -> LabelsConfig:
+    def settings(self) -> LabelSettings:
         """The codec and its parameters."""
-        return LabelsConfig.model_validate(self.labels)
+        return LabelSettings.of(self.labels)
 
     @property
     def num_shards(self) -> int:
         """Shards of the whole store."""
-        return -(-self.num_sequences // self.config.shard_sequences)
+        return -(-self.num_sequences // self.settings.shard_sequences)
 
     @property
     def vocab_size(self) -> int:
@@ -64,7 +63,7 @@ class Plan:
 
     def shard_range(self, shard: int) -> range:
         """Numbers of the sequences of a shard."""
-        size = self.config.shard_sequences
+        size = self.settings.shard_sequences
         return range(shard * size, min((shard + 1) * size, self.num_sequences))
 
 
@@ -100,10 +99,10 @@ def check_identity(identity: Mapping[str, object]) -> None:
         raise UserError(f"identity: has no {', '.join(missing)}; expected {', '.join(IDENTITY)}.")
 
 
-def ordered_identity(identity: Mapping[str, Any]) -> dict[str, str | int]:
+def ordered_identity(identity: Mapping[str, Any]) -> Identity:
     """What a plan keeps of an identity: its four names, in one order."""
     check_identity(identity)
-    return {name: identity[name] for name in IDENTITY}
+    return Identity(**{name: identity[name] for name in IDENTITY})
 
 
 def to_text(plan: Plan) -> str:
@@ -125,7 +124,7 @@ def from_text(text: str | bytes, kind: type[Plan], name: str) -> Any:
         raise damaged(name, "it does not match its checksum")
     if body.pop("format", None) != FORMAT or set(body) != {entry.name for entry in fields(kind)}:
         raise UserError(f"{name}: is not a {kind.__name__.lower()} of a label store; check the path.")
-    _check_fields(body, kind, name)
+    _check_fields(body, name)
     return kind(**body)
 
 
@@ -133,16 +132,30 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _check_fields(body: dict[str, Any], kind: type[Plan], name: str) -> None:
+_NUMBER = (int, float)
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "identity": dict,
+    "labels": dict,
+    "fidelity": dict,
+    "isolate_documents": bool,
+    "precision": str,
+    "teacher_entropy_nats": _NUMBER,
+    "teacher_ce_nats": _NUMBER,
+}
+"""What the fields of a plan or a manifest are; those that are not here are whole numbers."""
+
+
+def _check_fields(body: dict[str, Any], name: str) -> None:
     """Refuses values that no store is written with, whoever wrote them: types, signs, infinities, fields of labels."""
-    try:
-        found = TypeAdapter(kind).validate_json(json.dumps(body), strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{name}: {where} is {first['input']!r}; {first['msg']}: check the file.") from None
+    values = [(field_name, value, _KINDS.get(field_name, int)) for field_name, value in body.items()]
+    for inner, kind in (("identity", (str, int)), ("fidelity", (str, int, float))):
+        held = body.get(inner, {})
+        values += [(f"{inner}.{key}", value, kind) for key, value in held.items()] if isinstance(held, dict) else []
+    for where, value, kind in values:
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise UserError(f"{name}: {where} is {value!r}, which no store is written with; check the file.")
     check_identity(body["identity"])
-    parse(LabelsConfig, body["labels"], f"{name}: labels")
+    LabelSettings.of(body["labels"], f"{name}: labels")
     counts = {"num_sequences": 1, "sequence_length": 1, "forward_sequences": 1, "num_records": 1, "num_bytes": 0}
     counts |= {"num_tokens": 0, "num_entries": 0}
     for field_name, least in counts.items():
@@ -155,7 +168,7 @@ def _check_fields(body: dict[str, Any], kind: type[Plan], name: str) -> None:
     ]
     if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
         raise UserError(f"{name}: holds a number that is not finite; check the file.")
-    if not isinstance(body["identity"]["vocab_size"], int) or found.vocab_size < 1:
+    if not isinstance(body["identity"]["vocab_size"], int) or body["identity"]["vocab_size"] < 1:
         raise UserError(
             f"{name}: identity.vocab_size is {body['identity']['vocab_size']!r}, expected a number of tokens."
         )

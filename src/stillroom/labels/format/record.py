@@ -31,7 +31,7 @@ def pack_record(columns: Columns, coders: Mapping[str, SymbolCoder], names: Sequ
     return bytes([width]) + np.array(sizes, f"<u{width}").tobytes() + b"".join(parts)
 
 
-class Record:
+class PackedRecords:
     """R records of T positions each that are decoded together, column by column."""
 
     def __init__(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from stillroom.report.arms import Arm, Paired, arms_over_seeds, baseline_arm, corrected, mean_of, paired_with
+from stillroom.report.arms import Arm, Paired, arms_over_seeds, baseline_arm, mean_of, paired_with
 from stillroom.report.charts.figure import Figure, Panel, Table, panel_width, span, with_interval
 from stillroom.report.figures import captions
 from stillroom.report.figures.bars import bars
 from stillroom.report.formats import MISSING
 from stillroom.report.headline import seed_measures
 from stillroom.report.view import View
-from stillroom.results.intervals import p_text
+from stillroom.results.intervals import corrected, p_text
 from stillroom.results.measures import Measure
 
 ID, TITLE = "fig-seeds", "Differences over training seeds"
@@ -38,7 +38,7 @@ def over_seeds(view: View) -> Figure:
             measure.title,
             bars(
                 measure,
-                [(one.arm.entry, one.estimate) for one in rows],
+                [(one.arm.entry, one.mean.estimate) for one in rows],
                 width,
                 dots=[one.differences for one in rows],
             ),
@@ -52,17 +52,18 @@ def over_seeds(view: View) -> Figure:
 
 def _table(arms: tuple[Arm, ...], baseline: Arm, measures: list[Measure], found: dict[Measure, list[Paired]]) -> Table:
     every = [one for rows in found.values() for one in rows]
-    tests = {(one.arm, one.measure): (one, p_value) for one, p_value in zip(every, corrected(every), strict=True)}
+    tested = zip(every, corrected(one.mean for one in every), strict=True)
+    tests = {(one.arm, one.measure): difference for one, difference in tested}
     rows = []
     for arm in arms:
         for measure in measures:
             mean = mean_of(arm, measure)
             if mean is None:
                 continue
-            one, p_value = tests.get((arm, measure), (None, None))
+            one = tests.get((arm, measure))
             difference = MISSING if one is None else with_interval(one.estimate, measure.decimals)
-            pairs = MISSING if one is None else str(one.estimate.num)
-            shown_p = MISSING if p_value is None else p_text(p_value)
+            pairs = MISSING if one is None else str(one.num)
+            shown_p = MISSING if one is None or one.p_holm is None else p_text(one.p_holm)
             value = with_interval(mean, measure.decimals)
             rows.append((arm.label, measure.title, value, str(mean.num), difference, pairs, shown_p))
     head = ("arm", "measure", "mean over seeds", "seeds", f"minus {baseline.label}", "pairs", "p (Holm)")

@@ -6,7 +6,6 @@ the report reads. Cells live beside it, named by what determines them.
 
 from __future__ import annotations
 
-import datetime
 import os
 import platform
 import time
@@ -20,6 +19,9 @@ import numpy as np
 import stillroom
 from stillroom.config import to_yaml
 from stillroom.files import file_hash, fingerprint, read_json_object, write_json
+from stillroom.results import Environment
+from stillroom.results.json_form import write
+from stillroom.results.runs import environment_here
 from stillroom.sandbox.bigram.bigram_cells import gradient_cell, ratio_cell, seed_cell, theory_cell
 from stillroom.sandbox.bigram.bigram_config import BigramSweep
 from stillroom.sandbox.bigram.bigram_summary import summarise
@@ -72,7 +74,7 @@ def run_bigram(sweep: BigramSweep, out: Path | None, artifacts: Path | None, dis
         summary["stages"], summary["total_seconds"] = cells.stages, round(time.monotonic() - begin, 1)
         summary["places"] = {"cells": [os.path.relpath(cell, folder) for cell in cells.folders]}
         with written(folder, to_yaml(sweep, KIND), ["environment.json", "sandbox.json"]):
-            write_json(folder / "environment.json", environment())
+            write(folder / "environment.json", environment())
             write_json(folder / "sandbox.json", {"kind": KIND, "fingerprint": sweep.fingerprint()} | summary)
     return folder
 
@@ -176,13 +178,7 @@ def _loop_code() -> str:
     return code_hash("training", "objectives", "models")
 
 
-def environment() -> dict[str, Any]:
+def environment() -> Environment:
     """What the numbers were made with."""
-    return {
-        "stillroom": stillroom.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "processor": platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-    }
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return environment_here(processor=platform.machine(), cores=cores, numpy=np.__version__)

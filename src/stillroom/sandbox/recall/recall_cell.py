@@ -24,12 +24,13 @@ from stillroom.files import write_json
 from stillroom.models import build_model, export_model, load_model, precision_name
 from stillroom.results.statistics import require_finite_parts
 from stillroom.sandbox.recall.recall_config import RecallConfig, RecallTeacherConfig
-from stillroom.sandbox.recall.recall_data import RecallLabels, RecallSequences, known_teacher, make_recall_world
+from stillroom.sandbox.recall.recall_data import known_teacher, make_recall_world
 from stillroom.sandbox.recall.recall_probes import RecallTruth, attention_picture, head_measures, measure, recall_truth
 from stillroom.training import LabelSource, LiveTeacher, TrainingData, join, train
 from stillroom.training.metrics import drop_after
 from stillroom.types import SpecialIds
 from stillroom.worlds.recall import RecallWorld
+from stillroom.worlds.recall_sequences import RecallLabels, RecallSequences
 
 HELDOUT_SEED = 1_000_003
 """Of the sequences that every student is measured on; no training seed comes near it."""

@@ -15,9 +15,9 @@ from transformers import PreTrainedModel
 
 from stillroom.analysis import previous_token_scores
 from stillroom.models import attention_patterns, hidden_states, precision, unembedding
-from stillroom.sandbox.recall.recall_data import as_batch
 from stillroom.types import Batch
 from stillroom.worlds.recall import RecallWorld
+from stillroom.worlds.recall_sequences import recall_batch
 from stillroom.worlds.recall_teachers import entropies, exact_probabilities
 
 HIGH_NATS, LOW_NATS = 2.0, 1.0
@@ -53,7 +53,7 @@ def recall_truth(world: RecallWorld, num: int, length: int, seed: int) -> Recall
     sample = world.sample(np.arange(num), length, seed)
     rows = exact_probabilities(world, sample.tokens_BT, sample.triggers_BK)[:, :-1]
     asks_BT = torch.from_numpy(sample.asks_BT[:, :-1])
-    batch = as_batch(sample)
+    batch = recall_batch(sample)
     return RecallTruth(
         batch,
         torch.from_numpy(rows),

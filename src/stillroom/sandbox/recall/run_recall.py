@@ -7,7 +7,6 @@ runs/recall-<fingerprint>/
 
 from __future__ import annotations
 
-import datetime
 import math
 import os
 import platform
@@ -19,10 +18,12 @@ from typing import Any
 
 import torch
 
-import stillroom
 from stillroom.config import to_yaml
 from stillroom.files import read_json_lines, read_json_object, shaped, write_json
 from stillroom.models import precision_name
+from stillroom.results import Environment
+from stillroom.results.json_form import write
+from stillroom.results.runs import environment_here
 from stillroom.sandbox.recall.recall_cell import HELDOUT_SEED, Cell, train_cell
 from stillroom.sandbox.recall.recall_config import RecallConfig
 from stillroom.sandbox.recall.recall_data import make_recall_world
@@ -152,7 +153,7 @@ def run_recall(
         folders = [cells.folder(cell) for wave in cells.needed() for cell in wave]
         places = {"cells": [os.path.relpath(one, folder) for one in folders]}
         with written(folder, text, ["environment.json", "sandbox.json"]):
-            write_json(folder / "environment.json", freeze_environment(cells))
+            write(folder / "environment.json", freeze_environment(cells))
             write_json(folder / "sandbox.json", results(cells, time.monotonic() - begin) | {"places": places})
     return folder
 
@@ -295,14 +296,11 @@ def _routed_share(path: Path) -> float | None:
     return sum(shares) / len(shares) if shares else None
 
 
-def freeze_environment(cells: Cells) -> dict[str, Any]:
+def freeze_environment(cells: Cells) -> Environment:
     """``environment.json``: what the numbers were measured with."""
-    return {
-        "stillroom": stillroom.__version__,
-        "torch": str(torch.__version__),
-        "python": platform.python_version(),
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "precision": cells.precision,
-        "date": datetime.date.today().isoformat(),
-    }
+    return environment_here(
+        torch=str(torch.__version__),
+        processor=platform.processor() or platform.machine(),
+        cores=os.cpu_count(),
+        precision=cells.precision,
+    )

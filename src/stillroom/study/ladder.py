@@ -1,0 +1,55 @@
+"""Which arms of a study are the ladder that worth is read off, and ``worth.json`` of its run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from stillroom.config import ArmConfig, StudyConfig
+from stillroom.objectives import ever_needs_teacher
+from stillroom.results.abilities import Effort, Ladder, read_items, worth_table
+from stillroom.results.json_form import write
+from stillroom.results.schema import ModelRecord, arm_and_seed
+
+REAL_TEXT = ("python-library", "files", "hub")
+"""Kinds of sources that hold text of people; the others are worlds."""
+
+
+def write_worth(folder: Path, config: StudyConfig, records: Sequence[ModelRecord]) -> None:
+    """Writes ``worth.json`` where the study has a ladder and an arm to read off it.
+
+    Arguments:
+        folder: the run folder, with every model's evaluation.
+        config: the study's.
+        records: of ``study.json``.
+    """
+    students = {record.name: record for record in records if record.role == "student"}
+    ladder = ladder_of(config, [name for name in students if name in config.arms])
+    if len(ladder.rungs) < 2 or not ladder.others:
+        return
+    real = [name for name, source in config.corpus.sources.items() if source.kind in REAL_TEXT]
+    items = {name: read_items(folder / "models" / name, real=real) for name in students}
+    efforts = {name: Effort(record.distinct_tokens, record.flops) for name, record in students.items()}
+    write(folder / "worth.json", worth_table(ladder, efforts, items, seed=config.evaluation.seed))
+
+
+def ladder_of(config: StudyConfig, names: Sequence[str]) -> Ladder:
+    """The rungs of the ladder and the other arms; one rung for an amount of text."""
+    grouped: dict[str, list[str]] = {}
+    for name in names:
+        grouped.setdefault(arm_and_seed(name)[0], []).append(name)
+    ladders: dict[str, dict[int, str]] = {}
+    is_one_pass = config.training.steps is None and config.training.flops is None
+    for arm, models in grouped.items():
+        asked = config.arms[models[0]]
+        if is_one_pass and not ever_needs_teacher(asked) and asked.epochs == 1:
+            sequences = round(config.training.tokens * asked.data) // config.corpus.sequence_length
+            ladders.setdefault(_without_amount(asked), {}).setdefault(sequences, arm)
+    longest = max(ladders.values(), key=len, default={})
+    rungs = {arm: grouped[arm] for _, arm in sorted(longest.items())}
+    return Ladder(rungs, {arm: models for arm, models in grouped.items() if arm not in rungs})
+
+
+def _without_amount(arm: ArmConfig) -> str:
+    """What rungs of one ladder share: all but text and seed."""
+    return arm.model_copy(update={"data": 1.0, "seed": None, "like": None, "budget": "iso-data"}).fingerprint()
