@@ -11,9 +11,9 @@ import pytest
 
 from stillroom.evaluation.sampling.draw import Sampling
 from stillroom.evaluation.sampling.stops import StopTexts
-from stillroom.evaluation.suites import benchmarks
-from stillroom.evaluation.suites import problem_files as records
-from stillroom.evaluation.suites.benchmarks import (
+from stillroom.evaluation.measuring import benchmarks
+from stillroom.evaluation.measuring import problem_files as records
+from stillroom.evaluation.measuring.benchmarks import (
     gsm8k,
     last_number,
     load_benchmark,
@@ -21,10 +21,10 @@ from stillroom.evaluation.suites.benchmarks import (
     mbpp,
     measure_benchmark,
 )
-from stillroom.evaluation.suites.counterfactual import read_counterfactuals
-from stillroom.evaluation.suites.made_problems import program_problems, word_problems
-from stillroom.evaluation.suites.problem_files import read_records
-from stillroom.evaluation.suites.test_time_scaling import _grade_all, solve
+from stillroom.evaluation.measuring.counterfactual import read_counterfactuals
+from stillroom.evaluation.measuring.made_problems import program_problems, word_problems
+from stillroom.evaluation.measuring.problem_files import read_records
+from stillroom.evaluation.measuring.test_time_scaling import _grade_all, solve
 from stillroom.types import UserError
 from stillroom.vocabulary import Vocabulary
 from stillroom.worlds.base import Problem

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stillroom.evaluation.suites.calibration import calibration, ratio_difference, resampled_sums
+from stillroom.evaluation.measuring.calibration import calibration, ratio_difference, resampled_sums
 from stillroom.types import UserError
 
 

@@ -19,10 +19,10 @@ from stillroom.config import EvaluationConfig
 from stillroom.evaluation import Heldout, compare_items, evaluate, item_tokens, token_bytes
 from stillroom.evaluation.contamination import contamination
 from stillroom.evaluation.sampling.draw import Sampling, sample
-from stillroom.evaluation.suites.calibration import calibration
-from stillroom.evaluation.suites.counterfactual import measure_counterfactual
-from stillroom.evaluation.suites.in_context_copying import measure_copying
-from stillroom.evaluation.suites.test_time_scaling import summarise
+from stillroom.evaluation.measuring.calibration import calibration
+from stillroom.evaluation.measuring.counterfactual import measure_counterfactual
+from stillroom.evaluation.measuring.in_context_copying import measure_copying
+from stillroom.evaluation.measuring.test_time_scaling import summarise
 from stillroom.results.across_seeds import by_seed
 from stillroom.results.json_form import as_json, from_json
 from stillroom.results.schema import Comparison
@@ -195,7 +195,7 @@ def test_what_nobody_counted_is_no_reason_to_refuse() -> None:
 
 
 def test_samples_that_are_all_wrong_or_all_right_have_no_law_and_say_so() -> None:
-    from stillroom.evaluation.suites.test_time_scaling import Graded
+    from stillroom.evaluation.measuring.test_time_scaling import Graded
     from stillroom.worlds.base import Problem
 
     problem = Problem("f", "p", lambda text: text)

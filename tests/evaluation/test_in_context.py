@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillroom.evaluation import frequent_tokens, measure_copying, measure_counterfactual, repeated_tokens
-from stillroom.evaluation.suites.counterfactual import continuations
+from stillroom.evaluation.measuring.counterfactual import continuations
 from stillroom.types import UserError
 from stillroom.vocabulary import encode
 from stillroom.worlds.base import Counterfactual

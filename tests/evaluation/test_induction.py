@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from stillroom.evaluation import contamination, few_shot_items, measure_induction, measure_recall, recall_tokens
-from stillroom.evaluation.suites.rules import rule_items, rules
+from stillroom.evaluation.measuring.rules import rule_items, rules
 from stillroom.types import Batch, UserError
 from stillroom.vocabulary import Vocabulary
 
@@ -55,7 +55,7 @@ def test_induction_is_measured_by_kind_and_shots_and_at_any_batch_size(llama, to
 
 def test_a_model_that_writes_the_answer_is_right_both_ways(llama, tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     from stillroom.evaluation.sampling.draw import Samples
-    from stillroom.evaluation.suites import few_shot_rules as induction
+    from stillroom.evaluation.measuring import few_shot_rules as induction
 
     items = few_shot_items(num=3, shots=[2], seed=0)
     ended = {"right": "\n", "goes on": "x\n"}

@@ -14,10 +14,10 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillroom.evaluation.suites import benchmarks
-from stillroom.evaluation.suites.benchmarks import gsm8k, load_benchmark, math500, mbpp
-from stillroom.evaluation.suites.counterfactual import read_counterfactuals
-from stillroom.evaluation.suites.problem_files import read_records
+from stillroom.evaluation.measuring import benchmarks
+from stillroom.evaluation.measuring.benchmarks import gsm8k, load_benchmark, math500, mbpp
+from stillroom.evaluation.measuring.counterfactual import read_counterfactuals
+from stillroom.evaluation.measuring.problem_files import read_records
 from stillroom.types import UserError
 
 GOOD = {"question": "Wie viele? ½ é 😀\u2028", "answer": "so #### 4"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stillroom.evaluation.suites.choices import Question, answer
-from stillroom.evaluation.suites.retrieval import context_questions, measure_context, measure_needle, needle_questions
+from stillroom.evaluation.measuring.choices import Question, answer
+from stillroom.evaluation.measuring.needles import context_questions, measure_context, measure_needle, needle_questions
 from stillroom.types import UserError
 from stillroom.worlds.words import ATTRIBUTES
 

@@ -21,7 +21,7 @@ from stillroom.evaluation import (
     token_bytes,
 )
 from stillroom.evaluation.sampling.draw import Sampling
-from stillroom.evaluation.suites.test_time_scaling import _grade_all
+from stillroom.evaluation.measuring.test_time_scaling import _grade_all
 from stillroom.results.measures import registered_measures
 from stillroom.types import UserError
 from stillroom.worlds.base import Problem

@@ -15,7 +15,7 @@ from stillroom.evaluation.grading.code import _served as _sandboxed
 from stillroom.evaluation.grading.code.jail import why_not
 from stillroom.evaluation.grading.code.judge import Setting, is_right, parse_check, run_program
 from stillroom.evaluation.grading.code.values import Symbol, read_value
-from stillroom.evaluation.suites.benchmarks import mbpp, passes_tests
+from stillroom.evaluation.measuring.benchmarks import mbpp, passes_tests
 from stillroom.types import UserError
 
 needs_sandbox = pytest.mark.skipif(

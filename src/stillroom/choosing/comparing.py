@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stillroom.choosing.positions import HeldOut, Positions
 from stillroom.evaluation import ratio
-from stillroom.evaluation.suites.calibration import calibration, ratio_difference
+from stillroom.evaluation.measuring.calibration import calibration, ratio_difference
 from stillroom.types import Estimate
 
 _ENTROPY_BINS = 40

@@ -31,7 +31,7 @@ from stillroom.choosing.request import (
     find_corpus,
     find_student,
 )
-from stillroom.evaluation.suites.calibration import ratio_difference
+from stillroom.evaluation.measuring.calibration import ratio_difference
 from stillroom.files import fingerprint, write_json
 from stillroom.models import flops_per_token
 from stillroom.study.artifacts import code_hash

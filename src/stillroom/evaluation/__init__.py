@@ -6,16 +6,16 @@ from stillroom.evaluation.sampling.draw import Samples, Sampling, sample
 from stillroom.evaluation.sampling.stops import StopTexts
 from stillroom.evaluation.scoring import Continuation, Scores, score_continuations
 from stillroom.evaluation.suite import copying_tokens, evaluate, item_tokens, longest_items
-from stillroom.evaluation.suites.benchmarks import Benchmark, load_benchmark, measure_benchmark
-from stillroom.evaluation.suites.choices import Question, answer
-from stillroom.evaluation.suites.counterfactual import measure_counterfactual, read_counterfactuals
-from stillroom.evaluation.suites.few_shot_rules import few_shot_items, measure_induction
-from stillroom.evaluation.suites.in_context_copying import frequent_tokens, measure_copying, repeated_tokens
-from stillroom.evaluation.suites.language_modelling import Heldout, measure_likelihood
-from stillroom.evaluation.suites.retrieval import context_questions, measure_context, measure_needle, needle_questions
-from stillroom.evaluation.suites.rules import RuleItem, rule_items
-from stillroom.evaluation.suites.test_time_scaling import Graded, measure_scaling, solve, summarise
-from stillroom.evaluation.suites.trigger_recall import RecallTokens, measure_recall, recall_tokens
+from stillroom.evaluation.measuring.benchmarks import Benchmark, load_benchmark, measure_benchmark
+from stillroom.evaluation.measuring.choices import Question, answer
+from stillroom.evaluation.measuring.counterfactual import measure_counterfactual, read_counterfactuals
+from stillroom.evaluation.measuring.few_shot_rules import few_shot_items, measure_induction
+from stillroom.evaluation.measuring.in_context_copying import frequent_tokens, measure_copying, repeated_tokens
+from stillroom.evaluation.measuring.language_modelling import Heldout, measure_likelihood
+from stillroom.evaluation.measuring.needles import context_questions, measure_context, measure_needle, needle_questions
+from stillroom.evaluation.measuring.rules import RuleItem, rule_items
+from stillroom.evaluation.measuring.test_time_scaling import Graded, measure_scaling, solve, summarise
+from stillroom.evaluation.measuring.trigger_recall import RecallTokens, measure_recall, recall_tokens
 from stillroom.results.across_seeds import difference_over_seeds, mean_over_seeds
 from stillroom.results.compare import compare_items
 from stillroom.results.coverage import (

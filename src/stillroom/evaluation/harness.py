@@ -22,7 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from stillroom.evaluation.sampling.draw import Sampling, SamplingRequest, sample
 from stillroom.evaluation.sampling.stops import StopTexts
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Continuation, score_continuations
-from stillroom.evaluation.suites.benchmarks import passes_tests, program_task
+from stillroom.evaluation.measuring.benchmarks import passes_tests, program_task
 from stillroom.models import num_positions
 from stillroom.types import UserError
 from stillroom.vocabulary import Vocabulary, encode_documents

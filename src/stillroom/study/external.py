@@ -23,8 +23,8 @@ from stillroom.evaluation import (
 )
 from stillroom.evaluation.sampling.draw import Sampler
 from stillroom.evaluation.sampling.vllm_client import OutOfProcess
-from stillroom.evaluation.suites.benchmarks import gsm8k, mbpp
-from stillroom.evaluation.suites.made_problems import program_problems, word_problems
+from stillroom.evaluation.measuring.benchmarks import gsm8k, mbpp
+from stillroom.evaluation.measuring.made_problems import program_problems, word_problems
 from stillroom.files import file_hash, read_json, write_json, write_text
 from stillroom.results.statistics import NotFiniteError, require_finite_parts
 from stillroom.types import UserError

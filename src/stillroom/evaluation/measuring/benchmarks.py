@@ -19,8 +19,8 @@ from stillroom.evaluation.grading.answers import last_number
 from stillroom.evaluation.grading.code.judge import Limits, Setting, parse_check, passes, require_sandbox
 from stillroom.evaluation.grading.code.values import parse
 from stillroom.evaluation.sampling.draw import Sampler, sample
-from stillroom.evaluation.suites.problem_files import Hub, checked, read_records
-from stillroom.evaluation.suites.test_time_scaling import Attempts, measure_scaling
+from stillroom.evaluation.measuring.problem_files import Hub, checked, read_records
+from stillroom.evaluation.measuring.test_time_scaling import Attempts, measure_scaling
 from stillroom.models import num_positions
 from stillroom.results.schema import SampledProblem, ScalingResult
 from stillroom.types import OnProgress, UserError

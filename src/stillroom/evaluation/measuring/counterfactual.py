@@ -11,7 +11,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Continuation, Scores, score_continuations
-from stillroom.evaluation.suites.problem_files import read_records
+from stillroom.evaluation.measuring.problem_files import read_records
 from stillroom.results.schema import CounterfactualRecord, CounterfactualResult
 from stillroom.results.statistics import mean
 from stillroom.types import OnProgress, UserError
