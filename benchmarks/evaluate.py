@@ -34,19 +34,12 @@ from transformers import PreTrainedModel
 from stillroom.config import EvaluationConfig, ModelConfig
 from stillroom.corpora.corpus import SequenceSet
 from stillroom.corpora.tokenizer import train_tokenizer
-from stillroom.evaluation import (
-    Continuation,
-    Heldout,
-    Sampling,
-    evaluate,
-    pass_at_k,
-    sample,
-    score_continuations,
-    token_bytes,
-)
+from stillroom.evaluation import Continuation, Heldout, Sampling, evaluate, sample, score_continuations
 from stillroom.evaluation.grading.code.jail import run_program, why_not
-from stillroom.evaluation.grading.code.judge import is_right, parse_check
+from stillroom.evaluation.grading.code.judge import gives_every_value, parse_check
 from stillroom.models import build_model
+from stillroom.results.coverage import pass_at_k
+from stillroom.vocabulary import token_bytes
 from stillroom.worlds.facts import FactsWorld, counterfactuals
 
 FIVE_MILLION = ModelConfig(hidden_size=256, intermediate_size=768, num_layers=5, num_heads=8)
@@ -163,7 +156,7 @@ def sandbox(num_programs: int) -> dict[str, Any]:
             start = time.perf_counter()
             run = partial(run_program, expressions=asked, isolation=kind)
             with ThreadPoolExecutor(2) as pool:
-                verdicts = [is_right(outcome, checks) for outcome in pool.map(run, [program] * num_programs)]
+                verdicts = [gives_every_value(outcome, checks) for outcome in pool.map(run, [program] * num_programs)]
             rate = num_programs / (time.perf_counter() - start)
             print(f"{kind}, {name}: {rate:.0f} programs/s with 2 workers, all right: {all(verdicts)}")
             found[f"{kind}_{name}"] = {"programs_per_second": round(rate, 1), "all_right": all(verdicts)}

@@ -17,11 +17,11 @@ from stillroom.config import (
     SourceConfig,
     StudyConfig,
     TrainingConfig,
-    field_names,
     override,
     parse,
     to_yaml,
 )
+from stillroom.strict import field_names
 from stillroom.types import UserError
 
 

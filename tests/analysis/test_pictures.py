@@ -12,10 +12,10 @@ from stillroom.analysis import Passage, attention_svg, page_html, scores_svg, se
 from stillroom.config import CorpusConfig, ModelConfig, RunConfig, SourceConfig, to_yaml
 from stillroom.corpora.tokenizer import train_tokenizer
 from stillroom.models import build_model, export_model
+from stillroom.study.export import describe_start
 from stillroom.study.inspect import inspect_path
 from stillroom.study.model_inspection import ModelRequest, coloured
 from stillroom.training.checkpoint import Checkpoints
-from stillroom.training.export import describe_start
 from stillroom.types import UserError
 
 SVG = "{http://www.w3.org/2000/svg}"

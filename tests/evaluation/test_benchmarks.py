@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from stillroom.evaluation.sampling.draw import Sampling
-from stillroom.evaluation.sampling.stops import StopTexts
 from stillroom.evaluation.measuring import benchmarks
 from stillroom.evaluation.measuring import problem_files as records
 from stillroom.evaluation.measuring.benchmarks import (
@@ -25,6 +23,8 @@ from stillroom.evaluation.measuring.counterfactual import read_counterfactuals
 from stillroom.evaluation.measuring.made_problems import program_problems, word_problems
 from stillroom.evaluation.measuring.problem_files import read_records
 from stillroom.evaluation.measuring.test_time_scaling import _grade_all, solve
+from stillroom.evaluation.sampling.draw import Sampling
+from stillroom.evaluation.sampling.stops import StopTexts
 from stillroom.types import UserError
 from stillroom.vocabulary import Vocabulary
 from stillroom.worlds.base import Problem

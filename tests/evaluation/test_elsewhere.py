@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from stillroom.evaluation.measuring.test_time_scaling import measure_scaling
 from stillroom.evaluation.sampling.draw import Sampling
 from stillroom.evaluation.sampling.stops import StopTexts
 from stillroom.evaluation.sampling.vllm_client import OutOfProcess
-from stillroom.evaluation.measuring.test_time_scaling import measure_scaling
 from stillroom.types import UserError
 from stillroom.worlds.base import Problem
 

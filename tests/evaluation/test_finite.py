@@ -16,14 +16,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from stillroom.config import EvaluationConfig
-from stillroom.evaluation import Heldout, compare_items, evaluate, item_tokens, token_bytes
-from stillroom.evaluation.contamination import contamination
-from stillroom.evaluation.sampling.draw import Sampling, sample
+from stillroom.evaluation import Heldout, evaluate, item_tokens
 from stillroom.evaluation.measuring.calibration import calibration
 from stillroom.evaluation.measuring.counterfactual import measure_counterfactual
 from stillroom.evaluation.measuring.in_context_copying import measure_copying
 from stillroom.evaluation.measuring.test_time_scaling import summarise
+from stillroom.evaluation.overlap import contamination
+from stillroom.evaluation.sampling.draw import Sampling, sample
 from stillroom.results.across_seeds import by_seed
+from stillroom.results.compare import compare_items
 from stillroom.results.json_form import as_json, from_json
 from stillroom.results.schema import Comparison
 from stillroom.results.statistics import NotFiniteError, mean, paired_difference, ratio, require_finite_parts
@@ -31,6 +32,7 @@ from stillroom.study.evaluations import comparison_table, estimates_table, evalu
 from stillroom.study.external import External, parse_benchmarks
 from stillroom.study.progress import StageDisplay
 from stillroom.types import UserError
+from stillroom.vocabulary import token_bytes
 from stillroom.worlds.facts import counterfactuals
 from stillroom.worlds.problems import problems
 

@@ -54,8 +54,8 @@ def test_induction_is_measured_by_kind_and_shots_and_at_any_batch_size(llama, to
 
 
 def test_a_model_that_writes_the_answer_is_right_both_ways(llama, tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stillroom.evaluation.sampling.draw import Samples
     from stillroom.evaluation.measuring import few_shot_rules as induction
+    from stillroom.evaluation.sampling.draw import Samples
 
     items = few_shot_items(num=3, shots=[2], seed=0)
     ended = {"right": "\n", "goes on": "x\n"}

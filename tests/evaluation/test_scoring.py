@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
-from stillroom.evaluation import Continuation, Heldout, measure_likelihood, score_continuations, scoring, token_bytes
+from stillroom.evaluation import Continuation, Heldout, measure_likelihood, score_continuations, scoring
 from stillroom.models import hidden_states
 from stillroom.types import IGNORE_INDEX, UserError
+from stillroom.vocabulary import token_bytes
 
 ids = st.lists(st.integers(3, 599), min_size=1, max_size=12).map(tuple)
 

@@ -9,21 +9,14 @@ import numpy as np
 import pytest
 
 from stillroom.config import EvaluationConfig
-from stillroom.evaluation import (
-    Graded,
-    Heldout,
-    compare_items,
-    copying_tokens,
-    evaluate,
-    measure_scaling,
-    solve,
-    summarise,
-    token_bytes,
-)
-from stillroom.evaluation.sampling.draw import Sampling
+from stillroom.evaluation import Graded, Heldout, evaluate, measure_scaling, solve
 from stillroom.evaluation.measuring.test_time_scaling import _grade_all
+from stillroom.evaluation.sampling.draw import Sampling
+from stillroom.evaluation.suites.icl import copying_tokens
+from stillroom.results.compare import compare_items
 from stillroom.results.measures import registered_measures
 from stillroom.types import UserError
+from stillroom.vocabulary import token_bytes
 from stillroom.worlds.base import Problem
 from stillroom.worlds.facts import counterfactuals
 from stillroom.worlds.problems import problems

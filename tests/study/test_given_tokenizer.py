@@ -24,13 +24,13 @@ from stillroom.labels import LabelStore
 from stillroom.models import build_model, load_model
 from stillroom.models.meta import llama_config
 from stillroom.study.evaluations import evaluate_models
+from stillroom.study.export import export_run_folder
 from stillroom.study.inspect import inspect_path
 from stillroom.study.label_stage import LabelRequest, label_corpus
 from stillroom.study.model_inspection import ModelRequest
 from stillroom.study.progress import StageDisplay
 from stillroom.study.train_stage import train_into
 from stillroom.training import TrainingData, train
-from stillroom.training.export import export_run_folder
 from stillroom.types import SpecialIds, UserError
 
 MODEL = ModelConfig(hidden_size=16, intermediate_size=32, num_layers=1, num_heads=2, max_positions=64)

@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM
 
 from stillroom.config import CorpusConfig, ModelConfig, ObjectiveConfig, RunConfig, SourceConfig, parse
 from stillroom.models import build_model, export_model
+from stillroom.study.export import gathered, model_card, trunk
 from stillroom.training import ALONE, TrainingData, train
-from stillroom.training.export import gathered, model_card, trunk
 from stillroom.types import UserError
 
 RECORD = {

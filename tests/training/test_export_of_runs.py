@@ -14,8 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from stillroom.config import CorpusConfig, ObjectiveConfig, RunConfig, SourceConfig, to_yaml
 from stillroom.files import read_json, write_json, write_text
 from stillroom.models import build_model, use_short_attention
-from stillroom.training import Interrupted, train
-from stillroom.training.export import (
+from stillroom.study.export import (
     FURTHER_HEADS,
     describe_start,
     export_run,
@@ -23,6 +22,7 @@ from stillroom.training.export import (
     forget_start,
     load_further_heads,
 )
+from stillroom.training import Interrupted, train
 from stillroom.training.mtp_heads import FurtherHeads
 from stillroom.types import UserError
 

@@ -18,9 +18,10 @@ from transformers import PreTrainedModel
 from stillroom.analysis import head_scores
 from stillroom.choosing.positions import HeldOut, Positions, read_positions
 from stillroom.choosing.request import Candidate, RankSettings, Student, corpus_config
-from stillroom.config import EvaluationConfig, LabelsConfig, ObjectiveConfig, RunConfig
+from stillroom.config import LabelsConfig, ObjectiveConfig, RunConfig
 from stillroom.corpora import Corpus
-from stillroom.evaluation import Attempts, Sampling, copying_tokens, measure_copying, solve, summarise_samples
+from stillroom.evaluation import Attempts, Sampling, measure_copying, solve, summarise_samples
+from stillroom.evaluation.suites.icl import CopyingConfig, copying_tokens
 from stillroom.files import read_json_object, write_json
 from stillroom.labels import price
 from stillroom.models import load_model, precision_name
@@ -163,13 +164,13 @@ def problem_options(corpus: Corpus) -> dict[str, Any] | None:
 
 def _looking_back(model: PreTrainedModel, bench: Bench, progress: Callable[[int, int], None]) -> dict[str, Any]:
     settings, corpus = bench.settings, bench.corpus
-    asked = EvaluationConfig(
+    asked = CopyingConfig(
         copying_sequences=settings.copying_sequences,
         copying_period=settings.copying_period,
         copying_repeats=settings.copying_repeats,
         seed=settings.seed,
     )
-    tokens_BT = copying_tokens(corpus.tokenizer, asked, corpus.heldout)
+    tokens_BT = copying_tokens(asked, corpus.tokenizer, corpus.heldout)
     period, repeats = settings.copying_period, settings.copying_repeats
     copying = measure_copying(model, tokens_BT, period=period, repeats=repeats, seed=settings.seed)
     scores = head_scores(
@@ -190,12 +191,13 @@ def _looking_back(model: PreTrainedModel, bench: Bench, progress: Callable[[int,
     }
 
 
-def induction_state(accuracy: Estimate) -> str:
+def induction_state(accuracy: Estimate | None) -> str:
     """``finished``, ``begun`` or ``not begun``: by the interval of the accuracy on repeated random tokens.
 
     Finished where the whole interval is at ``FINISHED`` or above, not begun where it is below ``BEGUN``. Between the
     two a teacher is in its phase transition, where its labels did most harm to a student's own copying.
     """
+    assert accuracy is not None  # measured right here
     if accuracy.low >= FINISHED:
         return "finished"
     return "not begun" if accuracy.high < BEGUN else "begun"

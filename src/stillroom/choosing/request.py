@@ -14,28 +14,11 @@ from typing import Annotated, Any
 from pydantic import Field
 from transformers import PreTrainedModel
 
-from stillroom.config import (
-    ArmConfig,
-    CorpusConfig,
-    Count,
-    Fraction,
-    Items,
-    Length,
-    ModelConfig,
-    Named,
-    Positive,
-    Seed,
-    Share,
-    Strict,
-    StudyConfig,
-    Temperature,
-    TrainingConfig,
-    nearest,
-    parse,
-)
+from stillroom.config import ArmConfig, CorpusConfig, ModelConfig, Strict, StudyConfig, TrainingConfig, parse
 from stillroom.corpora import Corpus, open_corpus
 from stillroom.files import read_json_object
 from stillroom.models import empty_model, looks_local, read_config
+from stillroom.strict import Count, Fraction, Items, Length, Named, Positive, Seed, Share, Temperature, nearest
 from stillroom.study.recipe_files import resolve_recipe
 from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
 from stillroom.types import UserError

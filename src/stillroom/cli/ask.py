@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from stillroom.config import RunConfig, StudyConfig, nearest, override
+from stillroom.config import RunConfig, StudyConfig, override
+from stillroom.strict import nearest
 from stillroom.study import resolve_recipe
 from stillroom.types import UserError
 

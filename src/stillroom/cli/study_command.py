@@ -143,8 +143,8 @@ def train(
     folder = run_single(config, arm, artifacts, display)
     model = folder / "model"
     if export_to is not None:
+        from stillroom.study.export import export_run_folder
         from stillroom.training.distributed import launched_rank
-        from stillroom.training.export import export_run_folder
 
         model = export_to
         if launched_rank() == 0:
@@ -176,7 +176,7 @@ def export(
     [bold]Example[/]:  stillroom export runs/artifacts/.model-2f1c.unfinished halfway
     """
     from stillroom.console import Terminal, line
-    from stillroom.training.export import export_run_folder
+    from stillroom.study.export import export_run_folder
 
     exported = export_run_folder(run, folder, step)
     state = "the finished run" if exported is None else f"step {exported}"

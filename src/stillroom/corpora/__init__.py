@@ -1,21 +1,28 @@
 """Text to tokens to batches: sources, tokenizers, packed token shards, and a stream where batch = f(seed, step)."""
 
-from stillroom.corpora.build import build_corpus, corpus_identity
-from stillroom.corpora.corpus import Corpus, SequenceSet, next_token_targets, open_corpus, pack_documents
-from stillroom.corpora.order import batch_indices, permute
-from stillroom.corpora.sources.kinds import documents, source_identity
-from stillroom.corpora.tokenizer import (
-    BOS,
-    EOS,
-    PAD,
-    is_tokenizer_of,
-    load_tokenizer,
-    same_ids,
-    save_opening,
-    special_ids,
-    tokenizer_hash,
-    train_tokenizer,
-)
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stillroom.on_demand import names_of
+
+if TYPE_CHECKING:
+    from stillroom.corpora.build import build_corpus, corpus_identity
+    from stillroom.corpora.corpus import Corpus, SequenceSet, next_token_targets, open_corpus, pack_documents
+    from stillroom.corpora.order import batch_indices, permute
+    from stillroom.corpora.sources.kinds import documents, source_identity
+    from stillroom.corpora.tokenizer import (
+        BOS,
+        EOS,
+        PAD,
+        is_tokenizer_of,
+        load_tokenizer,
+        same_ids,
+        save_opening,
+        special_ids,
+        tokenizer_hash,
+        train_tokenizer,
+    )
 
 __all__ = [
     "BOS",
@@ -40,3 +47,5 @@ __all__ = [
     "tokenizer_hash",
     "train_tokenizer",
 ]
+
+__getattr__ = names_of(__name__)

@@ -19,9 +19,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from stillroom.checksums import require
-from stillroom.config import parse
 from stillroom.corpora.tokenizer import load_tokenizer, special_ids, with_marks
 from stillroom.files import read_json_object
+from stillroom.strict import parse
 from stillroom.types import IGNORE_INDEX, Batch, SpecialIds, UserError
 from stillroom.vocabulary import Vocabulary
 

@@ -23,10 +23,11 @@ from stillroom.types import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from stillroom.evaluation.sampling.draw import Sampler
     from stillroom.evaluation.measuring.language_modelling import Heldout
+    from stillroom.evaluation.sampling.draw import Sampler
     from stillroom.types import OnProgress
 
+_MOST_ITEM_TOKENS = 100_000_000
 ItemTokens = dict[str, list[list[int]]]
 """Kind of item → token ids of every item, with its right answer where it has one."""
 
@@ -97,7 +98,7 @@ class Suite(ABC, Generic[C]):
         yield from ()
 
     def longest(self, config: C, material: Material) -> Iterator[Need]:
-        """What its items take, drawn as they will be measured, so that what cannot be drawn is refused here as there."""
+        """What its items take, drawn as they will be measured: what cannot be drawn is refused here as there."""
         yield from ()
 
     def item_tokens(self, config: C, material: Material) -> ItemTokens:
@@ -119,6 +120,17 @@ class Suite(ABC, Generic[C]):
             return asked
         given = {"seed": getattr(asked, "seed", 0)} | getattr(asked, "options", {}).get(self.name, {})
         return parse(self.config, given, f"evaluation.options.{self.name}")
+
+
+def refuse_too_many(fields: str, tokens: int) -> None:
+    """``ValueError`` where the items of a measure, which are held in memory, are too many tokens together."""
+    if tokens > _MOST_ITEM_TOKENS:
+        raise ValueError(f"{fields} make {tokens:,} tokens, expected at most {_MOST_ITEM_TOKENS:,}; lower one")
+
+
+def is_suite(name: str) -> bool:
+    """Whether there is a suite of this name."""
+    return name in _own() or name in _others()
 
 
 def suite_names() -> list[str]:

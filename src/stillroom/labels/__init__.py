@@ -1,16 +1,23 @@
 """Soft labels: a teacher run once, its labels kept small, looked up by content for any number of students."""
 
-from stillroom.labels.dataset import LabelCollator, LabelDataset, soft_labels_of
-from stillroom.labels.exchange.importing import import_kd
-from stillroom.labels.exchange.parquet import export_parquet, import_distillkit, import_parquet
-from stillroom.labels.format.layout import Damaged
-from stillroom.labels.format.manifest import Identity, Manifest
-from stillroom.labels.from_scores import label, label_part
-from stillroom.labels.inspection import Inspection, inspect_store
-from stillroom.labels.pricing import Price, price
-from stillroom.labels.reading import Scores
-from stillroom.labels.settings import LabelSettings
-from stillroom.labels.store import LabelStore, keys_of
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stillroom.on_demand import names_of
+
+if TYPE_CHECKING:
+    from stillroom.labels.dataset import LabelCollator, LabelDataset, soft_labels_of
+    from stillroom.labels.exchange.importing import import_kd
+    from stillroom.labels.exchange.parquet import export_parquet, import_distillkit, import_parquet
+    from stillroom.labels.format.layout import Damaged
+    from stillroom.labels.format.manifest import Identity, Manifest
+    from stillroom.labels.from_scores import label, label_part
+    from stillroom.labels.inspection import Inspection, inspect_store
+    from stillroom.labels.pricing import Price, price
+    from stillroom.labels.reading import Scores
+    from stillroom.labels.settings import LabelSettings
+    from stillroom.labels.store import LabelStore, keys_of
 
 __all__ = [
     "Damaged",
@@ -34,3 +41,5 @@ __all__ = [
     "price",
     "soft_labels_of",
 ]
+
+__getattr__ = names_of(__name__)

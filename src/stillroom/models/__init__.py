@@ -1,23 +1,30 @@
 """Causal language models over transformers: build, load, export, run on packed documents, and read from inside."""
 
-from stillroom.models.attention import use_short_attention
-from stillroom.models.checks import read_weights
-from stillroom.models.cost import flops_per_token, num_parameters
-from stillroom.models.create import build_model, export_model, load_model, plan_model, plan_pretrained_model
-from stillroom.models.forward import (
-    attention_patterns,
-    hidden_states,
-    multiplies_bf16,
-    num_positions,
-    precision,
-    precision_name,
-)
-from stillroom.models.loading import check_files, empty_model, read_config
-from stillroom.models.locate import find_source, libraries, looks_local
-from stillroom.models.meta import ModelPlan, allocate, place, realise
-from stillroom.models.packing import attention_mask, position_ids
-from stillroom.models.readout import Readout, logit_softcap, readout, unembedding
-from stillroom.models.tokenizers import read_tokenizer
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stillroom.on_demand import names_of
+
+if TYPE_CHECKING:
+    from stillroom.models.attention import use_short_attention
+    from stillroom.models.checks import read_weights
+    from stillroom.models.cost import flops_per_token, num_parameters
+    from stillroom.models.create import build_model, export_model, load_model, plan_model, plan_pretrained_model
+    from stillroom.models.forward import (
+        attention_patterns,
+        hidden_states,
+        multiplies_bf16,
+        num_positions,
+        precision,
+        precision_name,
+    )
+    from stillroom.models.loading import check_files, empty_model, read_config
+    from stillroom.models.locate import find_source, libraries, looks_local
+    from stillroom.models.meta import ModelPlan, allocate, place, realise
+    from stillroom.models.output_layer import Readout, logit_softcap, readout, unembedding
+    from stillroom.models.packing import attention_mask, position_ids
+    from stillroom.models.tokenizers import read_tokenizer
 
 __all__ = [
     "ModelPlan",
@@ -53,3 +60,5 @@ __all__ = [
     "unembedding",
     "use_short_attention",
 ]
+
+__getattr__ = names_of(__name__)

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from stillroom.models.forward import hidden_states, layer_list, num_positions
+from stillroom.models.output_layer import does_not_run, matrix, output_layer, output_layer_gives, readout
 from stillroom.models.packing import needs_rows, shortest_window, use_rows
-from stillroom.models.readout import does_not_run, matrix, output_layer, output_layer_gives, readout
 from stillroom.models.score import logits
 from stillroom.types import Batch, UserError
 

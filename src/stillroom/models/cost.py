@@ -5,7 +5,7 @@ Letters: V vocabulary, D width, L layers, T positions. Imports no torch.
 
 from __future__ import annotations
 
-from stillroom.config import ModelConfig
+from stillroom.models.model_config import ModelConfig
 
 
 def _matrix_parameters(config: ModelConfig) -> int:

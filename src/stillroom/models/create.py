@@ -11,13 +11,13 @@ import transformers
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from stillroom.config import ModelConfig
 from stillroom.disk import let_all_read
 from stillroom.files import fingerprint
 from stillroom.models.contract import checked
 from stillroom.models.loading import local_files, read_model
 from stillroom.models.locate import quiet
 from stillroom.models.meta import ModelPlan, plan_fresh, plan_pretrained, realise, thaw_padding
+from stillroom.models.model_config import ModelConfig
 from stillroom.models.packing import needs_rows
 from stillroom.models.verdicts import is_remembered, remember
 from stillroom.types import OWN_IDS, SpecialIds

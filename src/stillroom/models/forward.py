@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from stillroom.models.output_layer import unembedding_inputs
 from stillroom.models.packing import Calls, calls, document_lengths, position_ids
-from stillroom.models.readout import unembedding_inputs
 from stillroom.types import Batch, UserError
 
 

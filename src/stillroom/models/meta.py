@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from stillroom.config import ModelConfig
 from stillroom.models.loading import check_files, empty_model, read_config
+from stillroom.models.model_config import ModelConfig
 from stillroom.models.weights import check_sizes
 from stillroom.types import OWN_IDS, SpecialIds, UserError
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from stillroom.models.readout import logit_softcap, unembedding
+from stillroom.models.output_layer import logit_softcap, unembedding
 
 LOGITS_AT_A_TIME = 1 << 22
 """Logits that exist at one time."""

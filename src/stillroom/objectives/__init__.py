@@ -8,21 +8,28 @@
 A trainer of this package calls ``token_losses``; another one may call either.
 """
 
-from stillroom.objectives.entropy import RowStatistics, row_statistics
-from stillroom.objectives.head.fused import HeadOutput, fused_linear_cross_entropy
-from stillroom.objectives.losses import TokenLosses, require_terms, token_losses
-from stillroom.objectives.multitoken import Ahead, look_ahead
-from stillroom.objectives.routing import copyable, last_successor, route
-from stillroom.objectives.schedules import Progress, ever_needs_teacher, objective_at, value_at
-from stillroom.objectives.targets import (
-    DenseTarget,
-    SparseTarget,
-    TeacherLogits,
-    hard_target,
-    label_target,
-    mix,
-    smoothed_target,
-)
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stillroom.on_demand import names_of
+
+if TYPE_CHECKING:
+    from stillroom.objectives.entropy import RowStatistics, row_statistics
+    from stillroom.objectives.head.fused import HeadOutput, fused_linear_cross_entropy
+    from stillroom.objectives.losses import TokenLosses, require_terms, token_losses
+    from stillroom.objectives.multitoken import Ahead, look_ahead
+    from stillroom.objectives.routing import copyable, last_successor, route
+    from stillroom.objectives.schedules import Progress, ever_needs_teacher, objective_at, value_at
+    from stillroom.objectives.targets import (
+        DenseTarget,
+        SparseTarget,
+        TeacherLogits,
+        hard_target,
+        label_target,
+        mix,
+        smoothed_target,
+    )
 
 __all__ = [
     "Ahead",
@@ -49,3 +56,5 @@ __all__ = [
     "token_losses",
     "value_at",
 ]
+
+__getattr__ = names_of(__name__)

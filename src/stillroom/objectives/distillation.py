@@ -12,10 +12,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from stillroom.config import ObjectiveConfig
 from stillroom.objectives.entropy import RowStatistics, row_statistics
 from stillroom.objectives.head.fused import HeadOutput, fused_linear_cross_entropy
 from stillroom.objectives.multitoken import Ahead
+from stillroom.objectives.objective_config import ObjectiveConfig
 from stillroom.objectives.routing import route
 from stillroom.objectives.targets import (
     DenseTarget,

@@ -13,9 +13,9 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from stillroom.config import ObjectiveConfig
 from stillroom.objectives.distillation import Head, HeadOptions, Parts, distilled, smooth
 from stillroom.objectives.multitoken import look_ahead
+from stillroom.objectives.objective_config import ObjectiveConfig
 from stillroom.objectives.schedules import Progress, objective_at
 from stillroom.objectives.targets import TeacherLogits, hard_target
 from stillroom.types import IGNORE_INDEX, Batch, SoftLabels, UserError

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stillroom.config import RoutingConfig
+from stillroom.objectives.objective_config import RoutingConfig
 from stillroom.types import IGNORE_INDEX, Batch, UserError
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from stillroom.config import ObjectiveConfig, ScheduleConfig
+from stillroom.objectives.objective_config import ObjectiveConfig, ScheduleConfig
 
 
 @dataclass(frozen=True)

@@ -272,6 +272,34 @@ class ContaminationResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HarnessNumber:
+    """A metric of lm-evaluation-harness with 95 % by its standard error; ``missing`` says why an end or it is None."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    num: int
+    missing: Mapping[str, str] = sometimes(dict)
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Positions of like confidence: its mean, the share of right first choices, and how many they are."""
+
+    confidence: float
+    accuracy: float
+    num: int
+
+
+@dataclass(frozen=True)
+class CalibrationResult:
+    """Expected calibration error, 0 to 1, and the bins that it is the sum of; empty ones are left out."""
+
+    ece: Estimate
+    bins: tuple[CalibrationBin, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """``evaluation.json``: a field for each part; ``others`` has what suites from outside this package measured."""
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stillroom.evaluation import paired_interval
+from stillroom.results.statistics import paired_interval
 from stillroom.types import Estimate
 
 

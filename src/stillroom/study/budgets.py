@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stillroom.config import ArmConfig, StudyConfig, nearest, parse
+from stillroom.config import ArmConfig, StudyConfig, parse
 from stillroom.models.cost import flops_per_token
+from stillroom.strict import nearest
 from stillroom.types import UserError
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from rich.table import Table
 
 from stillroom.results.json_form import Json, as_json
-from stillroom.results.schema import Comparison, Evaluation, BySeed
+from stillroom.results.schema import BySeed, Comparison, Evaluation
 
 
 def estimates_table(results: Mapping[str, Evaluation]) -> Table:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stillroom.config import LabelsConfig, MixtureConfig, nearest
+from stillroom.config import LabelsConfig, MixtureConfig
 from stillroom.corpora import Corpus
 from stillroom.corpora.corpus import make_batch
 from stillroom.files import fingerprint
 from stillroom.models import use_short_attention
+from stillroom.strict import nearest
 from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
 from stillroom.study.train_stage import load_here
 from stillroom.teachers import Domains, LiveMixture, MixtureScores, ModelScores

@@ -37,9 +37,9 @@ from stillroom.console import line
 from stillroom.corpora import load_tokenizer, open_corpus
 from stillroom.files import write_text
 from stillroom.models import attention_patterns, num_positions
+from stillroom.study.export import export_checkpoint
 from stillroom.study.teacherfolders import check_measured
 from stillroom.study.train_stage import load_here
-from stillroom.training.export import export_checkpoint
 from stillroom.types import Batch, UserError, printable
 from stillroom.vocabulary import encode_documents
 

@@ -15,9 +15,10 @@ from typing import Any
 from pydantic import ValidationError
 
 import stillroom
-import stillroom.config
-from stillroom.config import RunConfig, Strict, StudyConfig, explain, nearest, parse, short
+from stillroom import config
+from stillroom.config import RunConfig, Strict, StudyConfig, parse
 from stillroom.files import fingerprint, read_bytes
+from stillroom.strict import explain, nearest, short
 from stillroom.types import UserError
 from stillroom.yamlfiles import read_yaml
 
@@ -93,7 +94,7 @@ def _mistakes_named(path: Path) -> Iterator[None]:
     except (UserError, KeyboardInterrupt):
         raise
     except ValidationError as error:
-        kind = getattr(stillroom.config, error.title, Strict)
+        kind = getattr(config, error.title, Strict)
         raise explain(error, kind, f"{path}: {_line(error, path)}{error.title}") from None
     except BaseException as error:  # a recipe may also raise SystemExit
         words = " ".join(str(error).split()).rstrip(".")

@@ -18,10 +18,10 @@ from stillroom.corpora import Corpus, save_opening
 from stillroom.files import read_json, write_json, write_text
 from stillroom.labels import LabelStore
 from stillroom.models import ModelPlan, build_model, load_model, num_positions, plan_model, read_config
+from stillroom.study.export import describe_start, export_run, forget_start, gathered, model_card, trunk
 from stillroom.study.teacherfolders import check_vocabulary
 from stillroom.training import LabelSource, LiveTeacher, Ranks, TrainingData, TrainingResult, join, train
 from stillroom.training.distributed import launched_rank, launched_size, own_device
-from stillroom.training.export import describe_start, export_run, forget_start, gathered, model_card, trunk
 from stillroom.types import UserError
 
 Progress = Callable[[int, int], None]

@@ -1,13 +1,20 @@
 """The engine: one step, one loop, optimizers, checkpoints, and the same path on one process or many."""
 
-from stillroom.training.budget import model_flops_per_token, num_steps
-from stillroom.training.checkpoint import Checkpoints
-from stillroom.training.distributed import ALONE, Ranks, join
-from stillroom.training.errors import DivergedError, Interrupted
-from stillroom.training.loop import TrainingData, TrainingResult, train
-from stillroom.training.optimizer import build_optimizers, learning_rate_factor
-from stillroom.training.step import LabelSource, StepSums, Student, global_step, validate
-from stillroom.training.teacher import LiveTeacher
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stillroom.on_demand import names_of
+
+if TYPE_CHECKING:
+    from stillroom.training.budget import model_flops_per_token, num_steps
+    from stillroom.training.checkpoint import Checkpoints
+    from stillroom.training.distributed import ALONE, Ranks, join
+    from stillroom.training.errors import DivergedError, Interrupted
+    from stillroom.training.loop import TrainingData, TrainingResult, train
+    from stillroom.training.optimizer import build_optimizers, learning_rate_factor
+    from stillroom.training.step import LabelSource, StepSums, Student, global_step, validate
+    from stillroom.training.teacher import LiveTeacher
 
 __all__ = [
     "ALONE",
@@ -30,3 +37,5 @@ __all__ = [
     "train",
     "validate",
 ]
+
+__getattr__ = names_of(__name__)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from torch import nn
 from transformers import PreTrainedModel
 
-from stillroom.config import TrainingConfig
 from stillroom.training.blocks import blocks
+from stillroom.training.training_config import TrainingConfig
 from stillroom.types import UserError
 
 

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from stillroom.config import ParallelConfig
+from stillroom.training.training_config import ParallelConfig
 from stillroom.types import UserError
 
 

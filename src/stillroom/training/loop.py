@@ -16,11 +16,11 @@ import torch
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from stillroom.config import ObjectiveConfig, TrainingConfig
 from stillroom.corpora import batch_indices
 from stillroom.files import disk_errors
 from stillroom.models import ModelPlan, precision
 from stillroom.objectives import Progress, objective_at, require_terms
+from stillroom.objectives.objective_config import ObjectiveConfig
 from stillroom.training.budget import model_flops_per_token, num_steps
 from stillroom.training.checkpoint import Checkpoints, run_tensors
 from stillroom.training.distributed import ALONE, Ranks
@@ -42,6 +42,7 @@ from stillroom.training.step import (
 )
 from stillroom.training.teacher import LiveTeacher
 from stillroom.training.trackers import open_tracker
+from stillroom.training.training_config import TrainingConfig
 from stillroom.types import Batch, Sequences
 
 Report = Callable[[int, int], None]

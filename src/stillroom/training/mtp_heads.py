@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from stillroom.models import readout
 from stillroom.models.forward import calls_of
-from stillroom.models.readout import matrix, output_layer, unembedding_inputs
+from stillroom.models.output_layer import matrix, output_layer, unembedding_inputs
 from stillroom.training.blocks import blocks, final_norm
 from stillroom.types import Batch, UserError
 

@@ -11,11 +11,11 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Muon, Optimizer
 
-from stillroom.config import TrainingConfig
 from stillroom.models import multiplies_bf16, unembedding
 from stillroom.training.blocks import final_norm
 from stillroom.training.muon import FullPrecisionMuon
 from stillroom.training.step import Student
+from stillroom.training.training_config import TrainingConfig
 from stillroom.types import UserError
 
 

@@ -8,14 +8,15 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from transformers import PreTrainedModel
 
-from stillroom.config import ObjectiveConfig, ParallelConfig, TrainingConfig
 from stillroom.models import ModelPlan, use_short_attention
+from stillroom.objectives.objective_config import ObjectiveConfig
 from stillroom.training.blocks import blocks
 from stillroom.training.distributed import Ranks
 from stillroom.training.materialise import materialise
 from stillroom.training.mtp_heads import FurtherHeads, check_further, first_weights
 from stillroom.training.step import Student
 from stillroom.training.teacher import LiveTeacher
+from stillroom.training.training_config import ParallelConfig, TrainingConfig
 from stillroom.types import UserError
 
 

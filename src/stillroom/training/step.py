@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel
 
-from stillroom.config import ObjectiveConfig
 from stillroom.models import hidden_states, logit_softcap, precision, readout, unembedding
 from stillroom.objectives import TeacherLogits, token_losses
+from stillroom.objectives.objective_config import ObjectiveConfig
 from stillroom.training.distributed import ALONE, Ranks
 from stillroom.training.mtp_heads import FurtherHeads
 from stillroom.training.teacher import LiveTeacher

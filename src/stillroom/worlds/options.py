@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stillroom.config import nearest, short
+from stillroom.strict import nearest, short
 from stillroom.types import UserError
 from stillroom.worlds.base import Split
 

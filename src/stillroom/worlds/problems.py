@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from stillroom.config import nearest
+from stillroom.strict import nearest
 from stillroom.types import UserError
 from stillroom.worlds.base import Problem, Split
 from stillroom.worlds.families import OWN, Worked, final_answer

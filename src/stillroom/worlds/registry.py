@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stillroom.config import nearest
+from stillroom.strict import nearest
 from stillroom.types import UserError
 from stillroom.worlds.base import TextWorld
 from stillroom.worlds.copying import CopyingOptions, CopyingWorld

@@ -21,16 +21,17 @@ from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging as transformers_logging
 
 from stillroom.choosing.tuning.supervise import begin_tuning, finish_tuning, is_tuned, open_base, save_tuned
-from stillroom.config import Items, Length, Positive, PositiveFloat, Seed, Strict, Temperature
+from stillroom.config import Strict
 from stillroom.corpora import load_tokenizer
-from stillroom.evaluation import Vocabulary
 from stillroom.files import write_text
 from stillroom.models import load_model
+from stillroom.strict import Items, Length, Positive, PositiveFloat, Seed, Temperature
 from stillroom.study.folders import alone
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
 from stillroom.training.metrics import finite_or_none
 from stillroom.types import UserError
+from stillroom.vocabulary import Vocabulary
 from stillroom.worlds.base import Problem
 from stillroom.worlds.problems import problems
 

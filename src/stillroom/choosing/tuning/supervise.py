@@ -22,11 +22,11 @@ from transformers import PreTrainedTokenizerBase
 
 from stillroom import checksums
 from stillroom.checksums import hash_of
-from stillroom.config import Factor, Items, ObjectiveConfig, PositiveFloat, Seed, Strict, TrainingConfig
+from stillroom.config import ObjectiveConfig, Strict, TrainingConfig
 from stillroom.corpora import load_tokenizer
-from stillroom.evaluation import Vocabulary
 from stillroom.files import read_json_object, write_bytes, write_json
 from stillroom.models import export_model, load_model, precision_name
+from stillroom.strict import Factor, Items, PositiveFloat, Seed
 from stillroom.study.artifacts import code_hash
 from stillroom.study.folders import alone, set_damage_aside
 from stillroom.study.interrupts import Stopper
@@ -37,7 +37,7 @@ from stillroom.training.distributed import own_device
 from stillroom.training.errors import DivergedError
 from stillroom.training.finite import all_finite
 from stillroom.types import IGNORE_INDEX, Batch, UserError
-from stillroom.vocabulary import encode, encode_documents
+from stillroom.vocabulary import Vocabulary, encode, encode_documents
 from stillroom.worlds.base import Split
 from stillroom.worlds.registry import make_world
 

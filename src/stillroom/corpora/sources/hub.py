@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from stillroom.config import SourceConfig
+from stillroom.corpora.corpus_config import SourceConfig
 from stillroom.corpora.sources.table_rows import Row
 from stillroom.types import UserError
 

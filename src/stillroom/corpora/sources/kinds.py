@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from stillroom.config import SourceConfig
+from stillroom.corpora.corpus_config import SourceConfig
 from stillroom.corpora.sources.hub import hub_rows
 from stillroom.corpora.sources.listing import Listing, folder_files, list_files
 from stillroom.corpora.sources.readers import file_rows

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePath
 
-from stillroom.config import SourceConfig
+from stillroom.corpora.corpus_config import SourceConfig
 from stillroom.corpora.sources.readers import ROW_SUFFIXES
 from stillroom.files import reading
 from stillroom.packed import UNPACKERS

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from stillroom.config import SourceConfig
+from stillroom.corpora.corpus_config import SourceConfig
 from stillroom.corpora.sources.listing import Listing, exclusion
 from stillroom.files import reading
 from stillroom.types import UserError

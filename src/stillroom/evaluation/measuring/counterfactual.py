@@ -10,8 +10,8 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Continuation, Scores, score_continuations
-from stillroom.evaluation.measuring.problem_files import read_records
+from stillroom.evaluation.measuring.problem_files import read_problem_records
+from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Continuation, ContinuationScores, score_continuations
 from stillroom.results.schema import CounterfactualRecord, CounterfactualResult
 from stillroom.results.statistics import mean
 from stillroom.types import OnProgress, UserError
@@ -86,7 +86,7 @@ def read_counterfactuals(source: str) -> list[Counterfactual]:
     """
     fields = ("context", "question", "answer", "memory_answer")
     items = []
-    for record in read_records(source, "counterfactual", fields):
+    for record in read_problem_records(source, "counterfactual", fields):
         context, question, said, known = (_first(record[name]) for name in fields)
         asked = f"Question: {question}\nAnswer:"
         items.append(Counterfactual(f"{context}\n{asked}", asked, f" {said}", f" {known}"))
@@ -103,7 +103,7 @@ def _scores(
     items: Sequence[Counterfactual],
     tokens_at_a_time: int,
     progress: OnProgress | None,
-) -> dict[str, Scores]:
+) -> dict[str, ContinuationScores]:
     """Scores of the context's answer, of memory's, and of memory's without the context (``closed``)."""
     pairs = [(item.prompt, item.context_answer) for item in items]
     pairs += [(item.prompt, item.memory_answer) for item in items]
@@ -117,7 +117,7 @@ def _scores(
     parts = {}
     for number, name in enumerate(("context", "memory", "closed")):
         own = slice(number * len(items), (number + 1) * len(items))
-        parts[name] = Scores(scores.logprob_I[own], scores.greedy_I[own], scores.tokens_I[own])
+        parts[name] = ContinuationScores(scores.logprob_I[own], scores.greedy_I[own], scores.tokens_I[own])
     return parts
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stillroom.evaluation.sampling.draw import Sampling, SamplingRequest, sample
-from stillroom.evaluation.scoring import TOKENS_AT_A_TIME
 from stillroom.evaluation.measuring.choices import Question, score_choices
 from stillroom.evaluation.measuring.rules import RuleItem, rule_items
+from stillroom.evaluation.sampling.draw import Sampling, SamplingRequest, sample
+from stillroom.evaluation.scoring import TOKENS_AT_A_TIME
 from stillroom.models import num_positions
 from stillroom.results.schema import ChoiceResult, InductionResult
 from stillroom.results.statistics import mean

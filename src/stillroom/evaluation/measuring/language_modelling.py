@@ -95,10 +95,11 @@ def measure_likelihood(
 def _per_item(sums_I4: NDArray[np.float64]) -> tuple[PerItem, PerItem]:
     """Bits per byte and nats per token of every document, 0 where it has none, and how much each one weighs."""
     bits_I, bytes_I, nats_I, targets_I = sums_I4.T
-    values = (bits_I / math.log(2) / np.maximum(bytes_I, 1), nats_I / np.maximum(targets_I, 1))
     names = ("bits_per_byte", "nats_per_token")
-    each = [{name: tuple(of_I.tolist()) for name, of_I in zip(names, row, strict=True)} for row in (values, (bytes_I, targets_I))]
-    return each[0], each[1]
+    values = (bits_I / math.log(2) / np.maximum(bytes_I, 1), nats_I / np.maximum(targets_I, 1))
+    columns = (dict(zip(names, each, strict=True)) for each in (values, (bytes_I, targets_I)))
+    per_item, weights = ({name: tuple(of_I.tolist()) for name, of_I in each.items()} for each in columns)
+    return per_item, weights
 
 
 def _by_document(sums_IS4: NDArray[np.float64], documents: ArrayLike | None) -> NDArray[np.float64]:

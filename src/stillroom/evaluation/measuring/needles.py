@@ -10,8 +10,8 @@ from random import Random
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stillroom.evaluation.scoring import TOKENS_AT_A_TIME
 from stillroom.evaluation.measuring.choices import Question, score_choices
+from stillroom.evaluation.scoring import TOKENS_AT_A_TIME
 from stillroom.models import num_positions
 from stillroom.results.schema import ContextResult, NeedleResult
 from stillroom.types import OnProgress, Sequences, UserError

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from stillroom.models.output_layer import unembedding_inputs
 from stillroom.models.packing import MASKED, needs_rows, rotary_limits, straddles
-from stillroom.models.readout import unembedding_inputs
 from stillroom.models.score import logits
 
 

@@ -32,8 +32,10 @@ class HeadsSuite(Suite[CopyingConfig]):
         """The part ``heads``."""
         from stillroom.analysis import head_scores
 
-        tokens_BT = copying_tokens(config, material)
-        return Measured({"heads": head_scores(model, tokens_BT, period=config.copying_period, progress=progress).result()})
+        tokens_BT = copying_tokens(config, material.tokenizer, material.heldout.sequences)
+        return Measured(
+            {"heads": head_scores(model, tokens_BT, period=config.copying_period, progress=progress).result()}
+        )
 
 
 SUITE = HeadsSuite()

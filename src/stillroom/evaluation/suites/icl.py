@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, model_validator
 
-from stillroom.evaluation.suite import ItemTokens, Material, Measured, Need, Suite, SuiteConfig
-from stillroom.strict import Items, refuse_too_many
-from stillroom.types import UserError
+from stillroom.evaluation.suite import ItemTokens, Material, Measured, Need, Suite, SuiteConfig, refuse_too_many
+from stillroom.strict import Items
+from stillroom.types import Sequences, UserError
 from stillroom.vocabulary import Vocabulary, encode
 from stillroom.worlds.base import Counterfactual
 from stillroom.worlds.facts import chance, counterfactuals
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
 
     from stillroom.evaluation.measuring.rules import RuleItem
     from stillroom.evaluation.measuring.trigger_recall import RecallTokens
@@ -65,13 +66,13 @@ class InContextConfig(CopyingConfig):
         return self
 
 
-def copying_tokens(config: CopyingConfig, material: Material) -> Tensor:
+def copying_tokens(config: CopyingConfig, tokenizer: PreTrainedTokenizerBase, text: Sequences) -> Tensor:
     """The repeated random tokens (B, T) that ``config`` asks for; the suite ``heads`` reads the same ones."""
     from stillroom.evaluation.measuring.in_context_copying import frequent_tokens, repeated_tokens
 
-    vocabulary = Vocabulary.of(material.tokenizer)
+    vocabulary = Vocabulary.of(tokenizer)
     return repeated_tokens(
-        frequent_tokens(material.heldout.sequences, vocabulary.special, config.copying_vocabulary),
+        frequent_tokens(text, vocabulary.special, config.copying_vocabulary),
         vocabulary.start,
         num=config.copying_sequences,
         period=config.copying_period,
@@ -93,7 +94,10 @@ def copying_length(config: CopyingConfig) -> Need:
 
 def copying_longest(config: CopyingConfig, material: Material) -> Need:
     """What copying takes, drawn."""
-    return Need("copying_period x copying_repeats", copying_tokens(config, material).shape[1])
+    return Need(
+        "copying_period x copying_repeats",
+        copying_tokens(config, material.tokenizer, material.heldout.sequences).shape[1],
+    )
 
 
 class InContextSuite(Suite[InContextConfig]):
@@ -139,7 +143,7 @@ class InContextSuite(Suite[InContextConfig]):
         parts: dict[str, object] = {
             "copying": measure_copying(
                 model,
-                copying_tokens(config, material),
+                copying_tokens(config, material.tokenizer, material.heldout.sequences),
                 period=config.copying_period,
                 repeats=config.copying_repeats,
                 seed=seed,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, model_validator
 
-from stillroom.evaluation.suite import ItemTokens, Material, Measured, Need, Suite, SuiteConfig
-from stillroom.strict import Fraction, Items, Length, refuse_too_many
+from stillroom.evaluation.suite import ItemTokens, Material, Measured, Need, Suite, SuiteConfig, refuse_too_many
+from stillroom.strict import Fraction, Items, Length
 
 if TYPE_CHECKING:
     from stillroom.evaluation.measuring.choices import Question

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,9 @@ from stillroom.strict import Items, Length, Positive, Temperature
 from stillroom.vocabulary import Vocabulary, encode
 from stillroom.worlds.base import Problem
 from stillroom.worlds.problems import problems
+
+if TYPE_CHECKING:
+    from stillroom.evaluation.measuring.test_time_scaling import Attempts
 
 
 class SamplesConfig(SuiteConfig):
@@ -38,7 +41,11 @@ class SamplesSuite(Suite[SamplesConfig]):
 
     name = "tts"
     config = SamplesConfig
-    samples_file = "samples.jsonl"
+
+    @property
+    def samples_file(self) -> str:
+        """That of every run."""
+        return "samples.jsonl"
 
     def lengths(self, config: SamplesConfig) -> Iterator[Need]:
         """Of a completion after one token."""
@@ -56,20 +63,26 @@ class SamplesSuite(Suite[SamplesConfig]):
 
     def measure(self, model, config: SamplesConfig, material: Material, sampler, progress) -> Measured:
         """The part ``tts`` and every sample."""
-        from stillroom.evaluation.sampling.draw import Sampling
-        from stillroom.evaluation.measuring.test_time_scaling import Attempts, measure_scaling
+        from stillroom.evaluation.measuring.test_time_scaling import measure_scaling
 
-        attempts = Attempts(
-            num_samples=config.samples_per_problem,
-            max_new_tokens=config.max_new_tokens,
-            settings=[Sampling(temperature) for temperature in config.temperatures],
-            seed=config.seed,
-        )
         items = _problems(config, material)
         part, samples = measure_scaling(
-            model, material.tokenizer, items, attempts, config.ks, sampler=sampler, progress=progress
+            model, material.tokenizer, items, attempts_of(config), config.ks, sampler=sampler, progress=progress
         )
         return Measured({"tts": part}, samples)
+
+
+def attempts_of(config: SamplesConfig) -> Attempts:
+    """How problems are attempted by this configuration."""
+    from stillroom.evaluation.measuring.test_time_scaling import Attempts
+    from stillroom.evaluation.sampling.draw import Sampling
+
+    return Attempts(
+        num_samples=config.samples_per_problem,
+        max_new_tokens=config.max_new_tokens,
+        settings=[Sampling(temperature) for temperature in config.temperatures],
+        seed=config.seed,
+    )
 
 
 def _problems(config: SamplesConfig, material: Material) -> list[Problem]:

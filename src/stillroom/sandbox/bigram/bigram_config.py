@@ -8,8 +8,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from stillroom.config import Fraction, Positive, PositiveFloat, Seed, Strict, Temperature
+from stillroom.config import Strict
 from stillroom.sandbox.bigram.tabular import Arm, Routing, parse_routing
+from stillroom.strict import Fraction, Positive, PositiveFloat, Seed, Temperature
 from stillroom.types import UserError
 from stillroom.worlds.bigram import BigramOptions, BigramWorld, bigram_world
 from stillroom.worlds.bigram_teachers import EXACT, parse_teacher

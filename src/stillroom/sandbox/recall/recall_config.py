@@ -6,18 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from stillroom.config import (
-    Fraction,
-    Items,
-    ModelConfig,
-    Name,
-    Named,
-    ObjectiveConfig,
-    Seed,
-    Strict,
-    Temperature,
-    TrainingConfig,
-)
+from stillroom.config import ModelConfig, ObjectiveConfig, Strict, TrainingConfig
+from stillroom.strict import Fraction, Items, Name, Named, Seed, Temperature
 
 
 class RecallWorldConfig(Strict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from stillroom.config import ModelConfig, ObjectiveConfig, RoutingConfig, TrainingConfig, nearest, parse
+from stillroom.config import ModelConfig, ObjectiveConfig, RoutingConfig, TrainingConfig, parse
 from stillroom.sandbox.recall.recall_config import (
     RecallArmConfig,
     RecallConfig,
@@ -13,6 +13,7 @@ from stillroom.sandbox.recall.recall_config import (
     RecallTeacherConfig,
     RecallWorldConfig,
 )
+from stillroom.strict import nearest
 from stillroom.types import UserError
 from stillroom.yamlfiles import read_yaml
 

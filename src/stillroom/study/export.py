@@ -22,7 +22,7 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stillroom.checksums import require
-from stillroom.config import ModelConfig, RunConfig, heads_that_do_not_fit, parse, to_yaml
+from stillroom.config import RunConfig
 from stillroom.corpora.tokenizer import load_tokenizer, save_opening, special_ids, with_marks
 from stillroom.disk import copy_inside
 from stillroom.files import (
@@ -35,6 +35,8 @@ from stillroom.files import (
     write_text,
 )
 from stillroom.models import empty_model, export_model, libraries, read_config, read_weights
+from stillroom.models.model_config import ModelConfig, heads_that_do_not_fit
+from stillroom.strict import parse, to_yaml
 from stillroom.training.checkpoint import Checkpoints, found, load_tensors
 from stillroom.training.distributed import Ranks
 from stillroom.training.mtp_heads import FurtherHeads

@@ -1,0 +1,83 @@
+"""What a corpus is made of."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from stillroom.strict import MANY, Factor, Named, Positive, Seed, Strict
+
+
+class SourceConfig(Strict):
+    """Where a part of the text comes from."""
+
+    kind: Literal["python-library", "files", "hub", "facts", "problems", "copying"]
+    """``python-library``: the installed Python library's source. ``files``: files under ``path``. ``hub``: a
+    Hugging Face dataset named by ``path`` (extra ``hub``). The others are synthetic worlds."""
+    share: Factor = 1.0
+    """Part of the training tokens, relative to the other sources."""
+    path: str | None = None
+    """Folder or file (``files``), dataset id or folder (``hub``)."""
+    pattern: str = "**/*"
+    """Which files under ``path`` (``files``); hidden ones only where the pattern names their dot."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of files and folders under ``path`` that are left out (``files``)."""
+    format: Literal["auto", "text", "rows"] = "auto"
+    """``text``: files are text as they stand. ``rows``: they hold rows with a text in ``field`` (JSON, JSON lines, CSV,
+    Parquet, Arrow). ``auto``: what their names say (``files``)."""
+    field: str = "text"
+    """Column that holds the text (``hub``, and ``files`` of rows); ``a.b`` is field b of field a."""
+    name: str | None = None
+    """Configuration of the dataset (``hub``); None means its only one."""
+    split: str | None = None
+    """Split of the dataset that is read (``hub``); None means train. Held-out text is set apart within it."""
+    max_document_chars: Annotated[int, Field(ge=100, le=MANY)] = 4000
+    """Longer texts are cut into documents of at most this many characters, at line ends."""
+    options: dict[str, int | float | str | bool] = Field(default_factory=dict)
+    """Knobs of a world, by name; the world refuses those that it does not know."""
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        known = _SOURCE_FIELDS.get(self.kind, ("options",))
+        for name, field in type(self).model_fields.items():
+            if name in ("kind", "share", *known):
+                continue
+            if getattr(self, name) != field.get_default(call_default_factory=True):
+                raise ValueError(f"{name} has no effect on kind {self.kind}, which takes {', '.join(known)}; remove it")
+        if "path" in known and not self.path:
+            raise ValueError(f"kind {self.kind} has no path; set it to {_SOURCE_PATHS[self.kind]}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_later_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out the fields that came later where they ask for nothing, so that older hashes still hold."""
+        later = {"exclude": ((), []), "format": ("auto",), "name": (None,), "split": (None,)}
+        return {name: value for name, value in handler(self).items() if value not in later.get(name, ())}
+
+
+_SOURCE_FIELDS = {
+    "python-library": ("max_document_chars",),
+    "files": ("path", "pattern", "exclude", "format", "field", "max_document_chars"),
+    "hub": ("path", "name", "split", "field", "max_document_chars"),
+}
+_SOURCE_PATHS = {"files": "a file or a folder of text", "hub": "the id of a dataset, or a folder that holds one"}
+
+
+class CorpusConfig(Strict):
+    """Text, a tokenizer trained on it, and packed sequences of tokens."""
+
+    sources: Named[SourceConfig] = Field(min_length=1)
+    vocab_size: Annotated[int, Field(ge=258, le=2**24)] = 2048
+    """Tokens of the byte-level BPE tokenizer, specials included. Ignored where ``tokenizer`` is given."""
+    tokenizer: str | None = None
+    """A Hugging Face tokenizer folder or hub id to use instead of training one."""
+    sequence_length: Annotated[int, Field(ge=8, le=2**20)] = 128
+    """T, in tokens."""
+    train_tokens: Positive = 1_000_000
+    """Distinct training tokens prepared; an arm may use fewer (the first ones), never more."""
+    heldout_tokens: Positive = 50_000
+    """Held-out tokens, from files and worlds' items that training never sees."""
+    isolate_documents: bool = True
+    """Attention does not cross from one packed document to another and positions restart at each."""
+    seed: Seed = 0
