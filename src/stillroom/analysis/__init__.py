@@ -1,7 +1,7 @@
 """What happens inside a model: pure functions of taps and weights that return dataclasses."""
 
 from stillroom.analysis.ablation import Ablation, copying_ablation, without_head
-from stillroom.analysis.heads import (
+from stillroom.analysis.attention_heads import (
     HeadScores,
     check_heads,
     copying_scores,
@@ -10,15 +10,14 @@ from stillroom.analysis.heads import (
     previous_token_scores,
 )
 from stillroom.analysis.loss_comparison import (
-    Bin,
     Passage,
+    QuantileBin,
     Split,
+    batch_entropies,
+    batch_losses,
     by_quantile,
-    copyable,
-    entropies,
     largest_differences,
     split_losses,
-    token_losses,
 )
 from stillroom.analysis.pictures import (
     attention_svg,
@@ -33,17 +32,17 @@ from stillroom.analysis.pictures import (
 
 __all__ = [
     "Ablation",
-    "Bin",
     "HeadScores",
     "Passage",
+    "QuantileBin",
     "Split",
     "attention_svg",
+    "batch_entropies",
+    "batch_losses",
     "by_quantile",
     "check_heads",
-    "copyable",
     "copying_ablation",
     "copying_scores",
-    "entropies",
     "figure_html",
     "head_scores",
     "heading_html",
@@ -54,7 +53,6 @@ __all__ = [
     "scores_svg",
     "series_svg",
     "split_losses",
-    "token_losses",
     "tokens_html",
     "visible",
     "without_head",

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from stillroom.evaluation.sampling.draw import Samples, Sampling, SamplingRequest, sample
     from stillroom.evaluation.sampling.stops import StopTexts
     from stillroom.evaluation.scoring import Continuation, ContinuationScores, score_continuations
-    from stillroom.evaluation.suite import Material, Measured, Suite, SuiteConfig, find_suite, suite_names
+    from stillroom.evaluation.suite import Material, Suite, SuiteConfig, SuiteResult, find_suite, suite_names
 
 __all__ = [
     "Attempts",
@@ -42,7 +42,6 @@ __all__ = [
     "EvaluationConfig",
     "Heldout",
     "Material",
-    "Measured",
     "Question",
     "RecallTokens",
     "RuleItem",
@@ -52,6 +51,7 @@ __all__ = [
     "StopTexts",
     "Suite",
     "SuiteConfig",
+    "SuiteResult",
     "contamination",
     "context_questions",
     "distinct_n",

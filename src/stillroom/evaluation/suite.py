@@ -69,7 +69,7 @@ class Material:
 
 
 @dataclass(frozen=True)
-class Measured:
+class SuiteResult:
     """Parts of ``evaluation.json``, each a dataclass of estimates, and the samples that they are of."""
 
     parts: Mapping[str, object]
@@ -108,7 +108,7 @@ class Suite(ABC, Generic[C]):
     @abstractmethod
     def measure(
         self, model: PreTrainedModel, config: C, material: Material, sampler: Sampler, progress: OnProgress | None
-    ) -> Measured:
+    ) -> SuiteResult:
         """What the model can do; deterministic per seed, and the model is left as it was.
 
         ``sampler`` draws samples where it needs some (``sampling.draw.sample``, or another process).

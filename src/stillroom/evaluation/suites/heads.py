@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stillroom.evaluation.suite import Material, Measured, Need, Suite
+from stillroom.evaluation.suite import Material, Need, Suite, SuiteResult
 from stillroom.evaluation.suites.icl import CopyingConfig, copying_length, copying_longest, copying_tokens
 
 
@@ -28,12 +28,12 @@ class HeadsSuite(Suite[CopyingConfig]):
         """Of copying."""
         yield copying_longest(config, material)
 
-    def measure(self, model, config: CopyingConfig, material: Material, sampler, progress) -> Measured:
+    def measure(self, model, config: CopyingConfig, material: Material, sampler, progress) -> SuiteResult:
         """The part ``heads``."""
         from stillroom.analysis import head_scores
 
         tokens_BT = copying_tokens(config, material.tokenizer, material.heldout.sequences)
-        return Measured(
+        return SuiteResult(
             {"heads": head_scores(model, tokens_BT, period=config.copying_period, progress=progress).result()}
         )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, model_validator
 
-from stillroom.evaluation.suite import ItemTokens, Material, Measured, Need, Suite, SuiteConfig, refuse_too_many
+from stillroom.evaluation.suite import ItemTokens, Material, Need, Suite, SuiteConfig, SuiteResult, refuse_too_many
 from stillroom.strict import Items
 from stillroom.types import Sequences, UserError
 from stillroom.vocabulary import Vocabulary, encode
@@ -132,7 +132,7 @@ class InContextSuite(Suite[InContextConfig]):
             "counterfactual": _counterfactual_tokens(config, material),
         }
 
-    def measure(self, model, config: InContextConfig, material: Material, sampler, progress) -> Measured:
+    def measure(self, model, config: InContextConfig, material: Material, sampler, progress) -> SuiteResult:
         """The parts ``copying``, ``recall``, ``induction`` and ``counterfactual``."""
         from stillroom.evaluation.measuring.counterfactual import measure_counterfactual
         from stillroom.evaluation.measuring.few_shot_rules import measure_induction
@@ -157,7 +157,7 @@ class InContextSuite(Suite[InContextConfig]):
             parts["counterfactual"], _ = measure_counterfactual(
                 model, tokenizer, items, chance=guess, seed=seed, progress=progress
             )
-        return Measured(parts)
+        return SuiteResult(parts)
 
 
 def _recall(config: InContextConfig, material: Material) -> RecallTokens:

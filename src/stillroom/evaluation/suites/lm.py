@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stillroom.evaluation.suite import ItemTokens, Material, Measured, Suite, SuiteConfig
+from stillroom.evaluation.suite import ItemTokens, Material, Suite, SuiteConfig, SuiteResult
 from stillroom.strict import Items
 
 
@@ -23,13 +23,13 @@ class LikelihoodSuite(Suite[LikelihoodConfig]):
         sequences = material.heldout.sequences
         return {"heldout": sequences.batch(range(min(config.heldout_sequences, len(sequences)))).tokens_BT.tolist()}
 
-    def measure(self, model, config: LikelihoodConfig, material: Material, sampler, progress) -> Measured:
+    def measure(self, model, config: LikelihoodConfig, material: Material, sampler, progress) -> SuiteResult:
         """The part ``lm``."""
         from stillroom.evaluation.measuring.language_modelling import measure_likelihood
 
         text, num = material.heldout, config.heldout_sequences
         found = measure_likelihood(model, text, num_sequences=num, seed=config.seed, progress=progress)
-        return Measured({"lm": found})
+        return SuiteResult({"lm": found})
 
 
 SUITE = LikelihoodSuite()

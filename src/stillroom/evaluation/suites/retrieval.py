@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, model_validator
 
-from stillroom.evaluation.suite import ItemTokens, Material, Measured, Need, Suite, SuiteConfig, refuse_too_many
+from stillroom.evaluation.suite import ItemTokens, Material, Need, Suite, SuiteConfig, SuiteResult, refuse_too_many
 from stillroom.strict import Fraction, Items, Length
 
 if TYPE_CHECKING:
@@ -52,12 +52,12 @@ class RetrievalSuite(Suite[RetrievalConfig]):
         questions = _notes(config, material)
         return {"context": [[*question.context, *question.choices[question.right]] for question in questions]}
 
-    def measure(self, model, config: RetrievalConfig, material: Material, sampler, progress) -> Measured:
+    def measure(self, model, config: RetrievalConfig, material: Material, sampler, progress) -> SuiteResult:
         """The parts ``needle`` and ``context``."""
         from stillroom.evaluation.measuring.needles import measure_context, measure_needle
 
         needles, seed = _needles(config, material, config.needle_depths), config.seed
-        return Measured(
+        return SuiteResult(
             {
                 "needle": measure_needle(model, needles, seed=seed, progress=progress),
                 "context": measure_context(model, _notes(config, material), seed=seed, progress=progress),

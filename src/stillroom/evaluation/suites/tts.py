@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, model_validator
 
-from stillroom.evaluation.suite import ItemTokens, Material, Measured, Need, Suite, SuiteConfig
+from stillroom.evaluation.suite import ItemTokens, Material, Need, Suite, SuiteConfig, SuiteResult
 from stillroom.strict import Items, Length, Positive, Temperature
 from stillroom.vocabulary import Vocabulary, encode
 from stillroom.worlds.base import Problem
@@ -61,7 +61,7 @@ class SamplesSuite(Suite[SamplesConfig]):
         """Problems have many right answers, and none is in the item."""
         return {"problems": encode(material.tokenizer, [one.prompt for one in _problems(config, material)])}
 
-    def measure(self, model, config: SamplesConfig, material: Material, sampler, progress) -> Measured:
+    def measure(self, model, config: SamplesConfig, material: Material, sampler, progress) -> SuiteResult:
         """The part ``tts`` and every sample."""
         from stillroom.evaluation.measuring.test_time_scaling import measure_scaling
 
@@ -69,7 +69,7 @@ class SamplesSuite(Suite[SamplesConfig]):
         part, samples = measure_scaling(
             model, material.tokenizer, items, attempts_of(config), config.ks, sampler=sampler, progress=progress
         )
-        return Measured({"tts": part}, samples)
+        return SuiteResult({"tts": part}, samples)
 
 
 def attempts_of(config: SamplesConfig) -> Attempts:
