@@ -49,7 +49,7 @@ from stillroom.evaluation.grading.code.judge import gives_every_value, parse_che
 from stillroom.models import build_model
 from stillroom.results.coverage import pass_at_k
 from stillroom.vocabulary import token_bytes
-from stillroom.worlds.facts import FactsWorld
+from stillroom.worlds.facts_world import FactsWorld
 
 FIVE_MILLION = ModelConfig(hidden_size=256, intermediate_size=768, num_layers=5, num_heads=8)
 ONE_MILLION = ModelConfig(hidden_size=128, intermediate_size=384, num_layers=4, num_heads=4)

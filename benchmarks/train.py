@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stillroom.models import flops_per_token
+from stillroom.costs import flops_per_token
 from stillroom.training.hardware import measured_rate
 from train_competitors import CLOCKS, LENGTH, SIZES, VOCAB, Task, competitors, ours
 from train_turns import STEPS, start, turns

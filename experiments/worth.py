@@ -13,8 +13,8 @@ import argparse
 from pathlib import Path
 
 from stillroom.config import StudyConfig
+from stillroom.costs import flops_per_token
 from stillroom.files import read_json
-from stillroom.models import flops_per_token
 from stillroom.results.abilities import Ability, Effort, worth_table
 from stillroom.results.json_form import write
 from stillroom.study.ladder import ladder_of

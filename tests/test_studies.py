@@ -36,7 +36,8 @@ def test_recipes_of_studies_can_be_priced(recipe: Path, name: str) -> None:
     assert isinstance(config, StudyConfig)
     StudyConfig.model_validate(config.model_dump())  # model_copy does not validate
     costs = study_costs(with_budgets(config))
-    assert len(costs) >= len(config.arms) and all(cost.flops >= 0 for cost in costs)
+    # labels of a teacher that is made outside of the study have no price before it is there
+    assert len(costs) >= len(config.arms) and all(cost.flops > 0 or cost.name == "labels" for cost in costs)
     parameters = max(cost.parameters for cost in costs if cost.name.endswith("-s0"))
     most = 1e6 * max(1.0, config.student.num_layers / 3)  # of three blocks; deeper students in proportion
     assert parameters < most if name not in ("gpu", "cluster") else parameters > 1e8

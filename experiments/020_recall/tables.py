@@ -8,7 +8,7 @@ from typing import Any
 
 from grid import FOCUS, GRID, TEACHERS
 
-from stillroom.sandbox.recall.recall_results import over_seeds, paired
+from stillroom.sandbox.recall.recall_results import mean_where_found, paired
 
 Values = dict[str, Any]
 MEASURES = (
@@ -59,7 +59,7 @@ class Results:
 
     def mean(self, name: str, measure: str) -> Values | None:
         """Mean over seeds with its interval."""
-        return over_seeds(self.values(name, measure))
+        return mean_where_found(self.values(name, measure))
 
     def difference(self, first: str, second: str, measure: str) -> Values | None:
         """``first`` minus ``second``, paired by seed."""

@@ -168,7 +168,7 @@ def test_analysis_leaves_inputs_unchanged_and_taps_do_not_change_logits() -> Non
 
 
 def test_scores_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    from stillroom.analysis import heads
+    from stillroom.analysis import attention_heads as heads
 
     model = build_model(ModelConfig(hidden_size=32, num_heads=4, num_layers=2), 300, 0)
     tokens = repeated_tokens(range(3, 300), [0], num=7, period=PERIOD, repeats=REPEATS, seed=0)

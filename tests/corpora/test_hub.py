@@ -12,7 +12,7 @@ import pytest
 
 from stillroom.config import CorpusConfig, SourceConfig
 from stillroom.corpora import build_corpus, documents, source_identity
-from stillroom.corpora.sources import hub as hub_module
+from stillroom.corpora.sources import hub_source as hub_module
 from stillroom.types import UserError
 
 TEXTS = [f'text {n}: é ☕, "quoted"\nand a second line' for n in range(60)]

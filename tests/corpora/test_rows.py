@@ -16,7 +16,7 @@ import zstandard
 
 from stillroom.config import CorpusConfig, SourceConfig
 from stillroom.corpora import build_corpus, documents, source_identity
-from stillroom.corpora.sources import kinds as sources_module
+from stillroom.corpora.sources import row_documents as sources_module
 from stillroom.corpora.sources.readers import file_rows
 from stillroom.corpora.sources.table_rows import RowCount, row_texts
 from stillroom.types import UserError

@@ -17,8 +17,8 @@ from stillroom.corpora.corpus import make_batch
 from stillroom.corpora.tokenizer import train_tokenizer
 from stillroom.models import build_model
 from stillroom.types import Batch
-from stillroom.worlds.facts import FactsWorld
-from stillroom.worlds.problems import ProblemsWorld
+from stillroom.worlds.facts_world import FactsWorld
+from stillroom.worlds.problems_world import ProblemsWorld
 
 TEXTS = ["the cat sat on the mat.\n", "a dog; the café\n\n", "12 + 30 = 42\n", "naïve – 日本 😀\n"]
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stillroom.evaluation.measuring.calibration import calibration, ratio_difference, resampled_sums
+from stillroom.results.schema import CalibrationBin
 from stillroom.types import UserError
 
 

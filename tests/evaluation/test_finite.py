@@ -35,7 +35,7 @@ from stillroom.study.external import External, parse_benchmarks
 from stillroom.study.progress import StageDisplay
 from stillroom.types import UserError
 from stillroom.vocabulary import token_bytes
-from stillroom.worlds.facts import counterfactuals
+from stillroom.worlds.facts_world import counterfactuals
 
 
 def nulls(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

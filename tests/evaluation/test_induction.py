@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from stillroom.evaluation import contamination, few_shot_items, measure_induction, measure_recall, recall_tokens
-from stillroom.evaluation.measuring.rules import rule_items, rules
+from stillroom.evaluation.measuring.induced_rules import rule_items, rules
 from stillroom.results.json_form import as_json, from_json
 from stillroom.results.schema import InductionResult, SetContamination
 from stillroom.types import Batch, UserError

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from stillroom.report.charts.lines import log_axis, number
+from stillroom.report.charts.lines import brief, log_axis
 from stillroom.report.pages.bigram_page import build_bigram_report, findings, samples_needed
 from stillroom.report.pages.bigram_results import load_bigram_run
 from stillroom.sandbox.bigram.bigram_config import BigramSweep
@@ -69,7 +69,7 @@ def test_the_summary_says_the_numbers(folder):
     run = load_bigram_run(folder)
     words = " ".join(findings(run))
     leaky = next(arm for arm in run.drawn if arm["leak"] and arm["routing"] == "none")
-    assert f"stays {number(leaky['tv']['low'][-1]['value'])}" in words
+    assert f"stays {brief(leaky['tv']['low'][-1]['value'])}" in words
     assert "0 with 50 % routed by teacher entropy" in words
     assert "theory says" in words
     spt = run.drawn[0]
@@ -105,7 +105,7 @@ def test_the_page_needs_no_torch():
     [(0.0, "0"), (1e-17, "0"), (0.0891, "0.0891"), (12.345, "12.3"), (1234.0, "1.23 k"), (float("nan"), "–")],
 )
 def test_numbers_are_short(value, words):
-    assert number(value) == words
+    assert brief(value) == words
 
 
 def test_a_logarithmic_axis_is_labelled_at_powers_of_ten():

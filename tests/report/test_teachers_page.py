@@ -8,7 +8,7 @@ import json
 import pytest
 from chromium import browser, executable
 
-from stillroom.report.pages.teachers_page import build_teachers_page, render
+from stillroom.report.pages.teachers_page import build_teachers_page, teachers_text
 from stillroom.types import UserError
 
 
@@ -60,15 +60,15 @@ def ranking(*names: str, proxies: bool = False) -> dict:
 
 
 def test_the_page_has_every_part_and_asks_for_nothing():
-    page = render(ranking("a", "b", "c", proxies=True))
+    page = teachers_text(ranking("a", "b", "c", proxies=True))
     for words in ("A tie: a and b.", "Calibration", "Agreement", "fig-order", "b (tie)", "proxy student", "1.315"):
         assert words in page
     assert "default-src 'none'" in page and "<script src" not in page and "http://" not in page
-    assert render(ranking("a", "b", "c", proxies=True)) == page
+    assert teachers_text(ranking("a", "b", "c", proxies=True)) == page
 
 
 def test_one_candidate_has_nothing_to_be_compared_with():
-    page = render(ranking("a"))
+    page = teachers_text(ranking("a"))
     assert "nothing to be compared with" in page and "nobody to agree with" in page
 
 
@@ -76,7 +76,7 @@ def test_names_are_text_and_missing_measures_are_dashes():
     values = ranking("<b>x</b>", "y")
     values["teachers"][1]["copyable"]["gold_probability"] = {}
     values["teachers"][1]["capacity"] = None
-    page = render(values)
+    page = teachers_text(values)
     assert "<b>x</b>" not in page and "&lt;b&gt;x&lt;/b&gt;" in page and "–" in page
 
 

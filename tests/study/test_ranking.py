@@ -296,5 +296,6 @@ def test_save_is_what_the_command_reads(tiny_corpus, tmp_path):
     candidate = prepare(request([folder], tiny_corpus, tmp_path / "out")).teachers[0]
     model = load_model(folder)
     assert candidate.parameters == sum(parameter.numel() for parameter in model.parameters())
-    matrices = candidate.parameters + 2 * 2 * 32 * 32  # tied: counted once; attention over T/2 = 32 positions
+    norms = (2 * 2 + 1) * 32
+    matrices = candidate.parameters - norms + 2 * 2 * 32 * 32  # tied: counted once; attention over T/2 = 32 positions
     assert candidate.forward_flops == 2.0 * matrices

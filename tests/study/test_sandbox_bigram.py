@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillroom.config import parse
+from stillroom.results.intervals import seeds_mean
 from stillroom.sandbox.bigram import run_bigram as pipeline
 from stillroom.sandbox.bigram.bigram_cells import class_rows
 from stillroom.sandbox.bigram.bigram_config import BigramSweep
@@ -46,7 +47,6 @@ from stillroom.sandbox.bigram.theory import (
     variation_curve,
     visit_nodes,
 )
-from stillroom.sandbox.seed_means import over_seeds
 from stillroom.study.progress import StageDisplay
 from stillroom.types import UserError
 from stillroom.worlds.bigram import BigramOptions, bigram_world
@@ -247,10 +247,10 @@ def test_a_softmax_table_learns_the_same_optimum_by_gradient(arm):
 
 
 def test_an_interval_over_seeds_is_students():
-    est = over_seeds([1.0, 2.0, 3.0])
+    est = seeds_mean([1.0, 2.0, 3.0])
     assert (est.value, est.num) == (2.0, 3)
     assert est.high - 2.0 == pytest.approx(4.303 / math.sqrt(3), abs=1e-3)
-    assert over_seeds([1.5]).low == over_seeds([1.5]).high == 1.5
+    assert seeds_mean([1.5]).low == seeds_mean([1.5]).high == 1.5
 
 
 SMALL = {

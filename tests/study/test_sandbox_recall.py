@@ -29,7 +29,7 @@ from stillroom.sandbox.recall.recall_data import make_recall_world
 from stillroom.sandbox.recall.recall_plan import plan_lines
 from stillroom.sandbox.recall.recall_presets import PRESETS, preset, tiny
 from stillroom.sandbox.recall.recall_probes import last_follower, measures, prefix_matching_in, recall_truth
-from stillroom.sandbox.recall.recall_results import crossing, over_seeds, paired, steepest, tokens_over_seeds
+from stillroom.sandbox.recall.recall_results import crossing, mean_where_found, paired, steepest, tokens_over_seeds
 from stillroom.sandbox.recall.run_recall import Cells, run_recall
 from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.progress import StageDisplay
@@ -179,12 +179,12 @@ def test_crossings_are_interpolated_on_the_logarithm():
 
 
 def test_intervals_are_students_t():
-    found = over_seeds(dict(enumerate([1.0, 2.0, 3.0, 4.0, 5.0])))
+    found = mean_where_found(dict(enumerate([1.0, 2.0, 3.0, 4.0, 5.0])))
     assert found is not None
     assert found["value"] == 3.0
     assert found["high"] - 3.0 == pytest.approx(2.776 * math.sqrt(2.5 / 5), abs=1e-3)
-    assert over_seeds({0: None}) is None
-    alone = over_seeds({0: 0.5, 1: None})
+    assert mean_where_found({0: None}) is None
+    alone = mean_where_found({0: 0.5, 1: None})
     assert alone is not None
     assert (alone["low"], alone["num"], alone["of"]) == (None, 1, 2)
     geometric = tokens_over_seeds({0: 100.0, 1: 400.0})

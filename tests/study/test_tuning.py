@@ -20,7 +20,7 @@ from stillroom.study.progress import StageDisplay
 from stillroom.study.verifying import verify
 from stillroom.types import IGNORE_INDEX, UserError
 from stillroom.vocabulary import Vocabulary
-from stillroom.worlds.problems import problems
+from stillroom.worlds.problems_world import problems
 
 FAMILIES = {"families": "between pair_sum"}
 CONFIG = SupervisedConfig(

@@ -7,13 +7,14 @@ import torch
 from transformers import LlamaForCausalLM
 
 from stillroom.config import ArmConfig, ModelConfig, ParallelConfig, StudyConfig, TrainingConfig
-from stillroom.models.cost import flops_per_token, num_parameters
+from stillroom.costs import flops_per_token, num_parameters, size_of_model
+from stillroom.labels import price
 from stillroom.models.meta import llama_config
 from stillroom.study.budgets import account, with_budgets
 from stillroom.study.plan import Machine, print_plan, study_costs, this_machine
 from stillroom.study.recipe_files import resolve_recipe
-from stillroom.study.scale import gpu_plan, label_bytes_per_token
-from stillroom.training import hardware, model_flops_per_token
+from stillroom.study.scale import gpu_plan
+from stillroom.training import hardware
 from stillroom.training.hardware import listed_flops
 from stillroom.types import UserError
 
@@ -38,7 +39,7 @@ def test_models_build_on_the_meta_device_at_the_size_that_their_name_says(
         built = sum(parameter.numel() for parameter in model.parameters())
         assert built == num_parameters(config, vocab)
         assert built == pytest.approx(size, rel=0.1)
-        assert model_flops_per_token(model, length, backward=True) == pytest.approx(
+        assert size_of_model(model).flops_per_token(length, backward=True) == pytest.approx(
             flops_per_token(config, vocab, length, backward=True)
         )
 
@@ -134,7 +135,8 @@ def test_a_plan_whose_layout_does_not_divide_is_left_out() -> None:
 
 def test_label_bytes_grow_with_the_vocabulary() -> None:
     labels = _study("llama-1b-from-8b").labels
-    assert 15 < label_bytes_per_token(labels, 2048) < label_bytes_per_token(labels, 128_256) < 60
+    few, many = (price(1, 0.0, labels, vocab).bytes_per_token for vocab in (2048, 128_256))
+    assert 10 < few < many < 60
 
 
 def _with_arms(**arms: ArmConfig) -> StudyConfig:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from stillroom.config import ObjectiveConfig
+from stillroom.costs import flops_per_token, size_of_model
 from stillroom.files import read_json_lines
-from stillroom.models import attention, build_model, flops_per_token, use_short_attention
+from stillroom.models import attention, build_model, use_short_attention
 from stillroom.teachers import ModelScores
 from stillroom.training import (
     DivergedError,
@@ -23,7 +24,6 @@ from stillroom.training import (
     build_optimizers,
     global_step,
     learning_rate_factor,
-    model_flops_per_token,
     num_steps,
 )
 from stillroom.training import loop as loop_module
@@ -242,7 +242,7 @@ def test_decay_spares_norms_and_embeddings() -> None:
 
 def test_budgets_in_steps_epochs_and_flops() -> None:
     model = build_model(engine.MODEL, engine.VOCAB, 0)
-    per_token = model_flops_per_token(model, engine.LENGTH, backward=True)
+    per_token = size_of_model(model).flops_per_token(engine.LENGTH, backward=True)
     assert per_token == flops_per_token(engine.MODEL, engine.VOCAB, engine.LENGTH, backward=True)
     plain = engine.training_config(steps=None, epochs=2.5)
     assert num_steps(plain, 96) == 30

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from stillroom.types import UserError
 from stillroom.worlds import make_world
 from stillroom.worlds.options import HELDOUT_ONE_IN, split_of
-from stillroom.worlds.registry import KINDS
+from stillroom.worlds.text_worlds import TEXT_WORLDS
 
 
 def take(kind, seed, split, num=200, options=None):
     return list(islice(make_world(kind, options).documents(seed, split), num))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TEXT_WORLDS.names())
 @pytest.mark.parametrize("split", ["train", "heldout"])
 def test_same_seed_and_split_give_the_same_documents(kind, split):
     first = take(kind, 3, split)
@@ -27,7 +27,7 @@ def test_same_seed_and_split_give_the_same_documents(kind, split):
     assert all(document.strip() for document in first)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TEXT_WORLDS.names())
 def test_no_document_is_in_both_splits_whatever_the_seed(kind):
     train = {document for seed in range(3) for document in take(kind, seed, "train", 1500)}
     heldout = {document for seed in range(3) for document in take(kind, seed, "heldout", 300)}
@@ -35,7 +35,7 @@ def test_no_document_is_in_both_splits_whatever_the_seed(kind):
     assert not train & heldout
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TEXT_WORLDS.names())
 def test_documents_are_utf8_text_without_special_tokens(kind):
     for document in take(kind, 0, "train"):
         assert document.encode().decode() == document

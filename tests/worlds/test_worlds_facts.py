@@ -9,7 +9,7 @@ import pytest
 
 from stillroom.types import UserError
 from stillroom.worlds import make_world
-from stillroom.worlds.facts import FactsOptions, chance, counterfactuals, known_facts
+from stillroom.worlds.facts_world import FactsOptions, chance, counterfactuals, known_facts
 from stillroom.worlds.words import ATTRIBUTES
 
 VALUES = {value: attribute.name for attribute in ATTRIBUTES for value in attribute.values}

@@ -15,7 +15,7 @@ from stillroom.types import UserError
 from stillroom.worlds import make_world
 from stillroom.worlds.families import final_answer, whole_number
 from stillroom.worlds.gym import GYM, is_right
-from stillroom.worlds.problems import FAMILIES, problems
+from stillroom.worlds.problems_world import FAMILIES, problems
 
 
 def some(family, num=30):
@@ -154,7 +154,7 @@ def test_more_problems_than_there_are_is_refused():
 def test_reasoning_gym_is_imported_only_when_its_problems_are_asked_for():
     assert GYM
     code = (
-        "import sys; from stillroom.worlds import make_world; from stillroom.worlds.problems import problems;"
+        "import sys; from stillroom.worlds import make_world; from stillroom.worlds.problems_world import problems;"
         "problems(5, 0, options={'families': 'between pick'}); assert 'reasoning_gym' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

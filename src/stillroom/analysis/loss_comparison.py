@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from stillroom.models import hidden_states, score
 from stillroom.models.score import token_logprobs
 from stillroom.objectives.routing import copyable
+from stillroom.results.inspected import Passage
 from stillroom.types import IGNORE_INDEX, Batch
 
 _LOGITS_AT_A_TIME = 1 << 22
@@ -109,20 +110,6 @@ def batch_entropies(model: PreTrainedModel, batch: Batch, *, isolate: bool = Tru
     finally:
         model.train(was_training)
     return entropy_N.cpu().view(batch.tokens_BT.shape)
-
-
-@dataclass(frozen=True)
-class Passage:
-    """A stretch of text and how much lower one model's loss is than another's on each of its tokens, in nats."""
-
-    tokens: tuple[str, ...]
-    gains: tuple[float, ...]
-    """Loss of the first model minus loss of the second: above 0 the second does better."""
-
-    @property
-    def total(self) -> float:
-        """Nats over the whole passage."""
-        return sum(self.gains)
 
 
 def largest_differences(

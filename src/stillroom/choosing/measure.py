@@ -33,7 +33,7 @@ from stillroom.study.train_stage import load_here, train_into
 from stillroom.training import LiveTeacher
 from stillroom.training.distributed import own_device
 from stillroom.types import Estimate
-from stillroom.worlds.problems import problems
+from stillroom.worlds.problems_world import problems
 
 KS = (1, 2, 4, 8, 16)
 FINISHED, BEGUN = 0.9, 0.3

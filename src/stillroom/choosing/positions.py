@@ -19,7 +19,8 @@ from transformers import PreTrainedModel
 
 from stillroom.corpora import Corpus
 from stillroom.files import write_bytes
-from stillroom.objectives.routing import copyable, lowest_share
+from stillroom.objectives.routing import copyable
+from stillroom.objectives.rules import lowest_share
 from stillroom.teachers import ModelScores, refuse_non_finite
 from stillroom.types import IGNORE_INDEX, Batch
 

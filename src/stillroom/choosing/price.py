@@ -8,8 +8,8 @@ from rich.table import Table
 from stillroom.choosing.rank import Prepared
 from stillroom.config import LabelsConfig
 from stillroom.console import line
+from stillroom.costs import flops_per_token
 from stillroom.labels import price
-from stillroom.models import flops_per_token
 
 
 def print_rank_plan(prepared: Prepared, console: Console) -> None:

@@ -31,9 +31,9 @@ from stillroom.choosing.request import (
     find_corpus,
     find_student,
 )
+from stillroom.costs import flops_per_token
 from stillroom.evaluation.measuring.calibration import ratio_difference
 from stillroom.files import fingerprint, write_json
-from stillroom.models import flops_per_token
 from stillroom.study.artifacts import code_hash
 from stillroom.study.folders import alone, parts
 from stillroom.study.interrupts import Stopper

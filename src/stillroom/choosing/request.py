@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
-from transformers import PreTrainedModel
 
 from stillroom.config import ArmConfig, CorpusConfig, ModelConfig, Strict, StudyConfig, TrainingConfig, parse
 from stillroom.corpora import Corpus, open_corpus
+from stillroom.costs import size_of_path
 from stillroom.files import read_json_object
 from stillroom.models import empty_model, looks_local, read_config
+from stillroom.objectives.schedules import ever_needs_teacher
 from stillroom.strict import Count, Fraction, Items, Length, Named, Positive, Seed, Share, Temperature, nearest
 from stillroom.study.recipe_files import resolve_recipe
 from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
@@ -168,24 +169,11 @@ def describe(name: str, path: str, corpus: Corpus) -> Candidate:
             f"teacher {path}: holds no config.json; expected a run folder, RUN:ARM, a Hugging Face model folder, a hub "
             "id or a .gguf file."
         )
-    config = read_config(path)
+    empty_model(read_config(path), path)
     check_vocabulary(path, corpus)
-    parameters, flops = _size(empty_model(config, path), corpus.train.sequence_length)
-    return Candidate(name, path, teacher_hash(path), parameters, flops)
-
-
-def _size(model: PreTrainedModel, length: int) -> tuple[int, float]:
-    """Parameters, and forward FLOPs per token, without reading the weights where the layout alone tells them.
-
-    2 per parameter of a matrix that a token passes (an embedding that is looked up costs nothing), and causal
-    attention over the mean of T/2 earlier positions.
-    """
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    config: Any = model.config
-    embedding: Any = model.get_input_embeddings().weight
-    matrices = parameters - (0 if config.tie_word_embeddings else embedding.numel())
-    attention = 2 * config.num_hidden_layers * config.hidden_size * (length / 2)
-    return parameters, 2.0 * (matrices + attention)
+    size = size_of_path(path)
+    flops = size.flops_per_token(corpus.train.sequence_length, backward=False)
+    return Candidate(name, path, teacher_hash(path), size.parameters, flops)
 
 
 def find_student(given: str | None, corpus_path: Path, corpus: Corpus, settings: RankSettings) -> Student:
@@ -229,7 +217,7 @@ def check_proxies(student: Student, corpus: Corpus, settings: RankSettings) -> N
 
 def _supervised_arm(run: Path) -> str | None:
     arms = _read_study(run).arms
-    plain = next((name for name, arm in arms.items() if arm.alpha == 0 and _is_plain(arm)), None)
+    plain = next((name for name, arm in arms.items() if not ever_needs_teacher(arm) and _is_plain(arm)), None)
     return None if plain is None else f"{run}:{plain}"
 
 

@@ -47,5 +47,11 @@ def inspect(
     from stillroom.study.inspect import inspect_path
     from stillroom.study.model_inspection import ModelRequest
 
-    request = ModelRequest(against, corpus, teacher, text, html, ablation)
-    inspect_path(path, verify=verify, tokenizer=tokenizer, request=request)
+    request = ModelRequest(against, corpus, teacher, text, html is not None, ablation)
+    found = inspect_path(path, verify=verify, tokenizer=tokenizer, request=request)
+    if html is not None and found is not None:
+        from stillroom.console import Terminal, line
+        from stillroom.report.pages.inspection_page import write_inspection_page
+
+        write_inspection_page(html, found)
+        Terminal().print(line("Pictures: ", (html, "bold")), soft_wrap=True)

@@ -12,6 +12,7 @@ from typing import NoReturn
 import typer
 
 from stillroom.cli.evaluate_command import evaluate, report
+from stillroom.cli.forecast_command import forecast
 from stillroom.cli.inspect_command import inspect
 from stillroom.cli.label_command import label
 from stillroom.cli.sandbox_command import sandbox
@@ -36,6 +37,7 @@ for command in (study, train, label, evaluate, export, inspect, report):
     app.command()(command)
 app.add_typer(sandbox)
 app.add_typer(teachers)
+app.add_typer(forecast)
 
 
 def _flowing(docstring: str) -> str:
@@ -44,7 +46,7 @@ def _flowing(docstring: str) -> str:
     return "\n\n".join(text if "Example" in text[:16] else text.replace("\n", " ") for text in paragraphs)
 
 
-for verbs in (app, sandbox, teachers):
+for verbs in (app, sandbox, teachers, forecast):
     for verb in verbs.registered_commands:
         verb.help = _flowing((verb.callback and verb.callback.__doc__) or "")
 

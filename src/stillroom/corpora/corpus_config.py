@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
+from stillroom.corpora.sources.source_kinds import source_kind, source_names
 from stillroom.strict import MANY, Factor, Named, Positive, Seed, Strict
 
 
 class SourceConfig(Strict):
     """Where a part of the text comes from."""
 
-    kind: Literal["python-library", "files", "hub", "facts", "problems", "copying"]
+    kind: str
     """``python-library``: the installed Python library's source. ``files``: files under ``path``. ``hub``: a
-    Hugging Face dataset named by ``path`` (extra ``hub``). The others are synthetic worlds."""
+    Hugging Face dataset named by ``path`` (extra ``hub``). ``facts``, ``problems``, ``copying``: synthetic worlds.
+    Other packages may add more (entry points ``stillroom.sources`` and ``stillroom.worlds``)."""
     share: Factor = 1.0
     """Part of the training tokens, relative to the other sources."""
     path: str | None = None
@@ -37,16 +39,26 @@ class SourceConfig(Strict):
     options: dict[str, int | float | str | bool] = Field(default_factory=dict)
     """Knobs of a world, by name; the world refuses those that it does not know."""
 
+    @field_validator("kind")
+    @classmethod
+    def _is_known(cls, kind: str) -> str:
+        names = source_names()
+        if kind not in names:
+            raise ValueError(f"expected one of {', '.join(names)}")
+        return kind
+
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
-        known = _SOURCE_FIELDS.get(self.kind, ("options",))
+        kind = source_kind(self.kind)
         for name, field in type(self).model_fields.items():
-            if name in ("kind", "share", *known):
+            if name in ("kind", "share", *kind.takes):
                 continue
             if getattr(self, name) != field.get_default(call_default_factory=True):
-                raise ValueError(f"{name} has no effect on kind {self.kind}, which takes {', '.join(known)}; remove it")
-        if "path" in known and not self.path:
-            raise ValueError(f"kind {self.kind} has no path; set it to {_SOURCE_PATHS[self.kind]}")
+                raise ValueError(
+                    f"{name} has no effect on kind {self.kind}, which takes {', '.join(kind.takes)}; remove it"
+                )
+        if kind.path and not self.path:
+            raise ValueError(f"kind {self.kind} has no path; set it to {kind.path}")
         return self
 
     @model_serializer(mode="wrap")
@@ -54,14 +66,6 @@ class SourceConfig(Strict):
         """Leaves out the fields that came later where they ask for nothing, so that older hashes still hold."""
         later = {"exclude": ((), []), "format": ("auto",), "name": (None,), "split": (None,)}
         return {name: value for name, value in handler(self).items() if value not in later.get(name, ())}
-
-
-_SOURCE_FIELDS = {
-    "python-library": ("max_document_chars",),
-    "files": ("path", "pattern", "exclude", "format", "field", "max_document_chars"),
-    "hub": ("path", "name", "split", "field", "max_document_chars"),
-}
-_SOURCE_PATHS = {"files": "a file or a folder of text", "hub": "the id of a dataset, or a folder that holds one"}
 
 
 class CorpusConfig(Strict):

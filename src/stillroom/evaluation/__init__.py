@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stillroom.evaluation.measuring.counterfactual import measure_counterfactual, read_counterfactuals
     from stillroom.evaluation.measuring.few_shot_rules import few_shot_items, measure_induction
     from stillroom.evaluation.measuring.in_context_copying import frequent_tokens, measure_copying, repeated_tokens
+    from stillroom.evaluation.measuring.induced_rules import RuleItem, rule_items
     from stillroom.evaluation.measuring.language_modelling import Heldout, measure_likelihood
     from stillroom.evaluation.measuring.needles import (
         context_questions,
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
         measure_needle,
         needle_questions,
     )
-    from stillroom.evaluation.measuring.rules import RuleItem, rule_items
     from stillroom.evaluation.measuring.test_time_scaling import Attempts, measure_scaling, solve, summarise_samples
     from stillroom.evaluation.measuring.trigger_recall import RecallTokens, measure_recall, recall_tokens
     from stillroom.evaluation.overlap import contamination

@@ -39,7 +39,7 @@ def price(
 ) -> Price:
     """The price of labelling ``num_tokens`` tokens.
 
-    ``flops_per_token`` is of the teacher's forward pass (``models.flops_per_token``). Measured speeds and sizes, from a
+    ``flops_per_token`` is of the teacher's forward pass (``costs.flops_per_token``). Measured speeds and sizes, from a
     trial on a few sequences, replace the rules of thumb.
     """
     per_token = settings_of(config).codec.bytes_per_token(vocab_size) if bytes_per_token is None else bytes_per_token

@@ -9,7 +9,6 @@ from stillroom.on_demand import names_of
 if TYPE_CHECKING:
     from stillroom.models.attention import use_short_attention
     from stillroom.models.checks import read_weights
-    from stillroom.models.cost import flops_per_token, num_parameters
     from stillroom.models.create import build_model, export_model, load_model, plan_model, plan_pretrained_model
     from stillroom.models.forward import (
         attention_patterns,
@@ -37,14 +36,12 @@ __all__ = [
     "empty_model",
     "export_model",
     "find_source",
-    "flops_per_token",
     "hidden_states",
     "libraries",
     "load_model",
     "logit_softcap",
     "looks_local",
     "multiplies_bf16",
-    "num_parameters",
     "num_positions",
     "place",
     "plan_model",

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from stillroom.objectives.head.fused import HeadOutput, fused_linear_cross_entropy
     from stillroom.objectives.losses import TokenLosses, require_terms, token_losses
     from stillroom.objectives.multitoken import Ahead, look_ahead
+    from stillroom.objectives.objective import Objective, Routing, Schedule
     from stillroom.objectives.routing import copyable, last_successor, route
-    from stillroom.objectives.schedules import Progress, ever_needs_teacher, objective_at, value_at
+    from stillroom.objectives.rules import RULES, Positions, RoutingRule
+    from stillroom.objectives.schedules import Progress, ever_needs_teacher, highest_alpha, objective_at, value_at
     from stillroom.objectives.targets import (
         DenseTarget,
         SparseTarget,
@@ -32,11 +34,17 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "RULES",
     "Ahead",
     "DenseTarget",
     "HeadOutput",
+    "Objective",
+    "Positions",
     "Progress",
+    "Routing",
+    "RoutingRule",
     "RowStatistics",
+    "Schedule",
     "SparseTarget",
     "TeacherLogits",
     "TokenLosses",
@@ -44,6 +52,7 @@ __all__ = [
     "ever_needs_teacher",
     "fused_linear_cross_entropy",
     "hard_target",
+    "highest_alpha",
     "label_target",
     "last_successor",
     "look_ahead",

@@ -6,7 +6,7 @@ Letters: N = B·T positions, H prediction heads, M = H·N, V vocabulary, K store
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import torch
 import torch.distributed as dist
@@ -15,8 +15,8 @@ from torch import Tensor
 from stillroom.objectives.entropy import RowStatistics, row_statistics
 from stillroom.objectives.head.fused import HeadOutput, fused_linear_cross_entropy
 from stillroom.objectives.multitoken import Ahead
-from stillroom.objectives.objective_config import ObjectiveConfig
 from stillroom.objectives.routing import route
+from stillroom.objectives.rules import RULES
 from stillroom.objectives.targets import (
     DenseTarget,
     SparseTarget,
@@ -28,6 +28,9 @@ from stillroom.objectives.targets import (
     smoothed,
 )
 from stillroom.types import IGNORE_INDEX, Batch, SoftLabels
+
+if TYPE_CHECKING:
+    from stillroom.objectives.objective import AnyObjective
 
 
 class HeadOptions(TypedDict, total=False):
@@ -115,7 +118,7 @@ class _Plan:
 
 
 def distilled(
-    head: Head, batch: Batch, ahead: Ahead, objective: ObjectiveConfig, labels: SoftLabels | TeacherLogits, seed: int
+    head: Head, batch: Batch, ahead: Ahead, objective: AnyObjective, labels: SoftLabels | TeacherLogits, seed: int
 ) -> Parts:
     """The loss of a distilled objective (alpha > 0) at every position of every head."""
     plan = _plan(head, batch, ahead, objective, labels, seed)
@@ -138,7 +141,7 @@ def smooth(target: SparseTarget, targets_M: Tensor, smoothing: float, head: Head
 
 
 def _plan(
-    head: Head, batch: Batch, ahead: Ahead, objective: ObjectiveConfig, labels: SoftLabels | TeacherLogits, seed: int
+    head: Head, batch: Batch, ahead: Ahead, objective: AnyObjective, labels: SoftLabels | TeacherLogits, seed: int
 ) -> _Plan:
     if isinstance(labels, SoftLabels):
         labels = labels.flatten()
@@ -164,12 +167,12 @@ def _plan(
     return _Plan(targets_M, hard_M, kept_M * objective.alpha, target, entropy_N, routed_N, own.entropy_N)
 
 
-def _routed(head: Head, batch: Batch, objective: ObjectiveConfig, teacher: RowStatistics, seed: int) -> Tensor:
+def _routed(head: Head, batch: Batch, objective: AnyObjective, teacher: RowStatistics, seed: int) -> Tensor:
     shape = batch.targets_BT.shape
     if objective.routing is None:
         return torch.zeros(batch.num_positions, dtype=torch.bool, device=batch.targets_BT.device)
     student_BT = None
-    if objective.routing.rule == "student-entropy":
+    if RULES.find(objective.routing.rule).of_student:
         targets_N = batch.targets_BT.reshape(-1)
         student_BT = head.statistics(head.student(batch.num_positions), targets_N).entropy_N.view(shape)
     return route(
@@ -182,19 +185,19 @@ def _routed(head: Head, batch: Batch, objective: ObjectiveConfig, teacher: RowSt
     ).reshape(-1)
 
 
-def _softened(objective: ObjectiveConfig) -> float:
+def _softened(objective: AnyObjective) -> float:
     """Hinton's factor: T² where the student's softmax has the temperature too, so that gradients keep their size."""
     return objective.temperature**2 if objective.temperature_form == "both" else 1.0
 
 
-def _soft_target(plan: _Plan, weight_M: Tensor, hard: SparseTarget | None, objective: ObjectiveConfig) -> Target:
+def _soft_target(plan: _Plan, weight_M: Tensor, hard: SparseTarget | None, objective: AnyObjective) -> Target:
     if isinstance(plan.labels, TeacherLogits):
         return DenseTarget(plan.labels, weight_M, hard, objective.temperature, objective.divergence, objective.beta)
     scaled = plan.labels.scaled(weight_M)
     return scaled if hard is None else mix(plan.targets_M, plan.hard_M, scaled)
 
 
-def _one_softmax(head: Head, plan: _Plan, objective: ObjectiveConfig) -> Parts:
+def _one_softmax(head: Head, plan: _Plan, objective: AnyObjective) -> Parts:
     """Hard and soft term from the same probabilities."""
     target = _soft_target(plan, plan.soft_M, hard_target(plan.targets_M, plan.hard_M), objective)
     active_M = target.active_N
@@ -204,7 +207,7 @@ def _one_softmax(head: Head, plan: _Plan, objective: ObjectiveConfig) -> Parts:
     return Parts(out.loss_N, out.nll_NK[:, 0], active_M, _soft_part(out, out.nll_NK[:, 1:], plan, objective))
 
 
-def _two_softmaxes(head: Head, plan: _Plan, objective: ObjectiveConfig) -> Parts:
+def _two_softmaxes(head: Head, plan: _Plan, objective: AnyObjective) -> Parts:
     """The hard term at temperature 1, the soft term with the student at the teacher's temperature, times T²."""
     target = hard_target(plan.targets_M, plan.hard_M)
     hard = head(smooth(target, plan.targets_M, objective.label_smoothing, head))
@@ -214,7 +217,7 @@ def _two_softmaxes(head: Head, plan: _Plan, objective: ObjectiveConfig) -> Parts
     return Parts(hard.loss_N + soft.loss_N, hard.nll_NK[:, 0], target.active_N, part)
 
 
-def _soft_part(out: HeadOutput, nll_MK: Tensor, plan: _Plan, objective: ObjectiveConfig) -> SoftPart:
+def _soft_part(out: HeadOutput, nll_MK: Tensor, plan: _Plan, objective: AnyObjective) -> SoftPart:
     entropy_M, teacher_entropy_N = plan.entropy_M, plan.teacher_entropy_N
     divergence_M = None
     if isinstance(plan.labels, SparseTarget):

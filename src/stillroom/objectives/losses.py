@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import torch
 from torch import Tensor
 
 from stillroom.objectives.distillation import Head, HeadOptions, Parts, distilled, smooth
 from stillroom.objectives.multitoken import look_ahead
-from stillroom.objectives.objective_config import ObjectiveConfig
 from stillroom.objectives.schedules import Progress, objective_at
 from stillroom.objectives.targets import TeacherLogits, hard_target
 from stillroom.types import IGNORE_INDEX, Batch, SoftLabels, UserError
+
+if TYPE_CHECKING:
+    from stillroom.objectives.objective import AnyObjective
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def token_losses(
     hidden_ND: Tensor,
     weight_VD: Tensor,
     batch: Batch,
-    objective: ObjectiveConfig,
+    objective: AnyObjective,
     labels: SoftLabels | TeacherLogits | None = None,
     *,
     seed: int = 0,
@@ -93,7 +95,7 @@ def require_terms(tokens_per_term: Mapping[str, float]) -> None:
             )
 
 
-def _at(objective: ObjectiveConfig, progress: Progress | None) -> ObjectiveConfig:
+def _at(objective: AnyObjective, progress: Progress | None) -> AnyObjective:
     routing = objective.routing
     scheduled = objective.alpha_schedule or objective.temperature_schedule or (routing and routing.share_schedule)
     if progress is None:
@@ -116,7 +118,7 @@ def _flat(hidden: Tensor, targets_HN: Tensor) -> Tensor:
 
 
 def _usable(
-    labels: SoftLabels | TeacherLogits | None, objective: ObjectiveConfig, label_temperature: float
+    labels: SoftLabels | TeacherLogits | None, objective: AnyObjective, label_temperature: float
 ) -> SoftLabels | TeacherLogits:
     """Labels that can serve this objective, or the reason why they cannot."""
     if labels is None:
@@ -140,14 +142,14 @@ def _usable(
     return labels
 
 
-def _hard(head: Head, targets_M: Tensor, objective: ObjectiveConfig) -> Parts:
+def _hard(head: Head, targets_M: Tensor, objective: AnyObjective) -> Parts:
     target = smooth(hard_target(targets_M), targets_M, objective.label_smoothing, head)
     out = head(target)
     return Parts(out.loss_N, out.nll_NK[:, 0], target.active_N, None)
 
 
 def _terms(
-    parts: Parts, targets_HN: Tensor, counted_N: Tensor, objective: ObjectiveConfig
+    parts: Parts, targets_HN: Tensor, counted_N: Tensor, objective: AnyObjective
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Every term by its name, for the first head; the further heads' hard terms by their number.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from stillroom.objectives.rules import RULES
 from stillroom.strict import Fraction, Positive, PositiveFloat, Share, Strict, Temperature
 
 
@@ -49,8 +50,10 @@ def _stays_within(schedule: ScheduleConfig | None, field: str, low: float, high:
 class RoutingConfig(Strict):
     """Which positions lose their distillation term."""
 
-    rule: Literal["low-entropy", "entropy-threshold", "low-gold-probability", "copy-aware", "student-entropy", "random"]
-    """``low-entropy``: the paper's rule, the share of positions per sequence with the lowest teacher entropy."""
+    rule: str
+    """``low-entropy``: the paper's rule, the share of positions per sequence with the lowest teacher entropy. Also
+    ``entropy-threshold``, ``low-gold-probability``, ``copy-aware``, ``student-entropy``, ``random``, and those of other
+    packages (entry point ``stillroom.routing``)."""
     share: Share = 0.15
     """Share of the positions of each sequence that are routed to the hard label alone."""
     share_schedule: ScheduleConfig | None = None
@@ -59,6 +62,14 @@ class RoutingConfig(Strict):
     """Positions whose teacher entropy is below this are routed (``entropy-threshold``; ``share`` is then ignored)."""
     hard_weight: Literal["restore", "keep"] = "restore"
     """Weight of the hard label on a routed position: back to 1 (``restore``) or still 1 - alpha (``keep``)."""
+
+    @field_validator("rule")
+    @classmethod
+    def _is_known(cls, rule: str) -> str:
+        names = RULES.names()
+        if rule not in names:
+            raise ValueError(f"expected one of {', '.join(names)}")
+        return rule
 
     @model_validator(mode="after")
     def _threshold_where_needed(self) -> Self:
@@ -103,12 +114,3 @@ class ObjectiveConfig(Strict):
         _stays_within(self.alpha_schedule, "alpha_schedule", 0.0, 1.0)
         _stays_within(self.temperature_schedule, "temperature_schedule", 0.01, 100.0)
         return self
-
-    @property
-    def highest_alpha(self) -> float:
-        """The largest alpha of the run; above 0 means that a teacher is needed at some step."""
-        schedule = self.alpha_schedule
-        if schedule is None or schedule.kind == "constant":
-            return self.alpha
-        values = [self.alpha, schedule.final]
-        return max([*values, schedule.initial] if schedule.kind == "warmup-stable-decay" else values)

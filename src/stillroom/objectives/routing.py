@@ -2,28 +2,21 @@
 
 Every rule is a pure function of the batch and the teacher's per-position numbers. A share is a share of the *counted*
 positions (those with a target) of each sequence: round(share · count) of them exactly, the earlier position first
-where scores tie. Letters: B sequences, T positions. Imports config and types only.
+where scores tie. Letters: B sequences, T positions. Imports its rules and types only.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from stillroom.objectives.objective_config import RoutingConfig
-from stillroom.types import IGNORE_INDEX, Batch, UserError
+from stillroom.objectives.rules import RULES, Positions
+from stillroom.types import IGNORE_INDEX, Batch
 
-
-def lowest_share(score_BT: Tensor, eligible_BT: Tensor, count_B: Tensor) -> Tensor:
-    """The ``count`` eligible positions of each sequence with the lowest score (bool, B × T); fewer where fewer are.
-
-    Ties go to the earlier position, so the result does not depend on device or chunking.
-    """
-    score_BT = score_BT.float().masked_fill(~eligible_BT, float("inf"))
-    order_BT = score_BT.argsort(dim=1, stable=True)
-    rank_BT = torch.empty_like(order_BT)
-    rank_BT.scatter_(1, order_BT, torch.arange(order_BT.shape[1], device=order_BT.device).expand_as(order_BT))
-    return (rank_BT < count_B[:, None]) & eligible_BT
+if TYPE_CHECKING:
+    from stillroom.objectives.objective import AnyRouting
 
 
 def random_scores(tokens_BT: Tensor, seed: int) -> Tensor:
@@ -58,13 +51,12 @@ def copyable(batch: Batch) -> Tensor:
 
 
 def route(
-    config: RoutingConfig,
+    config: AnyRouting,
     batch: Batch,
     *,
     entropy_BT: Tensor | None = None,
     gold_logprob_BT: Tensor | None = None,
     student_entropy_BT: Tensor | None = None,
-    share: float | None = None,
     seed: int = 0,
 ) -> Tensor:
     """Positions whose distillation term is dropped (bool, B × T), always a subset of those that have a target.
@@ -74,30 +66,16 @@ def route(
         batch: tokens, targets and documents.
         entropy_BT: the teacher's entropy, nats.
         gold_logprob_BT: the teacher's log-probability of the target, nats.
-        student_entropy_BT: the student's entropy, nats (``student-entropy`` only).
-        share: overrides ``config.share`` (a schedule's current value).
+        student_entropy_BT: the student's entropy, nats (rules that are ``of_student`` only).
         seed: of the random control; let it change with the step, and be the same for all ranks and micro-batches.
+
+    Raises:
+        UserError: There is no such rule, or it needs a number that was not given.
     """
-    counted_BT = batch.targets_BT != IGNORE_INDEX
-    if config.rule == "entropy-threshold":
-        return (_needed(entropy_BT, config.rule, "entropy") < (config.threshold_nats or 0.0)) & counted_BT
-    share = config.share if share is None else share
-    count_B = (counted_BT.sum(1) * share).round().long()
-    if config.rule == "low-entropy":
-        return lowest_share(_needed(entropy_BT, config.rule, "entropy"), counted_BT, count_B)
-    if config.rule == "random":
-        return lowest_share(random_scores(batch.tokens_BT, seed), counted_BT, count_B)
-    if config.rule == "student-entropy":  # the highest student entropy keeps its term, so the lowest loses it
-        return lowest_share(_needed(student_entropy_BT, config.rule, "student entropy"), counted_BT, count_B)
-    gold_BT = _needed(gold_logprob_BT, config.rule, "gold log-probability")
-    if config.rule == "low-gold-probability":
-        return lowest_share(gold_BT, counted_BT, count_B)
-    return lowest_share(gold_BT, copyable(batch), count_B)
-
-
-def _needed(value: Tensor | None, rule: str, what: str) -> Tensor:
-    if value is None:
-        raise UserError(
-            f"routing.rule: {rule} needs the {what} of every position, found none; give labels that hold it."
-        )
-    return value
+    given = {
+        "entropy": entropy_BT,
+        "gold log-probability": gold_logprob_BT,
+        "student entropy": student_entropy_BT,
+    }
+    positions = Positions(config, batch, given, seed)
+    return RULES.find(config.rule).choose(positions) & positions.counted_BT

@@ -1,14 +1,18 @@
 """How alpha, temperature and routing share change with the tokens seen.
 
-Pure functions of (schedule, value, progress): a resumed run needs no state. Imports config only.
+Pure functions of (schedule, value, progress): a resumed run needs no state. Imports nothing but the standard library.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from stillroom.objectives.objective_config import ObjectiveConfig, ScheduleConfig
+if TYPE_CHECKING:
+    from stillroom.objectives.objective import AnyObjective, AnySchedule
+
+Objectives = TypeVar("Objectives", bound="AnyObjective")
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Progress:
         return min(max(self.tokens / max(self.total_tokens, 1), 0.0), 1.0)
 
 
-def value_at(schedule: ScheduleConfig | None, value: float, progress: Progress) -> float:
+def value_at(schedule: AnySchedule | None, value: float, progress: Progress) -> float:
     """The scheduled value of a field whose configured value is ``value``.
 
     ``linear`` and ``cosine`` go from the value to ``final`` over the run. ``warmup-stable-decay`` rises linearly from
@@ -48,21 +52,36 @@ def value_at(schedule: ScheduleConfig | None, value: float, progress: Progress) 
     return value
 
 
-def objective_at(objective: ObjectiveConfig, progress: Progress) -> ObjectiveConfig:
+def objective_at(objective: Objectives, progress: Progress) -> Objectives:
     """The objective with every scheduled value put in and no schedule left: what holds for one step."""
-    changes: dict[str, object] = {
-        "alpha": value_at(objective.alpha_schedule, objective.alpha, progress),
-        "temperature": value_at(objective.temperature_schedule, objective.temperature, progress),
-        "alpha_schedule": None,
-        "temperature_schedule": None,
-    }
     routing = objective.routing
     if routing is not None:
         share = value_at(routing.share_schedule, routing.share, progress)
-        changes["routing"] = routing.model_copy(update={"share": share, "share_schedule": None})
-    return objective.model_copy(update=changes)
+        routing = _changed(routing, share=share, share_schedule=None)
+    return _changed(
+        objective,
+        alpha=value_at(objective.alpha_schedule, objective.alpha, progress),
+        temperature=value_at(objective.temperature_schedule, objective.temperature, progress),
+        alpha_schedule=None,
+        temperature_schedule=None,
+        routing=routing,
+    )
 
 
-def ever_needs_teacher(objective: ObjectiveConfig) -> bool:
+def _changed(given: Any, **changes: object) -> Any:
+    """A copy with other values: of plain values, or of a configuration."""
+    return given.model_copy(update=changes) if hasattr(given, "model_copy") else replace(given, **changes)
+
+
+def highest_alpha(objective: AnyObjective) -> float:
+    """The largest weight of the teacher's label at any point of the run."""
+    schedule = objective.alpha_schedule
+    if schedule is None or schedule.kind == "constant":
+        return objective.alpha
+    values = [objective.alpha, schedule.final]
+    return max([*values, schedule.initial] if schedule.kind == "warmup-stable-decay" else values)
+
+
+def ever_needs_teacher(objective: AnyObjective) -> bool:
     """Whether alpha is above 0 at any point of the run."""
-    return objective.highest_alpha > 0
+    return highest_alpha(objective) > 0

@@ -16,7 +16,7 @@ from stillroom.yamlfiles import parse_yaml
 
 
 @dataclass(frozen=True, eq=False)
-class Arm:
+class SeededArm:
     """Students of one arm by seed; ``entry`` gives the arm its name, colour and marker in a figure."""
 
     entry: Entry
@@ -37,13 +37,13 @@ class Arm:
 class Paired:
     """An arm minus the baseline: the difference at every seed that both have, and their mean with its t-interval."""
 
-    arm: Arm
+    arm: SeededArm
     measure: Measure
     differences: tuple[float, ...]
     mean: Difference
 
 
-def arms_over_seeds(view: View) -> tuple[Arm, ...]:
+def arms_over_seeds(view: View) -> tuple[SeededArm, ...]:
     """Arms with two seeds or more, in the order of the page; empty where the page has none.
 
     Within one run, arms are seeds of one another where their names differ in a trailing ``-s0``, ``-s1`` ...; across
@@ -66,7 +66,7 @@ def arms_over_seeds(view: View) -> tuple[Arm, ...]:
     arms = []
     for place, (key, seeds) in enumerate(found):
         label = labels[place] if labels.count(labels[place]) == 1 else f"{labels[place]} ({key[1]})"
-        arms.append(Arm(replace(next(iter(seeds.values())), label=label), dict(sorted(seeds.items()))))
+        arms.append(SeededArm(replace(next(iter(seeds.values())), label=label), dict(sorted(seeds.items()))))
     return tuple(arms)
 
 
@@ -97,19 +97,19 @@ def _label(key: tuple[Any, ...], entry: Entry, several: bool) -> str:
     return f"{key[0]}: {label}" if several else label
 
 
-def baseline_arm(arms: tuple[Arm, ...]) -> Arm | None:
+def baseline_arm(arms: tuple[SeededArm, ...]) -> SeededArm | None:
     """The arm without a teacher and with the fewest tokens; else the first."""
     plain = [arm for arm in arms if arm.entry.model.record.alpha == 0]
     return min(plain, key=lambda arm: arm.entry.model.record.tokens) if plain else next(iter(arms), None)
 
 
-def mean_of(arm: Arm, measure: Measure) -> Estimate | None:
+def mean_of(arm: SeededArm, measure: Measure) -> Estimate | None:
     """Mean over seeds with its t-interval; None where fewer than two seeds have the measure."""
     values = arm.values(measure)
     return paired_interval(values.values()) if len(values) > 1 else None
 
 
-def paired_with(baseline: Arm, arm: Arm, measure: Measure) -> Paired | None:
+def paired_with(baseline: SeededArm, arm: SeededArm, measure: Measure) -> Paired | None:
     """The arm minus the baseline, seed by seed; None where fewer than two seeds are common to both."""
     values, base = arm.values(measure), baseline.values(measure)
     mean = difference_by_seed(values, base)

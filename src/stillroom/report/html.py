@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
+from stillroom.report.charts.svg import number
 from stillroom.report.formats import kept_together
 from stillroom.types import printable_lines
 
@@ -17,8 +20,8 @@ def _shown(value: Any) -> Any:
     return printable_lines(value) if type(value) is str else value
 
 
-def fill(template: str, **values: Any) -> str:
-    """A page of ``templates/`` with the common style and script inside it; the script's hash lets it alone run."""
+@functools.cache
+def _templates() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("stillroom.report"),
         autoescape=True,
@@ -28,6 +31,22 @@ def fill(template: str, **values: Any) -> str:
         finalize=_shown,
     )
     environment.filters["kept"] = kept_together
+    return environment
+
+
+def picture_file(picture: Markup, width: float, height: float) -> str:
+    """A drawing of ``charts`` as a file of its own, with the style that it has on a page and the page's ground."""
+    css = "".join(_templates().get_template(name).render() for name in ("colours.css.j2", "charts.css.j2"))
+    style = Markup(f"<style>{css}svg {{ background: var(--paper); color: var(--ink); }}</style>")
+    size = f'width="{number(width)}" height="{number(height)}"'
+    opening = Markup(f'<svg xmlns="http://www.w3.org/2000/svg" {size}')
+    found = picture.replace(Markup("<svg"), opening, 1).replace(Markup("<title>"), style + Markup("<title>"), 1)
+    return f"{found}\n"
+
+
+def fill(template: str, **values: Any) -> str:
+    """A page of ``templates/`` with the common style and script inside it; the script's hash lets it alone run."""
+    environment = _templates()
     script = environment.get_template("script.js.j2").render()
     return environment.get_template(template).render(
         **values,

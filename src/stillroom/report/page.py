@@ -39,11 +39,11 @@ def compare_report(run_folders: list[Path], out: Path) -> Path:
     if not run_folders:
         raise UserError("report: no run folder was given; name at least one, such as runs/quickstart-1a2b3c4d.")
     view = make_view(tuple(load(folder) for folder in run_folders))
-    write_text(out, render(view))
+    write_text(out, page_text(view))
     return out
 
 
-def render(view: View) -> str:
+def page_text(view: View) -> str:
     """The page as text: the key figure first where there is one, then the table, then every other figure."""
     figures = all_figures(view)
     return fill(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stillroom.report.arms import Arm, arms_over_seeds, baseline_arm, mean_of, paired_with
+from stillroom.report.arms import SeededArm, arms_over_seeds, baseline_arm, mean_of, paired_with
 from stillroom.report.differences import Word, verdicts
 from stillroom.report.formats import fixed, has_width, interval, listing, overlap
 from stillroom.report.headline import headline_passes, headline_temperature, measured
@@ -79,7 +79,7 @@ def _findings(view: View) -> str:
     return " ".join([RULE.format(model=baseline.label), *told] if len(view.students) > 1 else told)
 
 
-def _arms_over_seeds(view: View, arms: tuple[Arm, ...]) -> str:
+def _arms_over_seeds(view: View, arms: tuple[SeededArm, ...]) -> str:
     """Every arm against the baseline's, one measure after another."""
     baseline = baseline_arm(arms)
     assert baseline is not None
@@ -87,7 +87,7 @@ def _arms_over_seeds(view: View, arms: tuple[Arm, ...]) -> str:
     return " ".join([SEEDS_RULE.format(arm=baseline.label), *(one for one in told if one), SEEDS_CLOSING])
 
 
-def _arms_finding(arms: tuple[Arm, ...], baseline: Arm, measure: Measure) -> str:
+def _arms_finding(arms: tuple[SeededArm, ...], baseline: SeededArm, measure: Measure) -> str:
     """One sentence on one measure; empty where the baseline has it at fewer than two seeds."""
     reference = mean_of(baseline, measure)
     if reference is None:

@@ -16,7 +16,7 @@ SIGNS = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {12
 
 
 @dataclass(frozen=True)
-class Answered:
+class ModelAnswers:
     """A model's first completions of a problem, each with whether it is right."""
 
     label: str
@@ -28,20 +28,20 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownProblem:
     """A problem and the models' answers to it."""
 
     family: str
     prompt: str
     temperature: float
-    answered: tuple[Answered, ...]
+    answered: tuple[ModelAnswers, ...]
 
 
-def shown_problems(view: View) -> tuple[Shown, ...]:
+def shown_problems(view: View) -> tuple[ShownProblem, ...]:
     """The first problem of each family, then the second of each, until there are enough: no choice by outcome."""
     order = _order(view)
     return tuple(
-        Shown(family, visible(prompt), heat, tuple(_answers(view, (family, prompt, heat))))
+        ShownProblem(family, visible(prompt), heat, tuple(_answers(view, (family, prompt, heat))))
         for family, prompt, heat in order
     )
 
@@ -65,7 +65,7 @@ def _order(view: View) -> list[tuple[str, str, float]]:
     return found[:NUM_PROBLEMS]
 
 
-def _answers(view: View, key: tuple[str, str, float]) -> list[Answered]:
+def _answers(view: View, key: tuple[str, str, float]) -> list[ModelAnswers]:
     found = []
     for entry in view.entries:
         for sample in entry.model.samples:
@@ -75,10 +75,10 @@ def _answers(view: View, key: tuple[str, str, float]) -> list[Answered]:
     return found
 
 
-def _answered(entry: Entry, sample: SampledProblem) -> Answered:
+def _answered(entry: Entry, sample: SampledProblem) -> ModelAnswers:
     right = [answer for answer in sample.answers if answer is not None]
     pairs = list(zip(sample.completions, sample.answers, strict=False))[:NUM_COMPLETIONS]
-    return Answered(
+    return ModelAnswers(
         entry.label,
         entry.colour,
         tuple((_short(words), answer is not None) for words, answer in pairs),

@@ -9,7 +9,7 @@ from rich.box import HORIZONTALS
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
-from stillroom.report.figures.seed_differences import over_seeds
+from stillroom.report.figures.seed_differences import seeds_figure
 from stillroom.report.formats import MISSING, fixed, interval, percent, si
 from stillroom.report.headline import clear_best, headline_measures, headline_temperature
 from stillroom.report.view import Entry, View, make_view
@@ -19,7 +19,7 @@ from stillroom.results.schema import ModelRecord
 
 
 @dataclass(frozen=True)
-class Cell:
+class SummaryCell:
     """A value, its interval in small type, and whether it is clearly the best of the students."""
 
     value: str
@@ -28,40 +28,40 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class SummaryRow:
     """A model's line of the summary table."""
 
     label: str
     colour: str
-    cells: tuple[Cell, ...]
+    cells: tuple[SummaryCell, ...]
 
 
 @dataclass(frozen=True)
-class Column:
+class SummaryColumn:
     """A column's title with its unit or direction in small type."""
 
     title: str
     small: str = ""
 
 
-def summary_columns(view: View) -> tuple[Column, ...]:
+def summary_columns(view: View) -> tuple[SummaryColumn, ...]:
     """The columns after the model's name."""
     arrows = {"lower": "lower is better", "higher": "higher is better", None: ""}
-    measured = tuple(Column(measure.title, arrows[measure.better]) for measure in headline_measures(view))
+    measured = tuple(SummaryColumn(measure.title, arrows[measure.better]) for measure in headline_measures(view))
     return (
-        Column("tokens"),
-        Column("FLOPs", "teacher’s share"),
+        SummaryColumn("tokens"),
+        SummaryColumn("FLOPs", "teacher’s share"),
         *measured,
-        Column("best induction head", "prefix · copying"),
+        SummaryColumn("best induction head", "prefix · copying"),
     )
 
 
-def summary_rows(view: View) -> tuple[Row, ...]:
+def summary_rows(view: View) -> tuple[SummaryRow, ...]:
     """One row for each model; a dash where something was not measured."""
     measures = headline_measures(view)
     best = {measure.title: clear_best(view, measure) for measure in measures}
     return tuple(
-        Row(
+        SummaryRow(
             entry.label,
             entry.colour,
             (
@@ -75,33 +75,33 @@ def summary_rows(view: View) -> tuple[Row, ...]:
     )
 
 
-def _tokens(record: ModelRecord) -> Cell:
+def _tokens(record: ModelRecord) -> SummaryCell:
     if not record.tokens:
-        return Cell(MISSING)
+        return SummaryCell(MISSING)
     repeated = record.epochs > 1
-    return Cell(si(record.tokens), f"{si(record.distinct_tokens)} × {record.epochs:g}" if repeated else "")
+    return SummaryCell(si(record.tokens), f"{si(record.distinct_tokens)} × {record.epochs:g}" if repeated else "")
 
 
-def _flops(record: ModelRecord) -> Cell:
+def _flops(record: ModelRecord) -> SummaryCell:
     if not record.flops:
-        return Cell(MISSING)
+        return SummaryCell(MISSING)
     share = record.teacher_flops / record.flops
-    return Cell(si(record.flops), percent(share) if record.teacher_flops else "none")
+    return SummaryCell(si(record.flops), percent(share) if record.teacher_flops else "none")
 
 
-def _measure(entry: Entry, measure: Measure, best: bool) -> Cell:
+def _measure(entry: Entry, measure: Measure, best: bool) -> SummaryCell:
     est = entry.read(measure)
     if est is None:
-        return Cell(MISSING)
-    return Cell(fixed(est.value, measure.decimals), interval(est, measure.decimals), best)
+        return SummaryCell(MISSING)
+    return SummaryCell(fixed(est.value, measure.decimals), interval(est, measure.decimals), best)
 
 
-def _head(entry: Entry) -> Cell:
+def _head(entry: Entry) -> SummaryCell:
     heads = entry.model.evaluation.heads
     best = None if heads is None else heads.induction_head
     if best is None:
-        return Cell(MISSING)
-    return Cell(f"L{best.layer} H{best.head}", f"{fixed(best.prefix_matching, 2)} · {fixed(best.copying, 2)}")
+        return SummaryCell(MISSING)
+    return SummaryCell(f"L{best.layer} H{best.head}", f"{fixed(best.prefix_matching, 2)} · {fixed(best.copying, 2)}")
 
 
 def summary_table(run_folder: Path) -> TerminalTable:
@@ -136,7 +136,7 @@ def seeds_table(run_folders: list[Path]) -> TerminalTable | None:
     Raises:
         UserError: a file of a folder is missing or damaged.
     """
-    figure = over_seeds(make_view(tuple(load(folder) for folder in run_folders)))
+    figure = seeds_figure(make_view(tuple(load(folder) for folder in run_folders)))
     if figure.table is None:
         return None
     caption = "95 % intervals of Student’s t over seeds; p-values of the paired t-test, corrected for their number"
@@ -148,7 +148,7 @@ def seeds_table(run_folders: list[Path]) -> TerminalTable | None:
     return table
 
 
-def _terminal(cell: Cell) -> Text:
+def _terminal(cell: SummaryCell) -> Text:
     words = Text(cell.value, style="bold" if cell.best else "")
     small = cell.small.replace(" to ", "…")
     return words.append(f"\n{small}", style="dim") if small else words

@@ -33,6 +33,18 @@ def paired_interval(differences: Iterable[float], confidence: float = 0.95) -> E
     return Estimate(mean, mean - half, mean + half, len(values))
 
 
+def seeds_mean(values: Iterable[float]) -> Estimate:
+    """The mean of one number per seed with the interval of Student's t, which is honest about few seeds.
+
+    One seed has no interval: both ends are then the value itself. Values that are not finite make the mean so.
+    """
+    found = [float(value) for value in values]
+    if len(found) > 1 and all(map(math.isfinite, found)):
+        return paired_interval(found)
+    mean = sum(found) / len(found)
+    return Estimate(mean, mean, mean, len(found))
+
+
 def paired_t_test(differences: Iterable[float]) -> float | None:
     """The two-sided p-value of Student's paired t-test that the mean difference is 0; None for fewer than two."""
     values = [float(value) for value in differences]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stillroom.config import ArmConfig, StudyConfig, parse
-from stillroom.models.cost import flops_per_token
+from stillroom.costs import flops_per_token, size_of
+from stillroom.models.model_config import ModelConfig
+from stillroom.objectives.schedules import ever_needs_teacher
 from stillroom.strict import nearest
 from stillroom.types import UserError
 
@@ -17,7 +19,7 @@ class Account:
     student: float
     """Forward and backward passes over every token seen."""
     teacher: float
-    """The teacher's forward pass over every distinct token; stored labels serve all epochs, a live teacher one."""
+    """Forward passes of whatever teaches."""
 
     @property
     def total(self) -> float:
@@ -26,14 +28,35 @@ class Account:
 
 
 def account(config: StudyConfig, arm: ArmConfig) -> Account:
-    """What an arm takes, by its ``data`` and ``epochs``."""
-    vocab, length = config.corpus.vocab_size, config.corpus.sequence_length
+    """What an arm is to take, by its ``data`` and ``epochs``."""
     distinct = config.training.tokens * arm.data
-    student = flops_per_token(config.student, vocab, length, backward=True) * distinct * arm.epochs
-    if arm.highest_alpha == 0:
+    return spent(config, arm, config.corpus.vocab_size, distinct, distinct * arm.epochs)
+
+
+def spent(config: StudyConfig, arm: ArmConfig, vocab: int, distinct_tokens: float, tokens: float) -> Account:
+    """What an arm takes that sees ``tokens`` in all and ``distinct_tokens`` among them.
+
+    Stored labels serve all epochs; a live teacher reads every token as often as its student.
+    """
+    size, length = size_of(config.student, vocab), config.corpus.sequence_length
+    further = 6.0 * (arm.heads - 1) * size.unembedding  # their blocks are taken off the trunk
+    student = (size.flops_per_token(length, backward=True) + further) * tokens
+    if not ever_needs_teacher(arm):
         return Account(student, 0.0)
-    forward = flops_per_token(config.teacher.model, vocab, length, backward=False) * distinct
-    return Account(student, forward * (arm.epochs if arm.teacher == "live" else 1.0))
+    return Account(student, teaching_rate(config, vocab) * (tokens if arm.teacher == "live" else distinct_tokens))
+
+
+def teaching_rate(config: StudyConfig, vocab: int) -> float:
+    """FLOPs of a token's label: forward passes of the teacher and of all that are mixed with it.
+
+    By domain one of them reads a token; their mean is taken.
+    """
+    length = config.corpus.sequence_length
+    mixture, own = config.teacher.mixture, config.teacher.model
+    models = [own] if mixture is None else [own, *(ModelConfig(path=path) for path in mixture.teachers.values())]
+    rates = [flops_per_token(model, vocab, length, backward=False) for model in models]
+    is_one_of_them = mixture is not None and mixture.rule == "domain"
+    return sum(rates) / (len(rates) if is_one_of_them else 1)
 
 
 def with_budgets(config: StudyConfig) -> StudyConfig:

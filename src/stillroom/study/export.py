@@ -36,6 +36,7 @@ from stillroom.files import (
 )
 from stillroom.models import empty_model, export_model, libraries, read_config, read_weights
 from stillroom.models.model_config import ModelConfig, heads_that_do_not_fit
+from stillroom.objectives.schedules import highest_alpha
 from stillroom.strict import parse, to_yaml
 from stillroom.training.checkpoint import Checkpoints, found, load_tensors
 from stillroom.training.distributed import Ranks
@@ -236,7 +237,7 @@ def trunk(config: ModelConfig, heads: int) -> ModelConfig:
 def model_card(run: RunConfig, record: dict[str, Any]) -> str:
     """The README of an exported model: what it is, how it did, and the recipe that makes it again."""
     objective = run.objective
-    alpha = objective.highest_alpha
+    alpha = highest_alpha(objective)
     taught = "hard labels alone" if alpha == 0 else f"soft labels with weight {alpha:g}"
     if objective.routing is not None:
         taught += f", routing {objective.routing.rule} ({objective.routing.share:.0%} of the positions)"

@@ -12,6 +12,7 @@ from stillroom.console import Terminal, line
 from stillroom.corpora import is_tokenizer_of, load_tokenizer, open_corpus
 from stillroom.labels import LabelStore, inspect_store
 from stillroom.labels.terminal import inspection_tables
+from stillroom.results.inspected import InspectedCheckpoints, InspectedModel
 from stillroom.study.model_inspection import ModelRequest, checkpoint_folders, show_checkpoints, show_model
 from stillroom.study.verifying import print_verified
 from stillroom.types import UserError
@@ -19,10 +20,10 @@ from stillroom.types import UserError
 
 def inspect_path(
     path: Path, *, verify: bool, tokenizer: Path | None = None, request: ModelRequest | None = None
-) -> None:
+) -> InspectedModel | InspectedCheckpoints | None:
     """Prints what ``path`` is and holds; with ``verify`` checks every byte of it, and of a run all that it names.
 
-    ``request`` says what more is asked of a model.
+    ``request`` says what more is asked of a model. Returns what a page can draw of it, None where there is nothing.
     """
     console = Terminal()
     if not path.exists():
@@ -34,16 +35,17 @@ def inspect_path(
     elif (path / "manifest.json").is_file():
         _store(path, console, verify, tokenizer)
     elif (path / "config.json").is_file():
-        show_model(path, console, request or ModelRequest())
+        return show_model(path, console, request or ModelRequest())
     elif checkpoint_folders(path) or (path / "checkpoints").is_dir():
-        show_checkpoints(path, console, request or ModelRequest())
+        return show_checkpoints(path, console)
     elif (path / "model" / "config.json").is_file():
-        show_model(path / "model", console, request or ModelRequest())
+        return show_model(path / "model", console, request or ModelRequest())
     else:
         raise UserError(
             f"{path}: holds none of manifest.json (label store), corpus.json (corpus), config.json (model) and "
             "checkpoints; give one of those folders."
         )
+    return None
 
 
 def _corpus(path: Path, console: Console) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from stillroom.config import LabelsConfig, MixtureConfig, parse
 from stillroom.console import line
 from stillroom.corpora import Corpus, open_corpus
+from stillroom.costs import size_of_model
 from stillroom.files import fingerprint, reading, write_text
 from stillroom.labels import (
     Identity,
@@ -220,9 +221,9 @@ def _say(manifest: Manifest | None, out: Path, display: StageDisplay) -> None:
 
 
 def _print_price(job: _Job, config: LabelsConfig, display: StageDisplay) -> None:
-    """2 FLOPs per parameter and token, and the time that this takes at the speed of one batch measured now."""
+    """FLOPs of the forward passes, and the time that they take at the speed of one batch measured now."""
     speed = _measured_speed(job)
-    flops = 2.0 * _parameters(job.scores)
+    flops = _rate(job.scores, job.sequences.sequence_length)
     asked = price(job.num_tokens, flops, config, job.identity["vocab_size"], tokens_per_second=speed)
     for sentence in asked.sentences():
         display.console.print(line(sentence))
@@ -231,12 +232,12 @@ def _print_price(job: _Job, config: LabelsConfig, display: StageDisplay) -> None
     )
 
 
-def _parameters(scores: Scores) -> float:
-    """Parameters that a token passes through; of a mixture by domain, in the mean over its members."""
+def _rate(scores: Scores, length: int) -> float:
+    """Forward FLOPs per token; of a mixture by domain, in the mean over its members."""
     if isinstance(scores, ModelScores):
-        return float(sum(parameter.numel() for parameter in scores.model.parameters()))
+        return size_of_model(scores.model).flops_per_token(length, backward=False)
     if isinstance(scores, MixtureScores):
-        total = sum(_parameters(member) for member in scores.members)
+        total = sum(_rate(member, length) for member in scores.members)
         return total / len(scores.members) if scores.rule == "domain" else total
     return 0.0
 

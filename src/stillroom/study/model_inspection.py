@@ -1,11 +1,11 @@
-"""What is inside a model, for ``stillroom inspect``: heads, ablation, pictures, checkpoints, two models apart."""
+"""What is inside a model, for ``stillroom inspect``: heads, ablation, attention, checkpoints, two models apart."""
 
 from __future__ import annotations
 
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,26 +17,18 @@ from transformers import PreTrainedModel
 
 from stillroom.analysis import (
     HeadScores,
-    Passage,
-    attention_svg,
     batch_entropies,
     batch_losses,
     copying_ablation,
-    figure_html,
     head_scores,
-    heading_html,
     largest_differences,
-    page_html,
-    scores_svg,
-    series_svg,
     split_losses,
-    tokens_html,
-    visible,
 )
 from stillroom.console import line
 from stillroom.corpora import load_tokenizer, open_corpus
-from stillroom.files import write_text
 from stillroom.models import attention_patterns, num_positions
+from stillroom.results.inspected import AttentionPattern, InspectedCheckpoints, InspectedModel, Passage
+from stillroom.results.schema import HeadsResult, Numbers
 from stillroom.study.export import export_checkpoint
 from stillroom.study.teacherfolders import check_measured
 from stillroom.study.train_stage import load_here
@@ -46,6 +38,7 @@ from stillroom.vocabulary import encode_documents
 PERIOD, REPEATS, SEQUENCES = 25, 4, 16
 _ALL_HEADS = 64
 _SHOWN_HEADS = 4
+_SIGNS = str.maketrans({"\n": "⏎", "\t": "⇥", "\r": "␍"})
 _STEP = re.compile(r"step-(\d+)$")
 
 
@@ -60,30 +53,17 @@ class ModelRequest:
     """A model whose entropy sorts the tokens."""
     text: str = ""
     """Text whose attention is drawn, instead of repeated random tokens."""
-    html: Path | None = None
-    """A page to write the pictures to."""
+    attention: bool = False
+    """Whether a page is to show where the strongest heads look."""
     ablation: bool = True
     sequences: int = 32
     """Held-out sequences on which two models are compared."""
 
 
-@dataclass
-class _Page:
-    """Parts of the page as they come."""
-
-    parts: list[str] = field(default_factory=list)
-
-    def figure(self, svg: str, caption: str) -> None:
-        self.parts.append(figure_html(svg, caption))
-
-    def heading(self, text: str) -> None:
-        self.parts.append(heading_html(text))
-
-
-def show_model(path: Path, console: Console, request: ModelRequest) -> None:
-    """Prints the scores of every head and what the loss on repeats becomes without it; writes the page asked for."""
+def show_model(path: Path, console: Console, request: ModelRequest) -> InspectedModel:
+    """Prints the scores of every head and what the loss on repeats becomes without it; returns what a page draws."""
     _check_comparison(path, request, console)
-    model, page = load_here(path), _Page()
+    model = load_here(path)
     tokens_BT, start = copying_sequences(model)
     scores = head_scores(model, tokens_BT, period=PERIOD, start=start)
     effect = _effects(model, scores, tokens_BT, start) if request.ablation else None
@@ -94,18 +74,31 @@ def show_model(path: Path, console: Console, request: ModelRequest) -> None:
         "repeated tokens rises.",
         style="dim",
     )
-    page.heading("Heads")
-    for name, score in _named(scores):
-        page.figure(scores_svg(score, title=name, low=-1.0), f"{name} (rows: layers, columns: heads)")
-    if effect is not None:
-        caption = "rise of the loss on repeated tokens without the head, nats; blank where not measured"
-        page.figure(scores_svg(effect.nan_to_num(), title="ablation", low=-1.0), caption)
-    _draw_attention(path, model, scores, tokens_BT, start, request, page)
-    if request.against is not None:
-        _compare(path, model, request, console, page)
-    if request.html is not None:
-        write_text(request.html, page_html(str(path), page.parts))
-        console.print(line("Pictures: ", (request.html, "bold")), soft_wrap=True)
+    return InspectedModel(
+        name=str(path),
+        heads=heads_result(scores),
+        ablation=None if effect is None else _rows(effect),
+        attention=_attention(path, model, scores, tokens_BT, start, request) if request.attention else (),
+        against=str(request.against or ""),
+        passages=() if request.against is None else _compare(path, model, request, console),
+    )
+
+
+def _rows(scores_LH: Tensor) -> tuple[Numbers, ...]:
+    return tuple(tuple(row) for row in scores_LH.tolist())
+
+
+def heads_result(scores: HeadScores) -> HeadsResult:
+    """The scores as plain numbers."""
+    num_layers, num_heads = scores.previous_token.shape
+    return HeadsResult(
+        num_layers=num_layers,
+        num_heads=num_heads,
+        layers=scores.layers,
+        previous_token=_rows(scores.previous_token),
+        prefix_matching=_rows(scores.prefix_matching),
+        copying=None if scores.copying is None else _rows(scores.copying),
+    )
 
 
 def copying_sequences(model: PreTrainedModel) -> tuple[Tensor, int]:
@@ -165,31 +158,27 @@ def _heads_table(title: str, scores: HeadScores, effect: Tensor | None) -> Table
     return table
 
 
-def _draw_attention(
-    path: Path,
-    model: PreTrainedModel,
-    scores: HeadScores,
-    tokens_BT: Tensor,
-    start: int,
-    request: ModelRequest,
-    page: _Page,
-) -> None:
+def _attention(
+    path: Path, model: PreTrainedModel, scores: HeadScores, tokens_BT: Tensor, start: int, request: ModelRequest
+) -> tuple[AttentionPattern, ...]:
     """The patterns of the heads that look most at the previous token and at what followed earlier copies."""
-    if request.html is None:
-        return
-    words: list[str] = []
+    words: tuple[str, ...] = ()
     shown_T = tokens_BT[0, : start + 2 * PERIOD]
     if request.text:
         tokenizer = load_tokenizer(path)
         (ids,) = encode_documents(tokenizer, [request.text])
         shown_T = torch.cat([tokens_BT[0, :start], torch.tensor(ids, dtype=torch.int64)])
-        words = [str(tokenizer.decode([i])) for i in shown_T.tolist()]
+        words = tuple(str(tokenizer.decode([i])) for i in shown_T.tolist())
     patterns = attention_patterns(model, shown_T[None].to(model.device))[:, 0].float().cpu()
-    page.heading("Attention" + (" over the text" if words else " over random tokens that repeat"))
-    for name, score in _named(scores)[:2]:
-        for layer, head in _best(score, _SHOWN_HEADS // 2):
-            caption = f"layer {scores.layer(layer)} head {head}: {name} {float(score[layer, head]):.2f}"
-            page.figure(attention_svg(patterns[layer, head], words, title=caption), caption)
+    return tuple(
+        AttentionPattern(
+            f"layer {scores.layer(layer)} head {head}: {name} {float(score[layer, head]):.2f}",
+            _rows(patterns[layer, head]),
+            words,
+        )
+        for name, score in _named(scores)[:2]
+        for layer, head in _best(score, _SHOWN_HEADS // 2)
+    )
 
 
 def _check_comparison(path: Path, request: ModelRequest, console: Console) -> None:
@@ -204,8 +193,8 @@ def _check_comparison(path: Path, request: ModelRequest, console: Console) -> No
             console.print(note, style="yellow", markup=False, soft_wrap=True)
 
 
-def _compare(path: Path, model: PreTrainedModel, request: ModelRequest, console: Console, page: _Page) -> None:
-    """Losses of two models apart by kind of token, and the passages where they differ most."""
+def _compare(path: Path, model: PreTrainedModel, request: ModelRequest, console: Console) -> tuple[Passage, ...]:
+    """Prints losses of two models apart by kind of token; prints and returns the passages where they differ most."""
     assert request.against is not None and request.corpus is not None  # _check_comparison has seen to it
     corpus = open_corpus(request.corpus)
     batch = corpus.heldout.batch(range(min(request.sequences, len(corpus.heldout))))
@@ -222,10 +211,9 @@ def _compare(path: Path, model: PreTrainedModel, request: ModelRequest, console:
     console.print(table)
     passages = largest_differences(losses[0], losses[1], batch, corpus.tokenizer)
     console.print(line(f"Where {request.against} does better (blue) or worse (red), strongest first:"), style="dim")
-    page.heading(f"Where {request.against} does better (blue) or worse (red)")
     for passage in passages:
         console.print(coloured(passage))
-        page.parts.append(tokens_html(passage))
+    return tuple(passages)
 
 
 def coloured(passage: Passage) -> Text:
@@ -234,7 +222,7 @@ def coloured(passage: Passage) -> Text:
     for token, gain in zip(passage.tokens, passage.gains, strict=True):
         strength = round(min(1.0, abs(gain) / 3.0) * 160)
         ground = (255 - strength, 255 - strength // 2, 255) if gain >= 0 else (255, 255 - strength, 255 - strength)
-        text.append(printable(visible(token)), style=f"black on rgb({ground[0]},{ground[1]},{ground[2]})")
+        text.append(printable(token.translate(_SIGNS)), style=f"black on rgb({ground[0]},{ground[1]},{ground[2]})")
     return text
 
 
@@ -244,9 +232,13 @@ def checkpoint_folders(path: Path) -> list[tuple[int, Path]]:
     return sorted((step, one) for step, one in found if (one / "config.json").is_file())
 
 
-def show_checkpoints(path: Path, console: Console, request: ModelRequest) -> None:
-    """Prints the strongest scores at every checkpoint of a run under way, or of exported ``step-N`` folders."""
+def show_checkpoints(path: Path, console: Console) -> InspectedCheckpoints:
+    """Prints the strongest scores at every checkpoint of a run under way, or of exported ``step-N`` folders.
+
+    Returns what a page draws.
+    """
     steps: list[int] = []
+    losses: list[float] = []
     strongest: dict[str, list[float]] = {}
     table = Table(title=f"{path}: strongest head at each checkpoint", title_justify="left")
     for heading in ("step", "previous token", "prefix matching", "copying", "loss on repeats"):
@@ -258,18 +250,12 @@ def show_checkpoints(path: Path, console: Console, request: ModelRequest) -> Non
         steps.append(step)
         for name, score in scores.items():
             strongest.setdefault(name, []).append(float(score.max()))
-        strongest.setdefault("loss on repeats", []).append(loss)
+        losses.append(loss)
         cells = [f"{float(scores[name].max()):.2f}" if name in scores else "" for name in table_names()]
         table.add_row(str(step), *cells, f"{loss:.3f}")
     console.print(table)
-    if request.html is not None:
-        losses = {"loss on repeats": strongest.pop("loss on repeats")}
-        figures = [
-            figure_html(series_svg(steps, strongest, title="scores", unit="strongest head"), "scores over training"),
-            figure_html(series_svg(steps, losses, title="loss", unit="nats"), "loss on repeated random tokens"),
-        ]
-        write_text(request.html, page_html(str(path), figures))
-        console.print(line("Pictures: ", (request.html, "bold")), soft_wrap=True)
+    scores_over_training = {name: tuple(values) for name, values in strongest.items()}
+    return InspectedCheckpoints(str(path), tuple(steps), scores_over_training, tuple(losses))
 
 
 def table_names() -> Sequence[str]:

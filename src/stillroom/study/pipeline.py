@@ -14,6 +14,7 @@ from stillroom.corpora import Corpus, build_corpus, corpus_identity, open_corpus
 from stillroom.labels import LabelStore, Scores
 from stillroom.labels.format.manifest import plan_fingerprint
 from stillroom.models import load_model, plan_pretrained_model, precision_name, use_short_attention
+from stillroom.objectives.schedules import ever_needs_teacher
 from stillroom.results.schema import StageRecord
 from stillroom.study.artifacts import Artifact, ArtifactStore, Keep, StoredLabels, code_hash
 from stillroom.study.budgets import with_budgets
@@ -227,8 +228,8 @@ class Stages:
     ) -> tuple[Artifact, Artifact]:
         """An arm's trained model and its evaluation, built or found."""
         arm = self.config.arms[name]
-        stored = labels if arm.highest_alpha > 0 and arm.teacher == "stored" else None
-        live = teacher if arm.highest_alpha > 0 and arm.teacher == "live" else None
+        stored = labels if ever_needs_teacher(arm) and arm.teacher == "stored" else None
+        live = teacher if ever_needs_teacher(arm) and arm.teacher == "live" else None
         model = self.trained(name, arm_run(self.config, name), corpus, stored, live)
         return model, self.evaluated(name, model.path / "model", model.key, corpus)
 
@@ -296,7 +297,7 @@ def arm_run(config: StudyConfig, name: str) -> RunConfig:
         model=config.student,
         training=config.training.model_copy(update=changes),
         objective=arm_objective(arm),
-        teaching=None if arm.highest_alpha == 0 else _teaching(config, arm),
+        teaching=None if not ever_needs_teacher(arm) else _teaching(config, arm),
     )
 
 
@@ -381,7 +382,7 @@ def run_single(config: RunConfig | StudyConfig, arm: str | None, artifacts: Path
 
 def _taught(run: RunConfig, stages: Stages, corpus: Corpus) -> tuple[StoredLabels | None, tuple[Path, str] | None]:
     """The stored labels, or the live teacher, that a run learns from; neither where its alpha stays 0."""
-    if run.objective.highest_alpha == 0:
+    if not ever_needs_teacher(run.objective):
         return None, None
     if run.labels is not None:
         return StoredLabels(run.labels, plan_fingerprint(LabelStore.open(run.labels).manifest)), None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 from rich.syntax import Syntax
@@ -10,8 +11,10 @@ from rich.table import Table
 
 from stillroom.config import ModelConfig, RunConfig, StudyConfig, TrainingConfig, to_yaml
 from stillroom.console import Terminal
-from stillroom.models.cost import flops_per_token, num_parameters
-from stillroom.study.budgets import with_budgets
+from stillroom.costs import num_parameters, size_of, training_bytes
+from stillroom.labels import price
+from stillroom.objectives.schedules import ever_needs_teacher
+from stillroom.study.budgets import teaching_rate, with_budgets
 from stillroom.study.measurable import check_evaluation
 from stillroom.study.scale import (
     COUNTS,
@@ -19,18 +22,15 @@ from stillroom.study.scale import (
     GPU_FLOPS,
     UTILISATION,
     gpu_plan,
-    label_bytes_per_token,
     num_planned_steps,
 )
-from stillroom.study.single import check_taught, single_study
-from stillroom.types import printable_lines
+from stillroom.study.single import check_taught, labelled_tokens, single_study
+from stillroom.types import UserError, printable_lines
 
 _UTILISATION = 0.25
 """Part of the measured matrix rate that a training step of a small model is assumed to reach on a processor."""
 _GPU_PARAMETERS = 50_000_000
 """Models from this size on are planned for GPUs too."""
-_BYTES_PER_PARAMETER = 16  # fp32 weight, gradient and two moments
-_ACTIVATIONS_PER_LAYER = 34  # numbers of width D kept per position and layer for the backward pass
 
 
 @dataclass(frozen=True)
@@ -45,32 +45,43 @@ class Cost:
 
 
 def study_costs(config: StudyConfig) -> list[Cost]:
-    """The teacher, the labelling pass and every arm, in the order in which they run."""
+    """The teacher, the labelling pass and every arm with its live teacher, in the order in which they run.
+
+    FLOPs are NaN where a pretrained teacher is not on this machine.
+    """
     costs = []
     vocab, length = config.corpus.vocab_size, config.corpus.sequence_length
     training = config.teacher.training
     if training is not None:
         costs.append(training_cost("teacher", config.teacher.model, training, vocab, length))
-    distilled = [arm for arm in config.arms.values() if arm.highest_alpha > 0]
-    if distilled and config.teacher.model.path is None:
-        tokens = max(config.training.tokens * arm.data for arm in distilled)
-        rate = flops_per_token(config.teacher.model, vocab, length, backward=False)
-        costs.append(Cost("labels", 0, tokens, rate * tokens, label_bytes_per_token(config.labels, vocab) * tokens))
+    if tokens := labelled_tokens(config):
+        asked = price(tokens, _teaching_rate(config), config.labels, vocab)
+        costs.append(Cost("labels", 0, tokens, asked.teacher_flops, asked.num_bytes))
     for name, arm in config.arms.items():
         changes = {"tokens": round(config.training.tokens * arm.data), "epochs": arm.epochs}
         arm_training = config.training.model_copy(update=changes)
-        costs.append(training_cost(name, config.student, arm_training, vocab, length))
+        cost = training_cost(name, config.student, arm_training, vocab, length)
+        if ever_needs_teacher(arm) and arm.teacher == "live":
+            cost = replace(cost, flops=cost.flops + _teaching_rate(config) * cost.tokens)
+        costs.append(cost)
     return costs
+
+
+def _teaching_rate(config: StudyConfig) -> float:
+    try:
+        return teaching_rate(config, config.corpus.vocab_size)
+    except UserError:  # such as a hub id that is not in the cache yet
+        return math.nan
 
 
 def training_cost(name: str, model: ModelConfig, training: TrainingConfig, vocab: int, length: int) -> Cost:
     """One training run: FLOPs forward and backward; memory of weights, optimizer and one micro-batch."""
-    parameters = num_parameters(model, vocab)
-    rate = flops_per_token(model, vocab, length, backward=True)
+    size = size_of(model, vocab)
+    rate = size.flops_per_token(length, backward=True)
     tokens = num_planned_steps(training, rate, length) * training.batch_sequences * length
     sequences = training.micro_batch_sequences or training.batch_sequences
-    activations = 4.0 * sequences * length * model.hidden_size * model.num_layers * _ACTIVATIONS_PER_LAYER
-    return Cost(name, parameters, tokens, rate * tokens, parameters * _BYTES_PER_PARAMETER + activations)
+    memory = training_bytes(size, sequences * length, number_bytes=4, recompute=training.parallel.recompute)
+    return Cost(name, size.parameters, tokens, rate * tokens, memory)
 
 
 @dataclass(frozen=True)
@@ -160,11 +171,11 @@ def _cost_table(name: str, costs: list[Cost], reached: float) -> Table:
             cost.name,
             f"{cost.parameters / 1e6:.2f} M" if cost.parameters else "",
             f"{cost.tokens / 1e6:.2f} M",
-            f"{cost.flops:.2e}",
-            _duration(cost.flops / reached),
+            "unknown" if math.isnan(cost.flops) else f"{cost.flops:.2e}",
+            "" if math.isnan(cost.flops) else _duration(cost.flops / reached),
             f"{cost.memory_bytes / 2**20:.0f} MiB",
         )
-    total = sum(cost.flops for cost in costs)
+    total = sum(cost.flops for cost in costs if not math.isnan(cost.flops))
     table.add_section()
     table.add_row("total", "", "", f"{total:.2e}", _duration(total / reached), "")
     return table
@@ -189,14 +200,12 @@ def print_gpu_plan(config: StudyConfig | RunConfig, console: Console, machine: M
     gpu = machine if machine.is_gpu else Machine(GPU, GPU_FLOPS, is_measured=False, is_gpu=True)
     console.print(_gpu_table(config, gpu))
     note = f"Time is at {gpu.utilisation:.0%} of {gpu.flops / 1e12:.0f} TFLOP/s per GPU; no step was measured."
-    if isinstance(config, StudyConfig) and (tokens := _labelled_tokens(config)):
-        size = label_bytes_per_token(config.labels, vocab)
-        length = config.corpus.sequence_length
-        forward = flops_per_token(config.teacher.model, vocab, length, backward=False) * tokens
-        note += (
-            f" Label store: {tokens / 1e9:.2f} G tokens at about {size:.0f} bytes, {tokens * size / 2**30:.0f} GiB; "
-            f"labelling takes {forward / gpu.reached / 3600:.0f} GPU-hours, on any number of GPUs."
-        )
+    if isinstance(config, StudyConfig) and (tokens := labelled_tokens(config)):
+        asked = price(tokens, _teaching_rate(config), config.labels, vocab)
+        size = f"at about {asked.bytes_per_token:.0f} bytes, {asked.num_bytes / 2**30:.0f} GiB"
+        note += f" Label store: {tokens / 1e9:.2f} G tokens {size}"
+        hours = asked.teacher_flops / gpu.reached / 3600
+        note += "." if math.isnan(hours) else f"; labelling takes {hours:.0f} GPU-hours, on any number of GPUs."
     console.print(note, style="dim")
 
 
@@ -229,8 +238,3 @@ def _gpu_runs(config: StudyConfig | RunConfig) -> list[tuple[str, ModelConfig, T
     if config.teacher.training is not None:
         runs.insert(0, ("teacher", config.teacher.model, config.teacher.training))
     return runs
-
-
-def _labelled_tokens(config: StudyConfig) -> float:
-    distilled = [arm for arm in config.arms.values() if arm.highest_alpha > 0]
-    return max((config.training.tokens * arm.data for arm in distilled), default=0.0)

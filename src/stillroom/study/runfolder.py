@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from stillroom.config import RoutingConfig, StudyConfig, to_yaml
 from stillroom.corpora import Corpus
+from stillroom.costs import flops_per_token, size_of_path
 from stillroom.disk import copy_file
 from stillroom.files import read_json
 from stillroom.labels import LabelStore
-from stillroom.models import flops_per_token, precision_name
+from stillroom.models import precision_name
+from stillroom.objectives.schedules import ever_needs_teacher, highest_alpha
 from stillroom.results.compare import write_comparison
 from stillroom.results.json_form import write
 from stillroom.results.runs import environment_here
@@ -35,6 +36,7 @@ from stillroom.results.schema import (
     StudyRecord,
 )
 from stillroom.study.artifacts import Artifact, StoredLabels
+from stillroom.study.budgets import spent
 from stillroom.study.folders import check_run_folder, written
 from stillroom.study.ladder import write_worth
 from stillroom.training.distributed import own_device
@@ -126,47 +128,40 @@ def _teacher_record(config: StudyConfig, made: FinishedParts) -> ModelRecord:
     model = made.teacher_model
     known = {"name": "teacher", "role": "teacher", "label": "Teacher", "folder": "models/teacher"}
     if config.teacher.training is None:
-        return ModelRecord(**known, parameters=int(sum(value.numel() for value in _weights(model))))  # type: ignore[arg-type]
+        return ModelRecord(**known, parameters=size_of_path(model).parameters)  # type: ignore[arg-type]
+    took = _took(model.parent, config.teacher.training.epochs)
     length = made.corpus.train.sequence_length
     rate = flops_per_token(config.teacher.model, made.corpus.vocab_size, length, backward=True)
-    return ModelRecord(**known, **_took(model.parent, config.teacher.training.epochs, rate))  # type: ignore[arg-type]
-
-
-def _weights(model: Path) -> list[torch.Tensor]:
-    return [tensor for file in sorted(model.glob("*.safetensors")) for tensor in load_file(file).values()]
+    return ModelRecord(**known, **took, student_flops=rate * took["tokens"])  # type: ignore[arg-type]
 
 
 def _arm_record(config: StudyConfig, corpus: Corpus, name: str, artifact: Artifact) -> ModelRecord:
-    arm, length = config.arms[name], corpus.train.sequence_length
-    rate = flops_per_token(config.student, corpus.vocab_size, length, backward=True)
-    took = _took(artifact.path, arm.epochs, rate)
-    labelling = 0.0
-    if arm.highest_alpha > 0:
-        forward = flops_per_token(config.teacher.model, corpus.vocab_size, length, backward=False)
-        labelling = forward * took["distinct_tokens"]
+    arm = config.arms[name]
+    took = _took(artifact.path, arm.epochs)
+    cost = spent(config, arm, corpus.vocab_size, took["distinct_tokens"], took["tokens"])
     return ModelRecord(
         name=name,
         role="student",
         label=arm_label(config, name),
         folder=f"models/{name}",
-        alpha=arm.highest_alpha,
+        alpha=highest_alpha(arm),
         routing=None if arm.routing is None else RoutingRecord(rule=arm.routing.rule, share=arm.routing.share),
-        teacher_flops=labelling,
+        teacher_flops=cost.teacher,
+        student_flops=cost.student,
         **took,
     )
 
 
-def _took(folder: Path, epochs: float, flops: float) -> dict[str, Any]:
-    """What ``result.json`` of a trained model says that it took, with FLOPs at so many a token."""
+def _took(folder: Path, epochs: float) -> dict[str, Any]:
+    """What ``result.json`` of a trained model says that it took."""
     result = read_json(folder / "result.json")
-    kept = {name: result[name] for name in ("parameters", "distinct_tokens", "tokens", "seconds")}
-    return kept | {"epochs": epochs, "student_flops": flops * result["tokens"]}
+    return {name: result[name] for name in ("parameters", "distinct_tokens", "tokens", "seconds")} | {"epochs": epochs}
 
 
 def arm_label(config: StudyConfig, name: str) -> str:
     """What to call an arm in a figure: SPT or DPT-90, with what differs from the plain one."""
     arm = config.arms[name]
-    label = "SPT" if arm.highest_alpha == 0 else f"DPT-{arm.highest_alpha * 100:g}"
+    label = "SPT" if not ever_needs_teacher(arm) else f"DPT-{highest_alpha(arm) * 100:g}"
     if arm.data != 1:
         label += f"-{arm.data:g}x"
     if arm.epochs != 1:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from stillroom.config import LabelsConfig, ModelConfig, RunConfig, StudyConfig, TeacherConfig, parse
+from stillroom.objectives.schedules import ever_needs_teacher, highest_alpha
 from stillroom.types import UserError
 
 
 def check_taught(run: RunConfig) -> None:
     """Refuses a run that learns from soft labels and does not say whose."""
-    if run.objective.highest_alpha > 0 and run.labels is None and run.teacher is None and run.teaching is None:
+    if ever_needs_teacher(run.objective) and run.labels is None and run.teacher is None and run.teaching is None:
         raise UserError(
-            f"{run.name}: objective.alpha rises to {run.objective.highest_alpha:g} but nothing says whose soft labels "
+            f"{run.name}: objective.alpha rises to {highest_alpha(run.objective):g} but nothing says whose soft labels "
             "are learnt from; give teaching.teacher (to make one), teacher (a model) or labels (a store)."
         )
 
@@ -34,5 +35,5 @@ def single_study(run: RunConfig) -> StudyConfig:
 
 def labelled_tokens(config: StudyConfig) -> int:
     """Training tokens whose labels are stored: the most that an arm with stored labels reads; 0 where there is none."""
-    stored = [arm for arm in config.arms.values() if arm.highest_alpha > 0 and arm.teacher == "stored"]
+    stored = [arm for arm in config.arms.values() if ever_needs_teacher(arm) and arm.teacher == "stored"]
     return max((round(config.training.tokens * arm.data) for arm in stored), default=0)

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from stillroom.config import ModelConfig, RunConfig, to_yaml
 from stillroom.corpora import Corpus, save_opening
+from stillroom.costs import STATE_BYTES
 from stillroom.files import read_json, write_json, write_text
 from stillroom.labels import LabelStore
 from stillroom.models import ModelPlan, build_model, load_model, num_positions, plan_model, read_config
@@ -46,7 +47,7 @@ def check_length(model: ModelConfig, corpus: Corpus, field: str) -> None:
 
 def _state_bytes(model: PreTrainedModel, labels: LabelSource | LiveTeacher | None) -> float:
     """Bytes of weights, gradients and two moments in fp32, and of a live teacher's weights."""
-    held = 16.0 * model.num_parameters()
+    held = float(STATE_BYTES) * model.num_parameters()
     return held + 4.0 * labels.model.num_parameters() if isinstance(labels, LiveTeacher) else held
 
 

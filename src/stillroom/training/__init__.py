@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from stillroom.on_demand import names_of
 
 if TYPE_CHECKING:
-    from stillroom.training.budget import model_flops_per_token, num_steps
+    from stillroom.training.budget import num_steps
     from stillroom.training.checkpoint import Checkpoints
     from stillroom.training.distributed import ALONE, Ranks, join
     from stillroom.training.errors import DivergedError, Interrupted
@@ -32,7 +32,6 @@ __all__ = [
     "global_step",
     "join",
     "learning_rate_factor",
-    "model_flops_per_token",
     "num_steps",
     "train",
     "validate",

@@ -17,11 +17,12 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from stillroom.corpora import batch_indices
+from stillroom.costs import size_of_model
 from stillroom.files import disk_errors
 from stillroom.models import ModelPlan, precision
 from stillroom.objectives import Progress, objective_at, require_terms
 from stillroom.objectives.objective_config import ObjectiveConfig
-from stillroom.training.budget import model_flops_per_token, num_steps
+from stillroom.training.budget import num_steps
 from stillroom.training.checkpoint import Checkpoints, run_tensors
 from stillroom.training.distributed import ALONE, Ranks
 from stillroom.training.errors import DivergedError, Interrupted
@@ -157,7 +158,8 @@ def _prepared(
     """The student on this rank, its optimizers and how far they will go."""
     student = prepare(model, config, context.objective, context.ranks)
     length = data.train.sequence_length
-    flops = model_flops_per_token(student.model, length, backward=True, further_blocks=context.objective.heads - 1)
+    heads = context.objective.heads - 1
+    flops = size_of_model(student.model).flops_per_token(length, backward=True, further_heads=heads)
     total = num_steps(config, len(data.train), length, flops)
     return Run(student, build_optimizers(student, config), data, config, context, total, flops)
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from stillroom.worlds.registry import make_world
+from stillroom.worlds.text_worlds import TEXT_WORLDS, TextWorldKind, make_world
 
-__all__ = ["make_world"]
+__all__ = ["TEXT_WORLDS", "TextWorldKind", "make_world"]

@@ -23,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 from stillroom.choosing.tuning.supervise import begin_tuning, finish_tuning, is_tuned, open_base, save_tuned
 from stillroom.config import Strict
 from stillroom.corpora import load_tokenizer
+from stillroom.costs import size_of_path
 from stillroom.files import write_text
 from stillroom.models import load_model
 from stillroom.strict import Items, Length, Positive, PositiveFloat, Seed, Temperature
@@ -33,7 +34,7 @@ from stillroom.training.metrics import finite_or_none
 from stillroom.types import UserError
 from stillroom.vocabulary import Vocabulary
 from stillroom.worlds.base import Problem
-from stillroom.worlds.problems import problems
+from stillroom.worlds.problems_world import problems
 
 
 class ReinforcedConfig(Strict):
@@ -221,12 +222,13 @@ def _result(
 def print_reinforced_plan(base: str, config: ReinforcedConfig, out: Path, console: Console) -> None:
     """Prints what reinforcement will take; writes nothing."""
     path, _ = open_base(base, config, "reinforced", out)
-    parameters = sum(parameter.numel() for parameter in load_model(path).parameters())
+    size = size_of_path(path)
     samples = config.steps * config.prompts_per_step * config.samples_per_prompt
     tokens = samples * config.max_new_tokens
+    rate = sum(size.flops_per_token(config.max_new_tokens, backward=backward) for backward in (False, True))
     console.print(
         f"{config.steps} steps of {config.prompts_per_step} prompts, {config.samples_per_prompt} samples each: "
-        f"{samples:,} samples of at most {config.max_new_tokens} tokens, at most {8.0 * parameters * tokens:.2e} FLOPs "
-        f"for sampling and training with {parameters / 1e6:.2f} M parameters. Nothing was written.",
+        f"{samples:,} samples of at most {config.max_new_tokens} tokens, at most {rate * tokens:.2e} FLOPs "
+        f"for sampling and training with {size.parameters / 1e6:.2f} M parameters. Nothing was written.",
         highlight=False,
     )

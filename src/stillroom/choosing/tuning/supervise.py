@@ -24,6 +24,7 @@ from stillroom import checksums
 from stillroom.checksums import hash_of
 from stillroom.config import ObjectiveConfig, Strict, TrainingConfig
 from stillroom.corpora import load_tokenizer
+from stillroom.costs import size_of_path
 from stillroom.files import read_json_object, write_bytes, write_json
 from stillroom.models import export_model, load_model, precision_name
 from stillroom.strict import Factor, Items, PositiveFloat, Seed
@@ -39,7 +40,7 @@ from stillroom.training.finite import all_finite
 from stillroom.types import IGNORE_INDEX, Batch, UserError
 from stillroom.vocabulary import Vocabulary, encode, encode_documents
 from stillroom.worlds.base import Split
-from stillroom.worlds.registry import make_world
+from stillroom.worlds.text_worlds import make_world
 
 _ANSWER = "\nA:"
 """What a prompt of the problems world ends in."""
@@ -259,11 +260,12 @@ def print_supervised_plan(base: str, config: SupervisedConfig, out: Path, consol
     """Prints what supervised tuning will take; writes nothing."""
     path, _ = open_base(base, config, "supervised", out)
     data, _ = _data(path, config)
-    parameters = sum(parameter.numel() for parameter in load_model(path).parameters())
+    size = size_of_path(path)
     tokens = len(data.train) * data.train.sequence_length * config.epochs
+    rate = size.flops_per_token(config.sequence_length, backward=True)
     console.print(
         f"{config.problems:,} worked problems in {len(data.train):,} sequences of {config.sequence_length} tokens, "
-        f"{config.epochs:g} passes: {tokens:,.0f} tokens, about {6.0 * parameters * tokens:.2e} FLOPs with "
-        f"{parameters / 1e6:.2f} M parameters. Nothing was written.",
+        f"{config.epochs:g} passes: {tokens:,.0f} tokens, about {rate * tokens:.2e} FLOPs with "
+        f"{size.parameters / 1e6:.2f} M parameters. Nothing was written.",
         highlight=False,
     )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stillroom.evaluation.measuring.choices import Question, score_choices
-from stillroom.evaluation.measuring.rules import RuleItem, rule_items
+from stillroom.evaluation.measuring.induced_rules import RuleItem, rule_items
 from stillroom.evaluation.sampling.draw import Sampling, SamplingRequest, sample
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME
 from stillroom.models import num_positions

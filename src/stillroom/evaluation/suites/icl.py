@@ -12,13 +12,13 @@ from stillroom.strict import Items
 from stillroom.types import Sequences, UserError
 from stillroom.vocabulary import Vocabulary, encode
 from stillroom.worlds.base import Counterfactual
-from stillroom.worlds.facts import chance, counterfactuals
+from stillroom.worlds.facts_world import chance, counterfactuals
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-    from stillroom.evaluation.measuring.rules import RuleItem
+    from stillroom.evaluation.measuring.induced_rules import RuleItem
     from stillroom.evaluation.measuring.trigger_recall import RecallTokens
 
 

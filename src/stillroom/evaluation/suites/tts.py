@@ -11,7 +11,7 @@ from stillroom.evaluation.suite import ItemTokens, Material, Need, Suite, SuiteC
 from stillroom.strict import Items, Length, Positive, Temperature
 from stillroom.vocabulary import Vocabulary, encode
 from stillroom.worlds.base import Problem
-from stillroom.worlds.problems import problems
+from stillroom.worlds.problems_world import problems
 
 if TYPE_CHECKING:
     from stillroom.evaluation.measuring.test_time_scaling import Attempts

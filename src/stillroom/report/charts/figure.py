@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from stillroom.report.charts.svg import SMALL, WIDE, line, marker, tag
+from stillroom.report.charts.keys import line_key
+from stillroom.report.charts.svg import SMALL, WIDE
 from stillroom.report.formats import MISSING, fixed, interval
 from stillroom.report.view import Entry
 from stillroom.types import Estimate
@@ -63,25 +64,14 @@ def legend(entries: tuple[Entry, ...]) -> tuple[tuple[str, Markup], ...]:
     """Name and sign of each model, as the drawings show it; seeds of one arm, which look alike, are named once."""
     arms = [entry.arm for entry in entries]
     named = {entry.arm if arms.count(entry.arm) > 1 else entry.label: entry for entry in reversed(entries)}
-    return tuple((name, _sign(entry)) for name, entry in reversed(named.items()))
+    return tuple(
+        (name, line_key(curve_class(entry), entry.marker, entry.colour)) for name, entry in reversed(named.items())
+    )
 
 
 def curve_class(entry: Entry, *more: str) -> str:
     """CSS classes of a model's line."""
     return " ".join(("curve", entry.colour, *(("dashed",) if entry.dashed else ()), *more))
-
-
-def _sign(entry: Entry) -> Markup:
-    return tag(
-        "svg",
-        line(0, 6, 24, 6, curve_class(entry)),
-        marker(entry.marker, 12, 6, f"mark {entry.colour}"),
-        viewBox="0 0 24 12",
-        width=24,
-        height=12,
-        class_="key",
-        aria_hidden="true",
-    )
 
 
 def names(entries: tuple[Entry, ...]) -> str:

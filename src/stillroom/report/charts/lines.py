@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
+from stillroom.report.charts.keys import line_key
 from stillroom.report.charts.scales import Scale, tight
-from stillroom.report.charts.svg import WIDE, Frame, drawing, line, marker, path, tag, ticks, whisker
+from stillroom.report.charts.svg import WIDE, Frame, drawing, marker, path, ticks, whisker
 from stillroom.report.formats import MISSING, fixed, minus, si
 from stillroom.types import Estimate
 
@@ -74,12 +75,12 @@ def _marks(frame: Frame, series: Series) -> list[Markup]:
         if est.high > est.low:
             low = max(est.low, frame.y.low) if frame.y.log else est.low
             parts.append(whisker(at, frame.py(low), at, frame.py(est.high), f"error {series.colour}"))
-        hint = f"{series.name} at {si(x)}: {number(est.value)} ({number(est.low)} to {number(est.high)})"
+        hint = f"{series.name} at {si(x)}: {brief(est.value)} ({brief(est.low)} to {brief(est.high)})"
         marks.append(marker(series.marker, at, frame.py(est.value), f"mark {series.colour}", hint))
     return parts + marks
 
 
-def number(value: float) -> str:
+def brief(value: float) -> str:
     """A value with three significant digits; 0 where it is no more than rounding."""
     if not math.isfinite(value):
         return MISSING
@@ -115,7 +116,4 @@ def linear_axis(title: str, values: Sequence[float]) -> Axis:
 def legend_sign(colour: str, shape: str, *, guide: bool = False, dashed: bool = False) -> Markup:
     """The sign of a legend: a line with its mark, or a reference line alone."""
     classes = "guide strong" if guide else f"curve thin {colour}{' dashed' if dashed else ''}"
-    parts = [line(0, 6, 24, 6, classes)]
-    if shape:
-        parts.append(marker(shape, 12, 6, f"mark {colour}"))
-    return tag("svg", *parts, viewBox="0 0 24 12", width=24, height=12, class_="key", aria_hidden="true")
+    return line_key(classes, shape, colour)

@@ -44,7 +44,7 @@ def _shown(text: Markup | str) -> Markup | str:
     return text if isinstance(text, Markup) else printable_lines(text)
 
 
-def join(parts: Iterable[Markup]) -> Markup:
+def joined(parts: Iterable[Markup]) -> Markup:
     """Elements one after another."""
     return Markup("").join(parts)
 
@@ -54,7 +54,7 @@ def text(x: float, y: float, words: str, anchor: str = "start", class_: str | No
     return tag("text", words, x=x, y=y, text_anchor=anchor if anchor != "start" else None, class_=class_)
 
 
-def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
+def segment(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
     """A straight line."""
     return tag("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
 
@@ -115,14 +115,14 @@ class Frame:
         """Faint horizontal lines, ticks with their labels, and a title with its unit for each axis."""
         chosen = ticks(self.y) if y_ticks is None else y_ticks
         end = self.width - self.right
-        parts = [line(self.left, self.py(value), end, self.py(value), "grid") for value, _ in chosen]
+        parts = [segment(self.left, self.py(value), end, self.py(value), "grid") for value, _ in chosen]
         parts += [text(self.left - 7, self.py(value) + 4, words, "end", "tick") for value, words in chosen]
-        parts.append(line(self.left, self.floor, end, self.floor, "axis"))
-        parts += [line(self.px(value), self.floor, self.px(value), self.floor + 4, "axis") for value, _ in x_ticks]
+        parts.append(segment(self.left, self.floor, end, self.floor, "axis"))
+        parts += [segment(self.px(value), self.floor, self.px(value), self.floor + 4, "axis") for value, _ in x_ticks]
         parts += [text(self.px(value), self.floor + 20, words, "middle", "tick") for value, words in x_ticks]
         parts.append(text(end, self.height - 5, x_title, "end", "name"))
         parts.append(text(4, 14, y_title, class_="name"))
-        return join(parts)
+        return joined(parts)
 
 
 def ticks(scale: Scale, count: int = 5) -> list[tuple[float, str]]:

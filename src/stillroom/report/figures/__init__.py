@@ -4,11 +4,11 @@ from stillroom.report.charts.figure import Figure, Panel, Table
 from stillroom.report.figures.bars import in_context
 from stillroom.report.figures.coverage_curves import frontier, pass_curves, unique_right
 from stillroom.report.figures.curves import copying_curve, learning_curves
-from stillroom.report.figures.entropy_profile import entropy_profile
+from stillroom.report.figures.entropy_profile import profile_figure
 from stillroom.report.figures.head_maps import head_map
 from stillroom.report.figures.needle import needle_map
-from stillroom.report.figures.paired import paired
-from stillroom.report.figures.seed_differences import over_seeds
+from stillroom.report.figures.paired import paired_figure
+from stillroom.report.figures.seed_differences import seeds_figure
 from stillroom.report.figures.worth_bars import worth_figure
 from stillroom.report.view import View
 
@@ -19,6 +19,6 @@ def all_figures(view: View) -> tuple[Figure, ...]:
     """Every figure in the order of the page; one that has nothing to draw carries a sentence that says why."""
     makers = (
         *(worth_figure, learning_curves, pass_curves, frontier, unique_right),
-        *(in_context, copying_curve, needle_map, paired, over_seeds, head_map, entropy_profile),
+        *(in_context, copying_curve, needle_map, paired_figure, seeds_figure, head_map, profile_figure),
     )
     return tuple(make(view) for make in makers)

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from stillroom.report.charts.figure import Figure, Panel, Table, missing_models, panel_width, span, with_interval
 from stillroom.report.charts.scales import Scale, linear
-from stillroom.report.charts.svg import Frame, drawing, join, line, marker, tag, text, ticks, whisker
+from stillroom.report.charts.svg import Frame, drawing, joined, marker, segment, tag, text, ticks, whisker
 from stillroom.report.figures import captions
 from stillroom.report.formats import fixed, interval
 from stillroom.report.headline import measured
@@ -37,12 +37,12 @@ def bars(
     scale = linear([*ends, *([] if chance is None else [chance])], include=0.0)
     height = TOP + ROW * len(rows) + 46
     frame = Frame(width, height, scale, Scale(0, 1), left=16, right=18, top=TOP)
-    parts = [line(frame.px(value), TOP, frame.px(value), frame.floor, "grid") for value, _ in ticks(scale)]
+    parts = [segment(frame.px(value), TOP, frame.px(value), frame.floor, "grid") for value, _ in ticks(scale)]
     parts += [text(frame.px(value), frame.floor + 19, words, "middle", "tick") for value, words in ticks(scale)]
     parts.append(text(width - frame.right, height - 5, measure.unit, "end", "name"))
-    parts.append(line(frame.px(0), TOP, frame.px(0), frame.floor, "axis"))
+    parts.append(segment(frame.px(0), TOP, frame.px(0), frame.floor, "axis"))
     if chance is not None:
-        parts.append(line(frame.px(chance), TOP, frame.px(chance), frame.floor, "guide strong"))
+        parts.append(segment(frame.px(chance), TOP, frame.px(chance), frame.floor, "guide strong"))
         parts.append(text(frame.px(chance), height - 5, "chance", "middle", "name"))
     parts += [_bar(frame, measure, entry, est, TOP + ROW * place) for place, (entry, est) in enumerate(rows)]
     parts += [
@@ -59,7 +59,7 @@ def _bar(frame: Frame, measure: Measure, entry: Entry, est: Estimate, top: float
     value = fixed(est.value, measure.decimals)
     hint = f"{entry.label}: {value} ({interval(est, measure.decimals)})"
     box = {"x": min(zero, end), "y": middle - 5, "width": abs(end - zero), "height": 10.0}
-    return join(
+    return joined(
         [
             tag("rect", class_=f"fill {entry.colour}", **box),
             whisker(frame.px(est.low), middle, frame.px(est.high), middle, f"error {entry.colour}"),

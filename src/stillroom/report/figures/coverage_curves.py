@@ -23,7 +23,7 @@ from stillroom.report.charts.svg import (
     Frame,
     band,
     drawing,
-    join,
+    joined,
     marker,
     path,
     place_label,
@@ -86,7 +86,7 @@ def _pass_line(frame: Frame, entry: Entry, drawn: TemperatureResult) -> Markup:
     for (k, est), (x, y) in zip(at, points, strict=False):
         hint = f"{entry.label}: pass@{k} {fixed(est.value, 3)} ({interval(est, 3)})"
         parts.append(marker(entry.marker, x, y, f"mark {entry.colour}", hint))
-    return join(parts)
+    return joined(parts)
 
 
 def _log_ticks(ks: tuple[int, ...]) -> tuple[int, ...]:
@@ -163,7 +163,7 @@ def frontier(view: View) -> Figure:
 def _cross(frame: Frame, entry: Entry, one: Estimate, many: Estimate) -> Markup:
     """The intervals of both ends through one point."""
     x, y = frame.px(one.value), frame.py(many.value)
-    return join(
+    return joined(
         [
             whisker(frame.px(one.low), y, frame.px(one.high), y, f"error faint {entry.colour}", 0),
             whisker(x, frame.py(many.low), x, frame.py(many.high), f"error faint {entry.colour}", 0),

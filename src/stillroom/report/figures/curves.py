@@ -18,7 +18,7 @@ from stillroom.report.charts.figure import (
     with_interval,
 )
 from stillroom.report.charts.scales import Scale, tight
-from stillroom.report.charts.svg import WIDE, Frame, drawing, line, marker, path, ticks
+from stillroom.report.charts.svg import WIDE, Frame, drawing, marker, path, segment, ticks
 from stillroom.report.figures import captions
 from stillroom.report.formats import fixed, si
 from stillroom.report.view import Entry, View
@@ -138,7 +138,7 @@ def _positions(curves: list[tuple[Entry, CopyingResult]], period: int) -> Markup
     frame = Frame(WIDE, HEIGHT, Scale(0.0, float(length)), tight(values))
     parts = [frame.axes("position (tokens)", "loss (nats per token)", ticks(frame.x, 6))]
     for start in range(period, length, period) if period else ():
-        parts.append(line(frame.px(start), frame.top, frame.px(start), frame.floor, "guide"))
+        parts.append(segment(frame.px(start), frame.top, frame.px(start), frame.floor, "guide"))
     for entry, found in curves:
         start = max(0, found.period * found.repeats - len(found.loss_by_position))  # what nothing precedes has no loss
         points = frame.points(range(start, start + len(found.loss_by_position)), found.loss_by_position)

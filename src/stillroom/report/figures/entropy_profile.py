@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from stillroom.report.charts.figure import Figure, Panel, Table, panel_width
 from stillroom.report.charts.scales import Scale, linear
-from stillroom.report.charts.svg import Frame, drawing, line, marker, tag, ticks
+from stillroom.report.charts.svg import Frame, drawing, marker, segment, tag, ticks
 from stillroom.report.figures import captions
 from stillroom.report.formats import MISSING, fixed, listing, percent
 from stillroom.report.view import View, run_names
@@ -19,7 +19,7 @@ Part = tuple[str, EntropyProfile, tuple[int, ...], float | None]
 """Title, profile, counts by bin, mean in nats."""
 
 
-def entropy_profile(view: View) -> Figure:
+def profile_figure(view: View) -> Figure:
     """Positions by teacher entropy, in all and by source, for every run with labels."""
     named = zip(run_names(view.runs), view.runs, strict=True)
     profiles = [(f"{name}: " if len(view.runs) > 1 else "", run.profile) for name, run in named if run.profile]
@@ -80,7 +80,7 @@ def _histogram(part: Part, width: float) -> Markup:
     threshold = profile.routing_threshold_nats
     if threshold is not None:
         x = frame.px(threshold)
-        pieces.append(line(x, frame.top - 6, x, frame.floor, "guide strong"))
+        pieces.append(segment(x, frame.top - 6, x, frame.floor, "guide strong"))
     if mean is not None and math.isfinite(mean):
         pieces.append(marker("wedge", frame.px(mean), frame.top - 4, "pointer", f"mean {fixed(mean, 2)} nats", 5))
     words = f"Histogram of entropy in nats over {total} positions."

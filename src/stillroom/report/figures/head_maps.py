@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from markupsafe import Markup
 
 from stillroom.report.charts.figure import Figure, Panel, Table, missing_models
-from stillroom.report.charts.svg import WIDE, drawing, join, squares, tag, text
+from stillroom.report.charts.keys import shades_key
+from stillroom.report.charts.svg import WIDE, drawing, joined, squares, tag, text
 from stillroom.report.figures import captions
 from stillroom.report.formats import fixed
-from stillroom.report.view import Entry, View
+from stillroom.report.view import View
 from stillroom.results.schema import HeadsResult, InductionHead, Numbers
 
 TOP = 30.0
@@ -36,36 +38,28 @@ def head_map(view: View) -> Figure:
         "fig-heads",
         title,
         captions.HEADS + missing_models(view.entries, tuple(entry for entry, _ in shown)),
-        tuple(Panel(entry.label, _maps(entry, heads)) for entry, heads in shown),
-        (("score 0 to 1", _strip("warm")), ("score 0 to −1", _strip("cold"))),
+        tuple(Panel(entry.label, score_maps(entry.label, heads)) for entry, heads in shown),
+        (("score 0 to 1", shades_key("warm")), ("score 0 to −1", shades_key("cold"))),
         Table(("model", "layer", "head", "prefix matching", "copying"), tuple(rows)),
         most_columns=2,
     )
 
 
-def _strip(colour: str) -> Markup:
-    """A key of five squares of rising strength."""
-    squares = []
-    for place in range(5):
-        box = {"x": 12.0 * place, "y": 0.0, "width": 11.0, "height": 12.0}
-        squares += [tag("rect", class_="cell", **box), tag("rect", class_=colour, fill_opacity=place / 4, **box)]
-    return tag("svg", *squares, viewBox="0 0 60 12", width=60, height=12, class_="key", aria_hidden="true")
-
-
-def _maps(entry: Entry, heads: HeadsResult) -> Markup:
+def score_maps(label: str, heads: HeadsResult, shown: Mapping[str, tuple[Numbers, ...]] | None = None) -> Markup:
+    """A map for each score of a model's heads, or for each of ``shown``; the induction head is outlined."""
     column = (WIDE - 8) / 3
     side = min((column - 32) / max(1, heads.num_heads), LARGEST, TALLEST / max(1, heads.num_layers))
     height = TOP + side * heads.num_layers + 24
-    best = heads.induction_head
-    maps = [("previous token", heads.previous_token, None), ("prefix matching", heads.prefix_matching, best)]
-    if heads.copying is not None:
-        maps.append(("copying", heads.copying, best))
+    if shown is None:
+        shown = {"previous token": heads.previous_token, "prefix matching": heads.prefix_matching}
+        shown |= {} if heads.copying is None else {"copying": heads.copying}
+    outlined = {"prefix matching", "copying"}
     parts = [
-        _map(name, heads, scores, 22 + column * place, side, outlined)
-        for place, (name, scores, outlined) in enumerate(maps)
+        _map(name, heads, scores, 22 + column * place, side, heads.induction_head if name in outlined else None)
+        for place, (name, scores) in enumerate(shown.items())
     ]
-    words = f"{heads.num_layers} layers of {heads.num_heads} heads, {len(maps)} scores each."
-    return drawing(WIDE, height, f"Head scores of {entry.label}", words, *parts)
+    words = f"{heads.num_layers} layers of {heads.num_heads} heads, {len(shown)} scores each."
+    return drawing(WIDE, height, f"Head scores of {label}", words, *parts)
 
 
 def _map(
@@ -86,7 +80,7 @@ def _map(
     if outlined:
         box = {"x": left + outlined.head * side, "y": TOP + (layers - 1 - outlined.layer) * side}
         parts.append(tag("rect", width=side - 1, height=side - 1, class_="chosen", **box))
-    return join(parts)
+    return joined(parts)
 
 
 def _square(x: float, y: float, side: float, score: float, hint: str) -> Markup:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from stillroom.report.charts.figure import Figure, Panel, Table, missing_models, span, with_interval
-from stillroom.report.charts.svg import SMALL, drawing, line, tag, text
+from stillroom.report.charts.keys import shades_key
+from stillroom.report.charts.svg import SMALL, drawing, segment, tag, text
 from stillroom.report.figures import captions
 from stillroom.report.formats import fixed
 from stillroom.report.view import Entry, View
@@ -33,17 +34,9 @@ def needle_map(view: View) -> Figure:
         title,
         captions.NEEDLE.format(count=counts, chance=chance) + missing,
         tuple(Panel(entry.label, _map(entry, needle)) for entry, needle in shown),
-        (("found: none to all", _strip()),),
+        (("found: none to all", shades_key("warm")),),
         _table(shown),
     )
-
-
-def _strip() -> Markup:
-    squares = []
-    for place in range(5):
-        box = {"x": 12.0 * place, "y": 0.0, "width": 11.0, "height": 12.0}
-        squares += [tag("rect", class_="cell", **box), tag("rect", class_="warm", fill_opacity=place / 4, **box)]
-    return tag("svg", *squares, viewBox="0 0 60 12", width=60, height=12, class_="key", aria_hidden="true")
 
 
 def _map(entry: Entry, needle: NeedleResult) -> Markup:
@@ -58,7 +51,7 @@ def _map(entry: Entry, needle: NeedleResult) -> Markup:
             cell = needle.grid[column][row]
             hint = f"{length} tokens, depth {depth:g}: {with_interval(cell, 2)}"
             parts += _square(LEFT + wide * column, y, wide - 2, cell, hint)
-    parts.append(line(LEFT, floor + 2, SMALL - 10, floor + 2, "axis"))
+    parts.append(segment(LEFT, floor + 2, SMALL - 10, floor + 2, "axis"))
     for column, length in enumerate(needle.lengths):
         parts.append(text(LEFT + wide * (column + 0.5) - 1, floor + 19, str(length), "middle", "tick"))
     parts.append(text(SMALL - 10, floor + BOTTOM - 5, "length of the text, tokens", "end", "name"))

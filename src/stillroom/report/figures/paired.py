@@ -15,7 +15,7 @@ from stillroom.results.schema import Against, Difference
 ID, TITLE = "fig-paired", "Differences on the same items"
 
 
-def paired(view: View) -> Figure:
+def paired_figure(view: View) -> Figure:
     """Differences from the baseline, item by item, with their intervals; p-values in the table."""
     comparison = view.runs[0].comparison if len(view.runs) == 1 else None
     if comparison is None or not comparison.against:

@@ -13,6 +13,8 @@ from typing import Any
 from markupsafe import Markup
 
 from stillroom.report.charts.figure import Figure, Panel, Table
+from stillroom.report.charts.heat import attention_square
+from stillroom.report.charts.keys import line_key
 from stillroom.report.charts.scales import Scale, tight
 from stillroom.report.charts.svg import (
     SMALL,
@@ -21,10 +23,10 @@ from stillroom.report.charts.svg import (
     Point,
     band,
     drawing,
-    join,
-    line,
+    joined,
     marker,
     path,
+    segment,
     squares,
     tag,
     text,
@@ -32,15 +34,11 @@ from stillroom.report.charts.svg import (
 from stillroom.report.formats import MISSING, fixed, si
 
 HEIGHT = 300.0
-SHADES = 5
-"""Steps of strength in a picture of attention: few, so that a picture is a handful of elements."""
-FAINTEST = 0.04
-"""Attention below this is left blank."""
 Values = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Arm:
+class RecallArm:
     """An arm as the figures show it."""
 
     label: str
@@ -69,7 +67,7 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def learning(arms: Sequence[Arm], world: Values, floors: Sequence[tuple[Arm, float]]) -> Figure:
+def learning(arms: Sequence[RecallArm], world: Values, floors: Sequence[tuple[RecallArm, float]]) -> Figure:
     """Copy accuracy, copy loss and the excess over the optimal loss, against tokens."""
     marks = [(arm, found) for arm in arms if (found := arm.record["half"]["copy_accuracy"])]
     lines = [(value, f"floor of {arm.label}") for arm, value in floors]
@@ -87,7 +85,7 @@ def learning(arms: Sequence[Arm], world: Values, floors: Sequence[tuple[Arm, flo
         "−log(1 − α·η·(1 − r)), with r the mean leak onto the answer."
     )
     table = Table(("tokens until one half (95 % interval over seeds)", *DYNAMICS.values()), rows)
-    return Figure("fig-learning", "Learning to copy", caption, panels, legend(arms), table)
+    return Figure("fig-learning", "Learning to copy", caption, panels, recall_legend(arms), table)
 
 
 DYNAMICS = {
@@ -106,7 +104,7 @@ def _cell(found: Values | None) -> str:
     return f"{si(found['value'])}{ends}{share}"
 
 
-def rows_by_entropy(arms: Sequence[Arm], world: Values) -> Figure:
+def rows_by_entropy(arms: Sequence[RecallArm], world: Values) -> Figure:
     """KL from the true row on ordinary positions of high and of low entropy."""
     high, low = f"above {world['high_nats']:g} nats", f"below {world['low_nats']:g} nats"
     kinds = (("kl_high", f"High-entropy rows ({high})"), ("kl_low", f"Low-entropy rows ({low})"))
@@ -121,10 +119,10 @@ def rows_by_entropy(arms: Sequence[Arm], world: Values) -> Figure:
         ("at the end (nats)", *(title for _, title in shown)),
         tuple((arm.label, *(_final(arm, name, 4) for name, _ in shown)) for arm in arms),
     )
-    return Figure("fig-rows", "Rows by entropy", caption, panels, legend(arms), table)
+    return Figure("fig-rows", "Rows by entropy", caption, panels, recall_legend(arms), table)
 
 
-def cost_of_copying(arms: Sequence[Arm]) -> Figure:
+def cost_of_copying(arms: Sequence[RecallArm]) -> Figure:
     """Over-copying and calibration on ordinary positions."""
     panels = (
         Panel("Over-copying", _curves(arms, "over_copying", "probability beyond the true one", None)),
@@ -139,10 +137,10 @@ def cost_of_copying(arms: Sequence[Arm]) -> Figure:
         ("at the end", "over-copying", "calibration error"),
         tuple((arm.label, _final(arm, "over_copying", 4), _final(arm, "calibration_error", 4)) for arm in arms),
     )
-    return Figure("fig-cost", "What copying costs elsewhere", caption, panels, legend(arms), table)
+    return Figure("fig-cost", "What copying costs elsewhere", caption, panels, recall_legend(arms), table)
 
 
-def head_curves(arms: Sequence[Arm]) -> Figure:
+def head_curves(arms: Sequence[RecallArm]) -> Figure:
     """Every head's previous-token and prefix-matching score over training, first seed."""
     kinds = (("previous_token", "previous token"), ("prefix_matching", "prefix matching"))
     panels = tuple(Panel(f"{arm.label}: {words}", _heads(arm, kind, words)) for kind, words in kinds for arm in arms)
@@ -161,12 +159,12 @@ def head_curves(arms: Sequence[Arm]) -> Figure:
     return Figure("fig-heads", "Heads over training", caption, panels, key, Table(head, rows))
 
 
-def _best(arm: Arm, kind: str) -> str:
+def _best(arm: RecallArm, kind: str) -> str:
     found = arm.seeds[0]["crossings"][f"best_{kind}"]
     return f"layer {found['layer']}, head {found['head']}: {fixed(found['score'], 2)}"
 
 
-def _heads(arm: Arm, kind: str, words: str) -> Markup:
+def _heads(arm: RecallArm, kind: str, words: str) -> Markup:
     probes, tokens = arm.seeds[0]["probes"], arm.tokens()
     frame = Frame(SMALL, 210.0, _token_scale(tokens), Scale(0.0, 1.0))
     parts = [frame.axes("training tokens", words, _powers(frame.x)), _level(frame, 0.5)]
@@ -178,7 +176,7 @@ def _heads(arm: Arm, kind: str, words: str) -> Markup:
     return drawing(SMALL, 210.0, f"{words} of {arm.label}", f"{words} of every head against tokens.", *parts)
 
 
-def attention_maps(arms: Sequence[Arm], symbols: Sequence[str], triggers: Sequence[str] | None) -> Figure:
+def attention_maps(arms: Sequence[RecallArm], symbols: Sequence[str], triggers: Sequence[str] | None) -> Figure:
     """What every head looks at on one held-out sequence: the first arm over training, all arms at the end."""
     title = "What attention looks at"
     pictured = [arm for arm in arms if arm.seeds[0]["attention"]]
@@ -226,16 +224,7 @@ def _map(
 ) -> Markup:
     """One head's attention; outlined where it should look after a token of ``asked`` (None = any) that came before."""
     (left, top), size = corner, len(tokens)
-    parts = [squares([(left, top)], size * step, "cell")]
-    for shade in range(1, SHADES + 1):
-        places = [
-            (left + key * step, top + query * step)
-            for query in range(size)
-            for key in range(query + 1)
-            if pattern[query][key] >= FAINTEST and math.ceil(min(1.0, pattern[query][key]) * SHADES) == shade
-        ]
-        if places:
-            parts.append(tag("g", squares(places, step, "warm"), fill_opacity=f"{shade / SHADES:.2f}"))
+    parts = attention_square(pattern, corner, step)
     wanted = [
         (left + (key + 1) * step, top + query * step)
         for query in range(size)
@@ -243,7 +232,7 @@ def _map(
         if tokens[key] == tokens[query] and (asked is None or tokens[query] in asked)
     ]
     parts.append(squares(wanted, step, "wanted"))
-    return join(parts)
+    return joined(parts)
 
 
 def _visible(symbol: str) -> str:
@@ -251,12 +240,12 @@ def _visible(symbol: str) -> str:
 
 
 def _curves(
-    arms: Sequence[Arm],
+    arms: Sequence[RecallArm],
     measure: str,
     y_title: str,
     ends: tuple[float, float] | None,
     *,
-    marks: Sequence[tuple[Arm, Values]] = (),
+    marks: Sequence[tuple[RecallArm, Values]] = (),
     lines: Sequence[tuple[float, str]] = (),
 ) -> Markup:
     """Means over seeds with the range of seeds, on a logarithmic axis of tokens."""
@@ -269,7 +258,7 @@ def _curves(
         parts.append(_level(frame, 0.5))
     for arm, found in marks:
         x = frame.px(found["value"])
-        parts.append(tag("g", line(x, frame.py(0.5) - 9, x, frame.py(0.5) + 9, "curve"), class_=arm.colour))
+        parts.append(tag("g", segment(x, frame.py(0.5) - 9, x, frame.py(0.5) + 9, "curve"), class_=arm.colour))
     for arm, tokens, means, lows, highs in spreads:
         if len(arm.seeds) > 1:
             parts.append(band(frame.points(tokens, highs), frame.points(tokens, lows), f"band {arm.colour}"))
@@ -289,7 +278,7 @@ def _late(spreads: Sequence[tuple[Any, ...]], further: Sequence[float]) -> Scale
 
 
 def _level(frame: Frame, value: float) -> Markup:
-    return line(frame.left, frame.py(value), frame.width - frame.right, frame.py(value), "guide strong")
+    return segment(frame.left, frame.py(value), frame.width - frame.right, frame.py(value), "guide strong")
 
 
 def _token_scale(tokens: Sequence[float]) -> Scale:
@@ -303,11 +292,11 @@ def _powers(scale: Scale) -> list[tuple[float, str]]:
     return [(value, si(value)) for value in values if scale.low <= value <= scale.high * 1.001]
 
 
-def _measured(arms: Sequence[Arm], measure: str) -> bool:
+def _measured(arms: Sequence[RecallArm], measure: str) -> bool:
     return any(probe[measure] is not None for arm in arms for seed in arm.seeds for probe in seed["probes"])
 
 
-def _final(arm: Arm, measure: str, decimals: int) -> str:
+def _final(arm: RecallArm, measure: str, decimals: int) -> str:
     return estimate_text(arm.record["final"][measure], decimals)
 
 
@@ -321,13 +310,10 @@ def estimate_text(found: Values | None, decimals: int) -> str:
     return f"{value} ({fixed(found['low'], decimals)} to {fixed(found['high'], decimals)})"
 
 
-def legend(arms: Sequence[Arm]) -> tuple[tuple[str, Markup], ...]:
+def recall_legend(arms: Sequence[RecallArm]) -> tuple[tuple[str, Markup], ...]:
     """Name and sign of each arm."""
     return tuple((arm.label, _stroke(arm.colour, arm.marker)) for arm in arms)
 
 
-def _stroke(more: str, sign: str | None = None) -> Markup:
-    parts = [line(0, 6, 24, 6, f"curve {more}")]
-    if sign is not None:
-        parts.append(marker(sign, 12, 6, f"mark {more}"))
-    return tag("svg", *parts, viewBox="0 0 24 12", width=24, height=12, class_="key t0", aria_hidden="true")
+def _stroke(more: str, sign: str = "") -> Markup:
+    return line_key(f"curve {more}", sign, more, box="key t0")

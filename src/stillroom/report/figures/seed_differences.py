@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stillroom.report.arms import Arm, Paired, arms_over_seeds, baseline_arm, mean_of, paired_with
+from stillroom.report.arms import Paired, SeededArm, arms_over_seeds, baseline_arm, mean_of, paired_with
 from stillroom.report.charts.figure import Figure, Panel, Table, panel_width, span, with_interval
 from stillroom.report.figures import captions
 from stillroom.report.figures.bars import bars
@@ -15,7 +15,7 @@ from stillroom.results.measures import Measure
 ID, TITLE = "fig-seeds", "Differences over training seeds"
 
 
-def over_seeds(view: View) -> Figure:
+def seeds_figure(view: View) -> Figure:
     """Differences between arms that were trained at several seeds; means, differences and p-values in the table."""
     arms = arms_over_seeds(view)
     baseline = baseline_arm(arms)
@@ -50,7 +50,9 @@ def over_seeds(view: View) -> Figure:
     return Figure(ID, TITLE, caption, panels, table=_table(arms, baseline, measures, found))
 
 
-def _table(arms: tuple[Arm, ...], baseline: Arm, measures: list[Measure], found: dict[Measure, list[Paired]]) -> Table:
+def _table(
+    arms: tuple[SeededArm, ...], baseline: SeededArm, measures: list[Measure], found: dict[Measure, list[Paired]]
+) -> Table:
     every = [one for rows in found.values() for one in rows]
     tested = zip(every, corrected(one.mean for one in every), strict=True)
     tests = {(one.arm, one.measure): difference for one, difference in tested}

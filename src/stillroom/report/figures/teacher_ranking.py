@@ -9,8 +9,9 @@ from typing import Any
 from markupsafe import Markup
 
 from stillroom.report.charts.figure import Figure, Panel, Table
+from stillroom.report.charts.keys import line_key
 from stillroom.report.charts.scales import Scale, linear
-from stillroom.report.charts.svg import WIDE, Frame, drawing, line, marker, path, tag, text, ticks, whisker
+from stillroom.report.charts.svg import WIDE, Frame, drawing, marker, path, segment, tag, text, ticks, whisker
 from stillroom.report.formats import MISSING, fixed
 from stillroom.report.view import MARKERS, NUM_STUDENT_COLOURS
 from stillroom.types import Estimate
@@ -21,7 +22,7 @@ _HEIGHT = 320.0
 
 
 @dataclass(frozen=True)
-class Shown:
+class RankedTeacher:
     """A candidate as figures show it: the same colour and sign in each."""
 
     name: str
@@ -32,37 +33,33 @@ class Shown:
     @property
     def key(self) -> Markup:
         """Its line and sign for a legend."""
-        shape = marker(self.sign, 12, 6, f"mark {self.colour}")
-        stroke = line(0, 6, 24, 6, f"curve {self.colour}")
-        return tag(
-            "svg", stroke, shape, viewBox="0 0 24 12", width=24, height=12, class_="key", aria_hidden="true"
-        )  # fmt: skip
+        return line_key(f"curve {self.colour}", self.sign, self.colour)
 
 
-def shown(ranking: Values) -> tuple[Shown, ...]:
+def ranked_candidates(ranking: Values) -> tuple[RankedTeacher, ...]:
     """The candidates from the first of the order to the last."""
     by_name = {teacher["name"]: teacher for teacher in ranking["teachers"]}
     order = (ranking["proxies"] or ranking["teacher_loss"])["order"]
     return tuple(
-        Shown(name, f"s{place % NUM_STUDENT_COLOURS}", MARKERS[place % len(MARKERS)], by_name[name])
+        RankedTeacher(name, f"s{place % NUM_STUDENT_COLOURS}", MARKERS[place % len(MARKERS)], by_name[name])
         for place, name in enumerate(order)
     )
 
 
-def estimate(values: Values | None) -> Estimate | None:
+def measured_estimate(values: Values | None) -> Estimate | None:
     """A measured number of the file; None where it was not measured."""
     return Estimate(values["value"], values["low"], values["high"], values["num"]) if values else None
 
 
 def cell(values: Values | None, decimals: int) -> str:
     """``0.31 (0.25 to 0.37)``; a dash where nothing was measured."""
-    found = estimate(values)
+    found = measured_estimate(values)
     if found is None:
         return MISSING
     return f"{fixed(found.value, decimals)} ({fixed(found.low, decimals)} to {fixed(found.high, decimals)})"
 
 
-def differences(ranking: Values, entries: tuple[Shown, ...]) -> Figure:
+def order_figure(ranking: Values, entries: tuple[RankedTeacher, ...]) -> Figure:
     """Paired differences from the first candidate, of the teachers' own loss and of their proxy students'."""
     parts = [("Teachers’ own held-out loss", ranking["teacher_loss"])]
     if ranking["proxies"] is not None:
@@ -89,14 +86,14 @@ def differences(ranking: Values, entries: tuple[Shown, ...]) -> Figure:
     )
 
 
-def _forest(part: Values, by_name: dict[str, Shown]) -> Markup:
+def _forest(part: Values, by_name: dict[str, RankedTeacher]) -> Markup:
     found = part["differences"]
     scale = linear([end for row in found for end in (row["nats"]["low"], row["nats"]["high"])], include=0.0)
     height = 10 + ROW * len(found) + 46
     frame = Frame(WIDE, height, scale, Scale(0, 1), left=16, right=18, top=10)
-    parts = [line(frame.px(value), 6, frame.px(value), frame.floor, "grid") for value, _ in ticks(scale)]
+    parts = [segment(frame.px(value), 6, frame.px(value), frame.floor, "grid") for value, _ in ticks(scale)]
     parts += [text(frame.px(value), frame.floor + 19, words, "middle", "tick") for value, words in ticks(scale)]
-    parts.append(line(frame.px(0), 6, frame.px(0), frame.floor, "guide strong"))
+    parts.append(segment(frame.px(0), 6, frame.px(0), frame.floor, "guide strong"))
     parts.append(text(WIDE - 18, height - 5, "nats per token", "end", "name"))
     for place, row in enumerate(found):
         entry, middle = by_name[row["name"]], 32 + ROW * place
@@ -110,11 +107,11 @@ def _forest(part: Values, by_name: dict[str, Shown]) -> Markup:
     return drawing(WIDE, height, "Differences in held-out loss", f"Differences in nats per token: {words}.", *parts)
 
 
-def reliability(entries: tuple[Shown, ...]) -> Figure:
+def reliability_figure(entries: tuple[RankedTeacher, ...]) -> Figure:
     """Accuracy against confidence: on the diagonal a model means what it says."""
     frame = Frame(WIDE, _HEIGHT, Scale(0, 1), Scale(0, 1))
     parts = [frame.axes("confidence of the first choice", "share that is right", ticks(frame.x))]
-    parts.append(line(frame.px(0), frame.py(0), frame.px(1), frame.py(1), "guide strong"))
+    parts.append(segment(frame.px(0), frame.py(0), frame.px(1), frame.py(1), "guide strong"))
     for entry in entries:
         bins = entry.values["calibration"]["bins"]
         points = frame.points([one["confidence"] for one in bins], [one["accuracy"] for one in bins])
@@ -136,7 +133,7 @@ def reliability(entries: tuple[Shown, ...]) -> Figure:
     )
 
 
-def entropies(entries: tuple[Shown, ...]) -> Figure:
+def entropy_figure(entries: tuple[RankedTeacher, ...]) -> Figure:
     """How sure the candidates are: shares of positions by entropy."""
     shares = {}
     for entry in entries:
@@ -177,7 +174,7 @@ def entropies(entries: tuple[Shown, ...]) -> Figure:
     )
 
 
-def certain_places(entries: tuple[Shown, ...], share: float) -> Figure:
+def certain_figure(entries: tuple[RankedTeacher, ...], share: float) -> Figure:
     """Where the next token is nearly certain: gold probability where it can be copied, mass leaked, copying itself."""
     measures = (
         ("Gold probability, copyable", lambda values: values["copyable"]["gold_probability"]),
@@ -215,11 +212,11 @@ def _head(head: Values) -> str:
     return f"L{head['layer']} H{head['head']}: {fixed(head['prefix_matching'], 2)} · {copying}"
 
 
-def _dots(title: str, rows: list[tuple[Shown, Values | None]]) -> Markup:
+def _dots(title: str, rows: list[tuple[RankedTeacher, Values | None]]) -> Markup:
     """A value between 0 and 1 for each candidate, with its interval."""
     width, height = 340.0, 10 + ROW * len(rows) + 30
     frame = Frame(width, height, Scale(0, 1), Scale(0, 1), left=16, right=18, top=10, bottom=30)
-    parts = [line(frame.px(value), 6, frame.px(value), frame.floor, "grid") for value, _ in ticks(frame.x)]
+    parts = [segment(frame.px(value), 6, frame.px(value), frame.floor, "grid") for value, _ in ticks(frame.x)]
     parts += [text(frame.px(value), frame.floor + 19, words, "middle", "tick") for value, words in ticks(frame.x)]
     for place, (entry, values) in enumerate(rows):
         middle = 32 + ROW * place
@@ -232,7 +229,7 @@ def _dots(title: str, rows: list[tuple[Shown, Values | None]]) -> Markup:
     return drawing(width, height, title, f"{title} of each candidate, from 0 to 1.", *parts)
 
 
-def agreements(ranking: Values) -> Figure:
+def agreement_figure(ranking: Values) -> Figure:
     """How alike the candidates' distributions are, pair by pair."""
     part, title = ranking["agreement"], "Agreement between candidates"
     names = part["names"]

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from stillroom.report.charts.figure import Figure, Panel, Table, legend
 from stillroom.report.charts.scales import Scale
-from stillroom.report.charts.svg import WIDE, Frame, drawing, line, marker, path, tag, text, whisker
+from stillroom.report.charts.svg import WIDE, Frame, drawing, marker, path, segment, tag, text, whisker
 from stillroom.report.figures import captions
 from stillroom.report.formats import MISSING, si
 from stillroom.report.view import Entry, View
@@ -51,7 +51,7 @@ def _picture(worths: WorthTable, entries: dict[str, Entry]) -> Markup:
         below = (y + WORDS - 4, y + WORDS + LINE * max(1, len(arms)) - 4)  # no line runs through the words
         for value in inside:
             parts.append(
-                line(frame.px(value), below[0], frame.px(value), below[1], "guide strong" if value == 1 else "grid")
+                segment(frame.px(value), below[0], frame.px(value), below[1], "guide strong" if value == 1 else "grid")
             )
         parts.append(text(frame.left, y + 16, ability.title + _formed(ability, arms, entries), class_="halo"))
         for place, arm in enumerate(arms):

@@ -10,11 +10,11 @@ from stillroom.report.charts.figure import Figure, Panel, Table, panel_width
 from stillroom.report.charts.lines import (
     Axis,
     Series,
+    brief,
     chart,
     legend_sign,
     linear_axis,
     log_axis,
-    number,
     sizes_axis,
 )
 from stillroom.report.charts.scales import Scale
@@ -31,7 +31,10 @@ _LEAST = {"tv": 1e-3, "kl": 1e-4}
 
 def bigram_figures(run: BigramRun) -> tuple[Figure, ...]:
     """Every figure in the order of the page."""
-    makers = (variation, divergence, leftover, sample_ratio, passes, gradient, transformer)
+    makers = (
+        *(variation_figure, divergence_figure, leftover_figure, sample_ratio_figure),
+        *(passes_figure, gradient_figure, transformer_figure),
+    )
     return tuple(make(run) for make in makers)
 
 
@@ -40,12 +43,12 @@ def arms_legend(run: BigramRun) -> Legend:
     return tuple((style.name, legend_sign(style.colour, style.marker)) for style in run.styles.values())
 
 
-def variation(run: BigramRun) -> Figure:
+def variation_figure(run: BigramRun) -> Figure:
     """Total variation by class over samples, theory as lines."""
     return _curves(run, "tv", "fig-variation", "Distance from the true rows", captions.VARIATION)
 
 
-def divergence(run: BigramRun) -> Figure:
+def divergence_figure(run: BigramRun) -> Figure:
     """KL by class over samples, theory as lines."""
     return _curves(run, "kl", "fig-divergence", "KL from the true rows", captions.DIVERGENCE)
 
@@ -57,9 +60,9 @@ def _curves(run: BigramRun, metric: str, identifier: str, title: str, caption: s
             arm["name"],
             CLASSES[kind],
             si(size),
-            number(point["value"]),
+            brief(point["value"]),
             _span(point),
-            number(_at(run, arm, metric, kind, size)),
+            brief(_at(run, arm, metric, kind, size)),
         )
         for arm in run.drawn
         for kind in run.classes
@@ -92,7 +95,7 @@ def _curve_panel(run: BigramRun, metric: str, kind: str) -> Markup:
     return chart(f"{name}, {CLASSES[kind]}", sizes_axis(SAMPLES, run.samples), y, series)
 
 
-def leftover(run: BigramRun) -> Figure:
+def leftover_figure(run: BigramRun) -> Figure:
     """What a leak leaves on certain rows and how routing removes it; and every arm beside its prediction."""
     groups = _by_routing(run)
     panels = [Panel("every arm, largest sample", _predictions(run))]
@@ -105,7 +108,13 @@ def leftover(run: BigramRun) -> Figure:
         panels.insert(0, Panel("low-entropy rows, teachers that leak evenly", _floor_panel(run, groups)))
         legend = (*((_routing_words(key), legend_sign(style.colour, style.marker)) for key, style in groups), *legend)
     rows = tuple(
-        (arm["name"], CLASSES[kind], *_last(arm, kind), number(arm["predicted"][kind]), number(arm["floor"][kind]))
+        (
+            arm["name"],
+            CLASSES[kind],
+            *_last(arm, kind),
+            brief(arm["predicted"][kind]),
+            brief(arm["floor"][kind]),
+        )
         for arm in run.arms
         for kind in run.classes
     )
@@ -119,11 +128,11 @@ def leftover(run: BigramRun) -> Figure:
 
 def _last(arm: dict[str, Any], kind: str) -> tuple[str, str]:
     point = arm["tv"][kind][-1]
-    return number(point["value"]), _span(point)
+    return brief(point["value"]), _span(point)
 
 
 def _span(point: dict[str, Any]) -> str:
-    return f"{number(point['low'])} to {number(point['high'])}"
+    return f"{brief(point['low'])} to {brief(point['high'])}"
 
 
 def _routing_words(key: tuple[str, float]) -> str:
@@ -167,7 +176,7 @@ def _predictions(run: BigramRun) -> Markup:
     return chart("Every arm: measured against theory", x, y, series)
 
 
-def sample_ratio(run: BigramRun) -> Figure:
+def sample_ratio_figure(run: BigramRun) -> Figure:
     """Samples that hard labels need over those that soft labels need, against p/ε²."""
     title, points = "How many more samples hard labels need", run.data["ratio"]
     if not points:
@@ -193,9 +202,9 @@ def sample_ratio(run: BigramRun) -> Figure:
             f"{point['support']}",
             f"{point['tolerance']:g}",
             *(si(point[name]["value"]) for name in ("standard", "distilled")),
-            number(point["ratio"]["value"]),
+            brief(point["ratio"]["value"]),
             _span(point["ratio"]),
-            number(point["theory"]),
+            brief(point["theory"]),
         )
         for point in points
     )
@@ -204,7 +213,7 @@ def sample_ratio(run: BigramRun) -> Figure:
     return Figure("fig-ratio", title, words, (Panel("", picture),), legend, Table(head, rows))
 
 
-def passes(run: BigramRun) -> Figure:
+def passes_figure(run: BigramRun) -> Figure:
     """pass@k of guesses from the learnt rows as a part of the best there is for each k, at three sizes."""
     title, kind = "pass@k of guesses from the learnt rows", run.classes[0]
     last = len(run.samples) - 1
@@ -253,13 +262,13 @@ def _with_span(point: dict[str, Any]) -> str:
     return f"{fixed(point['value'], 3)} ({interval(estimate(point), 3)})"
 
 
-def gradient(run: BigramRun) -> Figure:
+def gradient_figure(run: BigramRun) -> Figure:
     """The same arms learnt by gradient, with the exact optimum on as many samples as lines."""
     absent = "The softmax table was left out of this run (gradient_samples)."
     return _dynamics(run, "gradient", "A softmax table, learnt by gradient", absent, captions.GRADIENT, SAMPLES)
 
 
-def transformer(run: BigramRun) -> Figure:
+def transformer_figure(run: BigramRun) -> Figure:
     """The same arms learnt by a transformer."""
     absent = "No transformer was trained in this run; --transformer-tokens 200000 adds one for each of a few arms."
     return _dynamics(
@@ -276,7 +285,7 @@ def _dynamics(run: BigramRun, key: str, title: str, absent: str, caption: str, x
     legend: Legend = tuple((style.name, legend_sign(style.colour, style.marker)) for style in styles)
     floors = {arm["name"]: arm["floor"] for arm in run.arms}
     rows = tuple(
-        (style.name, CLASSES[kind], number(point["value"]), _span(point), number(floors[style.name][kind]))
+        (style.name, CLASSES[kind], brief(point["value"]), _span(point), brief(floors[style.name][kind]))
         for style in styles
         for kind in run.classes
         for point in found["arms"][style.name]["tv"][kind][-1:]

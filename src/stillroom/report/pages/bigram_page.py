@@ -9,7 +9,7 @@ from typing import Any
 
 from stillroom.files import shaped, write_text
 from stillroom.report.charts.figure import Table
-from stillroom.report.charts.lines import number
+from stillroom.report.charts.lines import brief
 from stillroom.report.formats import MISSING, duration, fixed, interval, percent, si
 from stillroom.report.html import fill
 from stillroom.report.pages.bigram_figures import bigram_figures
@@ -30,13 +30,13 @@ def build_bigram_report(folder: Path) -> tuple[Path, tuple[str, ...]]:
     run = load_bigram_run(folder)
     with shaped(folder / "sandbox.json", "that of stillroom sandbox bigram"):
         found = findings(run)
-        text = render(run, found)
+        text = bigram_text(run, found)
     page = folder / "report.html"
     write_text(page, text)
     return page, found
 
 
-def render(run: BigramRun, summary: tuple[str, ...]) -> str:
+def bigram_text(run: BigramRun, summary: tuple[str, ...]) -> str:
     """The page as text."""
     stages = run.data["stages"]
     longest = max((stage["seconds"] for stage in stages), default=0.0) or 1.0
@@ -127,8 +127,8 @@ def _cost(run: BigramRun) -> str:
     arm = leaky[-1]
     est = estimate(arm["tv"]["low"][-1])
     words = (
-        f"On low-entropy rows {arm['name']} stays {number(est.value)} ({interval(est, 4)}) from the truth after "
-        f"{si(run.samples[-1])} samples, where α·η is {number(arm['alpha'] * arm['leak'])}"
+        f"On low-entropy rows {arm['name']} stays {brief(est.value)} ({interval(est, 4)}) from the truth after "
+        f"{si(run.samples[-1])} samples, where α·η is {brief(arm['alpha'] * arm['leak'])}"
     )
     spt = next((other for other in run.drawn if not other["alpha"]), None)
     crossing = None if spt is None or "high" not in run.classes else _overtakes(run, spt, arm)
@@ -154,7 +154,7 @@ def _routed(run: BigramRun) -> str:
     parts = []
     for arm in arms:
         rule = "at random" if arm["routing"] == "random" else "by teacher entropy"
-        parts.append(f"{number(arm['tv']['low'][-1]['value'])} with {percent(arm['share'])} routed {rule}")
+        parts.append(f"{brief(arm['tv']['low'][-1]['value'])} with {percent(arm['share'])} routed {rule}")
     return f"Routing leaves {', '.join(parts)}."
 
 
@@ -165,7 +165,7 @@ def _ratio(run: BigramRun) -> str:
     last = run.data["ratio"][-1]
     est = estimate(last["ratio"])
     return (
-        f"Hard labels need {number(est.value)} ({number(est.low)} to {number(est.high)}) times the samples of exact "
+        f"Hard labels need {brief(est.value)} ({brief(est.low)} to {brief(est.high)}) times the samples of exact "
         f"soft labels at p = {last['support']} and ε = {last['tolerance']:g}; the ratio grows as (p/ε²) to the power "
         f"{fixed(slope['measured'], 2)}, theory says {fixed(slope['theory'], 2)}."
     )

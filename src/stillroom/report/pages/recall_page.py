@@ -11,7 +11,7 @@ from stillroom.checksums import require
 from stillroom.files import read_json_object, read_text, shaped, write_text
 from stillroom.report.figures import Figure, Table
 from stillroom.report.figures.recall_study import (
-    Arm,
+    RecallArm,
     attention_maps,
     cost_of_copying,
     estimate_text,
@@ -42,37 +42,37 @@ def build_recall_report(run_folder: Path) -> Path:
     environment = read_json_object(run_folder / "environment.json")
     config = read_text(run_folder / "config.yaml", "the configuration of the study")
     with shaped(file, "that of stillroom sandbox recall"):
-        page = render(results, environment, config)
+        page = recall_text(results, environment, config)
     write_text(run_folder / "report.html", page)
     return run_folder / "report.html"
 
 
-def render(results: Values, environment: Values, config: str) -> str:
+def recall_text(results: Values, environment: Values, config: str) -> str:
     """The page as text."""
     arms = shown_arms(results)
     return fill(
         "sandbox_recall.html.j2",
         title=results["name"],
-        summary=summary(results, arms),
+        summary=recall_summary(results, arms),
         table=final_table(arms),
         teachers=teacher_table(results["teachers"]),
         figures=figures(results, arms),
-        costs=cost_table(results, arms),
+        costs=recall_costs(results, arms),
         environment=[(name, str(value)) for name, value in environment.items()]
         + [("fingerprint", results["fingerprint"]), ("total time", duration(results["total_seconds"]))],
         config=config,
     )
 
 
-def shown_arms(results: Values) -> tuple[Arm, ...]:
+def shown_arms(results: Values) -> tuple[RecallArm, ...]:
     """Every arm with its colour and marker."""
     return tuple(
-        Arm(record["label"], f"s{place % NUM_STUDENT_COLOURS}", MARKERS[(place + 1) % len(MARKERS)], record)
+        RecallArm(record["label"], f"s{place % NUM_STUDENT_COLOURS}", MARKERS[(place + 1) % len(MARKERS)], record)
         for place, record in enumerate(results["arms"])
     )
 
 
-def figures(results: Values, arms: Sequence[Arm]) -> tuple[Figure, ...]:
+def figures(results: Values, arms: Sequence[RecallArm]) -> tuple[Figure, ...]:
     """Every figure in the order of the page."""
     world = results["world"]
     floors = [(arm, floor) for arm in arms if (floor := leak_floor(arm, results)) is not None]
@@ -85,7 +85,7 @@ def figures(results: Values, arms: Sequence[Arm]) -> tuple[Figure, ...]:
     )
 
 
-def leak_floor(arm: Arm, results: Values) -> float | None:
+def leak_floor(arm: RecallArm, results: Values) -> float | None:
     """Copy loss (nats) that an unrouted arm keeps because its teacher leaks; None where the theory says nothing.
 
     The population optimum is q* = (1 - α)·π + α·s, so the answer keeps 1 - α·η·(1 - r), r being what the leak gives the
@@ -100,7 +100,7 @@ def leak_floor(arm: Arm, results: Values) -> float | None:
     return -math.log(1 - lost) if lost < 1 else None
 
 
-def summary(results: Values, arms: Sequence[Arm]) -> list[str]:
+def recall_summary(results: Values, arms: Sequence[RecallArm]) -> list[str]:
     """What was found, in sentences; with one seed they speak of this run and not of the method."""
     world, seeds = results["world"], results["seeds"]
     lead = (
@@ -124,7 +124,7 @@ def summary(results: Values, arms: Sequence[Arm]) -> list[str]:
     return sentences
 
 
-def _arm_sentence(arm: Arm) -> str:
+def _arm_sentence(arm: RecallArm) -> str:
     final, half = arm.record["final"], arm.record["half"]["copy_accuracy"]
     accuracy = f"{arm.label} repeats {percent(final['copy_accuracy']['value'])} of the later answers at the end"
     if half is None:
@@ -146,7 +146,7 @@ _COLUMNS = (
 )
 
 
-def final_table(arms: Sequence[Arm]) -> Table:
+def final_table(arms: Sequence[RecallArm]) -> Table:
     """Every arm at the end of training."""
     rows = tuple(
         (arm.label, *(estimate_text(arm.record["final"][name], decimals) for name, _, decimals in _COLUMNS))
@@ -184,7 +184,7 @@ def _own(teacher: Values) -> tuple[str, str, str]:
     return first, second, third
 
 
-def cost_table(results: Values, arms: Sequence[Arm]) -> Table:
+def recall_costs(results: Values, arms: Sequence[RecallArm]) -> Table:
     """Objective, routed share, size and time of every arm."""
     rows = []
     for arm in arms:

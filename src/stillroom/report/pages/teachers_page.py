@@ -10,13 +10,13 @@ from stillroom.checksums import require
 from stillroom.files import read_json_object, shaped, write_text
 from stillroom.report.figures import Table
 from stillroom.report.figures.teacher_ranking import (
-    Shown,
-    agreements,
-    certain_places,
-    differences,
-    entropies,
-    reliability,
-    shown,
+    RankedTeacher,
+    agreement_figure,
+    certain_figure,
+    entropy_figure,
+    order_figure,
+    ranked_candidates,
+    reliability_figure,
 )
 from stillroom.report.formats import MISSING, fixed, si
 from stillroom.report.html import fill
@@ -27,7 +27,7 @@ Values = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Row:
+class TeacherRow:
     """A candidate's line of the table; each cell is a value and its interval in small type."""
 
     name: str
@@ -49,21 +49,21 @@ def build_teachers_page(folder: Path) -> Path:
     if missing:
         raise UserError(f"{file}: has no {missing[0]}, expected that of stillroom teachers rank; run it again.")
     with shaped(file, "that of stillroom teachers rank"):
-        page = render(ranking)
+        page = teachers_text(ranking)
     write_text(folder / "ranking.html", page)
     return folder / "ranking.html"
 
 
-def render(ranking: Values) -> str:
+def teachers_text(ranking: Values) -> str:
     """The page as text."""
-    entries = shown(ranking)
-    columns, rows = summary(ranking, entries)
+    entries = ranked_candidates(ranking)
+    columns, rows = ranking_rows(ranking, entries)
     figures = (
-        differences(ranking, entries),
-        certain_places(entries, ranking["settings"]["low_entropy_share"]),
-        reliability(entries),
-        entropies(entries),
-        agreements(ranking),
+        order_figure(ranking, entries),
+        certain_figure(entries, ranking["settings"]["low_entropy_share"]),
+        reliability_figure(entries),
+        entropy_figure(entries),
+        agreement_figure(ranking),
     )
     student = ranking["student"]
     return fill(
@@ -75,12 +75,12 @@ def render(ranking: Values) -> str:
         columns=columns,
         rows=rows,
         figures=figures,
-        costs=cost_table(entries),
-        facts=facts(ranking),
+        costs=labelling_costs(entries),
+        facts=ranking_facts(ranking),
     )
 
 
-def summary(ranking: Values, entries: tuple[Shown, ...]) -> tuple[list[tuple[str, str]], list[Row]]:
+def ranking_rows(ranking: Values, entries: tuple[RankedTeacher, ...]) -> tuple[list[tuple[str, str]], list[TeacherRow]]:
     """Columns (title, small type) and rows of the first table; a column that nobody has is left out."""
     ks = [
         k for k in ("1", "16") if any(k in ((entry.values["problems"] or {}).get("pass_at") or {}) for entry in entries)
@@ -114,7 +114,7 @@ def summary(ranking: Values, entries: tuple[Shown, ...]) -> tuple[list[tuple[str
             losses = proxies["ce"][entry.name]
             cells.insert(0, (fixed(sum(losses) / len(losses), 3), f"{len(losses)} run{'s' if len(losses) > 1 else ''}"))
         chosen = entry.name in ranking["recommendation"]["teachers"]
-        rows.append(Row(entry.name, entry.colour, chosen, tuple(cells)))
+        rows.append(TeacherRow(entry.name, entry.colour, chosen, tuple(cells)))
     return columns, rows
 
 
@@ -124,7 +124,7 @@ def _cell(values: Values | None, decimals: int) -> tuple[str, str]:
     return fixed(values["value"], decimals), f"{fixed(values['low'], decimals)} to {fixed(values['high'], decimals)}"
 
 
-def cost_table(entries: tuple[Shown, ...]) -> Table:
+def labelling_costs(entries: tuple[RankedTeacher, ...]) -> Table:
     """Parameters, and what labelling the corpus takes with each candidate."""
     head = ("teacher", "parameters", "tokens to label", "FLOPs", "bytes", "bytes per token", "hours here")
     rows = tuple(
@@ -143,7 +143,7 @@ def cost_table(entries: tuple[Shown, ...]) -> Table:
     return Table(head, rows)
 
 
-def facts(ranking: Values) -> list[tuple[str, str]]:
+def ranking_facts(ranking: Values) -> list[tuple[str, str]]:
     """What the numbers rest on."""
     heldout, settings = ranking["heldout"], ranking["settings"]
     listed = [

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from stillroom.results.intervals import seeds_mean
 from stillroom.sandbox.bigram.bigram_cells import CLASSES, arm_record, pass_references
 from stillroom.sandbox.bigram.bigram_config import BigramSweep
 from stillroom.sandbox.bigram.theory import log_slope, uniform_leak_floor
-from stillroom.sandbox.seed_means import over_seeds
 from stillroom.worlds.bigram import BigramWorld
 
 Cell = dict[str, Any]
@@ -65,7 +65,7 @@ def _world(world: BigramWorld, sweep: BigramSweep) -> Cell:
 
 
 def _estimate(values: ArrayLike) -> Cell:
-    return over_seeds(values).as_dict()
+    return seeds_mean(np.ravel(values)).as_dict()
 
 
 def _arm(name: str, seeds: list[Cell]) -> Cell:

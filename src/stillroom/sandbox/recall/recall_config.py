@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from stillroom.config import ModelConfig, ObjectiveConfig, Strict, TrainingConfig
+from stillroom.objectives.schedules import ever_needs_teacher
 from stillroom.strict import Fraction, Items, Name, Named, Seed, Temperature
 
 
@@ -97,7 +98,7 @@ class RecallConfig(Strict):
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds {list(self.seeds)} holds one twice; give each once")
         for name, arm in self.arms.items():
-            if (arm.teacher is None) != (arm.objective.highest_alpha == 0):
+            if (arm.teacher is None) == ever_needs_teacher(arm.objective):
                 raise ValueError(f"arms.{name}: a teacher is needed where objective.alpha is above 0, and only there")
             if arm.teacher is not None and arm.teacher not in self.teachers:
                 known = ", ".join(self.teachers) or "none"

@@ -6,7 +6,7 @@ from rich.syntax import Syntax
 
 from stillroom.config import to_yaml
 from stillroom.console import Terminal
-from stillroom.models.cost import flops_per_token, num_parameters
+from stillroom.costs import flops_per_token, num_parameters
 from stillroom.sandbox.recall.recall_config import RecallConfig
 from stillroom.types import printable_lines
 

@@ -83,7 +83,7 @@ def cell_crossings(probes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def over_seeds(values: Mapping[int, float | None]) -> dict[str, Any] | None:
+def mean_where_found(values: Mapping[int, float | None]) -> dict[str, Any] | None:
     """Mean with its interval as plain numbers, and how many seeds have the value; None where none has."""
     found = [value for value in values.values() if value is not None]
     return paired_interval(found).as_dict() | {"of": len(values)} if found else None

@@ -28,7 +28,7 @@ from stillroom.sandbox.recall.recall_cell import HELDOUT_SEED, Cell, train_cell
 from stillroom.sandbox.recall.recall_config import RecallConfig
 from stillroom.sandbox.recall.recall_data import make_recall_world
 from stillroom.sandbox.recall.recall_probes import HIGH_NATS, LOW_NATS, recall_truth
-from stillroom.sandbox.recall.recall_results import cell_crossings, over_seeds, tokens_over_seeds
+from stillroom.sandbox.recall.recall_results import cell_crossings, mean_where_found, tokens_over_seeds
 from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.folders import check_run_folder, claimed, damage_of, written
 from stillroom.study.interrupts import Stopper
@@ -239,7 +239,7 @@ def _teacher_records(cells: Cells) -> dict[str, Any]:
             folders = {seed: cells.folder(Cell(None, seed)) / name for seed in cells.config.seeds}
             taken = {seed: _taken(folder / "taken.json") for seed, folder in folders.items()}
             records[name]["measured"] = {
-                measure: over_seeds({seed: found[measure] for seed, found in taken.items()})
+                measure: mean_where_found({seed: found[measure] for seed, found in taken.items()})
                 for measure in ("step", *FINAL)
             }
     return records
@@ -265,7 +265,7 @@ def _arm_record(cells: Cells, name: str) -> dict[str, Any]:
         "routing": None if routing is None else {"rule": routing.rule, "share": routing.share},
         "seeds": [{"seed": seed} | record for seed, record in seeds.items()],
         "final": {
-            measure: over_seeds({seed: record["probes"][-1][measure] for seed, record in seeds.items()})
+            measure: mean_where_found({seed: record["probes"][-1][measure] for seed, record in seeds.items()})
             for measure in FINAL
         },
         "half": {

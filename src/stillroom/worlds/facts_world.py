@@ -27,6 +27,7 @@ from typing import Any
 from stillroom.types import UserError
 from stillroom.worlds.base import Counterfactual, Split
 from stillroom.worlds.options import read_options, split_of
+from stillroom.worlds.text_worlds import TextWorldKind
 from stillroom.worlds.words import ATTRIBUTES, Attribute, made_up_name
 
 Fact = tuple[str, Attribute, str]
@@ -209,3 +210,6 @@ def _counterfactual(random: Random, options: FactsOptions) -> Counterfactual:
             context_answer=f" {facts[index][2]}",
             memory_answer=f" {memory_answer}",
         )
+
+
+WORLD = TextWorldKind(FactsOptions, FactsWorld)

@@ -13,6 +13,7 @@ from random import Random
 
 from stillroom.worlds.base import Split
 from stillroom.worlds.options import split_of
+from stillroom.worlds.text_worlds import TextWorldKind
 from stillroom.worlds.words import PIECES, SYMBOLS
 
 LETTERS_AND_DIGITS = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -100,3 +101,6 @@ def _piece(random: Random) -> str:
     if kind < 0.8:
         return random.choice(LETTERS_AND_DIGITS)
     return random.choice(SYMBOLS)
+
+
+WORLD = TextWorldKind(CopyingOptions, CopyingWorld)

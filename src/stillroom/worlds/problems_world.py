@@ -18,6 +18,7 @@ from stillroom.worlds.base import Problem, Split
 from stillroom.worlds.families import OWN, Worked, final_answer
 from stillroom.worlds.gym import GYM
 from stillroom.worlds.options import read_options, split_of
+from stillroom.worlds.text_worlds import TextWorldKind
 
 FAMILIES: dict[str, Callable[[Random], Worked]] = {**OWN, **GYM}
 """Every family by name: a function from a random source to a problem."""
@@ -102,3 +103,6 @@ def _new(family: str, random: Random, split: Split, chosen: Mapping[str, Worked]
 
 def _grader(worked: Worked) -> Callable[[str], str | None]:
     return lambda completion: worked.check(final_answer(completion))
+
+
+WORLD = TextWorldKind(ProblemsOptions, ProblemsWorld)

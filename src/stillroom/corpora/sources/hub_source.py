@@ -1,4 +1,4 @@
-"""Hugging Face datasets as rows; whatever the library says ends in one sentence."""
+"""Hugging Face datasets, whose rows keep their order; whatever the library says ends in one sentence."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stillroom.corpora.corpus_config import SourceConfig
-from stillroom.corpora.sources.table_rows import Row
+from stillroom.corpora.sources.listing import Listing, folder_files
+from stillroom.corpora.sources.row_documents import row_documents
+from stillroom.corpora.sources.source_kinds import SourceKind
+from stillroom.corpora.sources.table_rows import Row, RowCount, row_texts
 from stillroom.types import UserError
+from stillroom.worlds.base import Split
 
 _ANSWER_SECONDS = 10.0
 _ADVICE = (
@@ -65,3 +69,22 @@ def _check_reached(path: str) -> None:
         return  # it answered: the library says what that means
     except Exception as error:
         raise ConnectionError(f"Couldn't reach the Hub: {error}") from error
+
+
+def _documents(source: SourceConfig, seed: int, split: Split, count: RowCount) -> Iterator[str]:
+    rows = row_texts(hub_rows(source), source.field, f"dataset {source.path}", count)
+    return row_documents(rows, source, seed, split, count)
+
+
+def _listing(source: SourceConfig) -> Listing | None:
+    """The files of a dataset that lies in a folder here."""
+    path = Path(str(source.path))
+    return folder_files(path) if path.is_dir() else None
+
+
+SOURCE = SourceKind(
+    _documents,
+    takes=("path", "name", "split", "field", "max_document_chars"),
+    path="the id of a dataset, or a folder that holds one",
+    listing=_listing,
+)

@@ -6,55 +6,68 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-import torch
 
-from stillroom.analysis import Passage, attention_svg, page_html, scores_svg, series_svg, tokens_html
 from stillroom.config import CorpusConfig, ModelConfig, RunConfig, SourceConfig, to_yaml
 from stillroom.corpora.tokenizer import train_tokenizer
 from stillroom.models import build_model, export_model
+from stillroom.report.pages.inspection_page import inspection_text, write_inspection_page
+from stillroom.results.inspected import AttentionPattern, InspectedCheckpoints, InspectedModel, Passage
+from stillroom.results.schema import HeadsResult
 from stillroom.study.export import describe_start
 from stillroom.study.inspect import inspect_path
 from stillroom.study.model_inspection import ModelRequest, coloured
 from stillroom.training.checkpoint import Checkpoints
 from stillroom.types import UserError
 
-SVG = "{http://www.w3.org/2000/svg}"
+HEADS = HeadsResult(
+    num_layers=2,
+    num_heads=2,
+    previous_token=((0.9, 0.0), (0.1, 0.1)),
+    prefix_matching=((0.0, 0.1), (0.2, 0.8)),
+    copying=((0.0, 0.0), (-1.0, 0.25)),
+)
+
+
+def drawn(page: str, title: str) -> ElementTree.Element:
+    """The picture of this title."""
+    begin = page.rindex("<svg", 0, page.index(f"<title>{title}</title>"))
+    return ElementTree.fromstring(page[begin : page.index("</svg>", begin) + len("</svg>")])
 
 
 def test_attention_is_drawn_where_it_lies() -> None:
-    pattern = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 1.0, 0.0]])
-    tree = ElementTree.fromstring(attention_svg(pattern, ["a", "<b>", "c\n"], title="head"))
-    cells = tree.findall(f"{SVG}rect")[1:]
-    assert len(cells) == 4
-    by_place = {(int(cell.get("y", 0)) // 9, (int(cell.get("x", 0)) - 84) // 9): cell.get("fill") for cell in cells}
-    assert by_place[0, 0] == by_place[2, 1] != by_place[1, 0]
-    assert [text.text for text in tree.findall(f"{SVG}text")] == ["a", "<b>", "c⏎"]
+    rows = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.0), (0.0, 1.0, 0.0))
+    pattern = AttentionPattern("layer 1 head 0", rows, ("a", "<b>", "c\n"))
+    picture = drawn(inspection_text(InspectedModel("m", HEADS, attention=(pattern,))), "layer 1 head 0")
+    assert [text.text for text in picture.findall("text")] == ["a", "<b>", "c⏎"]
+    places = {group.get("fill-opacity"): group[0].get("d", "").count("M") for group in picture.findall("g")}
+    assert places == {"0.60": 2, "1.00": 2}
 
 
 def test_scores_are_told_apart_by_sign() -> None:
-    tree = ElementTree.fromstring(scores_svg(torch.tensor([[1.0, 0.0], [-1.0, 0.25]]), title="copying", low=-1.0))
-    fills = [cell.get("fill") for cell in tree.findall(f"{SVG}rect")]
-    assert fills[1] == "#ffffff" and len(set(fills)) == 4
-    assert [cell.findtext(f"{SVG}title") for cell in tree.findall(f"{SVG}rect")][2] == "layer 1 head 0: -1.000"
+    picture = drawn(inspection_text(InspectedModel("m", HEADS)), "Head scores of m")
+    cells = {cell.findtext("title"): cell for cell in picture.findall("rect")}
+    lowest, highest = cells["copying, layer 1, head 0: −1.000"], cells["copying, layer 1, head 1: 0.250"]
+    assert (lowest.get("class"), lowest.get("fill-opacity")) == ("cold", "1.000")
+    assert (highest.get("class"), highest.get("fill-opacity")) == ("warm", "0.250")
 
 
-def test_a_series_ends_with_its_last_value() -> None:
-    tree = ElementTree.fromstring(series_svg([10, 20, 30], {"x": [0.0, 0.5, 0.75]}, title="t", unit="nats"))
-    assert any(text.text == "x 0.75" for text in tree.findall(f"{SVG}text"))
-    line = tree.find(f"{SVG}polyline")
-    assert line is not None
-    points = line.get("points", "").split()
-    heights = [float(point.split(",")[1]) for point in points]
-    assert heights == sorted(heights, reverse=True) and len(points) == 3
+def test_a_series_rises_to_its_last_value() -> None:
+    found = InspectedCheckpoints("m", (10, 20, 30), {"x": (0.0, 0.5, 0.75)}, (3.0, 2.0, 1.0))
+    page = inspection_text(found)
+    picture = drawn(page, "Scores over training")
+    (curve,) = [one for one in picture.findall("path") if "curve" in one.get("class", "")]
+    heights = [float(place.split(" ")[1]) for place in curve.get("d", "")[1:].split(" L")]
+    assert heights == sorted(heights, reverse=True) and len(heights) == 3
+    assert "<td>0.750</td>" in page and "<td>1.000</td>" in page
 
 
 def test_tokens_are_coloured_by_gain_and_escaped() -> None:
     passage = Passage(("<a>", " b", "\n"), (2.0, -2.0, 0.0))
-    html = tokens_html(passage)
-    assert "&lt;a&gt;" in html and 'title="-2.00 nats"' in html and "#ffffff" in html
+    page = inspection_text(InspectedModel("a & b", HEADS, against="other", passages=(passage,)))
+    assert "&lt;a&gt;" in page and 'class="worse by-3" title="-2.00 nats"' in page and "+0.0 nats" in page
     text = coloured(passage)
     assert text.plain.endswith("<a> b⏎") and len({str(span.style) for span in text.spans}) == 3
-    assert page_html("a & b", [html]).count("&amp;") == 2
+    assert "a &amp; b" in page and "default-src 'none'" in page
 
 
 @pytest.fixture
@@ -72,21 +85,22 @@ def folders(tmp_path: Path) -> list[Path]:
 
 def test_inspect_shows_ablation_and_writes_pictures(folders, tmp_path: Path, capsys) -> None:
     page = tmp_path / "page.html"
-    inspect_path(folders[0], verify=False, request=ModelRequest(text="the cat sat", html=page))
+    found = inspect_path(folders[0], verify=False, request=ModelRequest(text="the cat sat", attention=True))
+    write_inspection_page(page, found)
     shown = capsys.readouterr().out
     assert "loss without it" in " ".join(shown.split()) and shown.count("+0.0") + shown.count("-0.0") >= 4
     written = page.read_text()
-    assert written.count("<svg") == 8 and "over the text" in written and "http://www.w3.org/2000/svg" in written
+    assert written.count("<svg") == 8 and "over the text" in written  # scores, ablation, two keys, four heads
     with pytest.raises(UserError, match="--corpus"):
         inspect_path(folders[0], verify=False, request=ModelRequest(against=folders[1]))
 
 
 def test_inspect_follows_the_scores_over_checkpoints(folders, tmp_path: Path, capsys) -> None:
     page = tmp_path / "page.html"
-    inspect_path(folders[0].parent, verify=False, request=ModelRequest(html=page))
+    write_inspection_page(page, inspect_path(folders[0].parent, verify=False, request=ModelRequest()))
     shown = capsys.readouterr().out
     assert "100" in shown and "200" in shown and "prefix matching" in " ".join(shown.split())
-    assert page.read_text().count("<polyline") == 4
+    assert page.read_text().count('<path d="M') >= 4
 
 
 def test_inspect_follows_a_run_under_way(folders, tmp_path: Path, capsys) -> None:

@@ -1,0 +1,1 @@
+"""Scaling laws: forms, fits, forecasts and advice, before a student is trained. Imports no torch."""

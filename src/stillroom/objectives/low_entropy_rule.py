@@ -1,0 +1,7 @@
+"""The teacher is surest: the paper's rule, the share of positions with the lowest teacher entropy."""
+
+from __future__ import annotations
+
+from stillroom.objectives.rules import RoutingRule
+
+RULE = RoutingRule(lambda positions: positions.lowest(positions.entropy_BT))

@@ -1,0 +1,7 @@
+"""The teacher gives the true next token the least probability."""
+
+from __future__ import annotations
+
+from stillroom.objectives.rules import RoutingRule
+
+RULE = RoutingRule(lambda positions: positions.lowest(positions.gold_logprob_BT))

@@ -1,0 +1,8 @@
+"""The control: a random share of the positions."""
+
+from __future__ import annotations
+
+from stillroom.objectives.routing import random_scores
+from stillroom.objectives.rules import RoutingRule
+
+RULE = RoutingRule(lambda positions: positions.lowest(random_scores(positions.batch.tokens_BT, positions.seed)))

@@ -1,0 +1,145 @@
+"""The page of a fitted law: curves, crossings, isoFLOP valleys and residuals, from ``law.json`` alone; no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from markupsafe import Markup
+
+from stillroom.files import write_text
+from stillroom.laws.bills import forward_flops
+from stillroom.laws.fits import log_errors
+from stillroom.laws.forms import Floats
+from stillroom.laws.law_file import Law, load_law
+from stillroom.laws.points import Points
+from stillroom.report.charts.figure import Figure, Panel, Table, panel_width
+from stillroom.report.charts.lines import Axis, Series, chart, legend_sign, log_axis
+from stillroom.report.charts.scales import tight
+from stillroom.report.formats import fixed, si
+from stillroom.report.html import fill
+from stillroom.types import Estimate
+
+_HARD, _TAUGHT = ("s0", "circle"), ("s1", "square")
+_GRID = 80
+
+
+def build_forecast_page(folder: Path) -> Path:
+    """Writes ``forecast.html`` beside ``law.json`` and returns its path; the same file gives the same bytes."""
+    write_text(folder / "forecast.html", render(load_law(str(folder))))
+    return folder / "forecast.html"
+
+
+def render(law: Law) -> str:
+    """The page as text."""
+    rows = tuple(
+        (name, f"{one.value:.4g}", f"{one.low:.4g} to {one.high:.4g}") for name, one in law.intervals().items()
+    )
+    compared = tuple(f"{one.form} form: {one.fitted:.2%} fitted, {one.held_out:.2%} held out" for one in law.errors)
+    return fill(
+        "forecast.html.j2",
+        title="A scaling law of distillation",
+        summary=[*law.sentences, *([f"Mean relative errors: {'; '.join(compared)}."] if compared else [])],
+        table=Table(("coefficient", "value", "95 % interval"), rows),
+        figures=tuple(make(law) for make in (curves, valleys, residuals)),
+    )
+
+
+def curves(law: Law) -> Figure:
+    """Loss over tokens by hard labels and by a teacher's, for up to three sizes, with the students of that size."""
+    sizes = _sizes(law)
+    tokens_G = np.geomspace(law.reach.D[0], law.reach.D[1] * 10, _GRID)
+    teacher = float(np.sqrt(law.reach.teacher[0] * law.reach.teacher[1]))
+    panels = tuple(Panel(f"{si(N)} parameters", _curve(law, N, tokens_G, teacher, len(sizes))) for N in sizes)
+    caption = (
+        f"Loss over training tokens by the law: hard labels, and a teacher of {fixed(teacher, 3)} nats. Where the "
+        "lines cross hard labels have caught up. Marks are the fitted students, of whatever teacher, so that distilled "
+        "ones lie about their line. Beyond the last mark lines are extrapolated."
+    )
+    return Figure("fig-curves", "Loss and crossing", caption, panels, _legend(law))
+
+
+def _sizes(law: Law) -> list[float]:
+    sizes = np.geomspace(*law.reach.N, 3) if law.points is None else np.unique(law.points.N_P)
+    return [float(sizes[place]) for place in sorted({0, len(sizes) // 2, len(sizes) - 1})]
+
+
+def _curve(law: Law, N: float, tokens_G: Floats, teacher: float, panels: int) -> Markup:
+    lines = [(law.supervised.loss(N, tokens_G), "hard labels", *_HARD)]
+    if law.distilled is not None:
+        lines.append((law.distilled.loss(N, tokens_G, teacher), "distilled", *_TAUGHT))
+    here = None if law.points is None else law.points.where(law.points.N_P == N)
+    groups = [here and here.hard, here and here.distilled]
+    series = [
+        Series(name, colour, shape, *_marks(group), line_xs=tokens_G.tolist(), line_ys=loss_G.tolist())
+        for (loss_G, name, colour, shape), group in zip(lines, groups, strict=False)
+    ]
+    values = [y for one in series for y in (*one.line_ys, *(point.value for point in one.points))]
+    x = log_axis("training tokens", float(tokens_G[0]), float(tokens_G[-1]))
+    return chart(f"Loss of {si(N)} parameters", x, Axis("nats per token", tight(values)), series, panel_width(panels))
+
+
+def _marks(points: Points | None) -> tuple[list[float], list[Estimate]]:
+    if points is None:
+        return [], []
+    return points.D_P.tolist(), [Estimate(loss, loss, loss, 1) for loss in points.loss_P.tolist()]
+
+
+def valleys(law: Law) -> Figure:
+    """Loss over student size at the same FLOPs of the student."""
+    least, most = (3.0 * float(forward_flops(N, law.model)) * D for N, D in zip(law.reach.N, law.reach.D, strict=True))
+    budgets = np.geomspace(least, most, 5)[1:-1]
+    teacher = float(np.sqrt(law.reach.teacher[0] * law.reach.teacher[1]))
+    sizes_G = np.geomspace(*law.reach.N, _GRID)
+    panels = tuple(Panel(f"{flops:.1e} FLOPs", _valley(law, flops, sizes_G, teacher)) for flops in budgets)
+    caption = (
+        "Loss over student size when the student’s own FLOPs are the same (teacher free): small sizes see more tokens. "
+        f"The lowest point is the best size. Distilled: a teacher of {fixed(teacher, 3)} nats. Tokens are within reach."
+    )
+    return Figure("fig-valleys", "The best size at the same FLOPs", caption, panels, _legend(law))
+
+
+def _valley(law: Law, flops: float, sizes_G: Floats, teacher: float) -> Markup:
+    tokens_G = flops / (3.0 * forward_flops(sizes_G, law.model))
+    inside_G = (tokens_G >= law.reach.D[0]) & (tokens_G <= law.reach.D[1])
+    kept_G, seen_G = sizes_G[inside_G], tokens_G[inside_G]
+    lines = [("hard labels", law.supervised.loss(kept_G, seen_G), *_HARD)]
+    if law.distilled is not None:
+        lines.append(("distilled", law.distilled.loss(kept_G, seen_G, teacher), *_TAUGHT))
+    series = [
+        Series(name, colour, shape, line_xs=kept_G.tolist(), line_ys=loss_G.tolist())
+        for name, loss_G, colour, shape in lines
+    ]
+    values = [y for one in series for y in one.line_ys]
+    x = log_axis("student parameters", float(sizes_G[0]), float(sizes_G[-1]))
+    return chart(f"{flops:.1e} FLOPs", x, Axis("nats per token", tight(values)), series, panel_width(3))
+
+
+def residuals(law: Law) -> Figure:
+    """Measured over predicted, by measured loss."""
+    title = "Residuals"
+    if law.points is None:
+        return Figure("fig-residuals", title, absent="A published law has no points here.")
+    series = []
+    for part, form, name, (colour, shape) in (
+        (law.points.hard, law.supervised, "hard labels", _HARD),
+        (law.points.distilled, law.distilled, "distilled", _TAUGHT),
+    ):
+        if len(part) and form is not None:
+            errors = [100 * float(value) for value in np.expm1(log_errors(form, part))]
+            series.append(
+                Series(
+                    name, colour, shape, part.loss_P.tolist(), [Estimate(value, value, value, 1) for value in errors]
+                )
+            )
+    x = Axis("measured loss (nats per token)", tight(law.points.loss_P.tolist()))
+    y = Axis("measured over predicted, %", tight([point.value for one in series for point in one.points] + [0.0]))
+    guide = Series("as predicted", "", guide=True, line_xs=[x.scale.low, x.scale.high], line_ys=[0.0, 0.0])
+    picture = chart(title, x, y, [guide, *series])
+    caption = "Every student that was fitted: how far its loss is above the law’s. A slope is what the form cannot say."
+    return Figure("fig-residuals", title, caption, (Panel("", picture),), _legend(law))
+
+
+def _legend(law: Law) -> tuple[tuple[str, Markup], ...]:
+    shown = [("hard labels", _HARD)] + ([("distilled", _TAUGHT)] if law.distilled is not None else [])
+    return tuple((name, legend_sign(*sign)) for name, sign in shown)
