@@ -21,7 +21,7 @@ from torch.optim import Muon
 
 from stillroom.files import write_json
 from stillroom.models import multiplies_bf16
-from stillroom.training.muon import FullPrecisionMuon
+from stillroom.training.full_precision_muon import FullPrecisionMuon
 
 MODELS = {"student": (128, 384, 3), "teacher": (224, 608, 4)}
 """Width, width of the MLP, layers."""

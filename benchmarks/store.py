@@ -40,7 +40,7 @@ from stillroom.labels.settings import settings_of
 from stillroom.labels.write import write_store
 from stillroom.models import build_model, hidden_states, load_model, precision, unembedding
 from stillroom.objectives import token_losses
-from stillroom.teachers.model_scores import ModelScores
+from stillroom.teachers.scores import ModelScores
 from stillroom.types import Batch, SoftLabels
 from store_rivals import against_distillkit
 

@@ -25,7 +25,8 @@ from torch import Tensor
 from stillroom.config import ModelConfig, ObjectiveConfig, ParallelConfig, TrainingConfig
 from stillroom.corpora.corpus import make_batch
 from stillroom.models import build_model
-from stillroom.training import LiveTeacher, TrainingData, join, train
+from stillroom.teachers import LiveTeacher
+from stillroom.training import TrainingData, join, train
 from stillroom.types import Batch, SoftLabels
 
 VOCAB, LENGTH = 2048, 128
@@ -84,8 +85,9 @@ class Task:
 class FixedLabels:
     """As many ids per position as 50 samples leave, ready in memory: the student's side of a stored label alone."""
 
-    def lookup(self, tokens_BT: Tensor) -> SoftLabels:
+    def labels(self, batch: Batch) -> SoftLabels:
         """Twelve ids that depend on the token."""
+        tokens_BT = batch.tokens_BT
         shape = tokens_BT.shape
         ids = (tokens_BT[..., None] * 31 + torch.arange(12) * 97) % VOCAB
         return SoftLabels(
@@ -221,7 +223,7 @@ def competitors(task: Task, measure: str, compiled: bool = False) -> dict[str, C
             runs["stillroom, compiled blocks"] = lambda: ours(task, parallel={"compile": True})
         return runs
     return {
-        "stillroom, live teacher": lambda: ours(task, LiveTeacher(task.teacher(), task.precision)),
+        "stillroom, live teacher": lambda: ours(task, LiveTeacher(task.teacher(), task.precision, isolate=False)),
         "stillroom, stored labels": lambda: ours(task, FixedLabels()),
         "trl GKDTrainer": lambda: gkd_trainer(task),
     }

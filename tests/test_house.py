@@ -67,7 +67,7 @@ def same_module_names(modules: list[Module]) -> Iterator[str]:
 
 
 def same_public_names(modules: list[Module]) -> Iterator[str]:
-    """No two public classes or functions of one name in different rooms; a recipe is named by what it is a recipe of."""
+    """No two public classes or functions of one name in different rooms; a recipe has the name that is typed."""
     places = defaultdict(list)
     for module in modules:
         for node in module.tree.body:
@@ -143,5 +143,5 @@ def test_a_breach_is_seen(rule, first: str, second: str) -> None:
 
 if __name__ == "__main__":
     for each in RULES:
-        for line in each(_modules()):
+        for line in sorted(each(_modules())):
             print(each.__name__, line)

@@ -13,8 +13,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from stillroom.sandbox.recall.run_recall import Cells, build_cells, freeze_environment, results
+from stillroom.results.json_form import write
+from stillroom.sandbox.recall.run_recall import Cells, build_cells, results
 from stillroom.study.artifacts import ArtifactStore
+from stillroom.study.environment import this_environment
 from stillroom.study.progress import StageDisplay
 
 HERE = Path(__file__).parent
@@ -44,7 +46,7 @@ def write_tables(folder: Path, target: Path) -> None:
         return
     cells = Cells(study(seeds), ArtifactStore(folder))
     found = lean(results(cells, 0.0))
-    write_json(target / "environment.json", freeze_environment(cells))
+    write(target / "environment.json", this_environment(cells.precision))
     write_json(target / "results.json", found | {"contrasts": contrasts(found)})
     write_text(target / "results.md", markdown(found))
     console.print(f"{len(seeds)} of {len(SEEDS)} seeds are complete; tables in {target / 'results.md'}", soft_wrap=True)

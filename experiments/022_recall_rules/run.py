@@ -12,8 +12,10 @@ import sys
 from pathlib import Path
 
 from stillroom.files import write_json
-from stillroom.sandbox.recall.run_recall import Cells, build_cells, freeze_environment, results
+from stillroom.results.json_form import write
+from stillroom.sandbox.recall.run_recall import Cells, build_cells, results
 from stillroom.study.artifacts import ArtifactStore
+from stillroom.study.environment import this_environment
 from stillroom.study.progress import StageDisplay
 
 HERE = Path(__file__).parent
@@ -28,5 +30,5 @@ if __name__ == "__main__":
     cells = Cells(study(grid=OTHER_RULES, name="022-recall-rules"), ArtifactStore(Path("runs/022-recall-rules")))
     build_cells(cells, StageDisplay(), jobs=arguments.jobs, limit=None)
     found = lean(results(cells, 0.0))
-    write_json(HERE / "environment.json", freeze_environment(cells))
+    write(HERE / "environment.json", this_environment(cells.precision))
     write_json(HERE / "results.json", found | {"contrasts": contrasts(found)})

@@ -36,6 +36,12 @@ class Registry(Generic[T]):
         """Every name that ``find`` knows, sorted."""
         return sorted({*self._registered, *self._own, *self._entries()})
 
+    def checked(self, name: str) -> str:
+        """The name itself; a ``ValueError`` where it is none, for a field of a configuration."""
+        if name not in self.names():
+            raise ValueError(f"expected one of {', '.join(self.names())}")
+        return name
+
     def find(self, name: str) -> T:
         """The thing of a name, imported when first asked for; a ``UserError`` lists the names that there are."""
         if name not in self._registered:

@@ -13,15 +13,16 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from stillroom.config import LabelsConfig
 from stillroom.labels import LabelSettings, LabelStore, inspect_store, label, price
 from stillroom.labels.codecs import codec as registry
 from stillroom.labels.codecs.codec import EntryCoder, Kept, ScoredPositions, register_codec
 from stillroom.labels.codecs.position_kinds import Rankings
 from stillroom.labels.format.record import Columns, PackedRecords
 from stillroom.labels.ragged import RaggedLabels
-from stillroom.labels.settings import Options
+from stillroom.labels.settings import Options, settings_of
 from stillroom.labels.terminal import inspection_tables
-from stillroom.teachers import WorldTeacher
+from stillroom.teachers import ExactScores, LiveLabels
 from stillroom.types import UserError
 from tiny_labels import IDENTITY, VOCAB, TinySequences, scores_of
 
@@ -137,7 +138,7 @@ def test_another_codec_writes_prices_reads_and_shows_a_store(
     assert torch.equal(found.ids[:, 0], log_p_NV.argmax(-1))
     assert (found.weights[:, 0] - log_p_NV.amax(-1).exp()).abs().max() < 0.5 / 200 + 1e-5
     assert found.tail is not None and torch.allclose(found.tail, 1 - found.weights[:, 0])
-    live = WorldTeacher(lambda one: log_p_NV.view(5, -1, VOCAB), settings).labels(batch).flatten()
+    live = LiveLabels(ExactScores(lambda one: log_p_NV.view(5, -1, VOCAB)), settings).labels(batch).flatten()
     assert torch.equal(live.ids, found.ids) and torch.equal(live.gold_rank, found.gold_rank)
     assert price(1000, 1.0, settings, VOCAB).num_bytes == 9000
     assert inspect_store(store).bytes_by_column["first"] == 4.0
@@ -152,4 +153,8 @@ def test_options_of_a_codec_are_checked_by_name() -> None:
     ):
         with pytest.raises(UserError, match=sentence):
             LabelSettings.of(wrong)
+    config = LabelsConfig(codec="first", options={"steps": 9})
+    assert settings_of(LabelsConfig.model_validate(config.canonical())).codec == First(9)
+    with pytest.raises(ValueError, match="codec is 'last', expected one of first, sampled"):
+        LabelsConfig(codec="last")
     assert LabelSettings.of(replace(LabelSettings(), codec=First(7)).canonical()).codec == First(7)

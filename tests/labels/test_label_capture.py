@@ -14,8 +14,8 @@ from stillroom.labels import reading
 from stillroom.labels.format.index import write_index
 from stillroom.labels.format.layout import Index, ShardCounts, ShardTable, record_keys
 from stillroom.labels.settings import settings_of
-from stillroom.teachers import LiveTeacher, ModelScores
-from tiny_labels import LENGTH, VOCAB, TinySequences, tiny_teacher
+from stillroom.teachers import LiveLabels, ModelScores
+from tiny_labels import LENGTH, VOCAB, TinySequences, scores_of, tiny_teacher
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_only_kept_ids_and_four_numbers_leave_the_device(teacher, corpus, moved,
 
 
 def test_scores_over_the_vocabulary_exist_for_a_chunk_at_a_time(teacher, monkeypatch):
-    monkeypatch.setattr("stillroom.teachers.model_scores.HEAD_CHUNK", 40)
+    monkeypatch.setattr("stillroom.teachers.scores.HEAD_CHUNK", 40)
     batch = TinySequences().batch(range(6))
     whole = torch.cat(list(ModelScores(teacher, VOCAB, precision="fp32").chunks(batch)))
     sizes = [len(chunk) for chunk in ModelScores(teacher, VOCAB, precision="fp32").chunks(batch)]
@@ -56,7 +56,8 @@ def test_scores_over_the_vocabulary_exist_for_a_chunk_at_a_time(teacher, monkeyp
 def test_bf16_is_close_to_fp32(teacher, corpus):
     batch = corpus.batch(range(4))
     half, full = (
-        LiveTeacher(teacher, LabelsConfig(), VOCAB, precision=name).labels(batch).entropy for name in ("bf16", "fp32")
+        LiveLabels(ModelScores(teacher, VOCAB, precision=name), LabelsConfig()).labels(batch).entropy
+        for name in ("bf16", "fp32")
     )
     assert not torch.equal(half, full)
     assert (half - full).abs().mean() < 0.05 * full.mean()
@@ -80,9 +81,9 @@ def test_a_lookup_copies_nothing_of_the_index(tmp_path: Path):
 @pytest.mark.gpu
 def test_a_teacher_on_another_device_answers_on_the_batchs_own(corpus):
     batch = corpus.batch(range(4))
-    here = LiveTeacher(tiny_teacher(), LabelsConfig(), VOCAB, precision="fp32").labels(batch)
-    there = LiveTeacher(tiny_teacher().cuda(), LabelsConfig(), VOCAB, precision="fp32").labels(batch)
+    here = LiveLabels(scores_of(tiny_teacher()), LabelsConfig()).labels(batch)
+    there = LiveLabels(scores_of(tiny_teacher().cuda()), LabelsConfig()).labels(batch)
     assert there.weights.device == batch.tokens_BT.device
     assert (there.entropy - here.entropy).abs().max() < 1e-3
-    on_gpu = LiveTeacher(tiny_teacher().cuda(), LabelsConfig(), VOCAB, precision="fp32").labels(batch.to("cuda"))
+    on_gpu = LiveLabels(scores_of(tiny_teacher().cuda()), LabelsConfig()).labels(batch.to("cuda"))
     assert on_gpu.weights.is_cuda and torch.equal(on_gpu.ids.cpu(), there.ids)

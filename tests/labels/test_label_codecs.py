@@ -17,7 +17,7 @@ from stillroom.labels.codecs.position_kinds import Rankings
 from stillroom.labels.codecs.sampled import Sampled, SampledEntries
 from stillroom.labels.codecs.symbols import PairCoder, SymbolCoder
 from stillroom.labels.ragged import NO_GOLD, PaddedLabels, RaggedLabels
-from stillroom.teachers import LiveTeacher
+from stillroom.teachers import LiveLabels, ModelScores
 from tiny_labels import TinySequences, make, tiny_teacher
 
 T = 16
@@ -187,7 +187,7 @@ def test_largest_probabilities_stay_close_and_add_up(teacher, corpus, tmp_path, 
     batch = corpus.batch(range(6))
     stored = LabelStore.open(tmp_path / "labels").lookup(batch.tokens_BT)
     config = LabelsConfig(codec=codec, k=20, p=0.9)
-    live = LiveTeacher(tiny_teacher(), config, 300, precision="fp32").labels(batch)
+    live = LiveLabels(ModelScores(tiny_teacher(), 300, precision="fp32"), config).labels(batch)
     assert stored.tail is not None and live.tail is not None
     assert torch.allclose(stored.weights.sum(-1) + stored.tail, torch.ones(6, corpus.sequence_length), atol=1e-5)
     assert torch.equal((stored.weights > 0).sum(-1), (live.weights > 0).sum(-1))
@@ -226,7 +226,7 @@ def test_temperature_is_applied_at_capture(teacher, corpus, tmp_path, temperatur
     batch = TinySequences(8).batch([2])
     stored = LabelStore.open(tmp_path / "labels").lookup(batch.tokens_BT)
     config = LabelsConfig(codec="top-k", k=300)
-    plain = LiveTeacher(tiny_teacher(), config, 300, precision="fp32").labels(batch)
+    plain = LiveLabels(ModelScores(tiny_teacher(), 300, precision="fp32"), config).labels(batch)
     dense = [torch.zeros(1, 32, 300).scatter_add(2, one.ids, one.weights) for one in (stored, plain)]
     wanted = torch.softmax(dense[1].log() / temperature, -1)
     assert (dense[0] - wanted).abs().max() < 0.02

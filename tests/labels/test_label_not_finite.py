@@ -19,7 +19,7 @@ from stillroom.labels.ragged import RaggedLabels, check_labels
 from stillroom.labels.reading import NotFinite, read_labels
 from stillroom.labels.settings import settings_of
 from stillroom.models import unembedding
-from stillroom.teachers import ExactScores, LiveTeacher, MixtureScores, ModelScores, WorldTeacher
+from stillroom.teachers import ExactScores, LiveLabels, MixtureScores, ModelScores
 from stillroom.types import Batch, SoftLabels, UserError
 from tiny_labels import IDENTITY, LENGTH, VOCAB, TinySequences, contents, make, tiny_teacher
 
@@ -128,7 +128,7 @@ def test_a_broken_model_is_named_by_label_and_live(corpus, tmp_path):
         make(model, corpus, tmp_path / "labels")
     assert not (tmp_path / "labels").exists()
     with pytest.raises(UserError, match="NaN among its scores at position 0 of sequence 0 of the batch"):
-        LiveTeacher(model, LabelsConfig(), VOCAB, precision="fp32").labels(corpus.batch([3, 4]))
+        LiveLabels(ModelScores(model, VOCAB, precision="fp32"), LabelsConfig()).labels(corpus.batch([3, 4]))
 
 
 def test_a_world_may_know_that_tokens_are_impossible(corpus, tmp_path):
@@ -141,7 +141,7 @@ def test_a_world_may_know_that_tokens_are_impossible(corpus, tmp_path):
 
     for codec in ("sampled", "top-k"):
         config = LabelsConfig(codec=codec, shard_sequences=8)
-        live = WorldTeacher(log_probs, config).labels(corpus.batch([3]))
+        live = LiveLabels(ExactScores(log_probs), config).labels(corpus.batch([3]))
         label(ExactScores(log_probs), corpus, config, tmp_path / codec, identity=IDENTITY)
         store = LabelStore.open(tmp_path / codec)
         stored = store.lookup(corpus.batch([3]).tokens_BT)
@@ -231,7 +231,7 @@ def test_a_corpus_of_another_tokenizer_is_named(teacher, tmp_path, value):
 
 def test_a_teacher_of_fewer_tokens_than_come_next_is_named(teacher, corpus):
     with pytest.raises(UserError, match=r"scores 50 tokens but token id 5\d comes next"):
-        LiveTeacher(teacher, LabelsConfig(), 50, precision="fp32").labels(corpus.batch([0]))
+        LiveLabels(ModelScores(teacher, 50, precision="fp32"), LabelsConfig()).labels(corpus.batch([0]))
 
 
 def same(first: SoftLabels, second: SoftLabels) -> bool:
@@ -243,7 +243,7 @@ def test_nothing_changed_for_scores_that_are_finite(teacher, corpus, made, tmp_p
     make(teacher, corpus, tmp_path / "labels")
     assert contents(tmp_path / "labels") == contents(made)
     scores = ModelScores(teacher, VOCAB, precision="fp32")
-    live = LiveTeacher(teacher, LabelsConfig(), VOCAB, precision="fp32").labels(corpus.batch([2]))
+    live = LiveLabels(ModelScores(teacher, VOCAB, precision="fp32"), LabelsConfig()).labels(corpus.batch([2]))
     assert scores.device.type == "cpu" and same(live, live)
 
 

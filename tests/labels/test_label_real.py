@@ -16,7 +16,7 @@ from stillroom.config import CorpusConfig, LabelsConfig, SourceConfig
 from stillroom.corpora import build_corpus
 from stillroom.labels import Identity, LabelStore, inspect_store, label
 from stillroom.models import load_model
-from stillroom.teachers import LiveTeacher, ModelScores
+from stillroom.teachers import LiveLabels, ModelScores
 from stillroom.teachers.smollm2 import WEIGHTS, take_weights, unpack_smollm2
 from stillroom.types import Batch
 
@@ -71,7 +71,7 @@ def test_a_real_teacher_over_real_text(tmp_path_factory):
     store = LabelStore.open(out)
     assert list(store.verify()) == [1, 2, 3]
     batch = source.batch([5, 17])
-    stored, live = store.labels(batch), LiveTeacher(model, LabelsConfig(), len(tokenizer)).labels(batch)
+    stored, live = store.labels(batch), LiveLabels(ModelScores(model, len(tokenizer)), LabelsConfig()).labels(batch)
     assert (stored.entropy - live.entropy).abs().mean() < 0.05
     inspection = inspect_store(store, decode=tokenizer.decode)
     records = sum(size for name, size in inspection.bytes_by_column.items() if "codebook" not in name)

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from made_points import made_points
 
+from stillroom.costs import flops_per_token
 from stillroom.laws.bills import Rates, Teacher, forward_flops
 from stillroom.laws.fitting import fit_law
 from stillroom.laws.forecasts import PlannedStudent, best_splits, forecast, next_pilots
 from stillroom.laws.law_file import load_law, published_law
 from stillroom.laws.points import Model, Pilots
+from stillroom.models.model_config import ModelConfig
 from stillroom.types import UserError
 
 STUDENT = PlannedStudent(1e9, 2e10, 2.2)
@@ -42,7 +44,11 @@ def test_the_better_a_large_students_teacher_the_later_hard_labels_catch_up() ->
 def test_flops_of_a_token_are_those_of_the_matrices_the_vocabulary_and_attention() -> None:
     model = Model(vocabulary=32_168, context=4096, width_per_layer=128.0)
     N = 12 * 9 * 1152**2  # nine layers of width 1152: the paper's 143M
-    assert forward_flops(N, model) == pytest.approx(2 * (N + 32_168 * 1152 + 9 * 1152 * 4096), rel=1e-12)
+    shape = ModelConfig(
+        hidden_size=1152, intermediate_size=8 * 1152 // 3, num_layers=9, num_heads=9, max_positions=4096
+    )
+    wanted = flops_per_token(shape, 32_168, 4096, backward=False)
+    assert forward_flops(N, model) == pytest.approx(wanted, rel=1e-12)
 
 
 def test_four_bills_are_equation_nine_and_students_share_the_teacher() -> None:

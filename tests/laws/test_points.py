@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from made_points import made_points
 
 from stillroom.config import StudyConfig, to_yaml
-from stillroom.laws.points import COLUMNS, measured_loss, read_pilots
+from stillroom.laws.fitting import fit_law
+from stillroom.laws.points import COLUMNS, Pilots, measured_loss, read_pilots
+from stillroom.laws.study_forecast import beside_outcome, study_forecasts
 from stillroom.recipes.tiny import tiny
+from stillroom.report.pages.forecast_page import build_outcome_page
 from stillroom.types import UserError
 
 ROWS = "1e6,1e7,,3.5\n1e6,1e7,3.0,3.4\n"
@@ -117,6 +122,11 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
         read_pilots([first, half])
 
 
+def test_a_model_that_two_studies_share_counts_once(tmp_path: Path) -> None:
+    folders = [made_run(tmp_path / name, tiny(), name) for name in "ab"]
+    assert len(read_pilots(folders).points) == len(read_pilots(folders[:1]).points) == 2
+
+
 def test_a_teachers_loss_is_read_from_a_run_and_from_a_ranking(tmp_path: Path) -> None:
     folder = made_run(tmp_path / "a", tiny(), "a")
     assert measured_loss(str(folder)) == 3.1
@@ -129,3 +139,20 @@ def test_a_teachers_loss_is_read_from_a_run_and_from_a_ranking(tmp_path: Path) -
         measured_loss(str(ranking))
     with pytest.raises(UserError, match="no model other"):
         measured_loss(f"{folder}:other")
+
+
+def test_a_study_is_foretold_and_stands_beside_its_outcome(tmp_path: Path) -> None:
+    config = tiny()
+    wide = made_points(0)
+    points = replace(wide, N_P=wide.N_P / 2e8 * 5e4, D_P=wide.D_P / 4e9 * 2e4)
+    law = fit_law("made", Pilots(points), resamples=20, jobs=1)
+    before = {one.arm: one for one in study_forecasts(law, config)}
+    assert before["spt"].forecast is not None
+    assert "not known before it is measured" in before["dpt90"].why  # its teacher sees text twice
+    assert "routing" in before["dpt90_routed"].why
+    assert study_forecasts(law, config, 2.2)[2].forecast is not None
+    folder = made_run(tmp_path / "a", config, "a")
+    after = {one.arm: one for one in beside_outcome(law, config, folder)}
+    page = build_outcome_page(law, "tiny", [one.cells() for one in after.values()], folder)
+    assert "forecast and outcome" in page.read_text() and "4.400 (outside)" in page.read_text()
+    assert after["spt"].outcome == 4.4 and after["spt"].cells()[2] == "4.400 (outside)"

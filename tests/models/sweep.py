@@ -27,7 +27,7 @@ from stillroom.evaluation.scoring import Continuation, score_continuations
 from stillroom.models import export_model, load_model
 from stillroom.models.contract import checked
 from stillroom.models.forward import layer_list, patterns_by_layer
-from stillroom.teachers.model_scores import ModelScores
+from stillroom.teachers.scores import ModelScores
 from stillroom.training.mtp_heads import check_further
 from stillroom.training.step import StepContext, Student, global_step
 from stillroom.types import IGNORE_INDEX, Batch, UserError

@@ -24,10 +24,9 @@ from stillroom.models import (
     position_ids,
     precision_name,
 )
-from stillroom.teachers import ModelScores
+from stillroom.teachers import LiveTeacher, ModelScores
 from stillroom.training.distributed import own_device
 from stillroom.training.step import StepContext, Student, validate
-from stillroom.training.teacher import LiveTeacher
 from stillroom.types import Batch, UserError
 
 SMALL = ModelConfig(hidden_size=32, intermediate_size=64, num_layers=2, num_heads=4, num_kv_heads=2, max_positions=64)
@@ -149,7 +148,7 @@ def test_capped_logits_are_capped_in_training_validation_and_labels():
     assert found == pytest.approx(expected.item(), rel=1e-5) and student.training
     scores = torch.cat(list(ModelScores(model, 40, isolate=False, precision="fp32").chunks(batch)))
     torch.testing.assert_close(scores, logits.flatten(0, 1).float(), rtol=1e-4, atol=1e-4)
-    teacher = LiveTeacher(model).logits(batch, False)
+    teacher = LiveTeacher(model, isolate=False).labels(batch)
     assert teacher.softcap == 1.0
 
 

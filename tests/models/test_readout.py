@@ -15,8 +15,8 @@ from stillroom.config import ModelConfig
 from stillroom.corpora.corpus import make_batch
 from stillroom.models import build_model, hidden_states, logit_softcap, readout, unembedding
 from stillroom.models.score import logits
-from stillroom.teachers.model_scores import ModelScores
-from stillroom.training.teacher import LiveTeacher
+from stillroom.teachers import LiveTeacher
+from stillroom.teachers.scores import ModelScores
 from stillroom.types import IGNORE_INDEX, UserError
 
 KNOWN = {
@@ -61,8 +61,8 @@ def test_losses_entropies_and_live_teachers_are_of_the_models_own_logits(name):
     model, packed = tiny_model(name), batch()
     with torch.no_grad():
         expected_BTV = own_logits(model, True).log_softmax(-1)
-        hidden_NE, weight_VE, bias_V = LiveTeacher(model)(packed, True)
-        teacher = LiveTeacher(model).logits(packed, True)
+        hidden_NE, weight_VE, bias_V = LiveTeacher(model)(packed)
+        teacher = LiveTeacher(model).labels(packed)
         assert_equal(logits(model, hidden_NE).log_softmax(-1), expected_BTV.flatten(0, 1), "live teacher")
     assert teacher.softcap == logit_softcap(model) and (weight_VE is unembedding(model)[0]) and bias_V is None
     assert_equal(entropies(model, packed), -(expected_BTV.exp() * expected_BTV).sum(-1), "entropy")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from stillroom.config import RoutingConfig
 from stillroom.objectives import copyable, last_successor, route
-from stillroom.objectives.rules import lowest_share
+from stillroom.objectives.routing_rules import lowest_share
 from stillroom.types import IGNORE_INDEX, Batch, UserError
 
 

@@ -61,20 +61,20 @@ def test_theory_and_measurement_are_both_drawn(folder, page):
     assert high is not None
     assert high[1].count('class="curve thin') == len(run.drawn)
     assert high[1].count("mark s0") == len(run.samples)
-    deviation = run.data["deviation"]["tv"]
-    assert f"Of {deviation['num']} points where theory is at least 0.001" in page
+    deviation = run.data.deviation.tv
+    assert f"Of {deviation.num} points where theory is at least 0.001" in page
 
 
 def test_the_summary_says_the_numbers(folder):
     run = load_bigram_run(folder)
     words = " ".join(findings(run))
-    leaky = next(arm for arm in run.drawn if arm["leak"] and arm["routing"] == "none")
-    assert f"stays {brief(leaky['tv']['low'][-1]['value'])}" in words
+    leaky = next(arm for arm in run.drawn if arm.leak and arm.routing == "none")
+    assert f"stays {brief(leaky.tv['low'][-1].value)}" in words
     assert "0 with 50 % routed by teacher entropy" in words
     assert "theory says" in words
     spt = run.drawn[0]
     needed = samples_needed(run, spt, "high")
-    curve = dict(zip(run.samples, (point["value"] for point in spt["tv"]["high"]), strict=True))
+    curve = dict(zip(run.samples, (point.value for point in spt.tv["high"]), strict=True))
     if needed is None:
         assert curve[run.samples[-1]] > 0.1
     else:

@@ -18,7 +18,7 @@ from stillroom.config import override
 from stillroom.corpora import open_corpus
 from stillroom.report import build_report
 from stillroom.study.artifacts import ArtifactStore
-from stillroom.study.folders import claimed, written
+from stillroom.study.folders import RunFolder
 from stillroom.study.inspect import inspect_path
 from stillroom.study.pipeline import run_single, run_study
 from stillroom.study.progress import StageDisplay
@@ -294,10 +294,11 @@ def test_a_mistake_in_an_evaluation_leaves_no_folder_behind(finished, tmp_path):
 def test_a_run_ends_whole_though_another_process_took_its_empty_folder_away(tmp_path):
     """Of two that begin at once, the one that is told to wait takes away the folder with the configuration alone."""
     folder = tmp_path / "runs" / "x"
-    with claimed(folder, "name: x\n"):
-        with pytest.raises(UserError), claimed(folder, "name: x\n"):
+    run = RunFolder(folder, "name: x\n")
+    with run.claimed(lambda *_: None):
+        with pytest.raises(UserError), run.claimed(lambda *_: None):
             raise UserError("wait")
         shutil.rmtree(folder)
-        with written(folder, "name: x\n", ["study.json"]):
+        with run.written(["study.json"]):
             (folder / "study.json").write_text("{}")
     assert sorted(os.listdir(folder)) == ["checksums.json", "config.yaml", "study.json"] and not checksums.check(folder)

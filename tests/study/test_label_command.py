@@ -38,7 +38,7 @@ from stillroom.study.label_stage import LabelRequest, label_corpus
 from stillroom.study.labelprogress import LabelProgress, label_stage
 from stillroom.study.pipeline import Stages
 from stillroom.study.progress import StageDisplay
-from stillroom.teachers import ModelScores, WorldTeacher
+from stillroom.teachers import LiveLabels, ModelScores
 from stillroom.types import UserError
 from stillroom.worlds.exact import ExactBigram, ExactRecall, register_exact_world
 from tiny_labels import TinySequences, contents, make, tiny_teacher
@@ -103,7 +103,7 @@ def test_a_world_labels_a_corpus_and_the_line_says_rate_bytes_and_time(text_corp
     assert ((dense - exact).abs() < 1 / 50 + 1e-5).all()
     entropy = -torch.xlogy(exact, exact).sum(-1)
     assert (found.entropy - entropy).abs().max() < 0.02
-    live = WorldTeacher(exact_scores('world:drifting:{"width": 2.0}', built.vocab_size).log_probs, LabelsConfig())
+    live = LiveLabels(exact_scores('world:drifting:{"width": 2.0}', built.vocab_size), LabelsConfig())
     told = live.labels(batch)
     assert torch.equal(torch.zeros_like(exact).scatter_add(2, told.ids, told.weights), dense)
     assert "100 % of 2,048 tokens" in text.getvalue() and "tokens/s" in text.getvalue()

@@ -43,13 +43,14 @@ def test_each_source_is_taught_by_its_own_teacher(folders, tiny_corpus):
         expected = own[1 if tiny_corpus.train.source[number] == facts else 0][number]
         assert torch.allclose(found[number], expected, atol=1e-5)
     assert 0 < (tiny_corpus.train.source[:40] == facts).sum() < 40
-    labels = live_mixture(config, folders[0], tiny_corpus, LabelsConfig(), "fp32").lookup(batch.tokens_BT[:3])
+    live = live_mixture(config, folders[0], tiny_corpus, LabelsConfig(), "fp32")
+    labels = live.labels(tiny_corpus.train.batch(range(3)))
     assert labels.weights.sum(-1).allclose(torch.ones(3, 64))
 
 
 def test_the_key_tells_rules_weights_and_members_apart(folders, tiny_corpus):
     keys = {
-        mixture_key(MixtureConfig(teachers={"a": str(path)}, rule=rule, weights=weights), "own", tiny_corpus)
+        mixture_key(MixtureConfig(teachers={"a": str(path)}, rule=rule, weights=weights), "own")
         for path in folders
         for rule in ("average", "position")
         for weights in ({}, {"a": 2.0})

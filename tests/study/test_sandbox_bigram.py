@@ -25,7 +25,7 @@ from stillroom.sandbox.bigram.bigram_transformer import transformer_cell
 from stillroom.sandbox.bigram.run_bigram import run_bigram
 from stillroom.sandbox.bigram.tabular import (
     Arm,
-    Routing,
+    TabularRouting,
     arm_target,
     by_class,
     by_gradient,
@@ -105,7 +105,7 @@ def test_the_tabular_check_is_reproduced(size, arm, kind, expected, error):
 )
 def test_the_mixture_optimum_is_reached(alpha, leak, temperature, share, rule, weight):
     world = bigram_world(BigramOptions(states=12))
-    arm = Arm(alpha, TeacherSpec("uniform", leak), temperature, Routing(rule, share), weight)
+    arm = Arm(alpha, TeacherSpec("uniform", leak), temperature, TabularRouting(rule, share), weight)
     target = arm_target(world, arm)
     random = np.random.default_rng(0)
     learnt = maximum_likelihood(world.counts(20_000_000, random), target, random)
@@ -130,9 +130,9 @@ def test_the_floor_is_alpha_times_leak_on_certain_rows_and_routing_removes_it(al
     found = measured(arm, 1_000_000, seeds=1)["low"]
     assert found == pytest.approx(alpha * leak, rel=0.05)
     assert found == pytest.approx(uniform_leak_floor(alpha, leak, 100), rel=1e-9)
-    routed = Arm(alpha, arm.teacher, 1.0, Routing("low-entropy", 0.5))
+    routed = Arm(alpha, arm.teacher, 1.0, TabularRouting("low-entropy", 0.5))
     assert measured(routed, 1_000_000, seeds=1)["low"] == pytest.approx(0.0, abs=1e-9)
-    partly = Arm(alpha, arm.teacher, 1.0, Routing("low-entropy", 0.15))
+    partly = Arm(alpha, arm.teacher, 1.0, TabularRouting("low-entropy", 0.15))
     assert measured(partly, 1_000_000, seeds=1)["low"] == pytest.approx(0.7 * found, rel=0.01)
 
 
@@ -145,7 +145,7 @@ def test_theory_expects_what_is_measured_on_high_entropy_rows(size, arm):
 
 
 def test_partly_routed_rows_have_the_sampling_error_of_fewer_samples():
-    arm = Arm(0.9, EXACT, 1.0, Routing("random", 0.5))
+    arm = Arm(0.9, EXACT, 1.0, TabularRouting("random", 0.5))
     target = arm_target(WORLD, arm)
     assert target.efficiency_K == pytest.approx(np.full(100, 0.55**2 / 0.505))
     rows = class_rows(WORLD, target, BigramSweep())["high"]
@@ -222,7 +222,7 @@ def test_no_policy_covers_more_than_the_best(width, draws, seed):
 def test_routing_takes_its_share_from_the_lowest_entropies(entropies, share):
     entropy = np.array(entropies)
     visits = np.full(len(entropy), 1 / len(entropy))
-    routed = routed_shares(entropy, visits, Routing("low-entropy", share))
+    routed = routed_shares(entropy, visits, TabularRouting("low-entropy", share))
     assert routed @ visits == pytest.approx(share, abs=1e-9)
     for lower in np.unique(entropy):
         if (routed[entropy > lower] > 0).any():

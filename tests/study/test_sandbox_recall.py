@@ -151,8 +151,8 @@ def test_labels_are_the_teachers_rows():
     config = WORLD.model_copy(update={"draw": "per-sequence"})
     world = make_recall_world(config)
     stream = RecallSequences(world, 100, 16, seed=3)
-    tokens_BT = stream.batch([4, 7]).tokens_BT
-    labels = RecallLabels(stream, RecallTeacher()).lookup(tokens_BT)
+    batch = stream.batch([4, 7])
+    labels = RecallLabels(stream, RecallTeacher()).labels(batch)
     sample = world.sample([4, 7], 16, 3)
     rows = exact_probabilities(world, sample.tokens_BT, sample.triggers_BK)
     np.testing.assert_array_equal(labels.weights.numpy(), rows)
@@ -160,7 +160,7 @@ def test_labels_are_the_teachers_rows():
     np.testing.assert_allclose(labels.gold_logprob[:, :-1].exp().numpy(), gold, rtol=1e-5)
     assert (labels.gold_rank[:, -1] == -1).all()
     with pytest.raises(UserError, match="was not made here"):
-        RecallLabels(RecallSequences(world, 100, 16, seed=3), RecallTeacher()).lookup(tokens_BT)
+        RecallLabels(RecallSequences(world, 100, 16, seed=3), RecallTeacher()).labels(batch)
 
 
 def test_probes_lie_on_a_logarithmic_scale_and_at_the_end():

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from stillroom.config import ArmConfig, ObjectiveConfig, RunConfig, ScheduleConfig, StudyConfig, override, parse
-from stillroom.study.pipeline import arm_run, run_single
+from stillroom.study.pipeline import run_single
 from stillroom.study.progress import StageDisplay
 from stillroom.study.recipe_files import resolve_recipe
-from stillroom.study.single import check_taught, labelled_tokens, single_study
+from stillroom.study.single import arm_run, check_taught, labelled_tokens, single_study
 from stillroom.types import UserError
 
 

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from stillroom.config import ModelConfig, ObjectiveConfig, ParallelConfig, RoutingConfig, ScheduleConfig, TrainingConfig
 from stillroom.corpora.corpus import make_batch
 from stillroom.models import ModelPlan, build_model, plan_model
-from stillroom.training import Interrupted, LiveTeacher, TrainingData, TrainingResult, join, train
+from stillroom.teachers import LiveTeacher
+from stillroom.training import Interrupted, TrainingData, TrainingResult, join, train
 from stillroom.types import Batch, SoftLabels
 
 VOCAB, LENGTH = 64, 16
@@ -97,7 +97,8 @@ def sequence_set(num: int, seed: int) -> Rows:
 class PairLabels:
     """The two tokens that may follow, half each, with an entropy that depends on the token."""
 
-    def lookup(self, tokens_BT: Tensor) -> SoftLabels:
+    def labels(self, batch: Batch) -> SoftLabels:
+        tokens_BT = batch.tokens_BT
         follow = 3 + (tokens_BT[..., None] * 7 + torch.arange(2)) % (VOCAB - 3)
         shape = tokens_BT.shape
         return SoftLabels(

@@ -12,8 +12,8 @@ from torch.optim import Muon
 
 from stillroom.models import build_model
 from stillroom.training import Student, build_optimizers
-from stillroom.training import optimizer as optimizer_module
-from stillroom.training.muon import FullPrecisionMuon
+from stillroom.training import muon_optimizer as optimizer_module
+from stillroom.training.full_precision_muon import FullPrecisionMuon
 
 SHAPES = ((12, 12), (8, 20), (20, 8))
 

@@ -13,12 +13,13 @@ import torch
 
 from stillroom.config import ObjectiveConfig
 from stillroom.models import build_model, unembedding
-from stillroom.training import DivergedError, LiveTeacher, TrainingData, train
+from stillroom.teachers import LiveTeacher
+from stillroom.training import DivergedError, TrainingData, train
 from stillroom.training import loop as loop_module
 from stillroom.training.checkpoint import found, load_tensors
 from stillroom.training.finite import all_finite, teacher_is_finite
 from stillroom.training.metrics import MetricsLog
-from stillroom.types import UserError
+from stillroom.types import Batch, UserError
 
 NAN, INF = float("nan"), float("inf")
 
@@ -131,8 +132,8 @@ def test_a_run_that_leaves_every_step_out_is_not_finished(tmp_path, value):
 
 def test_stored_labels_that_are_not_finite_are_named(tmp_path):
     class Labels:
-        def lookup(self, tokens_BT: torch.Tensor) -> object:
-            labels = engine.PairLabels().lookup(tokens_BT)
+        def labels(self, batch: Batch) -> object:
+            labels = engine.PairLabels().labels(batch)
             labels.weights[0, 0] = NAN
             return labels
 
@@ -184,7 +185,7 @@ def test_finite_means_no_nan_and_no_infinity_in_any_tensor(dtype):
 def test_a_teacher_may_hold_single_tokens_for_impossible():
     live = engine.training_data(live=True).labels
     assert isinstance(live, LiveTeacher)
-    logits = live.logits(engine.sequence_set(4, 1).batch([0, 1]), True)
+    logits = live.labels(engine.sequence_set(4, 1).batch([0, 1]))
     assert teacher_is_finite(logits) and teacher_is_finite(None)
     bias_V = torch.zeros(engine.VOCAB)
     bias_V[3] = -math.inf

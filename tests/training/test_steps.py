@@ -15,10 +15,9 @@ from stillroom.config import ObjectiveConfig
 from stillroom.costs import flops_per_token, size_of_model
 from stillroom.files import read_json_lines
 from stillroom.models import attention, build_model, use_short_attention
-from stillroom.teachers import ModelScores
+from stillroom.teachers import LiveTeacher, ModelScores
 from stillroom.training import (
     DivergedError,
-    LiveTeacher,
     StepSums,
     Student,
     build_optimizers,
@@ -30,7 +29,7 @@ from stillroom.training import loop as loop_module
 from stillroom.training.checkpoint import found, load_tensors
 from stillroom.training.mtp_heads import FurtherHeads
 from stillroom.training.step import StepContext, split_batch
-from stillroom.types import UserError
+from stillroom.types import Batch, UserError
 
 GOLDEN = Path(__file__).parent / "golden_50_steps.json"
 
@@ -124,8 +123,8 @@ class _Poisoned:
     def __init__(self, step: int) -> None:
         self.left = step
 
-    def lookup(self, tokens_BT: Tensor) -> object:
-        labels = engine.PairLabels().lookup(tokens_BT)
+    def labels(self, batch: Batch) -> object:
+        labels = engine.PairLabels().labels(batch)
         self.left -= 1
         if self.left == 0:
             labels.weights[0, 0] = float("nan")

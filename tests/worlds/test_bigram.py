@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillroom.types import IGNORE_INDEX, UserError
+from stillroom.types import IGNORE_INDEX, Batch, UserError
 from stillroom.worlds.bigram import BigramOptions, BigramWorld, bigram_world, split_by_entropy
 from stillroom.worlds.bigram_rows import log_dirichlet, row_entropies, solved_rows, stationary, tempered
 from stillroom.worlds.bigram_sequences import HIGH_ROW, LOW_ROW, START, bigram_labels, sample_sequences
@@ -241,8 +241,9 @@ def test_sequences_tell_which_row_made_a_token(small):
 @pytest.mark.parametrize("teacher", ["exact", "uniform:0.2", "context:0.2"])
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 def test_labels_are_the_teachers_rows_with_their_numbers(small, teacher, temperature):
-    tokens = sample_sequences(small, 128, 16, seed=5).batch(range(8)).tokens_BT
-    labels = bigram_labels(small, parse_teacher(teacher), temperature).lookup(tokens)
+    batch = sample_sequences(small, 128, 16, seed=5).batch(range(8))
+    tokens = batch.tokens_BT
+    labels = bigram_labels(small, parse_teacher(teacher), temperature).labels(batch)
     assert labels.weights.sum(-1) == pytest.approx(torch.ones(8, 16), abs=1e-5)
     dense = labels.weights
     assert labels.entropy == pytest.approx(-torch.xlogy(dense, dense).sum(-1), abs=1e-5)
@@ -254,7 +255,7 @@ def test_labels_are_the_teachers_rows_with_their_numbers(small, teacher, tempera
 
 def test_a_leak_onto_the_context_goes_to_what_was_seen(small):
     tokens = torch.tensor([[3, 5, 3, 3]])
-    labels = bigram_labels(small, TeacherSpec("context", 0.4)).lookup(tokens)
+    labels = bigram_labels(small, TeacherSpec("context", 0.4)).labels(Batch(tokens, tokens, torch.zeros_like(tokens)))
     seen = torch.zeros(16)
     seen[3], seen[5] = 0.75, 0.25
     truth = torch.from_numpy(small.matrix_KK[3]).float()

@@ -6,7 +6,6 @@ A folder holds ``positions.npz``, ``looking-back.json``, ``problems.json`` and o
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +29,9 @@ from stillroom.results.json_form import as_json
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
 from stillroom.study.train_stage import load_here, train_into
-from stillroom.training import LiveTeacher
+from stillroom.teachers import LiveTeacher
 from stillroom.training.distributed import own_device
-from stillroom.types import Estimate
+from stillroom.types import Estimate, OnProgress
 from stillroom.worlds.problems_world import problems
 
 KS = (1, 2, 4, 8, 16)
@@ -139,7 +138,7 @@ class Bench:
             training=training,
             objective=ObjectiveConfig(alpha=alpha),
         )
-        source = LiveTeacher(load_model(teacher), precision) if teacher else None
+        source = LiveTeacher(load_model(teacher), precision, isolate=self.corpus.isolate) if teacher else None
         with self.display.stage(title) as update, self.stopper.cooperative():
             train_into(
                 work, run=run, corpus=self.corpus, labels=source,
@@ -162,7 +161,7 @@ def problem_options(corpus: Corpus) -> dict[str, Any] | None:
     return next((dict(source["options"]) for source in sources if source["kind"] == "problems"), None)
 
 
-def _looking_back(model: PreTrainedModel, bench: Bench, progress: Callable[[int, int], None]) -> dict[str, Any]:
+def _looking_back(model: PreTrainedModel, bench: Bench, progress: OnProgress) -> dict[str, Any]:
     settings, corpus = bench.settings, bench.corpus
     asked = CopyingConfig(
         copying_sequences=settings.copying_sequences,
@@ -203,9 +202,7 @@ def induction_state(accuracy: Estimate | None) -> str:
     return "not begun" if accuracy.high < BEGUN else "begun"
 
 
-def _problems(
-    model: PreTrainedModel, bench: Bench, options: dict[str, Any], progress: Callable[[int, int], None]
-) -> dict[str, Any]:
+def _problems(model: PreTrainedModel, bench: Bench, options: dict[str, Any], progress: OnProgress) -> dict[str, Any]:
     settings = bench.settings
     items = problems(settings.problems, settings.seed, options=options)
     (graded,) = solve(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -19,12 +18,12 @@ from transformers import PreTrainedModel
 
 from stillroom.corpora import Corpus
 from stillroom.files import write_bytes
+from stillroom.labels.reading import refuse_non_finite
 from stillroom.objectives.routing import copyable
-from stillroom.objectives.rules import lowest_share
-from stillroom.teachers import ModelScores, refuse_non_finite
-from stillroom.types import IGNORE_INDEX, Batch
+from stillroom.objectives.routing_rules import lowest_share
+from stillroom.teachers import ModelScores
+from stillroom.types import IGNORE_INDEX, Batch, OnProgress
 
-Progress = Callable[[int, int], None]
 _SAMPLED_NUMBERS = 1 << 23
 """Probabilities kept per candidate for its divergence from the others."""
 _MOST_SAMPLED = 4096
@@ -135,7 +134,7 @@ class Positions:
 
 
 @torch.no_grad()
-def read_positions(model: PreTrainedModel, heldout: HeldOut, progress: Progress | None = None) -> Positions:
+def read_positions(model: PreTrainedModel, heldout: HeldOut, progress: OnProgress | None = None) -> Positions:
     """One forward pass over the held-out sequences in fp32, documents isolated as the corpus says."""
     model.eval()
     corpus = heldout.corpus

@@ -34,13 +34,11 @@ from stillroom.choosing.request import (
 from stillroom.costs import flops_per_token
 from stillroom.evaluation.measuring.calibration import ratio_difference
 from stillroom.files import fingerprint, write_json
-from stillroom.study.artifacts import code_hash
+from stillroom.results_versions import results_version
 from stillroom.study.folders import alone, parts
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
 from stillroom.training import Interrupted
-
-_CODE = ("analysis", "evaluation", "models", "worlds", "choosing")
 
 
 @dataclass(frozen=True)
@@ -165,7 +163,7 @@ def _nats(positions: Positions) -> np.ndarray:
 
 def _folder(prepared: Prepared, candidate: Candidate) -> Path:
     """A candidate's folder, named by everything that its measures depend on."""
-    mark = [candidate.key, prepared.heldout.corpus.identity, _measured(prepared.settings), code_hash(*_CODE)]
+    mark = [candidate.key, prepared.heldout.corpus.identity, _measured(prepared.settings), results_version("ranking")]
     return prepared.out / "teachers" / f"{candidate.slug}-{fingerprint(mark, 8)}"
 
 
@@ -191,7 +189,7 @@ def _proxy_mark(prepared: Prepared) -> list[Any]:
     """What a proxy student of hard labels depends on."""
     student, heldout = prepared.student, prepared.heldout
     mark = [student.model.canonical(), student.training.identity(), heldout.corpus.identity]
-    return [*mark, heldout.num_sequences, code_hash("training", "objectives", "models")]
+    return [*mark, heldout.num_sequences, results_version("model")]
 
 
 def _control(prepared: Prepared) -> Path:

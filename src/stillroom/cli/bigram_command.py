@@ -165,7 +165,7 @@ def _print_plan(sweep: BigramSweep, out: Path | None) -> None:
     from stillroom.console import Terminal
     from stillroom.sandbox.bigram.run_bigram import check_folder
 
-    folder, world = check_folder(sweep, out), sweep.make_world()
+    folder, world = check_folder(sweep, out).path, sweep.make_world()
     console = Terminal(highlight=False, soft_wrap=True)
     console.print(to_yaml(sweep, "sandbox-bigram"))
     arms, sizes = len(sweep.arms()), len(sweep.samples)

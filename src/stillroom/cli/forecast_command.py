@@ -12,6 +12,7 @@ from stillroom.cli.places import folder_place
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from stillroom.config import StudyConfig
     from stillroom.laws.law_file import Law
 
 forecast = typer.Typer(
@@ -40,6 +41,14 @@ TeacherRun = Annotated[
 TeacherParameters = Annotated[float, typer.Option(help="Teacher's parameters beside embeddings; 0: not on the bill.")]
 TeacherTokens = Annotated[float, typer.Option(help="Tokens the teacher is trained on; 0: it is there already.")]
 Students = Annotated[int, typer.Option(help="Students that share the teacher and its labels.", min=1)]
+ForecastLaw = Annotated[
+    str | None,
+    typer.Option(
+        "--law",
+        help="A law of [bold]forecast fit[/], or [bold]busbridge-2025[/]: say what it expects of every arm.",
+        show_default=False,
+    ),
+]
 Flops = Annotated[float, typer.Option("--flops", help="FLOPs that may be spent, such as 1e21.")]
 
 
@@ -216,3 +225,29 @@ def _coefficients(law: Law) -> Table:
     for name, found in law.intervals().items():
         table.add_row(name, f"{found.value:.4g}", f"{found.low:.4g} to {found.high:.4g}")
     return table
+
+
+def print_study_forecast(law: str | None, config: StudyConfig, folder: Path | None = None) -> None:
+    """What a law expects of the arms of a study, and a page with what was measured where its folder is given."""
+    if law is None:
+        return
+    from rich.table import Table
+
+    from stillroom.console import Terminal, line
+    from stillroom.laws.law_file import load_law
+    from stillroom.laws.study_forecast import beside_outcome, study_forecasts
+
+    known = load_law(law)
+    rows = study_forecasts(known, config) if folder is None else beside_outcome(known, config, folder)
+    table = Table(title=f"Held-out loss by {known.name}, nats per token", title_justify="left")
+    for heading in ("arm", "forecast", "outcome"):
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(*row.cells())
+    console = Terminal()
+    console.print(table)
+    if folder is not None:
+        from stillroom.report.pages.forecast_page import build_outcome_page
+
+        page = build_outcome_page(known, config.name, [row.cells() for row in rows], folder)
+        console.print(line("Forecast and outcome: ", (page, "bold")), soft_wrap=True)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from stillroom.cli.forecast_command import ForecastLaw, print_study_forecast
 from stillroom.cli.places import folder_place
 
 Recipe = Annotated[
@@ -59,7 +60,14 @@ def study(
             "gain more from a process each than from threads.",
         ),
     ] = 1,
+    law: ForecastLaw = None,
     dry_run: DryRun = False,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Print for every stage whether it is used again or made, and why; write nothing."
+        ),
+    ] = False,
 ) -> None:
     """Run a whole experiment: corpus, teacher, labels, students, evaluation, one HTML page.
 
@@ -75,6 +83,13 @@ def study(
         from stillroom.study.plan import print_plan
 
         print_plan(config)
+        print_study_forecast(law, config)
+        return
+    if explain:
+        from stillroom.console import Terminal
+        from stillroom.study.explain import explain_study, print_explained
+
+        print_explained(explain_study(config, out, artifacts), Terminal())
         return
     from stillroom.console import Terminal, line
     from stillroom.report import build_report, seeds_table, summary_table
@@ -88,6 +103,7 @@ def study(
     console.print(summary_table(folder))
     if (seeds := seeds_table([folder])) is not None:
         console.print(seeds)
+    print_study_forecast(law, config, folder)
     console.print(line("Report: ", (page, "bold")), soft_wrap=True)
 
 

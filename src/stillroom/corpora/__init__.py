@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from stillroom.corpora.build import build_corpus, corpus_identity
     from stillroom.corpora.corpus import Corpus, SequenceSet, next_token_targets, open_corpus, pack_documents
     from stillroom.corpora.order import batch_indices, permute
-    from stillroom.corpora.sources.source_kinds import documents, source_identity
+    from stillroom.corpora.sources.source_kinds import SOURCES, SourceKind, documents, source_identity
     from stillroom.corpora.tokenizer import (
         BOS,
         EOS,
@@ -28,8 +28,10 @@ __all__ = [
     "BOS",
     "EOS",
     "PAD",
+    "SOURCES",
     "Corpus",
     "SequenceSet",
+    "SourceKind",
     "batch_indices",
     "build_corpus",
     "corpus_identity",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +21,8 @@ from stillroom.corpora.sources.source_kinds import documents, source_identity, s
 from stillroom.corpora.sources.table_rows import RowCount
 from stillroom.corpora.tokenizer import load_tokenizer, save_tokenizer, tokenizer_hash, train_tokenizer, with_marks
 from stillroom.files import fingerprint, folder_aside, write_json
-from stillroom.types import UserError
+from stillroom.results_versions import results_version
+from stillroom.types import OnProgress, UserError
 from stillroom.vocabulary import Vocabulary, encode_documents, num_ids
 from stillroom.worlds.base import Split
 
@@ -33,7 +34,6 @@ _REPORT_EVERY = 200  # sequences
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
 _Packed = tuple[int, int, NDArray[np.int64]]
 """Code of the source, number of the document in which the sequence begins, ids (with their bytes where held out)."""
 _BYTES = 32
@@ -41,13 +41,13 @@ _ID = (1 << _BYTES) - 1
 
 
 def corpus_identity(config: CorpusConfig) -> dict[str, Any]:
-    """What determines a corpus: its configuration and the content of its files."""
-    identity = config.canonical()
+    """What determines a corpus: its configuration, the content of its files, and the version of the results."""
+    identity = config.canonical() | results_version("corpus")
     identity["sources"] = {name: source_identity(source) for name, source in config.sources.items()}
     return identity
 
 
-def build_corpus(config: CorpusConfig, folder: Path, progress: Progress | None = None) -> Corpus:
+def build_corpus(config: CorpusConfig, folder: Path, progress: OnProgress | None = None) -> Corpus:
     """Builds the corpus into ``folder`` (which appears when complete) and opens it.
 
     Raises:
@@ -222,7 +222,7 @@ def _interleave(
         yield code, document, sequence
 
 
-def _counted(stream: Iterator[_Packed], length: int, done: int, total: int, progress: Progress) -> Iterator[_Packed]:
+def _counted(stream: Iterator[_Packed], length: int, done: int, total: int, progress: OnProgress) -> Iterator[_Packed]:
     for number, item in enumerate(stream, 1):
         if number % _REPORT_EVERY == 0:
             progress(min(total, done + number * length), total)

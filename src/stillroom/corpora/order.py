@@ -5,15 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from stillroom.splitmix import scattered
+
 _ROUNDS = 4
-
-
-def _mix(value: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): a bijection that scatters nearby values."""
-    mixed = value + np.uint64(key & 0xFFFFFFFFFFFFFFFF)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
 
 
 def permute(indices: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
@@ -31,7 +25,7 @@ def permute(indices: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int6
             left, right = value[pending] >> np.uint64(half), value[pending] & mask
             for round_number in range(_ROUNDS):
                 key = (seed * 0x9E3779B97F4A7C15 + round_number * 0xD1B54A32D192ED03) & 0xFFFFFFFFFFFFFFFF
-                left, right = right, left ^ (_mix(right, key) & mask)
+                left, right = right, left ^ (scattered(right + np.uint64(key)) & mask)
             value[pending] = (left << np.uint64(half)) | right
             pending = value >= np.uint64(size)
     return value.astype(np.int64)

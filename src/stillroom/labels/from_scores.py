@@ -19,8 +19,8 @@ from stillroom.labels.format.manifest import Identity, Manifest, Plan
 from stillroom.labels.ragged import RaggedLabels
 from stillroom.labels.reading import NotFinite, Scores, capture
 from stillroom.labels.settings import LabelSettings, SaysSettings
-from stillroom.labels.write import FORWARD_TOKENS, Progress, write_store
-from stillroom.types import Sequences, SoftLabels, UserError
+from stillroom.labels.write import FORWARD_TOKENS, write_store
+from stillroom.types import OnProgress, Sequences, SoftLabels, UserError
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def label_part(
     identity: Identity,
     rank: int = 0,
     world_size: int = 1,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Manifest | None:
     """Labels the shards of one rank (every ``world_size``-th) and finishes the store if all are there.
 
@@ -96,7 +96,7 @@ def label(
     folder: Path,
     *,
     identity: Identity,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Manifest:
     """Labels all sequences into a store in this process and returns its manifest; see ``label_part``."""
     manifest = label_part(scores, sequences, config, folder, identity=identity, progress=progress)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from stillroom.strict import Positive, Seed, Strict, Temperature
+from stillroom.types import UserError
 
 
 class LabelsConfig(Strict):
     """How a teacher's distribution is kept."""
 
-    codec: Literal["sampled", "top-k", "top-p"] = "sampled"
-    """``sampled`` is unbiased (systematic sampling); the others keep the largest probabilities and the tail's mass."""
+    codec: str = "sampled"
+    """``sampled`` is unbiased (systematic sampling); ``top-k`` and ``top-p`` keep the largest probabilities and the
+    tail's mass; other packages may add more (entry points ``stillroom.codecs``)."""
     num_samples: Annotated[int, Field(ge=1, le=255)] = 50
     """N of the sampled codec."""
     k: Annotated[int, Field(ge=1, le=1024)] = 50
@@ -27,3 +29,21 @@ class LabelsConfig(Strict):
     shard_sequences: Positive = 512
     """Sequences per shard."""
     seed: Seed = 0
+    options: dict[str, int | float] = Field(default_factory=dict)
+    """Of a codec that another package adds, by name."""
+
+    @model_validator(mode="after")
+    def _codec_is_there(self) -> Self:
+        if self.codec not in ("sampled", "top-k", "top-p") or self.options:
+            from stillroom.labels import LabelSettings  # on demand: it needs torch, which no recipe waits for
+
+            try:
+                LabelSettings.of(self.canonical())
+            except UserError as error:
+                raise ValueError(str(error)) from None
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_no_options(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Plans and fingerprints are what they were before there were options of others."""
+        return {name: value for name, value in handler(self).items() if name != "options" or value}

@@ -66,6 +66,8 @@ class LabelSettings:
     @classmethod
     def of(cls, labels: Mapping[str, Any], where: str = "labels") -> Self:
         """From the fields of ``labels`` in a plan; a ``UserError`` that begins with ``where`` names a wrong one."""
+        labels = {**labels, **labels.get("options", {})}  # those of another package's codec, as a recipe has them
+        labels.pop("options", None)
         options = Options(labels, where)
         settings = cls(
             find_codec(labels.get("codec", "sampled"), where).of(options),

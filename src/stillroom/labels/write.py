@@ -38,12 +38,10 @@ from stillroom.labels.format.layout import (
 )
 from stillroom.labels.format.manifest import Manifest, Plan
 from stillroom.labels.ragged import NO_GOLD, RaggedLabels, check_labels
-from stillroom.types import SoftLabels, UserError
+from stillroom.types import OnProgress, SoftLabels, UserError
 
 FORWARD_TOKENS = 4096
 """Tokens per forward pass of the teacher. Part of the plan: a matrix product of another size may round otherwise."""
-Progress = Callable[[int, int], None]
-"""Hears (tokens done, tokens to do)."""
 SAMPLE_TOKENS = 32_768
 """Tokens that the codebook is fitted to."""
 FIDELITY_TOKENS = 2048
@@ -236,7 +234,7 @@ def write_store(
     *,
     rank: int = 0,
     world_size: int = 1,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Manifest | None:
     """Writes the shards of one rank and finishes the store if all are there; returns the manifest if so."""
     writer = StoreWriter(source, plan, folder)

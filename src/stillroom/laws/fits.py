@@ -135,6 +135,18 @@ class _Problem:
             vector_K, value = found.x, float(found.fun)
         return Fit(self.law(vector_K), self.names, value)
 
+    def descend_held(self, name: str, value: float) -> Fit:
+        """The law that is reached with one coefficient moved and held; its partner first makes up for it."""
+        law = replace(self.start, **{name: value})
+        for power, scale, middle in zip(("alpha", "beta"), ("A", "B"), self._middle, strict=True):
+            if name == power:
+                moved = getattr(law, scale) * np.exp((value - getattr(self.start, power)) * middle)
+                law = replace(law, **{scale: float(moved)})
+            elif name == scale:
+                moved = getattr(law, power) + np.log(value / getattr(self.start, scale)) / middle
+                law = replace(law, **{power: max(float(moved), 0.03)})
+        return replace(self, start=law).descend(law, _COARSE[1:], 200)
+
     def best(self, deltas: Sequence[float] = _COARSE, starts: int = len(_STARTS)) -> Fit:
         """The best law over the grid of starts, the first one being the problem's own."""
         laws = [self.start, *(self._started(*start) for start in _STARTS[:starts])]
@@ -271,10 +283,9 @@ def bootstrap(
 def profile(fit: Fit, points: Points, name: str, values: Sequence[float]) -> Floats:
     """The objective with one coefficient held at each of ``values`` and the others fitted anew."""
     names = tuple(other for other in fit.names if other != name)
-    found = []
+    problem, found = _Problem(fit.law, names, points), []
     for value in values:
-        law = replace(fit.law, **{name: float(value)})
-        found.append(_Problem(law, names, points, np.ones(len(points))).descend(law, _COARSE[1:]).objective)
+        found.append(problem.descend_held(name, float(value)).objective)
     return np.array(found)
 
 

@@ -5,23 +5,27 @@ Imports no torch.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from stillroom.laws.fits import (
     FORMS,
+    Fit,
     Form,
     bootstrap,
     check_enough,
     fit_distilled,
     fit_supervised,
+    free_names,
     held_out_errors,
     log_errors,
+    profile,
     relative_error,
 )
 from stillroom.laws.forms import DistillationLaw, Floats, SupervisedLaw
-from stillroom.laws.law_file import PRESET, Errors, Law, published_law
+from stillroom.laws.law_file import PRESET, Errors, Law, Profile, published_law
 from stillroom.laws.points import Pilots, Points
 from stillroom.laws.presets import Reach
 
@@ -60,7 +64,24 @@ def fit_law(
         name, base, law, *draws, hard_noise, noise_P, _reach(points), pilots.model or published_law().model,
         pilots.bytes_per_label or published_law().bytes_per_label, points, tuple(errors),
     )  # fmt: skip
-    return replace(fitted, sentences=tuple(_sentences(fitted, form, supervised)))
+    profiles = tuple(_profiles(fitted, form, own_hard=supervised is None))
+    return replace(fitted, sentences=tuple(_sentences(fitted, form, supervised)), profiles=profiles)
+
+
+def _profiles(law: Law, form: Form, *, own_hard: bool) -> Iterator[Profile]:
+    """The profile of every coefficient that was fitted, over the quantiles of its draws."""
+    assert law.points is not None
+    hard = (law.supervised, law.points.hard, law.supervised_draws, SupervisedLaw.names(), "")
+    taught = (law.distilled, law.points.distilled, law.distilled_draws, free_names(form), "'")
+    groups = ([hard] if own_hard else []) + ([taught] if law.distilled is not None else [])
+    for one, points, draws_RK, names, mark in groups:
+        assert one is not None
+        for name in names:
+            column = draws_RK[:, one.names().index(name)]
+            values = [*np.quantile(column, [0.025, 0.25, 0.75, 0.975]).tolist(), getattr(one, name)]
+            found = profile(Fit(one, names, 0.0), points, name, sorted(values))
+            prime = mark if name in SupervisedLaw.names() else ""
+            yield Profile(name + prime, tuple(sorted(values)), tuple(found.tolist()))
 
 
 def _better_form(taught: Points, base: SupervisedLaw) -> tuple[DistillationLaw, Floats, list[Errors], Form]:

@@ -32,6 +32,15 @@ class Errors:
 
 
 @dataclass(frozen=True)
+class Profile:
+    """The objective of a fit with one coefficient held at each of some values and the others fitted anew."""
+
+    name: str
+    values: tuple[float, ...]
+    objective: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Law:
     """A law ready for forecasts. R draws; ``noise`` are log(measured / predicted) of students that were left out."""
 
@@ -52,6 +61,7 @@ class Law:
     """Of the forms that were compared."""
     sentences: tuple[str, ...] = ()
     """What the fit says of itself: form, errors, coefficients that it cannot tell apart."""
+    profiles: tuple[Profile, ...] = ()
 
     def drawn(self) -> tuple[SupervisedLaw, DistillationLaw | None]:
         """Both laws with arrays (R, 1) of draws as their coefficients."""
@@ -83,6 +93,7 @@ class Law:
             "distilled": None if self.distilled is None else _plain(self.distilled.coefficients()),
             "reach": asdict(self.reach), "model": asdict(self.model), "bytes_per_label": self.bytes_per_label,
             "errors": [asdict(one) for one in self.errors], "sentences": self.sentences,
+            "profiles": [asdict(one) for one in self.profiles],
             "points": None if self.points is None else _rows(self.points),
         }  # fmt: skip
         for name in ("supervised_draws", "distilled_draws", "hard_noise", "distilled_noise"):
@@ -148,4 +159,7 @@ def load_law(name: str) -> Law:
             points=None if not rows else Points(*columns, names_P=tuple(row[4] for row in rows)),
             errors=tuple(Errors(**one) for one in values["errors"]),
             sentences=tuple(values["sentences"]),
+            profiles=tuple(
+                Profile(one["name"], tuple(one["values"]), tuple(one["objective"])) for one in values["profiles"]
+            ),
         )

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from stillroom.config import ModelConfig, StudyConfig, parse
+from stillroom.costs import size_of
 from stillroom.files import read_json_object, read_text, shaped
 from stillroom.laws.forms import Floats
 from stillroom.results.runs import ModelRun, Run, load
@@ -173,14 +174,17 @@ def _from_runs(folders: Sequence[Path]) -> Pilots:
     runs = [load(folder) for folder in folders]
     configs = [_study(run) for run in runs]
     _comparable(runs, configs)
-    rows, names, alphas = [], [], set()
+    rows, names, alphas, seen = [], [], set(), set()
     for run, config in zip(runs, configs, strict=True):
         for model in run.models:
             row = _student(run, config, model)
-            if row is not None:
+            if row is None:
+                continue
+            alphas |= {model.record.alpha} - {0.0}
+            if tuple(map(str, row)) not in seen:  # studies share models, and each lists them
+                seen.add(tuple(map(str, row)))
                 rows.append(row)
                 names.append(f"{run.folder}: {model.record.name}")
-                alphas |= {model.record.alpha} - {0.0}
     if len(alphas) > 1:
         found = " and ".join(f"{alpha:g}" for alpha in sorted(alphas))
         raise UserError(f"runs: students have alpha {found}, expected one value; a law holds for one objective.")
@@ -215,9 +219,10 @@ def _comparable(runs: Sequence[Run], configs: Sequence[StudyConfig]) -> None:
             )
 
 
-def parameters_beside_embeddings(model: ModelConfig, parameters: int, vocabulary: int) -> float:
-    """N of a model that has so many parameters in all."""
-    return float(parameters - vocabulary * model.hidden_size * (1 if model.tie_embeddings else 2))
+def beside_embeddings(model: ModelConfig, vocabulary: int) -> float:
+    """N of a configuration's model: its parameters without embedding and unembedding."""
+    size = size_of(model, vocabulary)
+    return float(size.parameters - size.tables)
 
 
 def _student(run: Run, config: StudyConfig, model: ModelRun) -> tuple[float, float, float, float] | None:
@@ -227,7 +232,7 @@ def _student(run: Run, config: StudyConfig, model: ModelRun) -> tuple[float, flo
     if record.routing is not None or record.epochs != 1 or not record.tokens:
         return None
     shape = config.teacher.model if is_teacher else config.student
-    size = parameters_beside_embeddings(shape, record.parameters, config.corpus.vocab_size)
+    size = beside_embeddings(shape, config.corpus.vocab_size)
     taught = math.nan if record.alpha == 0 else _nats(run, run.model("teacher"))
     return size, float(record.tokens), taught, _nats(run, model)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stillroom.objectives.multitoken import Ahead, look_ahead
     from stillroom.objectives.objective import Objective, Routing, Schedule
     from stillroom.objectives.routing import copyable, last_successor, route
-    from stillroom.objectives.rules import RULES, Positions, RoutingRule
+    from stillroom.objectives.routing_rules import RULES, RoutingInput, RoutingRule
     from stillroom.objectives.schedules import Progress, ever_needs_teacher, highest_alpha, objective_at, value_at
     from stillroom.objectives.targets import (
         DenseTarget,
@@ -39,9 +39,9 @@ __all__ = [
     "DenseTarget",
     "HeadOutput",
     "Objective",
-    "Positions",
     "Progress",
     "Routing",
+    "RoutingInput",
     "RoutingRule",
     "RowStatistics",
     "Schedule",

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from stillroom.objectives.routing import copyable
-from stillroom.objectives.rules import RoutingRule
+from stillroom.objectives.routing_rules import RoutingRule
 
 RULE = RoutingRule(lambda positions: positions.lowest(positions.gold_logprob_BT, copyable(positions.batch)))

@@ -16,7 +16,7 @@ from stillroom.objectives.entropy import RowStatistics, row_statistics
 from stillroom.objectives.head.fused import HeadOutput, fused_linear_cross_entropy
 from stillroom.objectives.multitoken import Ahead
 from stillroom.objectives.routing import route
-from stillroom.objectives.rules import RULES
+from stillroom.objectives.routing_rules import RULES
 from stillroom.objectives.targets import (
     DenseTarget,
     SparseTarget,

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from stillroom.objectives.rules import RoutingRule
+from stillroom.objectives.routing_rules import RoutingRule
 
 RULE = RoutingRule(lambda positions: positions.entropy_BT < (positions.routing.threshold_nats or 0.0))

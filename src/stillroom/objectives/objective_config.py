@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from stillroom.objectives.rules import RULES
+from stillroom.objectives.routing_rules import RULES
 from stillroom.strict import Fraction, Positive, PositiveFloat, Share, Strict, Temperature
 
 
@@ -66,10 +66,7 @@ class RoutingConfig(Strict):
     @field_validator("rule")
     @classmethod
     def _is_known(cls, rule: str) -> str:
-        names = RULES.names()
-        if rule not in names:
-            raise ValueError(f"expected one of {', '.join(names)}")
-        return rule
+        return RULES.checked(rule)
 
     @model_validator(mode="after")
     def _threshold_where_needed(self) -> Self:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from stillroom.objectives.routing import random_scores
-from stillroom.objectives.rules import RoutingRule
+from stillroom.objectives.routing_rules import RoutingRule
 
 RULE = RoutingRule(lambda positions: positions.lowest(random_scores(positions.batch.tokens_BT, positions.seed)))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from stillroom.objectives.rules import RULES, Positions
+from stillroom.objectives.routing_rules import RULES, RoutingInput
 from stillroom.types import IGNORE_INDEX, Batch
 
 if TYPE_CHECKING:
@@ -77,5 +77,5 @@ def route(
         "gold log-probability": gold_logprob_BT,
         "student entropy": student_entropy_BT,
     }
-    positions = Positions(config, batch, given, seed)
+    positions = RoutingInput(config, batch, given, seed)
     return RULES.find(config.rule).choose(positions) & positions.counted_BT

@@ -6,15 +6,12 @@ no torch and no numpy; pandas only where tables are asked for.
 
 from __future__ import annotations
 
-import datetime
 import math
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import stillroom
 from stillroom.checksums import check
 from stillroom.files import read_text
 from stillroom.results.json_form import read, read_lines
@@ -174,22 +171,6 @@ class Run:
             (SampleRow, self.samples), (HeadRow, self.heads),
         ))  # fmt: skip
         return Frames(*frames)
-
-
-def environment_here(
-    *, processor: str, cores: int | None, torch: str = "", precision: str = "", **others: str
-) -> Environment:
-    """What numbers are made with here and now; who measures says with which processor and how many threads."""
-    return Environment(
-        stillroom=stillroom.__version__,
-        torch=torch,
-        python=platform.python_version(),
-        processor=processor,
-        cores=cores,
-        precision=precision,
-        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        others=others,
-    )
 
 
 def load(folder: str | Path) -> Run:

@@ -6,35 +6,25 @@ A finished one carries checksums. One that is damaged is made again by whoever a
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import stillroom
 from stillroom import checksums, disk
 from stillroom.checksums import Damage, hash_of
-from stillroom.files import disk_errors, fingerprint, json_text, read_json, write_json
-from stillroom.training.distributed import launched_rank
+from stillroom.files import disk_errors, fingerprint, json_text, read_json_object, write_json
+from stillroom.study.identities import MADE_BY, VERSIONS, Identity, Mismatch, mismatches, source_hash
 from stillroom.types import UserError
 
 Keep = Callable[[Path, list[str]], bool]
 """Removes from a folder, whose damaged files are named and gone, what hangs on them; says whether the rest can stay."""
 _WORK = ("checkpoints/step-*", "suite-*", "labels/shards/*.bin", "labels/codebook.bin", "corpus")
 """What an unfinished folder holds when there is something in it to go on with."""
-
-
-def code_hash(*rooms: str) -> str:
-    """A hash of the source of some packages of stillroom: a changed method is a changed result."""
-    root = Path(stillroom.__file__).parent
-    digest = hashlib.sha256(stillroom.__version__.encode())
-    for room in sorted(rooms):
-        for file in sorted((root / room).rglob("*.py")):
-            digest.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())
-    return digest.hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -68,12 +58,44 @@ class ArtifactStore:
 
     root: Path
 
-    def locate(self, kind: str, identity: dict[str, Any]) -> tuple[Path, str]:
+    def locate(self, kind: str, identity: Identity) -> tuple[Path, str]:
         """Where an artifact is or will be, and its hash."""
         key = fingerprint(identity)
         return self.root / f"{kind}-{key}", key
 
-    def find(self, kind: str, identity: dict[str, Any]) -> Artifact | None:
+    def nearest(self, kind: str, identity: Identity) -> tuple[Path, list[Mismatch]] | None:
+        """The finished artifact that has most in common with a wanted one, and in what it differs; versions last."""
+        wanted, found = json.loads(json_text(identity)), []
+        for folder in sorted(self.root.glob(f"{kind}-*")):
+            with contextlib.suppress(UserError):  # one that cannot be read is like nothing
+                found.append((folder, list(mismatches(identity_of(folder), wanted))))
+        return min(found, key=lambda one: sum(not self._is_version(each) for each in one[1]), default=None)
+
+    def _is_version(self, difference: Mismatch) -> bool:
+        """Whether no more differs than a version: this artifact's own, or that of an input that is there twice."""
+        if difference.field in VERSIONS:
+            return True
+        found, wanted = self._by_key(difference.found), self._by_key(difference.wanted)
+        if found is None or wanted is None or found == wanted:
+            return False
+        return all(map(self._is_version, mismatches(identity_of(found), identity_of(wanted))))
+
+    def _by_key(self, key: object) -> Path | None:
+        """The finished artifact whose name ends in a hash."""
+        is_hash = isinstance(key, str) and key.isalnum()
+        found = self.root.glob(f"[a-z]*-{key}/identity.json") if is_hash else ()
+        return next((file.parent for file in found), None)
+
+    def older(self, kind: str, identity: Identity) -> str | None:
+        """What to say of an artifact that another version of results made, while this one's is not there."""
+        if disk.is_finished(self.locate(kind, identity)[0]):
+            return None
+        nearest = self.nearest(kind, identity)
+        if nearest is None or not all(map(self._is_version, nearest[1])):
+            return None
+        return f"{nearest[0].name}: {_version_made(nearest[0], identity)}; kept; made again under a new name"
+
+    def find(self, kind: str, identity: Identity) -> Artifact | None:
         """The artifact, every byte of it checked; None where it is not there, or not as it was written."""
         target, key = self.locate(kind, identity)
         is_whole = disk.is_finished(target) and not _damage(target, key)
@@ -82,7 +104,7 @@ class ArtifactStore:
     def build(
         self,
         kind: str,
-        identity: dict[str, Any],
+        identity: Identity,
         make: Callable[[Path], None],
         *,
         together: bool = False,
@@ -101,7 +123,7 @@ class ArtifactStore:
         found = self.find(kind, identity)
         if found is not None:
             return found
-        if launched_rank() > 0:
+        if int(os.environ.get("RANK", "0")) > 0:
             _take_part(_work(target), target, before, make if together else None)
             return Artifact(target, key, reused=False)
         try:
@@ -119,7 +141,7 @@ class ArtifactStore:
         self,
         target: Path,
         key: str,
-        identity: dict[str, Any],
+        identity: Identity,
         make: Callable[[Path], None],
         keep: Keep | None,
         say: Callable[[Sequence[Damage]], None],
@@ -142,11 +164,29 @@ class ArtifactStore:
         except UserError:
             _leave_nothing_of(work)
             raise
-        write_json(work / "identity.json", identity)
+        write_json(work / "identity.json", _with_maker(identity))
         checksums.seal(work)
         disk.publish(work, target)
         shutil.rmtree(aside, ignore_errors=True)
         return Artifact(target, key, reused=False, mended=tuple(damage))
+
+
+def identity_of(folder: Path) -> Identity:
+    """What determines a finished artifact, by its ``identity.json``."""
+    return {name: value for name, value in read_json_object(folder / "identity.json").items() if name != MADE_BY}
+
+
+def _version_made(folder: Path, identity: Identity) -> str:
+    """Which version of results an artifact has, and which is made now."""
+    found = identity_of(folder)
+    made, now = (one.get("results_version", 1) for one in (found, identity))
+    if "code" in found:
+        return f"made before results had versions, this is version {now}"
+    return f"made by results version {made}, this is {now}" if made != now else "made of inputs of another version"
+
+
+def _with_maker(identity: Identity) -> Identity:
+    return {**identity, MADE_BY: {"stillroom": stillroom.__version__, "source": source_hash()}}
 
 
 def _work(target: Path) -> Path:
@@ -157,15 +197,18 @@ def _work(target: Path) -> Path:
 def _damage(folder: Path, key: str) -> list[Damage]:
     """What is damaged in an artifact; that it is another one's is damage too."""
     found = checksums.check(folder)
-    if not found and checksums.is_sealed(folder) and fingerprint(read_json(folder / "identity.json")) != key:
+    if not found and checksums.is_sealed(folder) and fingerprint(identity_of(folder)) != key:
         return [Damage(folder, "identity.json", "it is that of another folder")]
     return found
 
 
-def _keep_what_is_whole(work: Path, identity: dict[str, Any], keep: Keep | None, aside: Path) -> None:
+def _keep_what_is_whole(work: Path, identity: Identity, keep: Keep | None, aside: Path) -> None:
     """Takes what is damaged, and what hangs on it, out of a folder that was finished once; all of it where it must."""
-    is_same = checksums.sealed_hash(work, "identity.json") == hash_of(json_text(identity).encode())
     names = [damage.name for damage in checksums.check(work)]
+    if "identity.json" in names:  # what its bytes were is known if the same source wrote them
+        is_same = checksums.sealed_hash(work, "identity.json") == hash_of(json_text(_with_maker(identity)).encode())
+    else:
+        is_same = fingerprint(identity_of(work)) == fingerprint(identity)
     for name in {*names, checksums.NAME, "identity.json"}:
         (work / name).unlink(missing_ok=True)
     if not (is_same and keep is not None and keep(work, names)):

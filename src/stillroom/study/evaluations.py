@@ -22,6 +22,7 @@ from stillroom.results.compare import write_comparison
 from stillroom.results.json_form import Json, as_json, read
 from stillroom.results.schema import Evaluation
 from stillroom.results.statistics import NotFiniteError, require_finite_parts
+from stillroom.results_versions import results_version
 from stillroom.study.evaluation_tables import comparison_table, estimates_table, needle_table, seed_means_table
 from stillroom.study.external import External, evaluate_external, measuring
 from stillroom.study.folders import parts
@@ -195,6 +196,7 @@ def evaluate_models(
             display.console.print(note, style="yellow", markup=False, soft_wrap=True)
         name = model.parent.name if model.name == "model" else model.name
         owner = [teacher_hash(str(model)), None if corpus is None else corpus.identity, config.canonical()]
+        owner += results_version("evaluation").values()
         key = fingerprint(owner if external is None else [*owner, external.identity()], 8)
         folder = out / f"{name}-{key}"
         title = f"evaluate {name}"

@@ -30,9 +30,8 @@ from stillroom.files import file_hash, read_json, write_json, write_text
 from stillroom.results.json_form import Json, as_json
 from stillroom.results.statistics import NotFiniteError, require_finite_parts
 from stillroom.strict import nearest
-from stillroom.types import UserError
+from stillroom.types import OnProgress, UserError
 
-Progress = Callable[[int, int], None]
 Made = tuple[object, Sequence[object]]
 """What was measured, and its samples."""
 
@@ -106,7 +105,7 @@ def evaluate_external(
     tokenizer: PreTrainedTokenizerBase,
     config: EvaluationConfig,
     external: External,
-    progress: Progress,
+    progress: OnProgress,
 ) -> dict[str, Json]:
     """The parts that ``external`` asks for: ``benchmarks``, ``counterfactual_file`` and ``lm_eval``.
 
@@ -146,7 +145,7 @@ def _jobs(
     tokenizer: PreTrainedTokenizerBase,
     config: EvaluationConfig,
     external: External,
-    progress: Progress,
+    progress: OnProgress,
 ) -> Iterator[tuple[tuple[str, ...], Callable[[], Made]]]:
     for name, source in external.benchmarks:
         benchmark = _benchmark(name, source, external.limit or config.problems, config.seed)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from stillroom import checksums, disk
 from stillroom.checksums import Damage, hash_of
+from stillroom.config import Strict, to_yaml
 from stillroom.files import disk_errors, read_bytes, write_bytes
 from stillroom.types import UserError
 
@@ -16,67 +19,87 @@ Keep = Callable[[Path, list[str]], bool]
 """As in ``artifacts``: takes what hangs on damaged files, which are gone already, out of a folder."""
 
 
-def check_run_folder(folder: Path, text: str, made: str = "by another configuration") -> None:
-    """Refuses a folder that another configuration made, or that is no run folder. Writes nothing.
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run, claimed by its resolved configuration, ``text``, in ``config.yaml``."""
 
-    ``text`` is the resolved configuration. A ``config.yaml`` that was this text when the run was sealed is damaged, and
-    is written anew by ``claimed``; one that was another text then was changed since.
-    """
-    existing, wanted = folder / CONFIG, text.encode()
-    with disk_errors(folder):
-        found = read_bytes(existing) if existing.exists() else None
-        is_strange = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    sealed = checksums.sealed_hash(folder, CONFIG)
-    if sealed == hash_of(wanted) or (found == wanted and sealed is None):
-        return
-    if found == wanted:
-        raise UserError(
-            f"{existing}: was changed after the run that it belongs to; save the changed one elsewhere, run that, and "
-            "leave this folder to its own run."
-        )
-    if found is not None:
-        raise UserError(
-            f"{folder}: was made {made} (its config.yaml differs from this one); choose another "
-            "--out or run that config.yaml."
-        )
-    if is_strange:
-        raise UserError(f"{folder}: exists and is no run folder; choose another --out, nothing there was touched.")
+    path: Path
+    text: str
 
+    @classmethod
+    def of(cls, config: Strict, kind: str, name: str, out: Path | None, made: str = "by another configuration") -> Self:
+        """The folder ``out``, or ``runs/NAME-FINGERPRINT``; refuses one that is not this run's. Writes nothing.
 
-@contextlib.contextmanager
-def claimed(folder: Path, text: str) -> Iterator[None]:
-    """Writes the configuration into the run folder; a mistake in the block takes it away again where it was not there.
+        A ``config.yaml`` that was this configuration when the run was sealed is damaged, and is written anew by
+        ``claimed``; one that was another one then was changed since.
+        """
+        folder = cls(out or Path("runs") / f"{name}-{config.fingerprint()[:8]}", to_yaml(config, kind))
+        folder._check(made)
+        return folder
 
-    What a run had written before stays.
-    """
-    path = folder / CONFIG
-    is_new = not path.exists()
-    if is_new or read_bytes(path) != text.encode():
-        write_bytes(path, text.encode())
-    try:
-        yield
-    except UserError:
-        if is_new and [entry.name for entry in folder.iterdir()] == [CONFIG]:
-            path.unlink()
-            for empty in (folder, folder.parent):
-                with contextlib.suppress(OSError):
-                    empty.rmdir()
-        raise
+    @property
+    def artifacts(self) -> Path:
+        """Where artifacts lie that runs share, unless another folder is named."""
+        return self.path.parent / "artifacts"
 
+    def _check(self, made: str) -> None:
+        existing, wanted = self.path / CONFIG, self.text.encode()
+        with disk_errors(self.path):
+            found = read_bytes(existing) if existing.exists() else None
+            is_strange = self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
+        sealed = checksums.sealed_hash(self.path, CONFIG)
+        if sealed == hash_of(wanted) or (found == wanted and sealed is None):
+            return
+        if found == wanted:
+            raise UserError(
+                f"{existing}: was changed after the run that it belongs to; save the changed one elsewhere, run that, "
+                "and leave this folder to its own run."
+            )
+        if found is not None:
+            raise UserError(
+                f"{self.path}: was made {made} (its config.yaml differs from this one); choose another "
+                "--out or run that config.yaml."
+            )
+        if is_strange:
+            raise UserError(
+                f"{self.path}: exists and is no run folder; choose another --out, nothing there was touched."
+            )
 
-@contextlib.contextmanager
-def written(folder: Path, text: str, names: Iterable[str]) -> Iterator[None]:
-    """The block writes the files of a run; then those of ``names`` that are there get checksums. One at a time.
+    @contextlib.contextmanager
+    def claimed(self, say: Callable[[str, Sequence[Damage]], None]) -> Iterator[None]:
+        """Writes the configuration; a mistake in the block takes it away again where it was not there.
 
-    Another process that began the same run and could not go on may have taken the folder away again meanwhile.
-    """
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with disk.held(folder / ".writing", patience=600.0):
-            if not (folder / CONFIG).exists():
-                write_bytes(folder / CONFIG, text.encode())
+        What a run had written before stays; ``say`` hears what of it is damaged, which is written anew.
+        """
+        if damage := damage_of(self.path):
+            say("run folder", damage)
+        path = self.path / CONFIG
+        is_new = not path.exists()
+        if is_new or read_bytes(path) != self.text.encode():
+            write_bytes(path, self.text.encode())
+        try:
             yield
-            checksums.seal(folder, [name for name in (CONFIG, *names) if (folder / name).is_file()])
+        except UserError:
+            if is_new and [entry.name for entry in self.path.iterdir()] == [CONFIG]:
+                path.unlink()
+                for empty in (self.path, self.path.parent):
+                    with contextlib.suppress(OSError):
+                        empty.rmdir()
+            raise
+
+    @contextlib.contextmanager
+    def written(self, names: Iterable[str]) -> Iterator[None]:
+        """The block writes a run's files; then those of ``names`` that are there get checksums. One at a time.
+
+        Another process that began the same run and could not go on may have taken the folder away again meanwhile.
+        """
+        with disk_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            with disk.held(self.path / ".writing", patience=600.0):
+                if not (self.path / CONFIG).exists():
+                    write_bytes(self.path / CONFIG, self.text.encode())
+                yield
+                checksums.seal(self.path, [name for name in (CONFIG, *names) if (self.path / name).is_file()])
 
 
 def damage_of(folder: Path) -> list[Damage]:

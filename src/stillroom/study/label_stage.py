@@ -33,7 +33,7 @@ from stillroom.labels.format.layout import shard_name
 from stillroom.labels.format.manifest import Plan
 from stillroom.study.exactworlds import WORLD_PREFIX, drawn_sequences, exact_scores, exact_world, world_hash
 from stillroom.study.labelprogress import label_stage
-from stillroom.study.mixtures import mixture_key, mixture_scores
+from stillroom.study.mixtures import check_mixture, mixture_key, mixture_scores
 from stillroom.study.progress import StageDisplay
 from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
 from stillroom.study.train_stage import load_here
@@ -142,7 +142,8 @@ def _scores(request: LabelRequest, corpus: Corpus) -> tuple[Scores, str]:
     check_vocabulary(folder, corpus)
     name = teacher_hash(folder)
     if request.mixture is not None:
-        key = mixture_key(request.mixture, name, corpus)
+        check_mixture(request.mixture, corpus)
+        key = mixture_key(request.mixture, name)
         return mixture_scores(request.mixture, Path(folder), corpus, "auto"), key
     return ModelScores(load_here(folder), corpus.vocab_size, corpus.isolate), name
 

@@ -16,7 +16,9 @@ from rich.live import Live
 from rich.text import Text
 
 from stillroom.console import line
-from stillroom.study.progress import StageDisplay, Update
+from stillroom.labels.format.layout import shard_tokens
+from stillroom.study.progress import StageDisplay
+from stillroom.types import OnProgress
 
 SECONDS_BETWEEN_LINES = 30.0
 """How often a line is printed where there is no terminal to draw on."""
@@ -40,7 +42,7 @@ class LabelProgress:
     def __post_init__(self) -> None:
         self._begin = self.clock()
         own = [path for path in self._shards() if int(path.stem) % self.world_size == self.rank]
-        self._reused = sum(_tokens(path) for path in own)
+        self._reused = sum(shard_tokens(path) for path in own)
 
     def update(self, done: int, total: int) -> None:
         """Hears (tokens done, tokens to do) of this rank."""
@@ -66,7 +68,7 @@ class LabelProgress:
         shards = self._shards()
         if not shards:
             return None
-        tokens = _tokens(shards[0]) * (len(shards) - 1) + _tokens(shards[-1])  # only the last may be shorter
+        tokens = shard_tokens(shards[0]) * (len(shards) - 1) + shard_tokens(shards[-1])  # only the last may be shorter
         return sum(path.stat().st_size for path in shards) / tokens if tokens else None
 
     def line(self) -> str:
@@ -81,16 +83,6 @@ class LabelProgress:
         return ", ".join([share, *parts])
 
 
-def _tokens(shard: Path) -> int:
-    """Tokens of a shard: records times T, as its header says; none where it has no header, or was just removed."""
-    try:
-        with shard.open("rb") as stream:
-            header = stream.read(20)
-    except OSError:
-        return 0
-    return int.from_bytes(header[12:16], "little") * int.from_bytes(header[16:20], "little")
-
-
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -98,7 +90,7 @@ def _duration(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def label_stage(display: StageDisplay, folder: Path, rank: int = 0, world_size: int = 1) -> Iterator[Update]:
+def label_stage(display: StageDisplay, folder: Path, rank: int = 0, world_size: int = 1) -> Iterator[OnProgress]:
     """Yields the function that labelling calls with (done, total); shows a line that moves, or one now and then."""
     progress, console = LabelProgress(folder, rank, world_size), display.console
     begin = time.monotonic()
@@ -117,7 +109,7 @@ def _print(console: Console, progress: LabelProgress) -> None:
     console.print(f"  {progress.line()}", highlight=False, soft_wrap=True)
 
 
-def _showing(progress: LabelProgress, show: Callable[[], None], every: float) -> Update:
+def _showing(progress: LabelProgress, show: Callable[[], None], every: float) -> OnProgress:
     """An update that counts, and shows at most once in ``every`` seconds."""
     shown = time.monotonic()
 

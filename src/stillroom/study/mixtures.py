@@ -4,32 +4,46 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stillroom.config import LabelsConfig, MixtureConfig
+from stillroom.config import LabelsConfig, MixtureConfig, StudyConfig
 from stillroom.corpora import Corpus
-from stillroom.corpora.corpus import make_batch
 from stillroom.files import fingerprint
 from stillroom.models import use_short_attention
 from stillroom.strict import nearest
 from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
 from stillroom.study.train_stage import load_here
-from stillroom.teachers import Domains, LiveMixture, MixtureScores, ModelScores
+from stillroom.teachers import Domains, LiveLabels, MixtureScores, ModelScores
 from stillroom.types import UserError
 
 OWN = "teacher"
 """The name of the study's own teacher among the mixed ones."""
 
 
-def mixture_key(config: MixtureConfig, own_key: str, corpus: Corpus) -> str:
-    """A hash of what determines the mixture's labels; refuses a teacher of another tokenizer."""
+def check_mixture(config: MixtureConfig, corpus: Corpus) -> None:
+    """Refuses a source that the corpus has not, and a teacher of another tokenizer."""
     for source in config.domains:
         if source not in corpus.source_names:
             hint = nearest(source, list(corpus.source_names))
             raise UserError(f"mixture.domains: the corpus has no source {source!r}{hint}.")
-    folders = {name: teacher_folder(path) for name, path in config.teachers.items()}
-    for path in folders.values():
-        check_vocabulary(path, corpus)
-    hashes = {name: teacher_hash(path) for name, path in folders.items()}
+    for path in config.teachers.values():
+        check_vocabulary(teacher_folder(path), corpus)
+
+
+def mixture_key(config: MixtureConfig, own_key: str) -> str:
+    """A hash of what determines the mixture's labels."""
+    hashes = {name: teacher_hash(teacher_folder(path)) for name, path in config.teachers.items()}
     return fingerprint([own_key, hashes, config.rule, dict(config.weights), dict(config.domains)])
+
+
+def teaching_key(config: StudyConfig, own_key: str) -> str:
+    """The hash of what gives a study's labels: its teacher's own, or that of the mixture that it is part of."""
+    mixture = config.teacher.mixture
+    return own_key if mixture is None else mixture_key(mixture, own_key)
+
+
+def taught_live(config: StudyConfig, own_key: str) -> object:
+    """What an arm that asks the teacher at every step depends on: of a mixture, also what it keeps of the labels."""
+    key = teaching_key(config, own_key)
+    return key if config.teacher.mixture is None else [key, config.labels.canonical()]
 
 
 def mixture_scores(config: MixtureConfig, own: Path, corpus: Corpus, precision: str) -> MixtureScores:
@@ -48,13 +62,11 @@ def mixture_scores(config: MixtureConfig, own: Path, corpus: Corpus, precision: 
     return MixtureScores(tuple(members), config.rule, weights, domains)
 
 
-def live_mixture(config: MixtureConfig, own: Path, corpus: Corpus, labels: LabelsConfig, precision: str) -> LiveMixture:
+def live_mixture(config: MixtureConfig, own: Path, corpus: Corpus, labels: LabelsConfig, precision: str) -> LiveLabels:
     """The mixture asked at every step, for the labels that a store of it would hold."""
     if labels.temperature != 1.0:
         raise UserError(
             f"labels.temperature: is {labels.temperature:g}, but a mixture asked live is read at 1; set it to 1 "
             "or store the labels."
         )
-    scores = mixture_scores(config, own, corpus, precision)
-    bos, eos = corpus.manifest["bos"], corpus.manifest["eos"]
-    return LiveMixture(scores, labels, lambda tokens_BT: make_batch(tokens_BT, bos, eos))
+    return LiveLabels(mixture_scores(config, own, corpus, precision), labels)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stillroom.config import ArmConfig, ObjectiveConfig, RunConfig, StudyConfig, TeachingConfig, to_yaml
+from stillroom.config import RunConfig, StudyConfig
 from stillroom.console import Terminal
 from stillroom.corpora import Corpus, build_corpus, corpus_identity, open_corpus
 from stillroom.labels import LabelStore, Scores
@@ -16,26 +17,34 @@ from stillroom.labels.format.manifest import plan_fingerprint
 from stillroom.models import load_model, plan_pretrained_model, precision_name, use_short_attention
 from stillroom.objectives.schedules import ever_needs_teacher
 from stillroom.results.schema import StageRecord
-from stillroom.study.artifacts import Artifact, ArtifactStore, Keep, StoredLabels, code_hash
+from stillroom.study.artifacts import Artifact, ArtifactStore, Keep, StoredLabels
 from stillroom.study.budgets import with_budgets
 from stillroom.study.evaluations import check_items, evaluate_into, keep_evaluated
-from stillroom.study.folders import claimed, damage_of
+from stillroom.study.identities import Identity, evaluation_identity, labels_identity, model_identity
 from stillroom.study.interrupts import Stopper
 from stillroom.study.label_stage import identity_in, keep_labelled, label_shown
 from stillroom.study.measurable import check_evaluation
-from stillroom.study.mixtures import live_mixture, mixture_key, mixture_scores
+from stillroom.study.mixtures import check_mixture, live_mixture, mixture_scores, taught_live, teaching_key
 from stillroom.study.processes import in_processes
 from stillroom.study.progress import StageDisplay, no_update
-from stillroom.study.runfolder import FinishedParts, run_folder, write_run_folder
-from stillroom.study.single import check_taught, labelled_tokens, single_study
+from stillroom.study.runfolder import FinishedParts, study_folder, write_run_folder
+from stillroom.study.single import arm_run, check_taught, labelled_tokens, single_study, teacher_run
 from stillroom.study.teacherfolders import check_vocabulary, teacher_hash
 from stillroom.study.train_stage import keep_trained, load_here, train_into
-from stillroom.teachers import LiveMixture, ModelScores
-from stillroom.training import Interrupted, LiveTeacher
+from stillroom.teachers import LabelSource, LiveTeacher, ModelScores
+from stillroom.training import Interrupted
 from stillroom.training.distributed import launched_size, own_device
-from stillroom.types import UserError
+from stillroom.types import OnProgress, UserError
 
-_TRAINING_ROOMS = ("training", "objectives", "models", "labels", "teachers", "corpora")
+
+@dataclass(frozen=True)
+class _Stage:
+    """What is built: its title, its kind, what determines it, and what its bar counts (nothing: it shows its own)."""
+
+    title: str
+    kind: str
+    identity: Identity
+    unit: str = ""
 
 
 @dataclass
@@ -48,35 +57,24 @@ class Stages:
     stopper: Stopper
     record: list[dict[str, Any]] = field(default_factory=list)
 
-    def _build(
-        self,
-        title: str,
-        unit: str,
-        kind: str,
-        identity: dict[str, Any],
-        make: Any,
-        *,
-        together: bool = False,
-        shows_itself: bool = False,
-        keep: Keep | None = None,
-    ) -> Artifact:
+    def _build(self, stage: _Stage, make: Callable[[Path, OnProgress], None], keep: Keep | None = None) -> Artifact:
         """Builds or finds an artifact; ``make`` gets the work folder and the progress callback.
 
-        A stage that ``shows_itself`` has a display of its own, which begins when its folder is known. One that is
-        damaged is made again, with what ``keep`` lets stay of it.
+        One that is damaged is made again, with what ``keep`` lets stay of it; one of an older version is left alone.
         """
-        begin = time.monotonic()
+        begin, kind, identity = time.monotonic(), stage.kind, stage.identity
         artifact = self.store.find(kind, identity)
         if artifact is not None:
-            self.display.reused(title, is_sealed=artifact.is_sealed)
+            self.display.reused(stage.title, is_sealed=artifact.is_sealed)
         else:
-            shown = contextlib.nullcontext(no_update) if shows_itself else self.display.stage(title, unit)
+            self.display.kept(self.store.older(kind, identity))
+            shown = self.display.stage(stage.title, stage.unit) if stage.unit else contextlib.nullcontext(no_update)
             with shown as update:
                 artifact = self.store.build(
                     kind, identity, lambda work: make(work, update),
-                    together=together, keep=keep, say=lambda damage: self.display.damaged(title, damage),
+                    together=kind == "model", keep=keep, say=lambda damage: self.display.damaged(stage.title, damage),
                 )  # fmt: skip
-        record = {"name": title, "seconds": round(time.monotonic() - begin, 2), "reused": artifact.reused}
+        record = {"name": stage.title, "seconds": round(time.monotonic() - begin, 2), "reused": artifact.reused}
         self.record.append(record | ({"damaged": list(map(str, artifact.mended))} if artifact.mended else {}))
         return artifact
 
@@ -87,15 +85,12 @@ class Stages:
 
     def corpus(self) -> Corpus:
         """The corpus, built or found."""
-        identity = corpus_identity(self.config.corpus) | {"code": code_hash("corpora", "worlds")}
-        artifact = self._build(
-            "corpus and tokenizer",
-            "tokens",
-            "corpus",
-            identity,
-            lambda work, update: _build_inside(self.config, work, update),
-        )
+        stage = _Stage("corpus and tokenizer", "corpus", corpus_identity(self.config.corpus), "tokens")
+        artifact = self._build(stage, self._make_corpus)
         return open_corpus(artifact.path / "corpus")
+
+    def _make_corpus(self, work: Path, update: OnProgress) -> None:
+        build_corpus(self.config.corpus, work / "corpus", update)
 
     def trained(
         self,
@@ -109,18 +104,11 @@ class Stages:
 
         ``live`` is the teacher's folder and the hash of what determines it.
         """
-        identity = {
-            "corpus": corpus.identity,
-            "isolate": run.corpus.isolate_documents,
-            "model": run.model.canonical(),
-            "training": run.training.identity() | {"precision": self.precision},
-            "objective": run.objective.canonical(),
-            "labels": labels.key if labels is not None else self._live_key(live, corpus),
-            "code": code_hash(*_TRAINING_ROOMS),
-        }
+        taught = labels.key if labels is not None else taught_live(self.config, live[1]) if live is not None else None
+        identity = model_identity(run, corpus.identity, taught, self.precision)
 
-        def make(work: Path, update: Any) -> None:
-            source: LabelStore | LiveTeacher | LiveMixture | None = None
+        def make(work: Path, update: OnProgress) -> None:
+            source: LabelSource | None = None
             mixture = self.config.teacher.mixture
             if labels is not None:
                 source = LabelStore.open(labels.store)
@@ -128,7 +116,7 @@ class Stages:
                 source = live_mixture(mixture, live[0], corpus, self.config.labels, self.precision)
             elif live is not None:
                 load = plan_pretrained_model if launched_size() > 1 else load_model
-                source = LiveTeacher(load(live[0]), self.precision)
+                source = LiveTeacher(load(live[0]), self.precision, isolate=corpus.isolate)
             with self.stopper.cooperative():
                 train_into(
                     work,
@@ -143,22 +131,13 @@ class Stages:
         def keep(work: Path, damaged: list[str]) -> bool:
             return launched_size() == 1 and keep_trained(work, damaged)
 
-        return self._build(title, "tokens", "model", identity, make, together=True, keep=keep)
-
-    def _teaching_key(self, key: str, corpus: Corpus) -> str:
-        """The hash of what gives the labels: the teacher's own, or that of the mixture that it is part of."""
-        mixture = self.config.teacher.mixture
-        return key if mixture is None else mixture_key(mixture, key, corpus)
-
-    def _live_key(self, live: tuple[Path, str] | None, corpus: Corpus) -> Any:
-        if live is None:
-            return None
-        key = self._teaching_key(live[1], corpus)
-        return key if self.config.teacher.mixture is None else [key, self.config.labels.canonical()]
+        return self._build(_Stage(title, "model", identity, "tokens"), make, keep)
 
     def teacher(self, corpus: Corpus) -> tuple[Path, str]:
         """The teacher's model folder and the hash of what determines it."""
         teacher = self.config.teacher
+        if teacher.mixture is not None:
+            check_mixture(teacher.mixture, corpus)
         if teacher.training is not None:
             artifact = self.trained("teacher", teacher_run(self.config), corpus, None)
             return artifact.path / "model", artifact.key
@@ -178,21 +157,15 @@ class Stages:
             return None
         folder, key = teacher
         sequences = corpus.train.first(tokens)
-        owner = identity_in(corpus, self._teaching_key(key, corpus))
-        identity = {
-            "identity": owner,
-            "labels": self.config.labels.canonical(),
-            "sequences": len(sequences),
-            "isolate": self.config.corpus.isolate_documents,
-            "precision": self.precision,
-            "code": code_hash("labels", "teachers", "models"),
-        }
+        owner = identity_in(corpus, teaching_key(self.config, key))
+        isolate = self.config.corpus.isolate_documents
+        identity = labels_identity(owner, self.config.labels, len(sequences), isolate, self.precision)
 
-        def make(work: Path, _: Any) -> None:
+        def make(work: Path, _: OnProgress) -> None:
             asked = (self._scores(folder, corpus), sequences, self.config.labels, work / "labels")
             label_shown(self.display, *asked, identity=owner)
 
-        made = self._build("labels", "tokens", "labels", identity, make, shows_itself=True, keep=keep_labelled)
+        made = self._build(_Stage("labels", "labels", identity), make, keep_labelled)
         return StoredLabels(str(made.path / "labels"), made.key, made.path)
 
     def _scores(self, teacher: Path, corpus: Corpus) -> Scores:
@@ -206,22 +179,13 @@ class Stages:
 
     def evaluated(self, title: str, model: Path, key: str, corpus: Corpus) -> Artifact:
         """The evaluation of a model folder, built or found."""
-        identity = {
-            "model": key,
-            "corpus": corpus.identity,
-            "evaluation": self.config.evaluation.canonical(),
-            "code": code_hash("evaluation", "analysis", "worlds", "models"),
-        }
-        return self._build(
-            f"evaluate {title}",
-            "items",
-            "evaluation",
-            identity,
-            lambda work, update: evaluate_into(
-                work, model, self.config.evaluation, self.config.corpus.sources, corpus, update
-            ),
-            keep=keep_evaluated,
-        )
+        asked, sources = self.config.evaluation, self.config.corpus.sources
+
+        def make(work: Path, update: OnProgress) -> None:
+            evaluate_into(work, model, asked, sources, corpus, update)
+
+        identity = evaluation_identity(key, corpus.identity, asked)
+        return self._build(_Stage(f"evaluate {title}", "evaluation", identity, "items"), make, keep_evaluated)
 
     def student(
         self, name: str, corpus: Corpus, teacher: tuple[Path, str], labels: StoredLabels | None
@@ -275,42 +239,6 @@ def _student_task(task: _Student) -> tuple[str, list[dict[str, Any]]]:
     return task.arm, stages.record
 
 
-def _build_inside(config: StudyConfig, work: Path, update: Any) -> None:
-    build_corpus(config.corpus, work / "corpus", update)
-
-
-def teacher_run(config: StudyConfig) -> RunConfig:
-    """The training run of a study's teacher: hard labels alone."""
-    assert config.teacher.training is not None
-    return RunConfig(name="teacher", corpus=config.corpus, model=config.teacher.model, training=config.teacher.training)
-
-
-def arm_run(config: StudyConfig, name: str) -> RunConfig:
-    """The training run of an arm."""
-    arm = config.arms[name]
-    changes: dict[str, Any] = {"tokens": round(config.training.tokens * arm.data), "epochs": arm.epochs}
-    own = {"learning_rate": arm.learning_rate, "seed": arm.seed}
-    changes |= {field: value for field, value in own.items() if value is not None}
-    return RunConfig(
-        name=name,
-        corpus=config.corpus,
-        model=config.student,
-        training=config.training.model_copy(update=changes),
-        objective=arm_objective(arm),
-        teaching=None if not ever_needs_teacher(arm) else _teaching(config, arm),
-    )
-
-
-def _teaching(config: StudyConfig, arm: ArmConfig) -> TeachingConfig:
-    tokens = labelled_tokens(config) if arm.teacher == "stored" else None
-    return TeachingConfig(teacher=config.teacher, labels=config.labels, labelled_tokens=tokens, source=arm.teacher)
-
-
-def arm_objective(arm: ArmConfig) -> ObjectiveConfig:
-    """The objective alone, without what an arm says of data."""
-    return ObjectiveConfig(**{name: getattr(arm, name) for name in ObjectiveConfig.model_fields})
-
-
 def run_study(
     config: StudyConfig, out: Path | None, artifacts: Path | None, display: StageDisplay, *, jobs: int = 1
 ) -> Path:
@@ -330,24 +258,20 @@ def run_study(
     begin = time.monotonic()
     config = with_budgets(config)
     check_evaluation(config)
-    folder = run_folder(config, out)
-    if damage := damage_of(folder):
-        display.damaged("run folder", damage)
-    store = ArtifactStore(artifacts or folder.parent / "artifacts")
-    with Stopper() as stopper, claimed(folder, to_yaml(config, "study")):
+    folder = study_folder(config, out)
+    store = ArtifactStore(artifacts or folder.artifacts)
+    with Stopper() as stopper, folder.claimed(display.damaged):
         stages = Stages(config, store, display, stopper)
         try:
             made = _all_stages(stages, jobs)
         except Interrupted:
             stopper.leave()
         records = [StageRecord(**record) for record in stages.record]
-        write_run_folder(folder, config, FinishedParts(*made), records, time.monotonic() - begin)
-    return folder
+        write_run_folder(folder, config, made, records, time.monotonic() - begin)
+    return folder.path
 
 
-def _all_stages(
-    stages: Stages, jobs: int
-) -> tuple[Corpus, Path, dict[str, Artifact], StoredLabels | None, dict[str, Artifact]]:
+def _all_stages(stages: Stages, jobs: int) -> FinishedParts:
     """Corpus, teacher's model, students, labels and evaluations of a study, built or found."""
     corpus = stages.corpus()
     check_items(stages.config, corpus)
@@ -359,7 +283,7 @@ def _all_stages(
     for name in stages.config.arms:
         models[name], evaluations[name] = stages.student(name, corpus, teacher, labels)
     stages.record = [record | took.get(record["name"], {}) for record in stages.record]
-    return corpus, teacher[0], models, labels, evaluations
+    return FinishedParts(corpus, teacher[0], models, labels, evaluations)
 
 
 def run_single(config: RunConfig | StudyConfig, arm: str | None, artifacts: Path, display: StageDisplay) -> Path:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    Progress,
     ProgressColumn,
     Task,
     TaskID,
@@ -19,12 +18,11 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Progress as Bars
 from rich.text import Text
 
 from stillroom.console import Terminal, line
-from stillroom.types import printable
-
-Update = Callable[[int, int], None]
+from stillroom.types import OnProgress, printable
 
 
 class _Rate(ProgressColumn):
@@ -46,7 +44,7 @@ class StageDisplay:
         self.console = console or Terminal(stderr=True, quiet=int(os.environ.get("RANK", "0")) > 0)
 
     @contextlib.contextmanager
-    def stage(self, name: str, unit: str = "tokens") -> Iterator[Update]:
+    def stage(self, name: str, unit: str = "tokens") -> Iterator[OnProgress]:
         """Yields the function that a stage calls with (done, total)."""
         begin = time.monotonic()
         if not self.console.is_terminal:
@@ -62,7 +60,7 @@ class StageDisplay:
                 TextColumn("left"),
                 TimeRemainingColumn(),
             )
-            with Progress(*columns, console=self.console, transient=True) as progress:
+            with Bars(*columns, console=self.console, transient=True) as progress:
                 yield _Bar(progress, name, unit).update
         seconds = time.monotonic() - begin
         self.console.print(line(("✓", "green"), " ", name, (f" {seconds:.1f} s", "dim")))
@@ -71,6 +69,11 @@ class StageDisplay:
         """Says that a stage's result was there already, and that it cannot be checked where it is not sealed."""
         note = "" if is_sealed else ", without checksums"
         self.console.print(line(("✓", "green"), " ", name, (f" already there{note}", "dim")))
+
+    def kept(self, sentence: str | None) -> None:
+        """Says of an artifact of another version that it is kept and not used; nothing where there is none."""
+        if sentence is not None:
+            self.console.print(line(("! ", "yellow"), sentence), soft_wrap=True)
 
     def damaged(self, name: str, damage: Sequence[object]) -> None:
         """Says what of a stage's result is damaged, and that it is being made again."""
@@ -82,7 +85,7 @@ class StageDisplay:
 class _Bar:
     """One stage's bar. A stage with several parts, each with its own total, starts the bar again for every part."""
 
-    progress: Progress
+    progress: Bars
     name: str
     unit: str
     part: tuple[int, TaskID] | None = None

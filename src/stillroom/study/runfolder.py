@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from stillroom.config import RoutingConfig, StudyConfig, to_yaml
+from stillroom.config import RoutingConfig, StudyConfig
 from stillroom.corpora import Corpus
 from stillroom.costs import flops_per_token, size_of_path
 from stillroom.disk import copy_file
@@ -22,10 +20,8 @@ from stillroom.models import precision_name
 from stillroom.objectives.schedules import ever_needs_teacher, highest_alpha
 from stillroom.results.compare import write_comparison
 from stillroom.results.json_form import write
-from stillroom.results.runs import environment_here
 from stillroom.results.schema import (
     EntropyProfile,
-    Environment,
     Histogram,
     LabelsRecord,
     ModelRecord,
@@ -37,7 +33,8 @@ from stillroom.results.schema import (
 )
 from stillroom.study.artifacts import Artifact, StoredLabels
 from stillroom.study.budgets import spent
-from stillroom.study.folders import check_run_folder, written
+from stillroom.study.environment import this_environment
+from stillroom.study.folders import RunFolder
 from stillroom.study.ladder import write_worth
 from stillroom.training.distributed import own_device
 
@@ -56,21 +53,20 @@ class FinishedParts:
     evaluations: Mapping[str, Artifact]
 
 
-def run_folder(config: StudyConfig, out: Path | None) -> Path:
+def study_folder(config: StudyConfig, out: Path | None) -> RunFolder:
     """The run folder of a study; refuses one that another configuration made. Writes nothing."""
-    folder = out or Path("runs") / f"{config.name}-{config.fingerprint()[:8]}"
-    check_run_folder(folder, to_yaml(config, "study"))
-    return folder
+    return RunFolder.of(config, "study", config.name, out)
 
 
 def write_run_folder(
-    folder: Path, config: StudyConfig, made: FinishedParts, stages: Sequence[StageRecord], seconds: float
+    run: RunFolder, config: StudyConfig, made: FinishedParts, stages: Sequence[StageRecord], seconds: float
 ) -> None:
     """Copies metrics, evaluations and samples of every model; writes study, comparison and environment; seals it."""
+    folder = run.path
     copies = ("evaluation.json", "metrics.jsonl", "samples.jsonl")
     names = [f"models/{name}/{file}" for name in made.evaluations for file in copies]
     names += [PROFILE, "comparison.json", "worth.json", "environment.json", "study.json"]
-    with written(folder, to_yaml(config, "study"), names):
+    with run.written(names):
         _copy_results(folder, made)
         records = [_teacher_record(config, made)]
         records += [_arm_record(config, made.corpus, name, artifact) for name, artifact in made.models.items()]
@@ -82,7 +78,8 @@ def write_run_folder(
         if len(arms) > 1:
             write_comparison(folder / "comparison.json", arms, config.evaluation.ks, seed=config.evaluation.seed)
             write_worth(folder, config, records)
-        write(folder / "environment.json", environment(config))
+        precision = precision_name(config.training.precision, own_device())
+        write(folder / "environment.json", this_environment(precision))
         study = StudyRecord(
             name=config.name,
             fingerprint=config.fingerprint(),
@@ -217,14 +214,4 @@ def entropy_profile(store: LabelStore, corpus: Corpus, rules: Sequence[RoutingCo
         },
         routing_threshold_nats=float(np.mean(thresholds)) if thresholds else None,
         mean_entropy_nats=sum(sums.values()) / max(1, sum(nums.values())),
-    )
-
-
-def environment(config: StudyConfig) -> Environment:
-    """What the numbers were made with."""
-    return environment_here(
-        torch=torch.__version__,
-        processor=torch.cpu.get_capabilities().get("cpu_name") or platform.machine(),
-        cores=torch.get_num_threads(),
-        precision=precision_name(config.training.precision, own_device()),
     )

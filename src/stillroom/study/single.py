@@ -1,8 +1,20 @@
-"""One training run as the study that makes what it needs: its corpus, its teacher and its labels. Imports no torch."""
+"""The training runs of a study, and one run as the study that makes its corpus, teacher and labels; no torch."""
 
 from __future__ import annotations
 
-from stillroom.config import LabelsConfig, ModelConfig, RunConfig, StudyConfig, TeacherConfig, parse
+from typing import Any
+
+from stillroom.config import (
+    ArmConfig,
+    LabelsConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    RunConfig,
+    StudyConfig,
+    TeacherConfig,
+    TeachingConfig,
+    parse,
+)
 from stillroom.objectives.schedules import ever_needs_teacher, highest_alpha
 from stillroom.types import UserError
 
@@ -37,3 +49,35 @@ def labelled_tokens(config: StudyConfig) -> int:
     """Training tokens whose labels are stored: the most that an arm with stored labels reads; 0 where there is none."""
     stored = [arm for arm in config.arms.values() if ever_needs_teacher(arm) and arm.teacher == "stored"]
     return max((round(config.training.tokens * arm.data) for arm in stored), default=0)
+
+
+def teacher_run(config: StudyConfig) -> RunConfig:
+    """The training run of a study's teacher: hard labels alone."""
+    assert config.teacher.training is not None
+    return RunConfig(name="teacher", corpus=config.corpus, model=config.teacher.model, training=config.teacher.training)
+
+
+def arm_run(config: StudyConfig, name: str) -> RunConfig:
+    """The training run of an arm."""
+    arm = config.arms[name]
+    changes: dict[str, Any] = {"tokens": round(config.training.tokens * arm.data), "epochs": arm.epochs}
+    own = {"learning_rate": arm.learning_rate, "seed": arm.seed}
+    changes |= {field: value for field, value in own.items() if value is not None}
+    return RunConfig(
+        name=name,
+        corpus=config.corpus,
+        model=config.student,
+        training=config.training.model_copy(update=changes),
+        objective=arm_objective(arm),
+        teaching=None if not ever_needs_teacher(arm) else _teaching(config, arm),
+    )
+
+
+def _teaching(config: StudyConfig, arm: ArmConfig) -> TeachingConfig:
+    tokens = labelled_tokens(config) if arm.teacher == "stored" else None
+    return TeachingConfig(teacher=config.teacher, labels=config.labels, labelled_tokens=tokens, source=arm.teacher)
+
+
+def arm_objective(arm: ArmConfig) -> ObjectiveConfig:
+    """The objective alone, without what an arm says of data."""
+    return ObjectiveConfig(**{name: getattr(arm, name) for name in ObjectiveConfig.model_fields})

@@ -21,11 +21,11 @@ from stillroom.labels import LabelStore
 from stillroom.models import ModelPlan, build_model, load_model, num_positions, plan_model, read_config
 from stillroom.study.export import describe_start, export_run, forget_start, gathered, model_card, trunk
 from stillroom.study.teacherfolders import check_vocabulary
-from stillroom.training import LabelSource, LiveTeacher, Ranks, TrainingData, TrainingResult, join, train
+from stillroom.teachers import LabelSource, LiveTeacher
+from stillroom.training import Ranks, TrainingData, TrainingResult, join, train
 from stillroom.training.distributed import launched_rank, launched_size, own_device
-from stillroom.types import UserError
+from stillroom.types import OnProgress, UserError
 
-Progress = Callable[[int, int], None]
 _DERIVED = ("config.yaml", "identity.json", "model/README.md")
 _OF_TOKENIZER = ("model/tokenizer", "model/special_tokens_map", "model/added_tokens", "model/vocab", "model/merges")
 
@@ -45,7 +45,7 @@ def check_length(model: ModelConfig, corpus: Corpus, field: str) -> None:
         raise UserError(f"corpus.sequence_length is {length} but {field} {model.path} covers {longest}; shorten it.")
 
 
-def _state_bytes(model: PreTrainedModel, labels: LabelSource | LiveTeacher | None) -> float:
+def _state_bytes(model: PreTrainedModel, labels: LabelSource | None) -> float:
     """Bytes of weights, gradients and two moments in fp32, and of a live teacher's weights."""
     held = float(STATE_BYTES) * model.num_parameters()
     return held + 4.0 * labels.model.num_parameters() if isinstance(labels, LiveTeacher) else held
@@ -56,9 +56,9 @@ def train_into(
     *,
     run: RunConfig,
     corpus: Corpus,
-    labels: LabelSource | LiveTeacher | None,
+    labels: LabelSource | None,
     precision_name: str,
-    progress: Progress | None,
+    progress: OnProgress | None,
     stop: Callable[[], bool],
 ) -> None:
     """Trains the model of ``run`` on ``corpus``; continues where a killed call stopped."""

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stillroom import checksums
-from stillroom.files import read_json
+from stillroom.files import read_json_object
 from stillroom.labels import LabelStore
 from stillroom.training.checkpoint import Checkpoints, is_checkpoint
 from stillroom.types import UserError, printable
@@ -68,8 +68,8 @@ def print_verified(path: Path, console: Console) -> None:
 def _places(path: Path) -> Iterator[Path]:
     """The folders that a run's own record names."""
     for name in ("study.json", "sandbox.json"):
-        if (path / name).is_file():
-            places = read_json(path / name).get("places") or {}
+        if (path / name).is_file() and not any(damage.name == name for damage in checksums.check(path)):
+            places = read_json_object(path / name).get("places") or {}
             for value in places.values():
                 inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
                 yield from (Path(os.path.normpath(path / one)) for one in inner if one)

@@ -1,20 +1,16 @@
-"""Teachers: what gives soft labels, from a model's scores to live, exact and mixed teachers."""
+"""Teachers: models, exact processes and mixtures of teachers, scored for a store or asked at every step."""
 
-from stillroom.labels.reading import Scores, refuse_non_finite
-from stillroom.teachers.live import ExactScores, LabelSource, LiveTeacher, WorldTeacher, shard_teacher
-from stillroom.teachers.mixture import Domains, LiveMixture, MixtureScores
-from stillroom.teachers.model_scores import ModelScores
+from stillroom.teachers.live import LiveLabels, LiveTeacher
+from stillroom.teachers.mixture import Domains, MixtureScores
+from stillroom.teachers.scores import ExactScores, ModelScores
+from stillroom.teachers.source import LabelSource
 
 __all__ = [
     "Domains",
     "ExactScores",
     "LabelSource",
-    "LiveMixture",
+    "LiveLabels",
     "LiveTeacher",
     "MixtureScores",
     "ModelScores",
-    "Scores",
-    "WorldTeacher",
-    "refuse_non_finite",
-    "shard_teacher",
 ]

@@ -17,9 +17,7 @@ from torch import Tensor
 
 from stillroom.labels.format.layout import record_keys
 from stillroom.labels.reading import NotFinite, Scores, refuse_non_finite
-from stillroom.labels.settings import SaysSettings
-from stillroom.teachers.live import Answering
-from stillroom.types import IGNORE_INDEX, Batch, Sequences, SoftLabels, UserError
+from stillroom.types import IGNORE_INDEX, Batch, Sequences, UserError
 
 Rule = Literal["average", "position", "domain"]
 MemberOf = Callable[[Tensor], list[int]]
@@ -170,18 +168,3 @@ class Domains:
                 "corpus; label the corpus that the mixture was made for."
             )
         return [self.number_of[key] for key in keys]
-
-
-class LiveMixture(Answering):
-    """A mixture that answers while a student trains, with the labels that a store of it would hold.
-
-    A trainer looks labels up by tokens alone; ``batch_of`` gives tokens (B, T) their documents and targets again.
-    """
-
-    def __init__(self, scores: MixtureScores, config: SaysSettings, batch_of: Callable[[Tensor], Batch]):
-        super().__init__(scores, config)
-        self._batch_of = batch_of
-
-    def lookup(self, tokens_BT: Tensor) -> SoftLabels:
-        """Soft labels (B, T, K), on the device of the tokens."""
-        return self.labels(self._batch_of(tokens_BT.cpu())).to(tokens_BT.device)

@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from stillroom.training.errors import DivergedError, Interrupted
     from stillroom.training.loop import TrainingData, TrainingResult, train
     from stillroom.training.optimizer import build_optimizers, learning_rate_factor
-    from stillroom.training.step import LabelSource, StepSums, Student, global_step, validate
-    from stillroom.training.teacher import LiveTeacher
+    from stillroom.training.optimizer_registry import OPTIMIZERS, Trained
+    from stillroom.training.step import StepSums, Student, global_step, validate
 
 __all__ = [
     "ALONE",
+    "OPTIMIZERS",
     "Checkpoints",
     "DivergedError",
     "Interrupted",
-    "LabelSource",
-    "LiveTeacher",
     "Ranks",
     "StepSums",
     "Student",
+    "Trained",
     "TrainingData",
     "TrainingResult",
     "build_optimizers",

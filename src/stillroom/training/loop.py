@@ -22,6 +22,7 @@ from stillroom.files import disk_errors
 from stillroom.models import ModelPlan, precision
 from stillroom.objectives import Progress, objective_at, require_terms
 from stillroom.objectives.objective_config import ObjectiveConfig
+from stillroom.teachers import LabelSource, LiveTeacher
 from stillroom.training.budget import num_steps
 from stillroom.training.checkpoint import Checkpoints, run_tensors
 from stillroom.training.distributed import ALONE, Ranks
@@ -33,7 +34,6 @@ from stillroom.training.mtp_heads import FurtherHeads
 from stillroom.training.optimizer import build_optimizers, clip_gradients, learning_rate_factor, set_learning_rate
 from stillroom.training.prepare import prepare, prepare_teacher
 from stillroom.training.step import (
-    LabelSource,
     StepContext,
     Student,
     global_step,
@@ -41,13 +41,9 @@ from stillroom.training.step import (
     teacher_labels,
     validate,
 )
-from stillroom.training.teacher import LiveTeacher
 from stillroom.training.trackers import open_tracker
 from stillroom.training.training_config import TrainingConfig
-from stillroom.types import Batch, Sequences
-
-Report = Callable[[int, int], None]
-"""Called with the tokens done and the tokens in all."""
+from stillroom.types import Batch, OnProgress, Sequences
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ class TrainingData:
 
     train: Sequences
     heldout: Sequences
-    labels: LabelSource | LiveTeacher | None = None
+    labels: LabelSource | None = None
     isolate: bool = True
     label_temperature: float = 1.0
     """At which stored labels were made."""
@@ -117,7 +113,7 @@ def train(
     folder: Path,
     *,
     precision_name: str,
-    progress: Report | None = None,
+    progress: OnProgress | None = None,
     stop: Callable[[], bool] = lambda: False,
     ranks: Ranks = ALONE,
 ) -> TrainingResult:
@@ -184,7 +180,7 @@ def _resume(run: Run, checkpoints: Checkpoints) -> tuple[int, float]:
     return int(state["step"]), float(state["seconds"])
 
 
-def _steps(run: Run, start: int, session: Session, progress: Report | None, stop: Callable[[], bool]) -> None:
+def _steps(run: Run, start: int, session: Session, progress: OnProgress | None, stop: Callable[[], bool]) -> None:
     """Every step from ``start`` on."""
     last_save, learned = time.monotonic(), False
     for step in range(start, run.total):

@@ -1,19 +1,18 @@
-"""Optimizers and learning-rate schedules that pretrainers expect."""
+"""The learning rate of every step, and the optimizers that it is given to."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import Optimizer
 
-from stillroom.models import multiplies_bf16, unembedding
+from stillroom.models import unembedding
 from stillroom.training.blocks import final_norm
-from stillroom.training.muon import FullPrecisionMuon
+from stillroom.training.optimizer_registry import OPTIMIZERS, ParameterGroup, Trained
 from stillroom.training.step import Student
 from stillroom.training.training_config import TrainingConfig
 from stillroom.types import UserError
@@ -46,14 +45,12 @@ def learning_rate_factor(config: TrainingConfig, step: int, num_steps: int) -> f
 def build_optimizers(student: Student, config: TrainingConfig) -> list[Optimizer]:
     """The optimizers of a model, each group carrying its highest learning rate as ``peak``.
 
-    Weight decay falls on the hidden matrices only: never on norms, biases and embeddings. With ``muon`` the hidden
-    matrices go to Muon (Jordan et al. 2024, as in torch; in fp32 where bf16 is emulated) and the rest to AdamW. With
-    ``base_width`` AdamW's rate on the hidden matrices and on the final norm, whose weight is what logits are multiplied
-    by (``models.plan_fresh``), falls as 1 / width (Yang et al. 2022, 2203.03466, table 8), and the decay of the
-    matrices rises as much, so that the share of a weight that decays in a step stays; Muon's update has the same
-    spectral norm at every width and is left alone.
+    Weight decay falls on the hidden matrices only: never on norms, biases and embeddings. With ``base_width`` AdamW's
+    rate on the hidden matrices and on the final norm, whose weight is what logits are multiplied by
+    (``models.plan_fresh``), falls as 1 / width (Yang et al. 2022, 2203.03466, table 8), and the decay of the matrices
+    rises as much, so that the share of a weight that decays in a step stays.
     """
-    model, rate, decay = student.model, config.learning_rate, config.weight_decay
+    model, rate = student.model, config.learning_rate
     trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
     embeddings = {id(model.get_input_embeddings().weight), id(unembedding(model)[0])}
     matrices = [parameter for parameter in trained if parameter.ndim == 2 and id(parameter) not in embeddings]
@@ -65,20 +62,11 @@ def build_optimizers(student: Student, config: TrainingConfig) -> list[Optimizer
         apart |= {id(parameter) for parameter in multiplier}
     others = [parameter for parameter in trained if id(parameter) not in apart]
     plain = [*_groups(others, 0.0, rate), *_groups(multiplier, 0.0, rate * narrower)]
-    if config.optimizer == "muon":
-        muon_rate = config.muon_learning_rate
-        native = all(multiplies_bf16(parameter.device) for parameter in matrices)
-        muon = (Muon if native else FullPrecisionMuon)(_groups(matrices, decay, muon_rate), lr=muon_rate)
-        return [muon, _adamw(plain, config)]
-    return [_adamw([*_groups(matrices, decay / narrower, rate * narrower), *plain], config)]
+    return OPTIMIZERS.find(config.optimizer)(Trained(matrices, plain, narrower, _groups), config)
 
 
-def _groups(parameters: list[nn.Parameter], decay: float, rate: float) -> list[dict[str, Any]]:
-    return [{"params": group, "weight_decay": decay, "lr": rate, "peak": rate} for group in by_mesh(parameters)]
-
-
-def _adamw(groups: list[dict[str, Any]], config: TrainingConfig) -> AdamW:
-    return AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
+def _groups(parameters: list[nn.Parameter], decay: float, rate: float) -> list[ParameterGroup]:
+    return [ParameterGroup(params=group, weight_decay=decay, lr=rate, peak=rate) for group in by_mesh(parameters)]
 
 
 def set_learning_rate(optimizers: list[Optimizer], factor: float) -> None:

@@ -10,12 +10,12 @@ from transformers import PreTrainedModel
 
 from stillroom.models import ModelPlan, use_short_attention
 from stillroom.objectives.objective_config import ObjectiveConfig
+from stillroom.teachers import LiveTeacher
 from stillroom.training.blocks import blocks
 from stillroom.training.distributed import Ranks
 from stillroom.training.materialise import materialise
 from stillroom.training.mtp_heads import FurtherHeads, check_further, first_weights
 from stillroom.training.step import Student
-from stillroom.training.teacher import LiveTeacher
 from stillroom.training.training_config import ParallelConfig, TrainingConfig
 from stillroom.types import UserError
 

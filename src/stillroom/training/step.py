@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,18 +17,10 @@ from transformers import PreTrainedModel
 from stillroom.models import hidden_states, logit_softcap, precision, readout, unembedding
 from stillroom.objectives import TeacherLogits, token_losses
 from stillroom.objectives.objective_config import ObjectiveConfig
+from stillroom.teachers import LabelSource
 from stillroom.training.distributed import ALONE, Ranks
 from stillroom.training.mtp_heads import FurtherHeads
-from stillroom.training.teacher import LiveTeacher
 from stillroom.types import IGNORE_INDEX, Batch, Sequences, SoftLabels
-
-
-class LabelSource(Protocol):
-    """Soft labels that are looked up by a batch's tokens: a store, or a world's exact teacher."""
-
-    def lookup(self, tokens_BT: Tensor) -> SoftLabels:
-        """Labels with leading shape (B, T)."""
-        ...
 
 
 class StepSums:
@@ -114,7 +106,7 @@ class StepContext:
     """What every step of a run shares."""
 
     objective: ObjectiveConfig
-    labels: LabelSource | LiveTeacher | None = None
+    labels: LabelSource | None = None
     isolate: bool = True
     label_temperature: float = 1.0
     """At which stored labels were made."""
@@ -167,9 +159,7 @@ def teacher_labels(context: StepContext, objective: ObjectiveConfig, batch: Batc
     """What the teacher says of a batch: looked up, or computed now."""
     if context.labels is None or objective.alpha == 0:
         return None
-    if isinstance(context.labels, LiveTeacher):
-        return context.labels.logits(batch, context.isolate)
-    return context.labels.lookup(batch.tokens_BT).to(context.ranks.device)
+    return context.labels.labels(batch)
 
 
 @torch.no_grad()

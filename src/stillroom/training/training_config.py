@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from stillroom.strict import Count, Factor, Fraction, Positive, PositiveFloat, Seed, Strict
+from stillroom.training.optimizer_registry import OPTIMIZERS
 
 _HELD_WHOLE = 2 * 2**30
 """Bytes of state up to which sharding a model costs more time in messages than its memory is worth."""
@@ -57,8 +58,9 @@ class TrainingConfig(Strict):
     """Sequences per optimizer step, over all ranks and micro-batches."""
     micro_batch_sequences: Positive | None = None
     """Sequences per forward pass on one rank; None means the whole batch of the rank."""
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    """``muon`` gives the hidden matrices to Muon and everything else to AdamW."""
+    optimizer: str = "adamw"
+    """``adamw``, or ``muon``, which gives the hidden matrices to Muon and everything else to AdamW; other packages may
+    add more (entry point ``stillroom.optimizers``)."""
     learning_rate: PositiveFloat = 3e-3
     base_width: Positive | None = None
     """Width that the learning rate was tuned at (μP), so that one found on a narrow model holds for a wide one: initial
@@ -97,6 +99,11 @@ class TrainingConfig(Strict):
     validate_every: Count = 100
     """Steps between validations; 0 means at the end only."""
     seed: Seed = 0
+
+    @field_validator("optimizer")
+    @classmethod
+    def _is_known(cls, optimizer: str) -> str:
+        return OPTIMIZERS.checked(optimizer)
 
     @model_validator(mode="after")
     def _micro_batches_divide(self) -> Self:

@@ -61,7 +61,7 @@ def sample_sequences(world: BigramWorld, num_tokens: int, length: int, seed: int
 
 @dataclass(frozen=True, eq=False)
 class BigramLabels:
-    """A teacher's labels for sequences of the world (the ``lookup`` that the training loop asks for).
+    """A teacher's labels for sequences of the world (the ``labels`` that the training loop asks for).
 
     A leak onto the context puts η on the tokens seen so far, in proportion to how often each was, the current one
     included; all other teachers say the same whenever they meet a token.
@@ -72,8 +72,9 @@ class BigramLabels:
     context_leak: float = 0.0
     temperature: float = 1.0
 
-    def lookup(self, tokens_BT: Tensor) -> SoftLabels:
-        """Every token's probability at every position, as dense labels (K ids)."""
+    def labels(self, batch: Batch) -> SoftLabels:
+        """Every token's probability at every position, as dense labels (K ids), on the batch's device."""
+        tokens_BT = batch.tokens_BT.cpu()
         weights_BTK = self.rows_KK[tokens_BT]
         if self.context_leak:
             weights_BTK = self._with_context(weights_BTK, tokens_BT)
@@ -86,7 +87,7 @@ class BigramLabels:
         rank_BT[:, -1], logprob_BT[:, -1] = -1, 0.0
         entropy_BT = -torch.xlogy(weights_BTK, weights_BTK).sum(-1)
         ids_BTK = torch.arange(num, device=tokens_BT.device).expand_as(weights_BTK)
-        return SoftLabels(ids_BTK, weights_BTK, entropy_BT, logprob_BT, rank_BT)
+        return SoftLabels(ids_BTK, weights_BTK, entropy_BT, logprob_BT, rank_BT).to(batch.tokens_BT.device)
 
     def _with_context(self, weights_BTK: Tensor, tokens_BT: Tensor) -> Tensor:
         seen_BTK = torch.nn.functional.one_hot(tokens_BT, weights_BTK.shape[-1]).float().cumsum(1)

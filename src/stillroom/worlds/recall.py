@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stillroom.splitmix import STEP, scattered
 from stillroom.worlds.recall_text import CharacterBigrams, library_bigrams
 
 _DRAWS = ("fixed", "per-sequence")
@@ -24,8 +25,6 @@ _OUTPUTS = ("uniform", "row", "other")
 _START, _TRIGGERS, _ANSWERS = 1 << 40, 1 << 41, 1 << 42
 """Places of the hash that no position of a sequence reaches."""
 _32 = np.uint64(32)
-_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_STEP = np.uint64(0x9E3779B97F4A7C15)
 _AT_A_TIME = 256
 """Sequences that are walked side by side: what a place reads and writes then stays in the cache."""
 
@@ -207,7 +206,7 @@ class RecallWorld:
         size = self.vocab_size
         places = np.arange(triggers_BK.shape[1], dtype=np.uint64) + np.uint64(_ANSWERS)
         if self.options.outputs == "row":
-            hash_BK = _mixed(_states(seed, numbers_B)[:, None] + places[None] * _STEP)
+            hash_BK = scattered(_states(seed, numbers_B)[:, None] + places[None] * STEP)
             return self._rows.draw(triggers_BK.ravel(), hash_BK.ravel()).reshape(triggers_BK.shape)
         uniform_BK = uniforms(seed, numbers_B[:, None], places[None])
         if self.options.outputs == "uniform":
@@ -228,26 +227,16 @@ def occurrences(tokens_TB: NDArray[np.unsignedinteger[Any]], triggers_BK: NDArra
 
 def uniforms(seed: int, numbers: NDArray[np.uint64], places: NDArray[np.uint64] | int) -> NDArray[np.float64]:
     """Numbers in [0, 1) that depend on the seed, the sequence's number and the place alone (SplitMix64)."""
-    bits = _mixed(_states(seed, numbers) + np.asarray(places, dtype=np.uint64) * _STEP)
+    bits = scattered(_states(seed, numbers) + np.asarray(places, dtype=np.uint64) * STEP)
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _states(seed: int, numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """What every draw of a sequence starts from."""
     key = np.uint64((seed * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) & (2**64 - 1))
-    return _mixed(numbers * np.uint64(0x9E3779B97F4A7C15) ^ key)
+    return scattered(numbers * STEP ^ key)
 
 
 def _hashes(state_B: NDArray[np.uint64], places_T: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """64 random bits of every sequence at every place, (T, B)."""
-    return _mixed(state_B + (places_T * _STEP)[:, None])
-
-
-def _mixed(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64's finaliser (Steele et al. 2014); wraps at 64 bits, as a hash may."""
-    bits = bits ^ (bits >> np.uint64(30))
-    bits *= _FIRST
-    bits ^= bits >> np.uint64(27)
-    bits *= _SECOND
-    bits ^= bits >> np.uint64(31)
-    return bits
+    return scattered(state_B + (places_T * STEP)[:, None])

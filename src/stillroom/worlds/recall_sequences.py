@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from stillroom.types import IGNORE_INDEX, Batch, SoftLabels, UserError
 from stillroom.worlds.recall import RecallSample, RecallWorld
@@ -80,9 +79,9 @@ class RecallLabels:
     stream: RecallSequences
     teacher: RecallTeacher
 
-    def lookup(self, tokens_BT: Tensor) -> SoftLabels:
-        """Labels (B, T, V); their entropy and the probability of the next token are those of this teacher."""
-        tokens = np.ascontiguousarray(tokens_BT.cpu().numpy())
+    def labels(self, batch: Batch) -> SoftLabels:
+        """Labels (B, T, V) on the batch's device; entropy and probability of the next token are this teacher's."""
+        tokens = np.ascontiguousarray(batch.tokens_BT.cpu().numpy())
         rows = self.teacher.probabilities(self.stream.world, tokens, self.stream.triggers(tokens))
         weights = torch.from_numpy(rows)
         next_BT = torch.from_numpy(np.roll(tokens, -1, axis=1))
@@ -91,4 +90,5 @@ class RecallLabels:
         logprob_BT = gold_BT.clamp(min=torch.finfo(torch.float32).tiny).log()
         logprob_BT[:, -1], rank_BT[:, -1] = 0.0, -1
         ids = torch.arange(rows.shape[-1]).expand(rows.shape)
-        return SoftLabels(ids, weights, torch.from_numpy(entropies(rows)), logprob_BT, rank_BT)
+        labels = SoftLabels(ids, weights, torch.from_numpy(entropies(rows)), logprob_BT, rank_BT)
+        return labels.to(batch.tokens_BT.device)

@@ -31,7 +31,7 @@ from stillroom.study.folders import alone
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
 from stillroom.training.metrics import finite_or_none
-from stillroom.types import UserError
+from stillroom.types import OnProgress, UserError
 from stillroom.vocabulary import Vocabulary
 from stillroom.worlds.base import Problem
 from stillroom.worlds.problems_world import problems
@@ -176,7 +176,7 @@ def _newest(folder: Path) -> str | None:
 class _Follow(TrainerCallback):
     """Moves the bar, and saves and stops when that is asked for."""
 
-    def __init__(self, update: Callable[[int, int], None], stop: Callable[[], bool]) -> None:
+    def __init__(self, update: OnProgress, stop: Callable[[], bool]) -> None:
         self.update, self.stop = update, stop
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:

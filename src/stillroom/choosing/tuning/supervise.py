@@ -27,9 +27,10 @@ from stillroom.corpora import load_tokenizer
 from stillroom.costs import size_of_path
 from stillroom.files import read_json_object, write_bytes, write_json
 from stillroom.models import export_model, load_model, precision_name
+from stillroom.results_versions import results_version
 from stillroom.strict import Factor, Items, PositiveFloat, Seed
-from stillroom.study.artifacts import code_hash
 from stillroom.study.folders import alone, set_damage_aside
+from stillroom.study.identities import source_hash
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
 from stillroom.study.teacherfolders import teacher_folder, teacher_hash
@@ -152,7 +153,7 @@ def _packed(
 def open_base(base: str, config: Strict, kind: str, out: Path) -> tuple[str, dict[str, Any]]:
     """The base's model folder, and what determines the tuned model; refuses an ``out`` that holds another one."""
     path = teacher_folder(base)
-    identity = {"kind": kind, "base": teacher_hash(path), "config": config.canonical()}
+    identity = {"kind": kind, "base": teacher_hash(path), "config": config.canonical(), **results_version("tuning")}
     found = out / "tuning.json"
     if checksums.sealed_hash(out, "identity.json") == hash_of(_identity_text(identity)):
         return path, identity  # whatever has become of the rest: it is made again
@@ -211,7 +212,7 @@ def supervise(base: str, config: SupervisedConfig, out: Path, display: StageDisp
 def _supervise(path: str, identity: dict[str, Any], config: SupervisedConfig, out: Path, display: StageDisplay) -> None:
     data, tokenizer = _data(path, config)
     model = load_model(path).train()
-    begin_tuning(out, identity, {"path": path, "code": code_hash("training", "objectives", "worlds")})
+    begin_tuning(out, identity, {"path": path, "source": source_hash()})
     precision = precision_name("auto", own_device())
     with Stopper() as stopper, display.stage("supervised tuning") as update, stopper.cooperative():
         try:

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stillroom.splitmix import STEP, scattered
+
 BLOCK = 64
 """Tokens of the vocabulary that are summed before the running total is taken."""
 _LAST = 1.0 - 2.0**-40
@@ -22,18 +24,12 @@ def offsets(keys_B2: np.ndarray, length: int, seed: int) -> np.ndarray:
     """Offsets in [0, 1), float64 (B·T,), each a function of the seed, the sequence's key and the position alone.
 
     Hence a store that was interrupted, or labelled by other ranks or in other batches, holds the same draws.
-    Arguments: ``keys_B2`` uint64, the two halves of each sequence's key. The mixing is splitmix64 (Steele et al. 2014).
+    Arguments: ``keys_B2`` uint64, the two halves of each sequence's key. The mixing is ``splitmix``.
     """
-    seeds = _mix(np.array([seed], np.uint64))
-    keys_B = _mix(keys_B2[:, 0] ^ _mix(keys_B2[:, 1] ^ seeds))
-    mixed_BT = _mix(keys_B[:, None] + np.arange(1, length + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    seeds = scattered(np.array([seed], np.uint64))
+    keys_B = scattered(keys_B2[:, 0] ^ scattered(keys_B2[:, 1] ^ seeds))
+    mixed_BT = scattered(keys_B[:, None] + np.arange(1, length + 1, dtype=np.uint64) * STEP)
     return ((mixed_BT >> np.uint64(11)) * 2.0**-53).reshape(-1)
-
-
-def _mix(values: np.ndarray) -> np.ndarray:
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
 
 
 def systematic(mass_nV: Tensor, offset_n: Tensor, num_samples: int) -> Tensor:

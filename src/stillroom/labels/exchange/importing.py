@@ -20,8 +20,8 @@ from stillroom.labels.format.layout import SCHEMA
 from stillroom.labels.format.manifest import Identity, Manifest, Plan, ordered_identity
 from stillroom.labels.ragged import NO_GOLD, RaggedLabels
 from stillroom.labels.settings import LabelSettings
-from stillroom.labels.write import FORWARD_TOKENS, Progress, write_store
-from stillroom.types import SoftLabels, UserError
+from stillroom.labels.write import FORWARD_TOKENS, write_store
+from stillroom.types import OnProgress, SoftLabels, UserError
 
 
 class Names(NamedTuple):
@@ -161,7 +161,7 @@ def _weights_of(labels: SoftLabels, ids_RTK: np.ndarray) -> np.ndarray:
 
 
 def write_foreign(
-    foreign: Foreign, folder: Path, *, identity: Identity, origin: str, progress: Progress | None = None
+    foreign: Foreign, folder: Path, *, identity: Identity, origin: str, progress: OnProgress | None = None
 ) -> Manifest:
     """A store of foreign labels (top-k codec)."""
     if not len(foreign.tokens_RT):
@@ -190,7 +190,7 @@ def import_kd(
     *,
     identity: Identity,
     sequence_length: int,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Manifest:
     """A store from a surogate ``.kd`` sidecar and the token ids (one row) of the shard that it belongs to.
 

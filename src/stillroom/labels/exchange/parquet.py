@@ -17,8 +17,7 @@ from stillroom.files import file_aside
 from stillroom.labels.exchange.importing import Bounds, Foreign, Names, check_foreign, write_foreign
 from stillroom.labels.format.manifest import Identity, Manifest
 from stillroom.labels.store import LabelStore
-from stillroom.labels.write import Progress
-from stillroom.types import SoftLabels, UserError
+from stillroom.types import OnProgress, SoftLabels, UserError
 
 WHOLE, REAL = "whole numbers", "numbers"
 DISTILLKIT = Names("input_ids", "bytepacked_indices", "compressed_logprobs")
@@ -29,7 +28,7 @@ EXPORT_RECORDS = 64
 
 
 def import_parquet(
-    path: Path, folder: Path, *, identity: Identity, sequence_length: int, progress: Progress | None = None
+    path: Path, folder: Path, *, identity: Identity, sequence_length: int, progress: OnProgress | None = None
 ) -> Manifest:
     """A store from plain top-k Parquet.
 
@@ -57,7 +56,7 @@ def import_parquet(
 
 
 def import_distillkit(
-    path: Path, folder: Path, *, identity: Identity, sequence_length: int, progress: Progress | None = None
+    path: Path, folder: Path, *, identity: Identity, sequence_length: int, progress: OnProgress | None = None
 ) -> Manifest:
     """A store from DistillKit's compressed Parquet; its ``compression_config.yaml`` lies beside the files.
 

@@ -97,6 +97,16 @@ def pack_shard(
     return b"".join((header, *records, table.tobytes(), checksum(header, table.tobytes())))
 
 
+def shard_tokens(path: Path) -> int:
+    """Tokens of a shard: records times T, by its header alone; 0 where it has none, or was just removed."""
+    try:
+        with path.open("rb") as stream:
+            _, _, num_records, length, *_ = _SHARD_HEADER.unpack(stream.read(_SHARD_HEADER.size))
+    except (OSError, struct.error):
+        return 0
+    return num_records * length
+
+
 def read_table(data: memoryview | bytes, name: str, codebook: bytes | None = None) -> ShardTable:
     """The table of a shard from its bytes; raises ``Damaged`` when anything but a record is not as written."""
     if len(data) < _SHARD_HEADER.size + CHECK_BYTES or bytes(data[:8]) != SHARD_MAGIC:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from markupsafe import Markup
 
 from stillroom.report.charts.figure import Figure, Panel, Table, panel_width
@@ -20,7 +18,8 @@ from stillroom.report.charts.lines import (
 from stillroom.report.charts.scales import Scale
 from stillroom.report.formats import fixed, interval, percent, si
 from stillroom.report.pages import bigram_captions as captions
-from stillroom.report.pages.bigram_results import CLASSES, BigramRun, Style, estimate
+from stillroom.report.pages.bigram_results import CLASSES, BigramRun, Style
+from stillroom.results.bigram_file import BigramArm, Deviation, LearntArms
 from stillroom.types import Estimate
 
 Legend = tuple[tuple[str, Markup], ...]
@@ -57,34 +56,36 @@ def _curves(run: BigramRun, metric: str, identifier: str, title: str, caption: s
     panels = tuple(Panel(CLASSES[kind], _curve_panel(run, metric, kind)) for kind in run.classes)
     rows = tuple(
         (
-            arm["name"],
+            arm.name,
             CLASSES[kind],
             si(size),
-            brief(point["value"]),
+            brief(point.value),
             _span(point),
             brief(_at(run, arm, metric, kind, size)),
         )
         for arm in run.drawn
         for kind in run.classes
-        for size, point in zip(run.samples, arm[metric][kind], strict=True)
+        for size, point in zip(run.samples, arm.measured(metric)[kind], strict=True)
     )
     head = ("arm", "rows", "samples", "measured", "95 % interval", "theory")
-    words = caption.format(seeds=run.data["seeds"]) + deviation_words(run.data["deviation"][metric])
+    words = caption.format(seeds=run.data.seeds) + deviation_words(
+        run.data.deviation.tv if metric == "tv" else run.data.deviation.kl
+    )
     return Figure(identifier, title, words, panels, arms_legend(run), Table(head, rows))
 
 
-def _at(run: BigramRun, arm: dict[str, Any], metric: str, kind: str, size: int) -> float:
-    theory = run.data["theory"]
-    return theory["arms"][arm["name"]][metric][kind][theory["samples"].index(size)]
+def _at(run: BigramRun, arm: BigramArm, metric: str, kind: str, size: int) -> float:
+    theory = run.data.theory
+    return theory.arms[arm.name][metric][kind][theory.samples.index(size)]
 
 
 def _curve_panel(run: BigramRun, metric: str, kind: str) -> Markup:
-    theory = run.data["theory"]
+    theory = run.data.theory
     series = [
         Series(
             style.name, style.colour, style.marker, run.samples,
-            [estimate(point) for point in arm[metric][kind]],
-            theory["samples"], theory["arms"][style.name][metric][kind],
+            [point for point in arm.measured(metric)[kind]],
+            theory.samples, theory.arms[style.name][metric][kind],
         )
         for arm, style in zip(run.drawn, run.styles.values(), strict=True)
     ]  # fmt: skip
@@ -109,30 +110,30 @@ def leftover_figure(run: BigramRun) -> Figure:
         legend = (*((_routing_words(key), legend_sign(style.colour, style.marker)) for key, style in groups), *legend)
     rows = tuple(
         (
-            arm["name"],
+            arm.name,
             CLASSES[kind],
             *_last(arm, kind),
-            brief(arm["predicted"][kind]),
-            brief(arm["floor"][kind]),
+            brief(arm.predicted[kind]),
+            brief(arm.floor[kind]),
         )
         for arm in run.arms
         for kind in run.classes
     )
     head = ("arm", "rows", "measured", "95 % interval", "theory", "left with unlimited data")
-    words = captions.LEFTOVER.format(size=si(run.samples[-1]), states=run.data["world"]["states"])
-    words += deviation_words(run.data["deviation"]["all_arms"])
+    words = captions.LEFTOVER.format(size=si(run.samples[-1]), states=run.data.world.states)
+    words += deviation_words(run.data.deviation.all_arms)
     return Figure(
         "fig-leftover", "What an imperfect teacher leaves over", words, tuple(panels), legend, Table(head, rows)
     )
 
 
-def _last(arm: dict[str, Any], kind: str) -> tuple[str, str]:
-    point = arm["tv"][kind][-1]
-    return brief(point["value"]), _span(point)
+def _last(arm: BigramArm, kind: str) -> tuple[str, str]:
+    point = arm.tv[kind][-1]
+    return brief(point.value), _span(point)
 
 
-def _span(point: dict[str, Any]) -> str:
-    return f"{brief(point['low'])} to {brief(point['high'])}"
+def _span(point: Estimate) -> str:
+    return f"{brief(point.low)} to {brief(point.high)}"
 
 
 def _routing_words(key: tuple[str, float]) -> str:
@@ -143,7 +144,7 @@ def _routing_words(key: tuple[str, float]) -> str:
 
 def _by_routing(run: BigramRun) -> list[tuple[tuple[str, float], Style]]:
     """The routings among the arms that have an even leak, each with a style of its own."""
-    keys = dict.fromkeys((arm["routing"], arm["share"]) for arm in run.arms if arm["uniform_floor"] is not None)
+    keys = dict.fromkeys((arm.routing, arm.share) for arm in run.arms if arm.uniform_floor is not None)
     shapes = ("diamond", "triangle", "cross", "wedge", "bar", "circle", "square")
     return [(key, Style("", f"s{(2 + place) % 7}", shapes[place % 7])) for place, key in enumerate(keys)]
 
@@ -151,11 +152,11 @@ def _by_routing(run: BigramRun) -> list[tuple[tuple[str, float], Style]]:
 def _floor_panel(run: BigramRun, groups: list[tuple[tuple[str, float], Style]]) -> Markup:
     series = []
     for key, style in groups:
-        arms = [arm for arm in run.arms if arm["uniform_floor"] is not None and (arm["routing"], arm["share"]) == key]
-        arms.sort(key=lambda arm: arm["alpha"] * arm["leak"])
-        xs = [arm["alpha"] * arm["leak"] for arm in arms]
-        lines = [0.0, *xs], [0.0, *(arm["uniform_floor"] for arm in arms)]
-        points = [estimate(arm["tv"]["low"][-1]) for arm in arms]
+        arms = [arm for arm in run.arms if arm.uniform_floor is not None and (arm.routing, arm.share) == key]
+        arms.sort(key=lambda arm: arm.alpha * arm.leak)
+        xs = [arm.alpha * arm.leak for arm in arms]
+        lines = [0.0, *xs], [0.0, *(arm.uniform_floor for arm in arms)]
+        points = [arm.tv["low"][-1] for arm in arms]
         series.append(Series(_routing_words(key), style.colour, style.marker, xs, points, *lines))
     largest = max(x for each in series for x in each.xs)
     values = [est.high for each in series for est in each.points]
@@ -166,9 +167,9 @@ def _floor_panel(run: BigramRun, groups: list[tuple[tuple[str, float], Style]]) 
 def _predictions(run: BigramRun) -> Markup:
     series = []
     for kind, colour, shape in (("high", "s0", "circle"), ("low", "s1", "square")):
-        arms = [arm for arm in run.arms if arm["predicted"].get(kind, 0.0) >= _LEAST["tv"]]
-        xs = [arm["predicted"][kind] for arm in arms]
-        series.append(Series(CLASSES[kind], colour, shape, xs, [estimate(arm["tv"][kind][-1]) for arm in arms]))
+        arms = [arm for arm in run.arms if arm.predicted.get(kind, 0.0) >= _LEAST["tv"]]
+        xs = [arm.predicted[kind] for arm in arms]
+        series.append(Series(CLASSES[kind], colour, shape, xs, [arm.tv[kind][-1] for arm in arms]))
     most = max([x for each in series for x in each.xs] + [est.high for each in series for est in each.points] + [1e-2])
     ends = (_LEAST["tv"], 1.2 * most)
     series.append(Series("measured = theory", "", line_xs=ends, line_ys=ends, guide=True))
@@ -178,38 +179,38 @@ def _predictions(run: BigramRun) -> Markup:
 
 def sample_ratio_figure(run: BigramRun) -> Figure:
     """Samples that hard labels need over those that soft labels need, against p/ε²."""
-    title, points = "How many more samples hard labels need", run.data["ratio"]
+    title, points = "How many more samples hard labels need", run.data.ratio
     if not points:
         return Figure("fig-ratio", title, absent="The sample ratio was left out of this run (ratio_supports).")
-    supports = sorted({point["support"] for point in points})
+    supports = sorted({point.support for point in points})
     series = []
     for place, support in enumerate(supports):
-        own = [point for point in points if point["support"] == support]
-        xs, found = [point["expected"] for point in own], [estimate(point["ratio"]) for point in own]
-        lines = xs, [point["theory"] for point in own]
+        own = [point for point in points if point.support == support]
+        xs, found = [point.expected for point in own], [point.ratio for point in own]
+        lines = xs, [point.theory for point in own]
         shape = ("circle", "square", "triangle", "diamond", "wedge", "cross", "bar")[place % 7]
         series.append(Series(f"p = {support}", f"s{place % 7}", shape, xs, found, *lines))
-    ends = (min(point["expected"] for point in points), max(point["expected"] for point in points))
+    ends = (min(point.expected for point in points), max(point.expected for point in points))
     series.append(Series("p/ε²", "", line_xs=ends, line_ys=ends, guide=True))
     legend: Legend = tuple((each.name, legend_sign(each.colour, each.marker)) for each in series[:-1])
     legend = (*legend, ("p/ε²", legend_sign("", "", guide=True)))
-    low = min(point["theory"] for point in points) / 1.5
+    low = min(point.theory for point in points) / 1.5
     picture = chart(
         "Sample ratio", sizes_axis("p/ε²", ends), log_axis("S_standard / S_distill", low, 1.2 * ends[1]), series
     )
     rows = tuple(
         (
-            f"{point['support']}",
-            f"{point['tolerance']:g}",
-            *(si(point[name]["value"]) for name in ("standard", "distilled")),
-            brief(point["ratio"]["value"]),
-            _span(point["ratio"]),
-            brief(point["theory"]),
+            f"{point.support}",
+            f"{point.tolerance:g}",
+            *(si(getattr(point, name).value) for name in ("standard", "distilled")),
+            brief(point.ratio.value),
+            _span(point.ratio),
+            brief(point.theory),
         )
         for point in points
     )
     head = ("p", "ε", "S_standard", "S_distill", "ratio", "95 % interval", "theory")
-    words = captions.RATIO.format(states=run.data["world"]["states"]) + deviation_words(run.data["deviation"]["ratio"])
+    words = captions.RATIO.format(states=run.data.world.states) + deviation_words(run.data.deviation.ratio)
     return Figure("fig-ratio", title, words, (Panel("", picture),), legend, Table(head, rows))
 
 
@@ -229,12 +230,12 @@ def passes_figure(run: BigramRun) -> Figure:
 
 
 def _pass_panel(run: BigramRun, kind: str, styles: list[Style], size: int, count: int) -> Markup:
-    found, ks = run.data["pass"], run.data["pass"]["ks"]
-    best = found["references"]["best"][kind]
-    truth = [value / most for value, most in zip(found["references"]["truth"][kind], best, strict=True)]
+    found, ks = run.data.passes, run.data.passes.ks
+    best = found.references["best"][kind]
+    truth = [value / most for value, most in zip(found.references["truth"][kind], best, strict=True)]
     series = [Series("drawing from the true row", "", line_xs=ks, line_ys=truth, guide=True)]
     for style in styles:
-        points = [_share(point, most) for point, most in zip(found["arms"][style.name][kind][size], best, strict=True)]
+        points = [_share(point, most) for point, most in zip(found.arms[style.name][kind][size], best, strict=True)]
         heights = [point.value for point in points]
         series.append(Series(style.name, style.colour, style.marker, ks, points, ks, heights))
     x = Axis("k, draws", Scale(ks[0], max(ks[-1], ks[0] + 1), log=True), [(k, str(k)) for k in ks])
@@ -242,24 +243,24 @@ def _pass_panel(run: BigramRun, kind: str, styles: list[Style], size: int, count
     return chart(f"pass@k after {si(run.samples[size])} samples", x, y, series, panel_width(count))
 
 
-def _share(point: dict[str, Any], whole: float) -> Estimate:
-    return Estimate(point["value"] / whole, point["low"] / whole, point["high"] / whole, point["num"])
+def _share(point: Estimate, whole: float) -> Estimate:
+    return Estimate(point.value / whole, point.low / whole, point.high / whole, point.num)
 
 
 def _pass_table(run: BigramRun, kind: str, sizes: list[int]) -> Table:
-    found = run.data["pass"]
+    found = run.data.passes
     names = {"best": "best policy", "truth": "true row", "greedy": "likeliest token alone"}
-    rows = [(names[key], "", *(fixed(value, 3) for value in found["references"][key][kind])) for key in names]
+    rows = [(names[key], "", *(fixed(value, 3) for value in found.references[key][kind])) for key in names]
     rows += [
-        (name, si(run.samples[size]), *(_with_span(point) for point in found["arms"][name][kind][size]))
+        (name, si(run.samples[size]), *(_with_span(point) for point in found.arms[name][kind][size]))
         for name in run.styles
         for size in sizes
     ]
-    return Table(("policy", "samples", *(f"pass@{k}" for k in found["ks"])), tuple(rows))
+    return Table(("policy", "samples", *(f"pass@{k}" for k in found.ks)), tuple(rows))
 
 
-def _with_span(point: dict[str, Any]) -> str:
-    return f"{fixed(point['value'], 3)} ({interval(estimate(point), 3)})"
+def _with_span(point: Estimate) -> str:
+    return f"{fixed(point.value, 3)} ({interval(point, 3)})"
 
 
 def gradient_figure(run: BigramRun) -> Figure:
@@ -277,47 +278,45 @@ def transformer_figure(run: BigramRun) -> Figure:
 
 
 def _dynamics(run: BigramRun, key: str, title: str, absent: str, caption: str, x_title: str) -> Figure:
-    found = run.data.get(key)
+    found = run.data.gradient if key == "gradient" else run.data.transformer
     if not found:
         return Figure(f"fig-{key}", title, absent=absent)
-    styles = [style for name, style in run.styles.items() if name in found["arms"]]
+    styles = [style for name, style in run.styles.items() if name in found.arms]
     panels = tuple(Panel(CLASSES[kind], _dynamics_panel(run, found, styles, kind, x_title)) for kind in run.classes)
     legend: Legend = tuple((style.name, legend_sign(style.colour, style.marker)) for style in styles)
-    floors = {arm["name"]: arm["floor"] for arm in run.arms}
+    floors = {arm.name: arm.floor for arm in run.arms}
     rows = tuple(
-        (style.name, CLASSES[kind], brief(point["value"]), _span(point), brief(floors[style.name][kind]))
+        (style.name, CLASSES[kind], brief(point.value), _span(point), brief(floors[style.name][kind]))
         for style in styles
         for kind in run.classes
-        for point in found["arms"][style.name]["tv"][kind][-1:]
+        for point in found.arms[style.name]["tv"][kind][-1:]
     )
     head = ("arm", "rows", f"{TV} at the end", "95 % interval", "left with unlimited data")
     seeds = (
-        "one run per arm, no interval"
-        if found["seeds"] == 1
-        else f"whiskers are 95 % intervals over {found['seeds']} seeds"
+        "one run per arm, no interval" if found.seeds == 1 else f"whiskers are 95 % intervals over {found.seeds} seeds"
     )
     return Figure(f"fig-{key}", title, caption.format(seeds=seeds), panels, legend, Table(head, rows))
 
 
-def _dynamics_panel(run: BigramRun, found: dict[str, Any], styles: list[Style], kind: str, x_title: str) -> Markup:
-    theory, sizes = run.data["theory"], found["samples"]
+def _dynamics_panel(run: BigramRun, found: LearntArms, styles: list[Style], kind: str, x_title: str) -> Markup:
+    theory, sizes = run.data.theory, found.samples
     series = []
     for style in styles:
-        points = [estimate(point) for point in found["arms"][style.name]["tv"][kind]]
-        within = [place for place, size in enumerate(theory["samples"]) if sizes[0] <= size <= 1.02 * sizes[-1]]
-        xs = [theory["samples"][place] for place in within]
-        ys = [theory["arms"][style.name]["tv"][kind][place] for place in within]
+        points = found.arms[style.name]["tv"][kind]
+        within = [place for place, size in enumerate(theory.samples) if sizes[0] <= size <= 1.02 * sizes[-1]]
+        xs = [theory.samples[place] for place in within]
+        ys = [theory.arms[style.name]["tv"][kind][place] for place in within]
         series.append(Series(style.name, style.colour, style.marker, sizes, points, xs, ys))
     return chart(f"{TV}, {CLASSES[kind]}", sizes_axis(x_title, sizes), log_axis(TV, _LEAST["tv"], 1.2), series)
 
 
-def deviation_words(found: dict[str, Any] | None) -> str:
+def deviation_words(found: Deviation | None) -> str:
     """A sentence that says how far the points of a figure lie from theory."""
     if found is None:
         return ""
     return (
-        f" Of {found['num']} points where theory is at least 0.001, the median lies {_part(found['median'])} from it "
-        f"and the furthest {_part(found['largest'])}; the intervals of {percent(found['covered'])} hold it."
+        f" Of {found.num} points where theory is at least 0.001, the median lies {_part(found.median)} from it "
+        f"and the furthest {_part(found.largest)}; the intervals of {percent(found.covered)} hold it."
     )
 
 

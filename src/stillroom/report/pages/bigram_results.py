@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from stillroom.checksums import require
 from stillroom.files import read_json_object, read_text
 from stillroom.report.view import MARKERS
-from stillroom.types import Estimate, UserError
+from stillroom.results.bigram_file import BigramArm, BigramResults
+from stillroom.results.json_form import from_json
+from stillroom.types import UserError
 
 CLASSES = {"high": "high-entropy rows", "low": "low-entropy rows"}
 _PARTS = ("world", "samples", "seeds", "arms", "theory", "ratio", "pass", "deviation", "stages", "total_seconds")
@@ -28,35 +30,35 @@ class Style:
 class BigramRun:
     """A finished sweep."""
 
-    data: dict[str, Any]
-    environment: dict[str, Any]
+    data: BigramResults
+    environment: Mapping[str, object]
     config: str
 
     @property
-    def samples(self) -> list[int]:
+    def samples(self) -> tuple[int, ...]:
         """Sizes of the training sample."""
-        return self.data["samples"]
+        return self.data.samples
 
     @property
-    def arms(self) -> list[dict[str, Any]]:
+    def arms(self) -> tuple[BigramArm, ...]:
         """Every arm with its estimates."""
-        return self.data["arms"]
+        return self.data.arms
 
     @property
-    def drawn(self) -> list[dict[str, Any]]:
+    def drawn(self) -> list[BigramArm]:
         """The arms that the curves show."""
-        return [arm for arm in self.arms if arm["drawn"]]
+        return [arm for arm in self.arms if arm.drawn]
 
     @property
     def styles(self) -> dict[str, Style]:
         """A colour and a marker for each drawn arm, in their order."""
-        names = [arm["name"] for arm in self.drawn]
+        names = [arm.name for arm in self.drawn]
         return {name: Style(name, f"s{place % 7}", MARKERS[place % 7]) for place, name in enumerate(names)}
 
     @property
     def classes(self) -> list[str]:
         """The classes that have rows."""
-        return [name for name in CLASSES if self.data["world"]["rows"][name]]
+        return [name for name in CLASSES if self.data.world.rows[name]]
 
 
 def load_bigram_run(folder: Path) -> BigramRun:
@@ -70,9 +72,5 @@ def load_bigram_run(folder: Path) -> BigramRun:
     if missing:
         raise UserError(f"{file}: has no {missing[0]}; expected that of stillroom sandbox bigram.")
     config = read_text(folder / "config.yaml") if (folder / "config.yaml").exists() else ""
-    return BigramRun(data, read_json_object(folder / "environment.json"), config)
-
-
-def estimate(record: dict[str, Any]) -> Estimate:
-    """A mean over seeds with its interval."""
-    return Estimate(record["value"], record["low"], record["high"], record["num"])
+    results = from_json(BigramResults, {**data, "passes": data["pass"]}, file)
+    return BigramRun(results, read_json_object(folder / "environment.json"), config)

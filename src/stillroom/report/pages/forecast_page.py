@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,14 @@ from stillroom.types import Estimate
 
 _HARD, _TAUGHT = ("s0", "circle"), ("s1", "square")
 _GRID = 80
+_COEFFICIENTS = (
+    "In brackets 95 % intervals of the bootstrap; a prime marks the distillation law’s own. N is parameters beside "
+    "embeddings, D tokens, losses are in nats per token."
+)
+_OUTCOME = (
+    "Held-out loss in nats per token: what the law expects of a student, with its 95 % interval, and what came out. "
+    "Distilled students are told with the measured loss of their teacher."
+)
 
 
 def build_forecast_page(folder: Path) -> Path:
@@ -40,19 +49,39 @@ def render(law: Law) -> str:
         "forecast.html.j2",
         title="A scaling law of distillation",
         summary=[*law.sentences, *([f"Mean relative errors: {'; '.join(compared)}."] if compared else [])],
+        heading="Coefficients",
+        note=_COEFFICIENTS,
         table=Table(("coefficient", "value", "95 % interval"), rows),
-        figures=tuple(make(law) for make in (curves, valleys, residuals)),
+        figures=tuple(make(law) for make in (curves, valleys, residuals, profiles)),
     )
+
+
+def build_outcome_page(law: Law, name: str, rows: Sequence[tuple[str, str, str]], folder: Path) -> Path:
+    """Writes ``forecast.html`` into a run folder, forecast and outcome of every arm side by side; returns its path."""
+    page = fill(
+        "forecast.html.j2",
+        title=f"{name}: forecast and outcome",
+        summary=[f"By {law.name}.", *law.sentences],
+        heading="Forecast and outcome",
+        note=_OUTCOME,
+        table=Table(("arm", "forecast", "outcome"), tuple(rows)),
+        figures=(),
+    )
+    write_text(folder / "forecast.html", page)
+    return folder / "forecast.html"
 
 
 def curves(law: Law) -> Figure:
     """Loss over tokens by hard labels and by a teacher's, for up to three sizes, with the students of that size."""
     sizes = _sizes(law)
     tokens_G = np.geomspace(law.reach.D[0], law.reach.D[1] * 10, _GRID)
-    teacher = float(np.sqrt(law.reach.teacher[0] * law.reach.teacher[1]))
-    panels = tuple(Panel(f"{si(N)} parameters", _curve(law, N, tokens_G, teacher, len(sizes))) for N in sizes)
+    panels = tuple(
+        Panel(f"{si(N)} parameters, teacher {fixed(_teacher(law, N), 3)}", _curve(law, N, tokens_G, len(sizes)))
+        for N in sizes
+    )
     caption = (
-        f"Loss over training tokens by the law: hard labels, and a teacher of {fixed(teacher, 3)} nats. Where the "
+        "Loss over training tokens by the law: hard labels, and a teacher of the named loss (nats, the median of those "
+        "that students of this size had). Where the "
         "lines cross hard labels have caught up. Marks are the fitted students, of whatever teacher, so that distilled "
         "ones lie about their line. Beyond the last mark lines are extrapolated."
     )
@@ -64,10 +93,17 @@ def _sizes(law: Law) -> list[float]:
     return [float(sizes[place]) for place in sorted({0, len(sizes) // 2, len(sizes) - 1})]
 
 
-def _curve(law: Law, N: float, tokens_G: Floats, teacher: float, panels: int) -> Markup:
+def _teacher(law: Law, N: float) -> float:
+    """The median loss of the teachers of students of this size; of all where there are none."""
+    if law.points is not None and len(taught := law.points.where(law.points.N_P == N).distilled):
+        return float(np.median(taught.teacher_P))
+    return float(np.sqrt(law.reach.teacher[0] * law.reach.teacher[1]))
+
+
+def _curve(law: Law, N: float, tokens_G: Floats, panels: int) -> Markup:
     lines = [(law.supervised.loss(N, tokens_G), "hard labels", *_HARD)]
     if law.distilled is not None:
-        lines.append((law.distilled.loss(N, tokens_G, teacher), "distilled", *_TAUGHT))
+        lines.append((law.distilled.loss(N, tokens_G, _teacher(law, N)), "distilled", *_TAUGHT))
     here = None if law.points is None else law.points.where(law.points.N_P == N)
     groups = [here and here.hard, here and here.distilled]
     series = [
@@ -138,6 +174,29 @@ def residuals(law: Law) -> Figure:
     picture = chart(title, x, y, [guide, *series])
     caption = "Every student that was fitted: how far its loss is above the law’s. A slope is what the form cannot say."
     return Figure("fig-residuals", title, caption, (Panel("", picture),), _legend(law))
+
+
+def profiles(law: Law) -> Figure:
+    """How much worse the fit gets when one coefficient is held elsewhere and the others follow."""
+    title = "Profiles of the coefficients"
+    if not law.profiles:
+        return Figure("fig-profiles", title, absent="A published law has no profiles here.")
+    panels, rows = [], []
+    for one in law.profiles:
+        least = max(min(one.objective), 1e-3)  # points without noise are met exactly
+        rises = [100 * (value / least - 1) for value in one.objective]
+        series = Series(one.name, _TAUGHT[0], line_xs=one.values, line_ys=rises)
+        is_wide = one.values[0] > 0 and one.values[-1] > 30 * one.values[0]
+        x = log_axis(one.name, one.values[0], one.values[-1]) if is_wide else Axis(one.name, tight(one.values))
+        y = Axis("objective above its least, %", tight([*rises, 1.0], zero=True))
+        panels.append(Panel(one.name, chart(f"Profile of {one.name}", x, y, [series], panel_width(3))))
+        rows += [(one.name, f"{value:.4g}", f"{rise:.2f}") for value, rise in zip(one.values, rises, strict=True)]
+    caption = (
+        "The coefficient is held at quantiles of its draws (2.5 to 97.5 %), the others are fitted anew. Where the line "
+        "stays near 0 the students do not tell this coefficient: others take its place."
+    )
+    table = Table(("coefficient", "held at", "above the least, %"), tuple(rows))
+    return Figure("fig-profiles", title, caption, tuple(panels), table=table)
 
 
 def _legend(law: Law) -> tuple[tuple[str, Markup], ...]:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from stillroom.config import Strict
-from stillroom.sandbox.bigram.tabular import Arm, Routing, parse_routing
+from stillroom.sandbox.bigram.tabular import Arm, TabularRouting, parse_routing
 from stillroom.strict import Fraction, Positive, PositiveFloat, Seed, Temperature
 from stillroom.types import UserError
 from stillroom.worlds.bigram import BigramOptions, BigramWorld, bigram_world
@@ -107,7 +107,7 @@ class BigramSweep(Strict):
         leaks = sorted({arm.teacher.leak for arm in arms} - {0.0}, key=lambda leak: abs(leak - _LEAK_SHOWN))
         kinds = [arm.teacher for arm in arms if arm.teacher.leak == (leaks[0] if leaks else 0.0) and arm.alpha]
         imperfect = kinds[0] if kinds else EXACT
-        plain = [arm for arm in arms if not arm.alpha or (arm.teacher == EXACT and arm.routing == Routing())]
+        plain = [arm for arm in arms if not arm.alpha or (arm.teacher == EXACT and arm.routing == TabularRouting())]
         routed = [arm for arm in arms if arm.alpha == most and arm.teacher == imperfect]
         return tuple(dict.fromkeys([*plain, *routed]))[:7]
 

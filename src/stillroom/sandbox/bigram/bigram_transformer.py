@@ -22,10 +22,10 @@ from stillroom.models import build_model, hidden_states, precision_name, unembed
 from stillroom.sandbox.bigram.bigram_config import BigramSweep
 from stillroom.sandbox.bigram.tabular import Arm
 from stillroom.training import TrainingData, train
+from stillroom.types import OnProgress
 from stillroom.worlds.bigram import BigramWorld
 from stillroom.worlds.bigram_sequences import BigramSequences, bigram_labels, sample_sequences
 
-Progress = Callable[[int, int], None]
 LENGTH = 64
 """T: the world forgets all but the current token, so that longer sequences would only cost."""
 BATCH = 32
@@ -49,7 +49,7 @@ def transformer_cell(
     arm: Arm,
     seed: int,
     *,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Trains the model of one arm and writes ``cell.json``: TV and KL by class over training tokens.

@@ -7,29 +7,26 @@ the report reads. Cells live beside it, named by what determines them.
 from __future__ import annotations
 
 import os
-import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-import stillroom
-from stillroom.config import to_yaml
-from stillroom.files import file_hash, fingerprint, read_json_object, write_json
-from stillroom.results import Environment
+from stillroom.files import read_json_object, write_json
 from stillroom.results.json_form import write
-from stillroom.results.runs import environment_here
+from stillroom.results_versions import results_version
 from stillroom.sandbox.bigram.bigram_cells import gradient_cell, ratio_cell, seed_cell, theory_cell
 from stillroom.sandbox.bigram.bigram_config import BigramSweep
 from stillroom.sandbox.bigram.bigram_summary import summarise
-from stillroom.study.artifacts import ArtifactStore, code_hash
-from stillroom.study.folders import check_run_folder, claimed, damage_of, written
+from stillroom.study.artifacts import ArtifactStore
+from stillroom.study.environment import this_environment
+from stillroom.study.folders import RunFolder
+from stillroom.study.identities import Identity
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
 from stillroom.training.errors import Interrupted
+from stillroom.types import OnProgress
 from stillroom.worlds.bigram import BigramWorld
 
 KIND = "sandbox-bigram"
@@ -39,14 +36,12 @@ _SWEEP = (_GRADIENT - {"gradient_samples"}) | {"samples", "ks"}
 _TRANSFORMER = {"transformer_tokens"}
 Key = dict[str, Any]
 """What tells a cell from others of its kind."""
-Progress = Callable[[int, int], None]
+Values = Mapping[str, Any]
 
 
-def check_folder(sweep: BigramSweep, out: Path | None) -> Path:
+def check_folder(sweep: BigramSweep, out: Path | None) -> RunFolder:
     """The run folder of a sweep; refuses one that other options made. Writes nothing."""
-    folder = out or Path("runs") / f"{KIND}-{sweep.fingerprint()[:8]}"
-    check_run_folder(folder, to_yaml(sweep, KIND), "with other options")
-    return folder
+    return RunFolder.of(sweep, KIND, KIND, out, "with other options")
 
 
 def run_bigram(sweep: BigramSweep, out: Path | None, artifacts: Path | None, display: StageDisplay) -> Path:
@@ -58,10 +53,8 @@ def run_bigram(sweep: BigramSweep, out: Path | None, artifacts: Path | None, dis
     begin = time.monotonic()
     folder = check_folder(sweep, out)
     world = sweep.make_world()
-    cells = Cells(world, sweep, ArtifactStore(artifacts or folder.parent / "artifacts"), display)
-    if damage := damage_of(folder):
-        display.damaged("run folder", damage)
-    with Stopper() as stopper, claimed(folder, to_yaml(sweep, KIND)):
+    cells = Cells(world, sweep, ArtifactStore(artifacts or folder.artifacts), display)
+    with Stopper() as stopper, folder.claimed(display.damaged):
         each = [{"seed": seed} for seed in range(max(sweep.seeds, sweep.gradient_seeds))]
         seeds = cells.many("samples", _SWEEP, each[: sweep.seeds], lambda key: seed_cell(world, sweep, key["seed"]))
         theory = cells.many("theory", _SWEEP, [{}], lambda _: theory_cell(world, sweep))[0]
@@ -72,11 +65,11 @@ def run_bigram(sweep: BigramSweep, out: Path | None, artifacts: Path | None, dis
         transformer = _transformer_cells(cells, stopper)
         summary = summarise(world, sweep, seeds, theory, ratios, gradient, transformer)
         summary["stages"], summary["total_seconds"] = cells.stages, round(time.monotonic() - begin, 1)
-        summary["places"] = {"cells": [os.path.relpath(cell, folder) for cell in cells.folders]}
-        with written(folder, to_yaml(sweep, KIND), ["environment.json", "sandbox.json"]):
-            write(folder / "environment.json", environment())
-            write_json(folder / "sandbox.json", {"kind": KIND, "fingerprint": sweep.fingerprint()} | summary)
-    return folder
+        summary["places"] = {"cells": [os.path.relpath(cell, folder.path) for cell in cells.folders]}
+        with folder.written(["environment.json", "sandbox.json"]):
+            write(folder.path / "environment.json", this_environment())
+            write_json(folder.path / "sandbox.json", {"kind": KIND, "fingerprint": sweep.fingerprint()} | summary)
+    return folder.path
 
 
 @dataclass
@@ -90,28 +83,31 @@ class Cells:
     stages: list[dict[str, Any]] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
 
-    def identity(self, kind: str, fields: set[str], key: Key) -> dict[str, Any]:
-        """What determines a cell: the world, the options that it reads, what tells it from its like, and the code."""
+    def identity(self, kind: str, fields: set[str], key: Key) -> Identity:
+        """What determines a cell: the world, the options that it reads, and what tells it from its like."""
         options = {name: value for name, value in self.sweep.canonical().items() if name in fields}
-        code = {"code": _own_code()} | ({"training": _loop_code()} if kind == "transformer" else {})
-        return {"cell": kind, "key": key, "world": self.world.identity(), "options": options} | code
+        version = results_version(f"{KIND}-transformer" if kind == "transformer" else KIND)
+        return {"cell": kind, "key": key, "world": self.world.identity(), "options": options, **version}
 
-    def many(self, kind: str, fields: set[str], keys: list[Key], measure: Callable[[Key], dict[str, Any]]) -> list[Any]:
+    def many(
+        self, kind: str, fields: set[str], keys: list[Key], measure: Callable[[Key], Mapping[str, Any]]
+    ) -> list[Any]:
         """One cell of a kind for every key, read where it is there already."""
 
-        def make(work: Path, key: Key, _: Progress) -> None:
+        def make(work: Path, key: Key, _: OnProgress) -> None:
             write_json(work / "cell.json", measure(key))
 
         return self.made(kind, fields, keys, make)
 
     def made(
-        self, kind: str, fields: set[str], keys: list[Key], make: Callable[[Path, Key, Progress], None]
+        self, kind: str, fields: set[str], keys: list[Key], make: Callable[[Path, Key, OnProgress], None]
     ) -> list[Any]:
         """The same for cells that write ``cell.json`` into their folder themselves and tell how far they are."""
         if not keys:
             return []
         begin, found, reused = time.monotonic(), [], 0
         with self.display.stage(f"bigram {kind}", unit="%") as update:
+            self.display.kept(self.store.older(KIND, self.identity(kind, fields, keys[0])))
             for number, key in enumerate(keys):
                 part = _Part(update, number, len(keys))
                 identity = self.identity(kind, fields, key)
@@ -132,7 +128,7 @@ class Cells:
 class _Part:
     """Moves the bar of a stage within one of its cells."""
 
-    update: Progress
+    update: OnProgress
     number: int
     count: int
 
@@ -150,7 +146,7 @@ def _transformer_cells(cells: Cells, stopper: Stopper) -> dict[str, list[Any]]:
     arms = {arm.name: arm for arm in sweep.transformer_arms()}
     keys = [{"arm": name, "seed": seed} for name in arms for seed in range(sweep.transformer_seeds)]
 
-    def make(work: Path, key: Key, progress: Progress) -> None:
+    def make(work: Path, key: Key, progress: OnProgress) -> None:
         arm, seed = arms[key["arm"]], key["seed"]
         with stopper.cooperative():
             transformer_cell(work, cells.world, sweep, arm, seed, progress=progress, stop=stopper.asked)
@@ -164,21 +160,3 @@ def _transformer_cells(cells: Cells, stopper: Stopper) -> dict[str, list[Any]]:
     for key, cell in zip(keys, made, strict=True):
         by_arm.setdefault(key["arm"], []).append(cell)
     return by_arm
-
-
-def _own_code() -> str:
-    """A hash of the bigram world and its sandbox."""
-    root = Path(stillroom.__file__).parent
-    own = ("bigram_cells.py", "bigram_config.py", "bigram_transformer.py", "tabular.py", "theory.py")
-    files = [*(root / "worlds").glob("bigram*.py"), *(root / "study" / "sandbox" / name for name in own)]
-    return fingerprint([stillroom.__version__, *(file_hash(file) for file in sorted(files))])
-
-
-def _loop_code() -> str:
-    return code_hash("training", "objectives", "models")
-
-
-def environment() -> Environment:
-    """What the numbers were made with."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return environment_here(processor=platform.machine(), cores=cores, numpy=np.__version__)

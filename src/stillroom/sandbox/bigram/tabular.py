@@ -21,7 +21,7 @@ _TIE_NATS = 1e-9
 
 
 @dataclass(frozen=True)
-class Routing:
+class TabularRouting:
     """Which share of the samples loses the teacher's label, and by which rule."""
 
     rule: Literal["none", "low-entropy", "random"] = "none"
@@ -31,11 +31,11 @@ class Routing:
         return {"none": "none", "low-entropy": f"{self.share:g}", "random": f"random:{self.share:g}"}[self.rule]
 
 
-def parse_routing(text: str) -> Routing:
+def parse_routing(text: str) -> TabularRouting:
     """``none``, a share of the lowest teacher entropy such as ``0.15``, or ``random:0.15``."""
     words = text.strip()
     if words == "none":
-        return Routing()
+        return TabularRouting()
     rule, sign, number = words.rpartition(":")
     try:
         share = float(number)
@@ -46,8 +46,8 @@ def parse_routing(text: str) -> Routing:
             f"routing {words!r} is not understood, expected none, a SHARE from 0 to below 1 or random:SHARE"
         )
     if share == 0.0:
-        return Routing()
-    return Routing("random" if sign else "low-entropy", share)
+        return TabularRouting()
+    return TabularRouting("random" if sign else "low-entropy", share)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Arm:
     alpha: float = 0.0
     teacher: TeacherSpec = EXACT
     temperature: float = 1.0
-    routing: Routing = Routing()
+    routing: TabularRouting = TabularRouting()
     hard_weight: HardWeight = "restore"
 
     @property
@@ -122,7 +122,7 @@ def arm_target(world: BigramWorld, arm: Arm, seed: int = 0, visits: Visits = "un
     return Target(rows, routed, arm.alpha, arm.hard_weight)
 
 
-def routed_shares(entropy_K: Floats, visits_K: Floats, routing: Routing) -> Floats:
+def routed_shares(entropy_K: Floats, visits_K: Floats, routing: TabularRouting) -> Floats:
     """Share of each row's samples that are routed, so that they are ``share`` of all samples.
 
     The lowest entropies go first; rows whose entropies are equal share what is left evenly, as positions of a sequence

@@ -27,9 +27,10 @@ from stillroom.results.statistics import require_finite_parts
 from stillroom.sandbox.recall.recall_config import RecallConfig, RecallTeacherConfig
 from stillroom.sandbox.recall.recall_data import known_teacher, make_recall_world
 from stillroom.sandbox.recall.recall_probes import RecallTruth, attention_picture, head_measures, measure, recall_truth
-from stillroom.training import LabelSource, LiveTeacher, TrainingData, join, train
+from stillroom.teachers import LabelSource, LiveTeacher
+from stillroom.training import TrainingData, join, train
 from stillroom.training.metrics import drop_after
-from stillroom.types import SpecialIds
+from stillroom.types import OnProgress, SpecialIds
 from stillroom.worlds.recall import RecallWorld
 from stillroom.worlds.recall_sequences import RecallLabels, RecallSequences
 
@@ -85,7 +86,7 @@ class _Probing:
     precision: str
     snapshots: dict[str, float]
     """Names of a trained teacher's snapshots and the copy accuracy at which each is taken."""
-    update: Callable[[int, int], None] | None
+    update: OnProgress | None
     due: frozenset[int] = frozenset()
     begun: bool = False
     taken: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -135,7 +136,7 @@ def train_cell(
     cell: Cell,
     *,
     teacher_folder: Path | None = None,
-    update: Callable[[int, int], None] | None = None,
+    update: OnProgress | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Trains and measures a cell into ``folder``, going on where a killed call stopped.
@@ -180,7 +181,7 @@ def _snapshots(config: RecallConfig) -> dict[str, float]:
 
 def _labels(
     config: RecallConfig, cell: Cell, stream: RecallSequences, teacher_folder: Path | None, precision: str
-) -> LabelSource | LiveTeacher | None:
+) -> LabelSource | None:
     name = None if cell.arm is None else config.arms[cell.arm].teacher
     if name is None:
         return None
@@ -188,7 +189,7 @@ def _labels(
     if teacher.kind != "trained":
         return RecallLabels(stream, known_teacher(teacher))
     assert teacher_folder is not None, "a trained teacher is made before its students"
-    return LiveTeacher(load_model(teacher_folder / name), precision)
+    return LiveTeacher(load_model(teacher_folder / name), precision, isolate=False)
 
 
 def _finish(

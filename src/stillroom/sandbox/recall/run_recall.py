@@ -9,37 +9,30 @@ from __future__ import annotations
 
 import math
 import os
-import platform
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from stillroom.config import to_yaml
 from stillroom.files import read_json_lines, read_json_object, shaped, write_json
 from stillroom.models import precision_name
-from stillroom.results import Environment
 from stillroom.results.json_form import write
-from stillroom.results.runs import environment_here
+from stillroom.results_versions import results_version
 from stillroom.sandbox.recall.recall_cell import HELDOUT_SEED, Cell, train_cell
 from stillroom.sandbox.recall.recall_config import RecallConfig
 from stillroom.sandbox.recall.recall_data import make_recall_world
 from stillroom.sandbox.recall.recall_probes import HIGH_NATS, LOW_NATS, recall_truth
 from stillroom.sandbox.recall.recall_results import cell_crossings, mean_where_found, tokens_over_seeds
 from stillroom.study.artifacts import ArtifactStore
-from stillroom.study.folders import check_run_folder, claimed, damage_of, written
+from stillroom.study.environment import this_environment
+from stillroom.study.folders import RunFolder
 from stillroom.study.interrupts import Stopper
 from stillroom.study.processes import in_processes
 from stillroom.study.progress import StageDisplay
 from stillroom.training import Interrupted
 from stillroom.training.distributed import own_device
 
-METHOD = 1
-"""Raised by hand when what a cell trains or measures changes, so that old cells are not taken for new ones. A hash of
-the source would throw hours of cells away for a comment."""
 FINAL = (
     "copy_accuracy",
     "copy_loss",
@@ -64,7 +57,8 @@ class Cells:
         """Everything that determines a cell; the same in every study that asks for it."""
         config = self.config
         identity: dict[str, Any] = {
-            "method": METHOD,
+            "method": 1,  # cells carried this before results had versions
+            **results_version("sandbox-recall"),
             "world": config.world.canonical(),
             "model": config.model.canonical(),
             "training": config.training.identity() | {"seed": cell.seed, "precision": self.precision},
@@ -143,17 +137,15 @@ def run_recall(
     and the same call goes on from there.
     """
     begin = time.monotonic()
-    folder, text = out or Path("runs") / f"{config.name}-{config.fingerprint()[:8]}", to_yaml(config, "recall")
-    check_run_folder(folder, text)
-    if damage := damage_of(folder):
-        display.damaged("run folder", damage)
-    with claimed(folder, text):
+    run = RunFolder.of(config, "recall", config.name, out)
+    folder = run.path
+    with run.claimed(display.damaged):
         cells = Cells(config, ArtifactStore(cells_folder or folder / "cells"))
         build_cells(cells, display, jobs=jobs)
         folders = [cells.folder(cell) for wave in cells.needed() for cell in wave]
         places = {"cells": [os.path.relpath(one, folder) for one in folders]}
-        with written(folder, text, ["environment.json", "sandbox.json"]):
-            write(folder / "environment.json", freeze_environment(cells))
+        with run.written(["environment.json", "sandbox.json"]):
+            write(folder / "environment.json", this_environment(cells.precision))
             write_json(folder / "sandbox.json", results(cells, time.monotonic() - begin) | {"places": places})
     return folder
 
@@ -294,13 +286,3 @@ def _routed_share(path: Path) -> float | None:
     """Mean share of routed positions over the run; None where nothing is routed."""
     shares = [record["routed_share"] for record in read_json_lines(path) if record.get("routed_share") is not None]
     return sum(shares) / len(shares) if shares else None
-
-
-def freeze_environment(cells: Cells) -> Environment:
-    """``environment.json``: what the numbers were measured with."""
-    return environment_here(
-        torch=str(torch.__version__),
-        processor=platform.processor() or platform.machine(),
-        cores=os.cpu_count(),
-        precision=cells.precision,
-    )

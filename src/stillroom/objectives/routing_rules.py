@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Positions:
+class RoutingInput:
     """What a rule may look at. A number that was not given is refused when a rule asks for it."""
 
     routing: AnyRouting
@@ -82,7 +82,7 @@ def lowest_share(score_BT: Tensor, eligible_BT: Tensor, count_B: Tensor) -> Tens
 class RoutingRule:
     """Which positions lose their distillation term."""
 
-    choose: Callable[[Positions], Tensor]
+    choose: Callable[[RoutingInput], Tensor]
     """Positions (bool, B x T) to route; those without a target are left out by the caller."""
     of_student: bool = False
     """Whether it looks at the student's entropy, which costs a second pass over the logits."""

@@ -1,22 +1,22 @@
-"""Scores of a causal language model over the vocabulary, chunk by chunk.
+"""Scores over the vocabulary, chunk by chunk: of a causal language model, or of a process that knows its truth.
 
 Letters: B sequences, T positions, N = B·T, n positions of a chunk, V vocabulary, D width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from stillroom.models import hidden_states, logit_softcap, precision, precision_name, unembedding
 from stillroom.models.score import capped
 from stillroom.types import Batch
 
+CPU = torch.device("cpu")
 HEAD_CHUNK = 256
 """Positions whose scores over the vocabulary exist at one time: a matrix product that keeps the processor busy."""
 
@@ -50,20 +50,27 @@ class ModelScores:
         softcap = logit_softcap(self.model.eval())
         with precision(self.precision, self.device):
             hidden_BTD = hidden_states(self.model, batch.to(self.device), self.isolate)
-            weight_VD, bias_V = head(self.model, self.vocab_size)
+            weight_VD, bias_V = unembedding(self.model)
+            weight_VD = weight_VD[: self.vocab_size]
             dtype = torch.get_autocast_dtype(self.device.type) if torch.is_autocast_enabled(self.device.type) else None
             weight_VD = weight_VD if dtype is None else weight_VD.to(dtype)  # once, not at every chunk
         for hidden_nD in hidden_BTD.flatten(0, 1).split(HEAD_CHUNK):
             scores_nV = (hidden_nD.to(weight_VD.dtype) @ weight_VD.T).float()
-            scores_nV = scores_nV if bias_V is None else scores_nV + bias_V.float()
+            scores_nV = scores_nV if bias_V is None else scores_nV + bias_V[: self.vocab_size].float()
             yield capped(scores_nV, softcap)
 
 
-def head(model: PreTrainedModel, vocab_size: int) -> tuple[Tensor, Tensor | None]:
-    """The unembedding's first ``vocab_size`` rows (V, D) and bias, gathered where the model is sharded."""
-    weight_VD, bias_V = unembedding(model)
-    return _whole(weight_VD)[:vocab_size], None if bias_V is None else _whole(bias_V)[:vocab_size]
+@dataclass(frozen=True)
+class ExactScores:
+    """Scores of a process whose next-token distribution is known: ``log_probs(batch)`` gives them, (B, T, V)."""
 
+    log_probs: Callable[[Batch], Tensor]
+    device: torch.device = CPU
+    isolate: bool = True
+    precision_name: str = "fp32"
 
-def _whole(parameter: Tensor) -> Tensor:
-    return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+    def chunks(self, batch: Batch) -> Iterator[Tensor]:
+        """See ``Scores``."""
+        flat_NV = self.log_probs(batch.to(self.device)).flatten(0, 1)
+        for chunk_nV in flat_NV.split(HEAD_CHUNK):
+            yield chunk_nV.float().clone()  # whoever reads a chunk may overwrite it
