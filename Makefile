@@ -34,7 +34,7 @@ tiny: $(READY) ## the same on a minute's worth of tokens
 	$(BIN)/stillroom study tiny
 
 test: $(READY) ## the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations=10
 
 test-slow: $(READY) ## longer fault and equivalence runs
 	$(BIN)/python -m pytest -m slow

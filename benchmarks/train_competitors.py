@@ -26,7 +26,7 @@ from stillroom.config import ModelConfig, ObjectiveConfig, ParallelConfig, Train
 from stillroom.corpora.corpus import make_batch
 from stillroom.models import build_model
 from stillroom.teachers import LiveTeacher
-from stillroom.training import TrainingData, join, train
+from stillroom.training import Hooks, TrainingData, join, train
 from stillroom.types import Batch, SoftLabels
 
 VOCAB, LENGTH = 2048, 128
@@ -147,7 +147,7 @@ def ours(
     with run_folder() as folder:
         train(
             model, data, config, objective, Path(folder), precision_name=task.precision,
-            progress=progress, ranks=join(parallel, 16.0 * model.num_parameters()),
+            hooks=Hooks(progress), ranks=join(parallel, 16.0 * model.num_parameters()),
         )  # fmt: skip
     return seconds[WARM:-1]
 

@@ -8,15 +8,24 @@ from pathlib import Path
 import pytest
 
 from stillroom.config import StudyConfig
+from stillroom.results.schema import arm_and_seed
 from stillroom.study.budgets import with_budgets
 from stillroom.study.plan import study_costs
-from stillroom.study.recipe_files import load_module, resolve_recipe
+from stillroom.study.recipe_files import available_recipes, load_module, resolve_recipe
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 RECIPES = sorted(EXPERIMENTS.glob("03*/recipe.py"))
 FUNCTIONS = [
     (recipe, name) for recipe in RECIPES for name in re.findall(r"^def ([a-z]\w*)\(", recipe.read_text(), re.MULTILINE)
 ]
+
+
+ALL = [
+    *available_recipes(),
+    *(f"{recipe}:{name}" for recipe, name in FUNCTIONS),
+    *map(str, sorted(EXPERIMENTS.glob("*/config.yaml"))),
+]
+"""Every recipe that a study can be made of."""
 
 
 def arms(recipe: Path) -> set[str]:
@@ -52,3 +61,13 @@ def test_contrasts_are_of_arms_that_exist(recipe: Path) -> None:
         assert set(weights) <= known, name
         assert sum(weights.values()) == pytest.approx(0.0), name
     assert {"gpu", "cluster"} <= {name for file, name in FUNCTIONS if file == recipe}
+
+
+@pytest.mark.parametrize("recipe", ALL, ids=[name.replace(f"{EXPERIMENTS}/", "") for name in ALL])
+def test_the_seed_in_an_arm_s_name_is_read_as_its_seed(recipe: str) -> None:
+    """A study whose arms are not read as seeds of one arm has no table over seeds."""
+    config = resolve_recipe(recipe)
+    if not isinstance(config, StudyConfig):
+        return
+    read = {name: arm_and_seed(name) for name in config.arms}
+    assert {name: arm.seed for name, arm in config.arms.items()} == {name: seed for name, (_, seed) in read.items()}

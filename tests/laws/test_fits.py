@@ -113,7 +113,7 @@ def test_intervals_mostly_hold_the_truth() -> None:
 
 @pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
-    assert 0.90 <= _held(40, 200) <= 0.98
+    assert 0.90 <= _held(20, 100) <= 0.98
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from stillroom.config import ModelConfig, ObjectiveConfig, ParallelConfig, Routi
 from stillroom.corpora.corpus import make_batch
 from stillroom.models import ModelPlan, build_model, plan_model
 from stillroom.teachers import LiveTeacher
-from stillroom.training import Interrupted, TrainingData, TrainingResult, join, train
+from stillroom.training import Hooks, Interrupted, TrainingData, TrainingResult, join, train
 from stillroom.types import Batch, SoftLabels
 
 VOCAB, LENGTH = 64, 16
@@ -161,7 +161,7 @@ def run(
         (OBJECTIVES | FURTHER_OBJECTIVES)[objective],
         folder,
         precision_name=precision,
-        stop=stop,
+        hooks=Hooks(stop=stop),
         ranks=join(config.parallel),
     )
     return result, weight_hash(built)

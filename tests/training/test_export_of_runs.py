@@ -22,7 +22,7 @@ from stillroom.study.export import (
     forget_start,
     load_further_heads,
 )
-from stillroom.training import Interrupted, train
+from stillroom.training import Hooks, Interrupted, train
 from stillroom.training.mtp_heads import FurtherHeads
 from stillroom.types import UserError
 
@@ -54,7 +54,15 @@ def _run(folder: Path, stop_at: int | None, seed: int = 0) -> tuple[PreTrainedMo
     steps = iter(range(1, 100))
     data = engine.training_data()
     try:
-        result = train(model, data, training, HEADS, folder, precision_name="fp32", stop=lambda: next(steps) == stop_at)
+        result = train(
+            model,
+            data,
+            training,
+            HEADS,
+            folder,
+            precision_name="fp32",
+            hooks=Hooks(stop=lambda: next(steps) == stop_at),
+        )
     except Interrupted:
         return model, None
     record = start | {"tokens": result.tokens, "steps": 8, "seconds": 1.0, "validation_ce": result.validation_ce}

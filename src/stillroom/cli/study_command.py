@@ -45,29 +45,31 @@ DryRun = Annotated[
 ]
 
 
+Jobs = Annotated[
+    int,
+    typer.Option(
+        "--jobs",
+        min=1,
+        metavar="N",
+        help="Students trained and evaluated at once, each in a process with its share of the cores. Small models "
+        "gain more from a process each than from threads.",
+    ),
+]
+Explain = Annotated[
+    bool,
+    typer.Option("--explain", help="Print for every stage whether it is used again or made, and why; write nothing."),
+]
+
+
 def study(
     recipe: Recipe,
     assignments: Assignments = None,
     out: Out = None,
     artifacts: Artifacts = None,
-    jobs: Annotated[
-        int,
-        typer.Option(
-            "--jobs",
-            min=1,
-            metavar="N",
-            help="Students trained and evaluated at once, each in a process with its share of the cores. Small models "
-            "gain more from a process each than from threads.",
-        ),
-    ] = 1,
+    jobs: Jobs = 1,
     law: ForecastLaw = None,
     dry_run: DryRun = False,
-    explain: Annotated[
-        bool,
-        typer.Option(
-            "--explain", help="Print for every stage whether it is used again or made, and why; write nothing."
-        ),
-    ] = False,
+    explain: Explain = False,
 ) -> None:
     """Run a whole experiment: corpus, teacher, labels, students, evaluation, one HTML page.
 

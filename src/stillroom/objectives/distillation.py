@@ -6,14 +6,13 @@ Letters: N = B·T positions, H prediction heads, M = H·N, V vocabulary, K store
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from stillroom.objectives.entropy import RowStatistics, row_statistics
-from stillroom.objectives.head.fused import HeadOutput, fused_linear_cross_entropy
+from stillroom.objectives.head.fused import HeadOptions, HeadOutput, fused_linear_cross_entropy
 from stillroom.objectives.multitoken import Ahead
 from stillroom.objectives.routing import route
 from stillroom.objectives.routing_rules import RULES
@@ -31,16 +30,6 @@ from stillroom.types import IGNORE_INDEX, Batch, SoftLabels
 
 if TYPE_CHECKING:
     from stillroom.objectives.objective import AnyObjective
-
-
-class HeadOptions(TypedDict, total=False):
-    """What the unembedding is like: arguments of ``fused_linear_cross_entropy``."""
-
-    bias: Tensor | None
-    softcap: float | None
-    chunk_size: int | None
-    vocab_size: int | None
-    group: dist.ProcessGroup | None
 
 
 @dataclass(frozen=True)

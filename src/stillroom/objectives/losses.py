@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Unpack
 import torch
 from torch import Tensor
 
-from stillroom.objectives.distillation import Head, HeadOptions, Parts, distilled, smooth
+from stillroom.objectives.distillation import Head, Parts, distilled, smooth
+from stillroom.objectives.head.fused import HeadOptions
 from stillroom.objectives.multitoken import look_ahead
 from stillroom.objectives.schedules import Progress, objective_at
 from stillroom.objectives.targets import TeacherLogits, hard_target
@@ -37,6 +38,13 @@ class TokenLosses:
     routed_N: Tensor  # bool: positions whose distillation term was dropped
 
 
+class LossOptions(HeadOptions, total=False):
+    """What the unembedding and the labels are like."""
+
+    label_temperature: float
+    """At which stored labels were made (their manifest says so); 1 where it is left out."""
+
+
 def token_losses(
     hidden_ND: Tensor,
     weight_VD: Tensor,
@@ -46,8 +54,7 @@ def token_losses(
     *,
     seed: int = 0,
     progress: Progress | None = None,
-    label_temperature: float = 1.0,
-    **options: Unpack[HeadOptions],
+    **options: Unpack[LossOptions],
 ) -> TokenLosses:
     """Nats per position of (1 - alpha)·CE(next token) + alpha·CE(teacher's label) at every counted position.
 
@@ -60,15 +67,14 @@ def token_losses(
         seed: of the random routing control; let it change with the step, and be the same for all micro-batches and
             ranks: what is drawn depends on the seed and on each sequence's tokens.
         progress: tokens seen, where the objective has schedules.
-        label_temperature: at which stored labels were made (their manifest says so).
-        options: bias, softcap, chunk_size, vocab_size and group, as in ``fused_linear_cross_entropy``.
+        options: what the unembedding and the labels are like; see ``LossOptions`` and ``HeadOptions``.
 
     Returns:
         ``TokenLosses``; the terms are ``ce`` (hard label; ``ce_2`` and on for further heads), and with a teacher
         ``teacher_ce``, ``teacher_entropy``, ``forward_kl``, a further divergence by its name, ``routed_share``,
         ``entropy_kept`` and ``entropy_routed`` (the teacher's, nats).
     """
-    objective = _at(objective, progress)
+    objective, label_temperature = _at(objective, progress), options.pop("label_temperature", 1.0)
     ahead = look_ahead(batch, objective.heads)
     head = Head(_flat(hidden_ND, ahead.targets_HN), weight_VD, options, objective.z_loss)
     if objective.alpha == 0:

@@ -22,7 +22,7 @@ from stillroom.models import ModelPlan, build_model, load_model, num_positions, 
 from stillroom.study.export import describe_start, export_run, forget_start, gathered, model_card, trunk
 from stillroom.study.teacherfolders import check_vocabulary
 from stillroom.teachers import LabelSource, LiveTeacher
-from stillroom.training import Ranks, TrainingData, TrainingResult, join, train
+from stillroom.training import Hooks, Ranks, TrainingData, TrainingResult, join, train
 from stillroom.training.distributed import launched_rank, launched_size, own_device
 from stillroom.types import OnProgress, UserError
 
@@ -93,7 +93,7 @@ def train_into(
         describe_start(folder, model, corpus.tokenizer, start)
     result = train(
         source, data, training, objective, folder,
-        precision_name=precision_name, progress=progress, stop=stop, ranks=ranks,
+        precision_name=precision_name, hooks=Hooks(progress, stop), ranks=ranks,
     )  # fmt: skip
     _finish(folder, run, corpus, start, model, result, ranks)
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from stillroom.training.checkpoint import Checkpoints
     from stillroom.training.distributed import ALONE, Ranks, join
     from stillroom.training.errors import DivergedError, Interrupted
-    from stillroom.training.loop import TrainingData, TrainingResult, train
+    from stillroom.training.loop import Hooks, TrainingData, TrainingResult, train
     from stillroom.training.optimizer import build_optimizers, learning_rate_factor
     from stillroom.training.optimizer_registry import OPTIMIZERS, Trained
     from stillroom.training.step import StepSums, Student, global_step, validate
@@ -21,6 +21,7 @@ __all__ = [
     "OPTIMIZERS",
     "Checkpoints",
     "DivergedError",
+    "Hooks",
     "Interrupted",
     "Ranks",
     "StepSums",

@@ -47,6 +47,16 @@ from stillroom.types import Batch, OnProgress, Sequences
 
 
 @dataclass(frozen=True)
+class Hooks:
+    """What is called between the steps of a run."""
+
+    progress: OnProgress | None = None
+    """Hears the tokens done and the tokens in all."""
+    stop: Callable[[], bool] = lambda: False
+    """Asks whether to save and end the run here."""
+
+
+@dataclass(frozen=True)
 class TrainingResult:
     """What a finished run amounts to."""
 
@@ -71,7 +81,7 @@ class TrainingData:
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """The parts of a run under way. Tensors change in place; everything else is fixed."""
 
     student: Student
@@ -113,16 +123,15 @@ def train(
     folder: Path,
     *,
     precision_name: str,
-    progress: OnProgress | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    hooks: Hooks = Hooks(),
     ranks: Ranks = ALONE,
 ) -> TrainingResult:
     """Trains ``model`` in place, writing ``metrics.jsonl`` and ``checkpoints/`` under ``folder``.
 
     A ``ModelPlan`` is made here, on every rank its part; its ``model`` is then the trained one. Continues from the
-    newest complete checkpoint there. Raises ``Interrupted`` after saving when ``stop()`` turns true on any rank, and
-    ``DivergedError`` when a loss, a gradient, the weights or the last validation are not finite: the newest checkpoint
-    is then the newest finite state.
+    newest complete checkpoint there. Raises ``Interrupted`` after saving when ``hooks.stop()`` turns true on any rank,
+    and ``DivergedError`` when a loss, a gradient, the weights or the last validation are not finite: the newest
+    checkpoint is then the newest finite state.
     """
     run = _prepared(model, data, config, _context(data, config, objective, precision_name, ranks))
     folder.mkdir(parents=True, exist_ok=True)
@@ -135,7 +144,7 @@ def train(
         metrics = MetricsLog(folder / "metrics.jsonl", tracker, active=ranks.is_first)
         session = Session(checkpoints, metrics, time.monotonic() - spent)
         try:
-            _steps(run, start, session, progress, stop)
+            _steps(run, start, session, hooks)
             spent = session.seconds
             checkpoints.wait()
         except DivergedError:
@@ -150,14 +159,14 @@ def train(
 
 def _prepared(
     model: PreTrainedModel | ModelPlan, data: TrainingData, config: TrainingConfig, context: StepContext
-) -> Run:
+) -> TrainingRun:
     """The student on this rank, its optimizers and how far they will go."""
     student = prepare(model, config, context.objective, context.ranks)
     length = data.train.sequence_length
     heads = context.objective.heads - 1
     flops = size_of_model(student.model).flops_per_token(length, backward=True, further_heads=heads)
     total = num_steps(config, len(data.train), length, flops)
-    return Run(student, build_optimizers(student, config), data, config, context, total, flops)
+    return TrainingRun(student, build_optimizers(student, config), data, config, context, total, flops)
 
 
 def _context(
@@ -169,7 +178,7 @@ def _context(
     return StepContext(objective, labels, data.isolate, data.label_temperature, precision_name, ranks)
 
 
-def _resume(run: Run, checkpoints: Checkpoints) -> tuple[int, float]:
+def _resume(run: TrainingRun, checkpoints: Checkpoints) -> tuple[int, float]:
     """Loads the newest checkpoint; returns the steps done and the seconds spent."""
     found = checkpoints.latest()
     if found is None:
@@ -180,7 +189,7 @@ def _resume(run: Run, checkpoints: Checkpoints) -> tuple[int, float]:
     return int(state["step"]), float(state["seconds"])
 
 
-def _steps(run: Run, start: int, session: Session, progress: OnProgress | None, stop: Callable[[], bool]) -> None:
+def _steps(run: TrainingRun, start: int, session: Session, hooks: Hooks) -> None:
     """Every step from ``start`` on."""
     last_save, learned = time.monotonic(), False
     for step in range(start, run.total):
@@ -191,10 +200,10 @@ def _steps(run: Run, start: int, session: Session, progress: OnProgress | None, 
                 f"step {done}: every step from {start + 1} on was left out, as its loss or gradient was not finite; "
                 "check the weights of model and teacher, or set training.non_finite=stop to see the first."
             )
-        if progress is not None:
-            progress(done * run.tokens_per_step, run.total * run.tokens_per_step)
+        if hooks.progress is not None:
+            hooks.progress(done * run.tokens_per_step, run.total * run.tokens_per_step)
         due = is_last or _is_due(run.config, done, time.monotonic() - last_save)
-        asked, due = run.context.ranks.any_of(stop(), due)
+        asked, due = run.context.ranks.any_of(hooks.stop(), due)
         if due or asked:
             _save(run, done, session)
             last_save = time.monotonic()
@@ -203,7 +212,7 @@ def _steps(run: Run, start: int, session: Session, progress: OnProgress | None, 
             raise Interrupted(str(session.checkpoints.folder))
 
 
-def _logged_step(run: Run, step: int, session: Session) -> bool:
+def _logged_step(run: TrainingRun, step: int, session: Session) -> bool:
     """One step, what it says in the metrics, and a validation where one is due; whether the step was taken."""
     config, done = run.config, step + 1
     tokens = {"tokens": done * run.tokens_per_step}
@@ -226,13 +235,13 @@ def _logged_step(run: Run, step: int, session: Session) -> bool:
     return record is not None
 
 
-def _save(run: Run, step: int, session: Session) -> None:
+def _save(run: TrainingRun, step: int, session: Session) -> None:
     session.metrics.flush()
     state = {"seconds": session.seconds, "seed": run.config.seed}
     session.checkpoints.save(step, _finite_tensors(run, step), state)
 
 
-def _finite_tensors(run: Run, step: int) -> dict[str, torch.Tensor]:
+def _finite_tensors(run: TrainingRun, step: int) -> dict[str, torch.Tensor]:
     """The run's weights and moments after ``step``; raises ``DivergedError`` where they are not finite."""
     tensors = run_tensors(run.student, run.optimizers)
     if not run.context.ranks.any(not all_finite(tensors.values())):
@@ -256,7 +265,7 @@ def _is_due(config: TrainingConfig, done: int, seconds: float) -> bool:
     return seconds >= config.checkpoint_seconds
 
 
-def _timed_step(run: Run, step: int, metrics: MetricsLog) -> dict[str, float] | None:
+def _timed_step(run: TrainingRun, step: int, metrics: MetricsLog) -> dict[str, float] | None:
     """One optimizer step and its record; None where the step was left out."""
     begin = time.monotonic()
     indices = batch_indices(step, run.config.batch_sequences, len(run.data.train), run.config.seed)
@@ -280,12 +289,12 @@ def _timed_step(run: Run, step: int, metrics: MetricsLog) -> dict[str, float] | 
     )
 
 
-def _objective(run: Run, step: int) -> ObjectiveConfig:
+def _objective(run: TrainingRun, step: int) -> ObjectiveConfig:
     """The objective of a step, with no schedule left in it."""
     return objective_at(run.context.objective, Progress(step * run.tokens_per_step, run.total * run.tokens_per_step))
 
 
-def _is_teachers_fault(run: Run, step: int, indices: list[int]) -> bool:
+def _is_teachers_fault(run: TrainingRun, step: int, indices: list[int]) -> bool:
     """Whether what the teacher says of a step's sequences is not finite, on any rank."""
     context, objective, found = run.context, _objective(run, step), True
     for batch in _micro_batches(run, indices):
@@ -295,7 +304,7 @@ def _is_teachers_fault(run: Run, step: int, indices: list[int]) -> bool:
     return context.ranks.any(not found)
 
 
-def _speed(run: Run, seconds: float) -> dict[str, float]:
+def _speed(run: TrainingRun, seconds: float) -> dict[str, float]:
     ranks, rate = run.context.ranks, run.tokens_per_step / seconds
     values = {"tokens_per_second": rate, "memory_bytes": peak_memory_bytes(ranks.device)}
     peak = peak_flops(ranks.device.type, run.context.precision_name)
@@ -313,7 +322,7 @@ def _all_finite(record: dict[str, float]) -> bool:
     return all(math.isfinite(value) for value in record.values())
 
 
-def _step(run: Run, step: int, indices: list[int]) -> dict[str, float]:
+def _step(run: TrainingRun, step: int, indices: list[int]) -> dict[str, float]:
     """Leaves the clipped gradient of a step in the parameters; returns its means and norm, not yet applied."""
     config, ranks = run.config, run.context.ranks
     torch.manual_seed(_step_seed(config.seed, step, ranks.data_rank))
@@ -336,7 +345,7 @@ def _step(run: Run, step: int, indices: list[int]) -> dict[str, float]:
     }
 
 
-def _micro_batches(run: Run, indices: list[int]) -> list[Batch]:
+def _micro_batches(run: TrainingRun, indices: list[int]) -> list[Batch]:
     """This rank's part of a step's sequences."""
     ranks = run.context.ranks
     share = len(indices) // ranks.data_size

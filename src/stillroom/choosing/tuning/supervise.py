@@ -34,7 +34,7 @@ from stillroom.study.identities import source_hash
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
 from stillroom.study.teacherfolders import teacher_folder, teacher_hash
-from stillroom.training import Interrupted, TrainingData, train
+from stillroom.training import Hooks, Interrupted, TrainingData, train
 from stillroom.training.distributed import own_device
 from stillroom.training.errors import DivergedError
 from stillroom.training.finite import all_finite
@@ -218,7 +218,7 @@ def _supervise(path: str, identity: dict[str, Any], config: SupervisedConfig, ou
         try:
             result = train(
                 model, data, _training(config), ObjectiveConfig(), out,
-                precision_name=precision, progress=update, stop=stopper.asked,
+                precision_name=precision, hooks=Hooks(update, stopper.asked),
             )  # fmt: skip
         except Interrupted:
             stopper.leave()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stillroom.objectives.head._chunks import Gradients, Needs, Settings, Values, run, spread
+from stillroom.objectives.head._chunks import Gradients, Needs, Settings, Values, one_pass, spread
 from stillroom.objectives.head._shards import Shard
 from stillroom.objectives.targets import Target
 
@@ -53,7 +53,7 @@ class Call:
             hidden = hidden[index]
             scale_N = None if scale_N is None else scale_N[index]
         with torch.autocast(hidden.device.type, enabled=False), torch.no_grad():
-            values, gradients = run(hidden, weight, bias, self.target, self.settings, self.shard, needs, scale_N)
+            values, gradients = one_pass(hidden, weight, bias, self.target, self.settings, self.shard, needs, scale_N)
         if index is not None and gradients.hidden_ND is not None:
             gradients.hidden_ND = spread(gradients.hidden_ND, index, num)
         return values.spread(index, num), gradients

@@ -141,7 +141,7 @@ class Job:
         return self.target.teacher if isinstance(self.target, DenseTarget) else None
 
 
-def run(
+def one_pass(
     hidden_ND: Tensor,
     weight_VD: Tensor,
     bias_V: Tensor | None,

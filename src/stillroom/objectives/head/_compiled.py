@@ -91,14 +91,13 @@ def _head_backward(
     of_total: Optional[Tensor],  # noqa: UP045
     of_loss: Optional[Tensor],  # noqa: UP045
     taken: Sequence[Tensor],
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Optional[Tensor],  # noqa: UP045
+    inputs: Sequence[Tensor],
     parts: Sequence[Tensor],
     divergence: str,
     numbers: Sequence[float],
     needs: Sequence[bool],
 ) -> list[Tensor]:
+    hidden, weight, bias = _three(inputs)
     call = _call(hidden, weight, parts, divergence, numbers)
     held = [part if need else None for part, need in zip(taken, needs, strict=True)]
     result = backward(call, held, (hidden, weight, bias), cast(Needs, tuple(needs)), of_loss, of_total)
@@ -110,19 +109,22 @@ def _(
     of_total: Tensor | None,
     of_loss: Tensor | None,
     taken: Sequence[Tensor],
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
+    inputs: Sequence[Tensor],
     parts: Sequence[Tensor],
     divergence: str,
     numbers: Sequence[float],
     needs: Sequence[bool],
 ) -> list[Tensor]:
-    inputs = (hidden, weight, bias)
     return [
-        torch.empty_like(like) if need and like is not None else weight.new_empty(0)
-        for need, like in zip(needs, inputs, strict=True)
+        torch.empty_like(like) if need and like is not None else inputs[1].new_empty(0)
+        for need, like in zip(needs, _three(inputs), strict=True)
     ]
+
+
+def _three(inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Hidden states, weight and the bias, where there is one."""
+    hidden, weight, *bias = inputs
+    return hidden, weight, bias[0] if bias else None
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
@@ -135,7 +137,8 @@ def _backward(ctx: Any, upstream: list[Tensor | None]) -> tuple[Any, ...]:
     hidden, weight, bias, *saved = ctx.saved_tensors
     parts, taken = saved[: ctx.count], saved[ctx.count :]
     needs = ctx.rest[-1]
-    result = _head_backward(upstream[0], upstream[1], taken, hidden, weight, bias, parts, *ctx.rest)
+    inputs = [hidden, weight] if bias is None else [hidden, weight, bias]
+    result = _head_backward(upstream[0], upstream[1], taken, inputs, parts, *ctx.rest)
     kept = [part if need else None for part, need in zip(result, needs, strict=True)]
     return *kept, [None] * ctx.count, None, None, None
 

@@ -6,7 +6,7 @@ Legend: N positions, V vocabulary, K listed ids, D width. Knows no model, no tra
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import torch
 import torch.distributed as dist
@@ -46,18 +46,31 @@ class HeadOutput:
     """That teacher's entropy, at the target's temperature."""
 
 
+class HeadOptions(TypedDict, total=False):
+    """What the unembedding is like; what is left out is None."""
+
+    bias: Tensor | None
+    """(V,) added to the logits."""
+    softcap: float | None
+    """Logits become softcap·tanh(logits / softcap)."""
+    chunk_size: int | None
+    """Positions whose logits are held at once; None picks what suits the device."""
+    vocab_size: int | None
+    """Tokens of the tokenizer where student or teacher is padded beyond it; padding gets probability 0."""
+    group: dist.ProcessGroup | None
+    """Ranks that hold the vocabulary in parts: ``weight_VD`` and ``bias`` (and a teacher's) are this rank's rows, in
+    rank order (of a DTensor: ``weight.to_local()`` and its mesh's group); ids stay global and hidden states are the
+    same on every rank."""
+
+
 def fused_linear_cross_entropy(
     hidden_ND: Tensor,
     weight_VD: Tensor,
     target: Target,
     *,
-    bias: Tensor | None = None,
-    softcap: float | None = None,
     temperature: float = 1.0,
     z_loss: float = 0.0,
-    chunk_size: int | None = None,
-    vocab_size: int | None = None,
-    group: dist.ProcessGroup | None = None,
+    **options: Unpack[HeadOptions],
 ) -> HeadOutput:
     """Loss (nats) of ``softmax(hidden·weightᵀ + bias)`` against a weighted target, never holding N·V logits.
 
@@ -65,25 +78,20 @@ def fused_linear_cross_entropy(
         hidden_ND: hidden states in any floating dtype; under autocast the matmuls run in the autocast dtype.
         weight_VD: the unembedding.
         target: weighted ids, or a live teacher, at each position.
-        bias: (V,) added to the logits.
-        softcap: logits become softcap·tanh(logits / softcap).
         temperature: of the student's softmax, for every term of the target.
         z_loss: adds z_loss·logsumexp² on every position that has weight.
-        chunk_size: positions whose logits are held at once; None picks what suits the device.
-        vocab_size: tokens of the tokenizer where student or teacher is padded beyond it; padding gets probability 0.
-        group: ranks that hold the vocabulary in parts: ``weight_VD`` and ``bias`` (and a teacher's) are this rank's
-            rows, in rank order (of a DTensor: ``weight.to_local()`` and its mesh's group); ids stay global and hidden
-            states are the same on every rank.
+        options: what the unembedding is like; see ``HeadOptions``.
 
     Returns:
         ``HeadOutput``. Sums are over positions, never means: who reduces knows the global count.
     """
+    bias, group, vocab_size = options.get("bias"), options.get("group"), options.get("vocab_size")
     if vocab_size is not None:
         weight_VD, bias, target = _cut(weight_VD, bias, target, vocab_size, group)
     _check(hidden_ND, weight_VD, target)
     dtype = matmul_dtype(hidden_ND)
     teacher_dtype = teacher_matmul_dtype(target.teacher) if isinstance(target, DenseTarget) else dtype
-    settings = Settings(dtype, teacher_dtype, softcap, temperature, z_loss, chunk_size)
+    settings = Settings(dtype, teacher_dtype, options.get("softcap"), temperature, z_loss, options.get("chunk_size"))
     if torch.compiler.is_compiling() and group is None:
         outputs = compiled_head(hidden_ND, weight_VD, bias, target, settings)
     else:

@@ -24,8 +24,9 @@ from stillroom.types import Estimate
 _HARD, _TAUGHT = ("s0", "circle"), ("s1", "square")
 _GRID = 80
 _COEFFICIENTS = (
-    "In brackets 95 % intervals of the bootstrap; a prime marks the distillation law’s own. N is parameters beside "
-    "embeddings, D tokens, losses are in nats per token."
+    "95 % intervals of the bootstrap; a prime marks the distillation law’s own. Those of single coefficients that trade "
+    "against others are too narrow; those of forecast losses are not. N is parameters beside embeddings, D tokens, losses "
+    "are in nats per token."
 )
 _OUTCOME = (
     "Held-out loss in nats per token: what the law expects of a student, with its 95 % interval, and what came out. "

@@ -21,7 +21,7 @@ from stillroom.files import read_json_object, write_json
 from stillroom.models import build_model, hidden_states, precision_name, unembedding
 from stillroom.sandbox.bigram.bigram_config import BigramSweep
 from stillroom.sandbox.bigram.tabular import Arm
-from stillroom.training import TrainingData, train
+from stillroom.training import Hooks, TrainingData, train
 from stillroom.types import OnProgress
 from stillroom.worlds.bigram import BigramWorld
 from stillroom.worlds.bigram_sequences import BigramSequences, bigram_labels, sample_sequences
@@ -73,7 +73,7 @@ def transformer_cell(
 
     result = train(
         model, data, config, transformer_objective(arm), folder,
-        precision_name=precision_name("auto", "cpu"), progress=after_step, stop=stop,
+        precision_name=precision_name("auto", "cpu"), hooks=Hooks(after_step, stop),
     )  # fmt: skip
     cell = notes.columns() | {"validation_ce": result.validation_ce, "seconds": round(result.seconds, 2)}
     write_json(folder / "cell.json", cell)

@@ -28,7 +28,7 @@ from stillroom.sandbox.recall.recall_config import RecallConfig, RecallTeacherCo
 from stillroom.sandbox.recall.recall_data import known_teacher, make_recall_world
 from stillroom.sandbox.recall.recall_probes import RecallTruth, attention_picture, head_measures, measure, recall_truth
 from stillroom.teachers import LabelSource, LiveTeacher
-from stillroom.training import TrainingData, join, train
+from stillroom.training import Hooks, TrainingData, join, train
 from stillroom.training.metrics import drop_after
 from stillroom.types import OnProgress, SpecialIds
 from stillroom.worlds.recall import RecallWorld
@@ -169,7 +169,7 @@ def train_cell(
     data = TrainingData(stream, heldout, labels, isolate=False)
     train(
         model, data, training, objective, folder,
-        precision_name=precision, progress=probing, stop=stop, ranks=ranks,
+        precision_name=precision, hooks=Hooks(probing, stop), ranks=ranks,
     )  # fmt: skip
     _finish(folder, config, cell, model, world, time.monotonic() - begin)
 
