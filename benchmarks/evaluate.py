@@ -37,17 +37,19 @@ from stillroom.corpora.tokenizer import train_tokenizer
 from stillroom.evaluation import (
     Continuation,
     Heldout,
+    Material,
     Sampling,
-    evaluate,
-    pass_at_k,
+    SamplingRequest,
+    find_suite,
     sample,
     score_continuations,
-    token_bytes,
 )
 from stillroom.evaluation.grading.code.jail import run_program, why_not
-from stillroom.evaluation.grading.code.judge import is_right, parse_check
+from stillroom.evaluation.grading.code.judge import gives_every_value, parse_check
 from stillroom.models import build_model
-from stillroom.worlds.facts_world import FactsWorld, counterfactuals
+from stillroom.results.coverage import pass_at_k
+from stillroom.vocabulary import token_bytes
+from stillroom.worlds.facts_world import FactsWorld
 
 FIVE_MILLION = ModelConfig(hidden_size=256, intermediate_size=768, num_layers=5, num_heads=8)
 ONE_MILLION = ModelConfig(hidden_size=128, intermediate_size=384, num_layers=4, num_heads=4)
@@ -93,15 +95,15 @@ def _rates(total: int, ours: float, theirs: float, other: str) -> dict[str, floa
 
 
 def _sample(model: PreTrainedModel, prompts: torch.Tensor, num_samples: int, new_tokens: int) -> None:
-    sample(
-        model,
-        prompts.tolist(),
+    request = SamplingRequest(
+        prompts=prompts.tolist(),
         num_samples=num_samples,
         max_new_tokens=new_tokens,
         settings=[Sampling(1.0)],
         stop=[],
         seed=0,
     )
+    sample(model, request)
 
 
 def _generate(model: PreTrainedModel, prompts: torch.Tensor, num_samples: int, new_tokens: int) -> None:
@@ -163,7 +165,7 @@ def sandbox(num_programs: int) -> dict[str, Any]:
             start = time.perf_counter()
             run = partial(run_program, expressions=asked, isolation=kind)
             with ThreadPoolExecutor(2) as pool:
-                verdicts = [is_right(outcome, checks) for outcome in pool.map(run, [program] * num_programs)]
+                verdicts = [gives_every_value(outcome, checks) for outcome in pool.map(run, [program] * num_programs)]
             rate = num_programs / (time.perf_counter() - start)
             print(f"{kind}, {name}: {rate:.0f} programs/s with 2 workers, all right: {all(verdicts)}")
             found[f"{kind}_{name}"] = {"programs_per_second": round(rate, 1), "all_right": all(verdicts)}
@@ -202,26 +204,26 @@ def items(clock: Callable[[], float]) -> dict[str, Any]:
     text = SequenceSet((tokens_IT,), places_I.astype(np.uint8), places_I.astype(np.uint32), bos=0, size=len(tokens_IT))
     config = EvaluationConfig(suites=("icl", "retrieval"), copying_vocabulary=200)
     model = build_model(ONE_MILLION, len(tokenizer), seed=0)
-    facts = counterfactuals(config.counterfactual_items, 0)
-    ends = {"": clock()}
-    parts, _ = evaluate(
-        model,
-        tokenizer,
-        config,
-        heldout=Heldout(text, token_bytes(tokenizer)),
-        counterfactuals=facts,
-        progress=lambda part, done, total: ends.update({part: clock()}),
-    )
+    material = Material(tokenizer, Heldout(text, token_bytes(tokenizer)), {"facts": {}})
+    begun, ends, parts = clock(), [], {}
+    for suite in map(find_suite, config.suites):
+        parts |= suite.measure(
+            model,
+            suite.config_in(config),
+            material,
+            sample,
+            lambda done, total: ends.append(clock()) if done == total else None,
+        ).parts
     num = {
         "copying": config.copying_sequences,
         "recall": config.recall_sequences,
-        "rules": parts["induction"]["accuracy"]["num"],
-        "counterfactual facts": len(facts),
-        "needles": parts["needle"]["accuracy"]["num"],
-        "context questions": parts["context"]["accuracy"]["num"],
+        "rules": parts["induction"].accuracy.num,
+        "counterfactual facts": config.counterfactual_items,
+        "needles": parts["needle"].accuracy.num,
+        "context questions": parts["context"].accuracy.num,
     }
     found = {}
-    for (_, before), (name, after) in itertools.pairwise(ends.items()):
+    for name, (before, after) in zip(num, itertools.pairwise([begun, *ends]), strict=True):
         found[name] = {"items": num[name], "items_per_minute": round(60 * num[name] / (after - before))}
         print(f"{name}: {num[name]} items, {found[name]['items_per_minute']:,} a minute")
     return {"parameters": model.num_parameters()} | found

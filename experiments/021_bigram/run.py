@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stillroom.evaluation import paired_interval
 from stillroom.files import write_json
+from stillroom.results.statistics import paired_interval
 from stillroom.sandbox.bigram.bigram_cells import pass_curve, pass_references, seed_cell
 from stillroom.sandbox.bigram.bigram_config import BigramSweep
 from stillroom.sandbox.bigram.run_bigram import environment

@@ -27,9 +27,9 @@ from over_seeds import Measures, Table, contrast, means
 
 from stillroom.choosing.request import find_corpus, run_places
 from stillroom.corpora import Corpus, load_tokenizer
+from stillroom.evaluation.measuring.calibration import calibration
+from stillroom.evaluation.measuring.choices import Question, answer
 from stillroom.evaluation.scoring import Continuation, evaluating, score_continuations
-from stillroom.evaluation.suites.calibration import calibration
-from stillroom.evaluation.suites.choices import Question, answer
 from stillroom.files import write_json
 from stillroom.models import hidden_states, load_model, unembedding
 from stillroom.objectives import last_successor

@@ -8,16 +8,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
+from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from stillroom.analysis import (
+    batch_entropies,
+    batch_losses,
     by_quantile,
-    copyable,
     copying_ablation,
-    entropies,
     largest_differences,
     split_losses,
-    token_losses,
     without_head,
 )
 from stillroom.analysis import loss_comparison as losses_module
@@ -25,6 +24,7 @@ from stillroom.config import ModelConfig
 from stillroom.corpora.corpus import make_batch
 from stillroom.evaluation import repeated_tokens
 from stillroom.models import build_model, hidden_states
+from stillroom.objectives import copyable
 from stillroom.types import IGNORE_INDEX, Batch, UserError
 
 
@@ -38,6 +38,20 @@ def model() -> PreTrainedModel:
     return built
 
 
+def gemma(softcap: float | None) -> PreTrainedModel:
+    """A tiny Gemma 2, whose logits are capped at a size that matters."""
+    config = Gemma2Config(
+        vocab_size=100, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, final_logit_softcapping=softcap, max_position_embeddings=64,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = Gemma2ForCausalLM(config).eval()
+    with torch.no_grad():
+        made.get_output_embeddings().weight.mul_(40)
+    return made
+
+
 def documents(seed: int = 0) -> Batch:
     tokens = torch.randint(3, 100, (4, 20), generator=torch.Generator().manual_seed(seed))
     tokens[:, 0] = 0
@@ -48,7 +62,7 @@ def documents(seed: int = 0) -> Batch:
 def test_token_losses_are_the_cross_entropy_of_each_target(model, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = documents()
     monkeypatch.setattr(losses_module, "_LOGITS_AT_A_TIME", 700)
-    losses = token_losses(model, batch)
+    losses = batch_losses(model, batch)
     assert model.training
     with torch.no_grad():
         logprobs = model.lm_head(hidden_states(model.eval(), batch)).log_softmax(-1)
@@ -61,7 +75,7 @@ def test_token_losses_are_the_cross_entropy_of_each_target(model, monkeypatch: p
 def test_a_batch_without_targets_has_no_loss(model) -> None:
     batch = documents()
     nothing = Batch(batch.tokens_BT, torch.full_like(batch.targets_BT, IGNORE_INDEX), batch.document_BT)
-    assert (token_losses(model, nothing) == 0).all()
+    assert (batch_losses(model, nothing) == 0).all()
 
 
 def test_a_silenced_head_is_one_whose_output_weights_are_zero(model) -> None:
@@ -168,8 +182,8 @@ def test_copyable_is_what_followed_the_last_time_in_this_document() -> None:
 def test_losses_are_split_by_kind_of_token(model) -> None:
     batch = documents()
     batch = make_batch(torch.cat([batch.tokens_BT, batch.tokens_BT[:, 1:8]], dim=1), bos=0)
-    losses = token_losses(model, batch)
-    entropy = entropies(model, batch)
+    losses = batch_losses(model, batch)
+    entropy = batch_entropies(model, batch)
     with torch.no_grad():
         logprobs = model.eval().lm_head(hidden_states(model, batch)).log_softmax(-1)
     torch.testing.assert_close(entropy, -(logprobs.exp() * logprobs).sum(-1), atol=1e-5, rtol=1e-4)
@@ -180,3 +194,19 @@ def test_losses_are_split_by_kind_of_token(model) -> None:
     assert all(part.second - part.first == pytest.approx(1.0, abs=1e-5) for part in parts.values())
     bins = [part for name, part in parts.items() if name.startswith("teacher entropy")]
     assert sum(part.num for part in bins) == int(counted.sum()) and len(bins) == 3
+
+
+def test_losses_and_entropies_are_those_of_capped_logits() -> None:
+    """Of a model that caps its logits they are what its own forward pass says, not what its last matrix says."""
+    batch, capped, bare = documents(), gemma(3.0), gemma(None)
+    bare.load_state_dict(capped.state_dict())
+    alone = Batch(batch.tokens_BT, batch.targets_BT, torch.zeros_like(batch.document_BT))
+    counted = alone.targets_BT != IGNORE_INDEX
+    with torch.no_grad():
+        logprobs = capped(alone.tokens_BT).logits.float().log_softmax(-1)
+    expected = -logprobs.gather(2, alone.targets_BT.clamp(min=0)[..., None])[..., 0]
+    losses = batch_losses(capped, alone, isolate=False)
+    torch.testing.assert_close(losses[counted], expected[counted], atol=1e-4, rtol=1e-4)
+    entropy = -(logprobs.exp() * logprobs).sum(-1)
+    torch.testing.assert_close(batch_entropies(capped, alone, isolate=False), entropy, atol=1e-4, rtol=1e-4)
+    assert (batch_losses(bare, alone, isolate=False) - losses).abs()[counted].max() > 1  # the cap is no detail here

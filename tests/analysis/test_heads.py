@@ -11,7 +11,7 @@ from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from stillroom.analysis import copying_scores, head_scores, prefix_matching_scores, previous_token_scores
-from stillroom.analysis.heads import _gain
+from stillroom.analysis.attention_heads import _gain
 from stillroom.config import ModelConfig
 from stillroom.evaluation import repeated_tokens
 from stillroom.models import build_model
@@ -147,7 +147,7 @@ def test_unknown_layouts_have_patterns_but_no_copying_score(gpt2) -> None:
     scores = head_scores(gpt2, tokens, period=PERIOD)
     assert scores.copying is None
     assert scores.prefix_matching.shape == (2, 2)
-    assert scores.as_dict()["copying"] is None
+    assert scores.result().copying is None
 
 
 def test_analysis_leaves_inputs_unchanged_and_taps_do_not_change_logits() -> None:
@@ -168,7 +168,7 @@ def test_analysis_leaves_inputs_unchanged_and_taps_do_not_change_logits() -> Non
 
 
 def test_scores_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    from stillroom.analysis import heads
+    from stillroom.analysis import attention_heads as heads
 
     model = build_model(ModelConfig(hidden_size=32, num_heads=4, num_layers=2), 300, 0)
     tokens = repeated_tokens(range(3, 300), [0], num=7, period=PERIOD, repeats=REPEATS, seed=0)
@@ -181,13 +181,14 @@ def test_scores_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> N
     assert steps == [(2, 7), (4, 7), (6, 7), (7, 7)]
 
 
-def test_as_dict_is_plain_and_complete() -> None:
+def test_the_result_is_plain_and_complete() -> None:
     model = build_model(ModelConfig(hidden_size=32, num_heads=4, num_layers=2), 300, 0)
     tokens = repeated_tokens(range(3, 300), [0], num=2, period=PERIOD, repeats=REPEATS, seed=0)
-    plain = head_scores(model, tokens, period=PERIOD).as_dict()
-    assert (plain["num_layers"], plain["num_heads"]) == (2, 4)
+    plain = head_scores(model, tokens, period=PERIOD).result()
+    assert (plain.num_layers, plain.num_heads) == (2, 4)
     for name in ("previous_token", "prefix_matching", "copying"):
-        assert len(plain[name]) == 2 and all(len(row) == 4 and isinstance(row[0], float) for row in plain[name])
+        rows = getattr(plain, name)
+        assert len(rows) == 2 and all(len(row) == 4 and isinstance(row[0], float) for row in rows)
 
 
 def test_scores_of_a_hybrid_are_of_the_layers_that_have_attention() -> None:
@@ -200,7 +201,7 @@ def test_scores_of_a_hybrid_are_of_the_layers_that_have_attention() -> None:
     tokens = repeated_tokens(range(3, 90), [0], num=2, period=PERIOD, repeats=REPEATS, seed=0)
     scores = head_scores(model, tokens, period=PERIOD)
     assert scores.layers == (1,) and scores.previous_token.shape == (1, 4) and scores.copying is None
-    assert scores.layer(0) == 1 and scores.as_dict()["layers"] == [1] and scores.as_dict()["num_layers"] == 1
+    assert scores.layer(0) == 1 and scores.result().layers == (1,) and scores.result().num_layers == 1
 
 
 @pytest.mark.parametrize("name", ["falcon_h1", "diffllama", "afmoe"])

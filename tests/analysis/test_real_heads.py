@@ -63,7 +63,7 @@ def test_induction_heads_of_a_real_model_are_found() -> None:
     model = load_model(TEACHER)
     tokens = repeated_tokens(range(1000, 20_000), [1], num=4, period=PERIOD, repeats=4, seed=0)
     part = measure_copying(model, tokens, period=PERIOD, repeats=4)
-    assert part["icl_score"]["high"] < -5
+    assert part.icl_score.high < -5
     scores = head_scores(model, tokens, period=PERIOD)
     assert scores.copying is not None
     induction = scores.prefix_matching > 0.4

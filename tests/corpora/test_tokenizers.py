@@ -24,11 +24,11 @@ from stillroom.corpora import (
     train_tokenizer,
 )
 from stillroom.corpora.tokenizer import hash_before, save_tokenizer, with_marks
-from stillroom.evaluation import Heldout, measure_likelihood, token_bytes
+from stillroom.evaluation import Heldout, measure_likelihood
 from stillroom.files import read_json, write_json
 from stillroom.models.meta import llama_config
 from stillroom.types import UserError
-from stillroom.vocabulary import num_ids
+from stillroom.vocabulary import num_ids, token_bytes
 from tokenizer_kinds import KEEPS, KNOWS_LETTERS_ALONE, LOSES, OPENS_WITH_A_SPACE, byte_level, words
 
 PLAIN = ["the cat sat  on 12 mats.\n", " an indented the\n\tcat 'sat'", "é = 12,\r\n the end", "a", "\n\nthe", "cat "]

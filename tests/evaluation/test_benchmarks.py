@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from stillroom.evaluation.sampling.draw import Sampling
-from stillroom.evaluation.sampling.stops import StopTexts
-from stillroom.evaluation.suites import benchmarks
-from stillroom.evaluation.suites import problem_files as records
-from stillroom.evaluation.suites.benchmarks import (
+from stillroom.evaluation.measuring import benchmarks
+from stillroom.evaluation.measuring import problem_files as records
+from stillroom.evaluation.measuring.benchmarks import (
     gsm8k,
     last_number,
     load_benchmark,
@@ -21,10 +19,12 @@ from stillroom.evaluation.suites.benchmarks import (
     mbpp,
     measure_benchmark,
 )
-from stillroom.evaluation.suites.counterfactual import read_counterfactuals
-from stillroom.evaluation.suites.made_problems import program_problems, word_problems
-from stillroom.evaluation.suites.problem_files import read_records
-from stillroom.evaluation.suites.test_time_scaling import _grade_all, solve
+from stillroom.evaluation.measuring.counterfactual import read_counterfactuals
+from stillroom.evaluation.measuring.made_problems import program_problems, word_problems
+from stillroom.evaluation.measuring.problem_files import read_problem_records
+from stillroom.evaluation.measuring.test_time_scaling import Attempts, _grade_all, solve
+from stillroom.evaluation.sampling.draw import Sampling
+from stillroom.evaluation.sampling.stops import StopTexts
 from stillroom.types import UserError
 from stillroom.vocabulary import Vocabulary
 from stillroom.worlds.base import Problem
@@ -141,20 +141,20 @@ def test_records_are_read_from_local_files(tmp_path: Path, suffix: str) -> None:
     else:
         pa = pytest.importorskip("pyarrow")
         pytest.importorskip("pyarrow.parquet").write_table(pa.Table.from_pylist(GSM8K), path)
-    assert read_records(str(path), "gsm8k", ("question", "answer")) == GSM8K
+    assert read_problem_records(str(path), "gsm8k", ("question", "answer")) == GSM8K
     assert len(load_benchmark("gsm8k", str(path), num=1).problems) == 1
 
 
 def test_mistakes_in_files_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.jsonl"
     with pytest.raises(UserError, match="is no file"):
-        read_records(str(path), "mbpp", ())
+        read_problem_records(str(path), "mbpp", ())
     path.write_text(lines([{"question": "?"}]))
     with pytest.raises(UserError, match=r"record 1 of .* has no field answer"):
-        read_records(str(path), "gsm8k", ("question", "answer"))
+        read_problem_records(str(path), "gsm8k", ("question", "answer"))
     path.write_text("")
     with pytest.raises(UserError, match="holds no records"):
-        read_records(str(path), "gsm8k", ("question", "answer"))
+        read_problem_records(str(path), "gsm8k", ("question", "answer"))
     with pytest.raises(UserError, match="is not known"):
         load_benchmark("gsm9k", str(path))
     monkeypatch.setattr(records.importlib.util, "find_spec", lambda _: None)
@@ -201,11 +201,7 @@ def test_completions_of_several_lines_end_at_a_stop_text(llama, tokenizer) -> No
         llama,
         tokenizer,
         [problem],
-        num_samples=64,
-        max_new_tokens=24,
-        settings=[Sampling(1.5)],
-        stops=[frequent],
-        workers=2,
+        Attempts(num_samples=64, max_new_tokens=24, settings=[Sampling(1.5)], stops=(frequent,), workers=2),
     )
     assert not any(frequent in text for text in one.completions)
     ended = [answer is not None for answer in one.answers]
@@ -217,16 +213,17 @@ def test_completions_of_several_lines_end_at_a_stop_text(llama, tokenizer) -> No
 def test_each_different_text_is_graded_once() -> None:
     graded: list[str] = []
     problem = Problem("f", "p", lambda text: graded.append(text) or text)
-    (one,) = _grade_all([problem], [("a", "b", "a", "c")], [(True, True, True, False)], map)
-    assert (one.answers, graded) == (("a", "b", "a", None), ["a", "b"])
+    (answers,) = _grade_all([problem], [("a", "b", "a", "c")], [(True, True, True, False)], map)
+    assert (answers, graded) == (("a", "b", "a", None), ["a", "b"])
 
 
 def test_a_benchmark_is_measured_and_what_does_not_fit_is_counted(make_llama, tokenizer) -> None:
     model = make_llama()
     benchmark = gsm8k([*GSM8K, {"question": "long " * 200, "answer": "#### 1"}])
-    part, records = measure_benchmark(model, tokenizer, benchmark, num_samples=4, temperatures=[1.0], ks=[1, 2])
-    assert (part["num_problems"], part["too_long"], part["skipped"]) == (2, 1, 0)
-    assert set(part["temperatures"]["1"]["pass_at"]) == {"1", "2"} and len(records) == 2
+    attempts = Attempts(num_samples=4, max_new_tokens=0, settings=[Sampling(1.0)])
+    part, records = measure_benchmark(model, tokenizer, benchmark, attempts, [1, 2])
+    assert (part.num_problems, part.too_long, part.skipped) == (2, 1, 0)
+    assert set(part.temperatures[1.0].pass_at) == {1, 2} and len(records) == 2
     model.config.max_position_embeddings = 100
     with pytest.raises(UserError, match="fewer shots"):
-        measure_benchmark(model, tokenizer, benchmark, num_samples=4, temperatures=[1.0], ks=[1])
+        measure_benchmark(model, tokenizer, benchmark, attempts, [1])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stillroom.evaluation.suites.calibration import calibration, ratio_difference, resampled_sums
+from stillroom.evaluation.measuring.calibration import calibration, ratio_difference, resampled_sums
+from stillroom.results.schema import CalibrationBin
 from stillroom.types import UserError
 
 
@@ -38,7 +39,7 @@ def test_known_values():
     assert found.error.value == pytest.approx(0.0, abs=1e-12)
     worst = calibration([1.0, 1.0], [0, 0], [0, 1])
     assert worst.error.value == 1.0
-    assert worst.as_dict()["bins"] == [{"confidence": 1.0, "accuracy": 0.0, "num": 2}]
+    assert worst.result().bins == (CalibrationBin(confidence=1.0, accuracy=0.0, num=2),)
 
 
 def test_the_interval_of_a_calibrated_model_reaches_zero_and_of_an_overconfident_one_does_not():

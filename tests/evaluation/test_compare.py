@@ -7,15 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stillroom.evaluation import (
-    Sweep,
-    compare_items,
-    compare_sweeps,
-    difference_over_seeds,
-    entropy_matched,
-    mean_over_seeds,
-)
+from stillroom.results.across_seeds import difference_over_seeds, mean_over_seeds
+from stillroom.results.compare import compare_items
 from stillroom.results.schema import SampledProblem
+from stillroom.results.sweeps import Sweep, compare_sweeps, entropy_matched
 from stillroom.types import UserError
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillroom.evaluation import entropy_nats, pass_at_k
+from stillroom.results.coverage import entropy_nats, pass_at_k
 
 
 @pytest.mark.parametrize("n", range(1, 8))

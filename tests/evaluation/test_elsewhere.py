@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from stillroom.evaluation.sampling.draw import Sampling
+from stillroom.evaluation.measuring.test_time_scaling import Attempts, measure_scaling
+from stillroom.evaluation.sampling.draw import Sampling, SamplingRequest
 from stillroom.evaluation.sampling.stops import StopTexts
 from stillroom.evaluation.sampling.vllm_client import OutOfProcess
-from stillroom.evaluation.suites.test_time_scaling import measure_scaling
 from stillroom.types import UserError
 from stillroom.worlds.base import Problem
 
+ONE = SamplingRequest(prompts=[[1]], num_samples=1, max_new_tokens=1, settings=[Sampling()], stop=[1], seed=0)
 STAND_IN = """
 from types import SimpleNamespace as Bag
 print("the library says hello on standard output")
@@ -51,13 +52,15 @@ def test_samples_come_back_by_setting_and_prompt(elsewhere: Path) -> None:
     steps: list[tuple[int, int]] = []
     drawn = OutOfProcess(elsewhere, Path("model"))(
         None,
-        [[3, 4], [5]],
-        num_samples=2,
-        max_new_tokens=4,
-        settings=[Sampling(0.5), Sampling(1.0, top_k=3)],
-        stop=[9, 1],
-        seed=7,
-        stop_texts=StopTexts(("x",), ()),
+        SamplingRequest(
+            prompts=[[3, 4], [5]],
+            num_samples=2,
+            max_new_tokens=4,
+            settings=[Sampling(0.5), Sampling(1.0, top_k=3)],
+            stop=[9, 1],
+            seed=7,
+            stop_texts=StopTexts(("x",), ()),
+        ),
         progress=lambda *step: steps.append(step),
     )
     assert [[samples.tokens for samples in row] for row in drawn] == [
@@ -74,23 +77,20 @@ def test_an_evaluation_can_sample_elsewhere(elsewhere: Path, llama, tokenizer) -
         llama,
         tokenizer,
         problems,
-        num_samples=4,
-        max_new_tokens=4,
-        temperatures=[1.0],
-        ks=[1],
+        Attempts(num_samples=4, max_new_tokens=4, settings=[Sampling(1.0)]),
+        [1],
         sampler=OutOfProcess(elsewhere, Path("model")),
     )
-    assert part["num_problems"] == 2 and all(len(record["completions"]) == 4 for record in records)
+    assert part.num_problems == 2 and all(len(record.completions) == 4 for record in records)
 
 
 def test_without_vllm_it_is_one_sentence(tmp_path: Path, elsewhere: Path) -> None:
-    arguments = {"num_samples": 1, "max_new_tokens": 1, "settings": [Sampling()], "stop": [1], "seed": 0}
     with pytest.raises(UserError, match="cannot import vllm"):
-        OutOfProcess(Path(sys.executable), Path("model"))(None, [[1]], **arguments)
+        OutOfProcess(Path(sys.executable), Path("model"))(None, ONE)
     with pytest.raises(UserError, match="is no Python interpreter"):
-        OutOfProcess(tmp_path / "none", Path("model"))(None, [[1]], **arguments)
+        OutOfProcess(tmp_path / "none", Path("model"))(None, ONE)
     with pytest.raises(UserError, match=r"could not sample from broken .*no such model"):
-        OutOfProcess(elsewhere, Path("broken"))(None, [[1]], **arguments)
+        OutOfProcess(elsewhere, Path("broken"))(None, ONE)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +102,5 @@ def test_a_worker_that_says_something_else_is_one_sentence(
     worker = tmp_path / "worker.py"
     worker.write_text(f"import sys\nsys.stdin.read()\nprint({said!r}) if {said!r} else None\n")
     monkeypatch.setattr("stillroom.evaluation.sampling.vllm_client._WORKER", worker)
-    arguments = {"num_samples": 1, "max_new_tokens": 1, "settings": [Sampling()], "stop": [1], "seed": 0}
     with pytest.raises(UserError, match=r"expected samples|before every prompt was answered"):
-        OutOfProcess(elsewhere, Path("model"))(None, [[1]], **arguments)
+        OutOfProcess(elsewhere, Path("model"))(None, ONE)

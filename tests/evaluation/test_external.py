@@ -15,7 +15,8 @@ from stillroom.results.across_seeds import by_seed
 from stillroom.results.compare import compare_folders
 from stillroom.results.json_form import as_json, from_json
 from stillroom.results.schema import BySeed, Evaluation
-from stillroom.study.evaluations import evaluate_models, needle_table, seeds_table
+from stillroom.study.evaluation_tables import needle_table, seed_means_table
+from stillroom.study.evaluations import evaluate_models
 from stillroom.study.external import External, parse_benchmarks
 from stillroom.study.progress import StageDisplay
 from stillroom.types import UserError
@@ -156,7 +157,7 @@ def test_arms_are_paired_seed_by_seed() -> None:
     assert found.arms["spt"].measures["copying loss_repeat"].difference is None
     alone = {"spt-s0": typed(evaluation(1.0, 1.0)), "dpt-s0": typed(evaluation(1.0, 1.0))}
     assert by_seed(alone) == BySeed() and as_json(BySeed()) == {}
-    table = text_of(seeds_table(as_json(found)))
+    table = text_of(seed_means_table(found))
     assert "dpt minus spt" in table and "-0.900" in table and "spt, 3 seeds" in table
 
 
@@ -165,7 +166,7 @@ def typed(part: dict) -> Evaluation:
 
 
 def test_needles_are_a_table_of_lengths_and_depths() -> None:
-    table = text_of(needle_table({"one": evaluation(1.0, 0.8), "without": {}}))
+    table = text_of(needle_table({"one": typed(evaluation(1.0, 0.8)), "without": Evaluation()}))
     assert "depth 0" in table and "depth 1" in table and "without" not in table
     assert [word for word in table.split() if word in {"one", "48", "0.80", "0.40"}] == ["one", "48", "0.80", "0.40"]
 

@@ -11,28 +11,31 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from all_suites import measured
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
 from stillroom.config import EvaluationConfig
-from stillroom.evaluation import Heldout, compare_items, evaluate, item_tokens, token_bytes
+from stillroom.evaluation import Heldout, Material, find_suite
+from stillroom.evaluation.measuring.calibration import calibration
+from stillroom.evaluation.measuring.counterfactual import measure_counterfactual
+from stillroom.evaluation.measuring.in_context_copying import measure_copying
+from stillroom.evaluation.measuring.test_time_scaling import summarise_samples
 from stillroom.evaluation.overlap import contamination
-from stillroom.evaluation.sampling.draw import Sampling, sample
-from stillroom.evaluation.suites.calibration import calibration
-from stillroom.evaluation.suites.counterfactual import measure_counterfactual
-from stillroom.evaluation.suites.in_context_copying import measure_copying
-from stillroom.evaluation.suites.test_time_scaling import summarise
+from stillroom.evaluation.sampling.draw import Sampling, SamplingRequest, sample
 from stillroom.results.across_seeds import by_seed
+from stillroom.results.compare import compare_items
 from stillroom.results.json_form import as_json, from_json
-from stillroom.results.schema import Comparison
+from stillroom.results.schema import Comparison, Evaluation, SampledProblem
 from stillroom.results.statistics import NotFiniteError, mean, paired_difference, ratio, require_finite_parts
-from stillroom.study.evaluations import comparison_table, estimates_table, evaluate_models, needle_table, seeds_table
+from stillroom.study.evaluation_tables import comparison_table, estimates_table, needle_table, seed_means_table
+from stillroom.study.evaluations import evaluate_models
 from stillroom.study.external import External, parse_benchmarks
 from stillroom.study.progress import StageDisplay
 from stillroom.types import UserError
+from stillroom.vocabulary import token_bytes
 from stillroom.worlds.facts_world import counterfactuals
-from stillroom.worlds.problems_world import problems
 
 
 def nulls(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -75,12 +78,8 @@ SUITES = ("lm", "icl", "tts", "retrieval")
 
 
 @pytest.fixture(scope="module")
-def items(tokenizer, heldout_sequences) -> dict[str, Any]:
-    return {
-        "heldout": Heldout(heldout_sequences, token_bytes(tokenizer)),
-        "problems": problems(3, 0),
-        "counterfactuals": counterfactuals(3, 0),
-    }
+def material(tokenizer, heldout_sequences) -> Material:
+    return Material(tokenizer, Heldout(heldout_sequences, token_bytes(tokenizer)), {"facts": {}, "problems": {}})
 
 
 EXTREMES = [
@@ -95,15 +94,13 @@ EXTREMES = [
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 300.0])
 @pytest.mark.parametrize("place", range(len(EXTREMES)))
-def test_every_number_of_an_evaluation_is_one_or_has_a_reason(
-    make_llama, tokenizer, items, scale: float, place: int
-) -> None:
+def test_every_number_of_an_evaluation_is_one_or_has_a_reason(make_llama, material, scale: float, place: int) -> None:
     model = make_llama(seed=place + 2)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(scale if parameter.ndim > 1 else 1)
     config = EvaluationConfig.model_validate(SMALL | EXTREMES[place] | {"suites": SUITES, "seed": place})
-    parts, samples = evaluate(model, tokenizer, config, **items)
+    parts, samples = measured(model, config, material)
     json.dumps([parts, samples], allow_nan=False)
     require_finite_parts(parts)
     assert list(nulls(parts)) == []
@@ -125,10 +122,10 @@ def spoilt(model: Any, what: str) -> Any:
 
 @pytest.mark.parametrize("what", ["embedding", "head", "norm", "layer"])
 @pytest.mark.parametrize("suite", SUITES)
-def test_scores_that_are_not_finite_end_every_suite(make_llama, tokenizer, items, what: str, suite: str) -> None:
+def test_scores_that_are_not_finite_end_every_suite(make_llama, material, what: str, suite: str) -> None:
     config = EvaluationConfig.model_validate(SMALL | {"suites": (suite,)})
     with pytest.raises(NotFiniteError, match="not finite"):
-        evaluate(spoilt(make_llama(seed=3), what), tokenizer, config, **items)
+        measured(spoilt(make_llama(seed=3), what), config, material)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -136,7 +133,7 @@ def test_nothing_is_drawn_from_scores_that_are_not_finite(make_llama, temperatur
     model = spoilt(make_llama(seed=3), "norm")
     asked: dict[str, Any] = {"num_samples": 2, "max_new_tokens": 3, "stop": (1,), "seed": 0}
     with pytest.raises(NotFiniteError, match="drawn from are not finite"):
-        sample(model, [[5, 6]], settings=[Sampling(temperature)], **asked)
+        sample(model, SamplingRequest(prompts=[[5, 6]], settings=[Sampling(temperature)], **asked))
 
 
 def test_the_sentence_names_model_and_measure_and_nothing_is_left(
@@ -195,36 +192,40 @@ def test_what_nobody_counted_is_no_reason_to_refuse() -> None:
 
 
 def test_samples_that_are_all_wrong_or_all_right_have_no_law_and_say_so() -> None:
-    from stillroom.evaluation.suites.test_time_scaling import Graded
-    from stillroom.worlds.base import Problem
+    def summary(answers: tuple[str | None, ...], num: int, ks: tuple[int, ...]) -> Any:
+        texts = ("a", "b")[: len(answers)]
+        one = SampledProblem(family="f", prompt="p", temperature=1.0, completions=texts, answers=answers)
+        return as_json(summarise_samples([one] * num, ks))
 
-    problem = Problem("f", "p", lambda text: text)
     for answer in (None, "right"):
-        part = summarise([Graded(problem, ("a", "b"), (answer, answer))] * 2, (1, 2))
+        part = summary((answer, answer), 2, (1, 2))
         assert part["coverage_law"] is None and "between 0 and 1" in part["missing"]["coverage_law"]
         assert list(nulls(part)) == []
-    part = summarise([Graded(problem, ("a",), ("a",))], (4,))  # no k that there are samples for
+    part = summary(("a",), 1, (4,))  # no k that there are samples for
     json.dumps(part, allow_nan=False)
     assert part["pass_at"] == {} and "self_bleu" not in part
 
 
 def test_a_chance_that_is_not_known_says_why(llama, tokenizer) -> None:
     part, _ = measure_counterfactual(llama, tokenizer, counterfactuals(2, 0))
-    assert part["chance"] is None and "not known" in part["missing"]["chance"]
-    assert "missing" not in measure_counterfactual(llama, tokenizer, counterfactuals(2, 0), chance=0.25)[0]
+    assert part.chance is None and "not known" in part.missing["chance"]
+    assert not measure_counterfactual(llama, tokenizer, counterfactuals(2, 0), chance=0.25)[0].missing
 
 
 def test_one_sequence_and_the_shortest_period_are_measured(llama) -> None:
-    part = measure_copying(llama, torch.tensor([[5, 6, 5, 6]]), period=2, repeats=2)
+    part = as_json(measure_copying(llama, torch.tensor([[5, 6, 5, 6]]), period=2, repeats=2))
     require_finite_parts(part)
     json.dumps(part, allow_nan=False)
 
 
-def test_contamination_of_little_is_finite(tokenizer, heldout_sequences, items) -> None:
+def test_contamination_of_little_is_finite(heldout_sequences, material) -> None:
     config = EvaluationConfig.model_validate(SMALL | {"suites": SUITES})
-    sets = item_tokens(tokenizer, config, **items)
+    sets = {}
+    for suite in map(find_suite, SUITES):
+        sets |= suite.item_tokens(suite.config_in(config), material)
+    assert sets.keys() == {"heldout", "induction", "counterfactual", "problems", "context"}
     for n in (1, 13, 10**4):
-        require_finite_parts(contamination(sets | {"none": [], "empty": [[]]}, heldout_sequences, n=n))
+        require_finite_parts(as_json(contamination(sets | {"none": [], "empty": [[]]}, heldout_sequences, n=n)))
 
 
 NULL = {"value": None, "low": None, "high": None, "num": 0}
@@ -241,14 +242,14 @@ def shown(table: Any) -> str:
 def test_tables_show_a_dash_for_what_does_not_exist() -> None:
     text = shown(estimates_table({"a": {"lm": {"x": NULL, "y": ONE, "z": BOTH}}}))
     assert "–" in text and "0.500" in text and "0.500 [0.250, 0.750]" in text and "None" not in text
-    needle = {"needle": {"lengths": [8], "depths": [0.5], "grid": [[NULL]]}}
-    assert "–" in shown(needle_table({"a": needle}))
+    needle = {"accuracy": NULL, "lengths": [8], "depths": [0.5], "grid": [[NULL]]}
+    assert "–" in shown(needle_table({"a": from_json(Evaluation, {"needle": needle}, Path("evaluation.json"))}))
     comparison = {
         "baseline": "a",
         "against": {"b": {"items": {"lm": {"x": NULL | {"p_value": None, "p_holm": None}}}}},
     }
-    assert "–" in shown(comparison_table(comparison))
     read = from_json(Comparison, comparison | {"over_seeds": {}}, Path("comparison.json"))
+    assert "–" in shown(comparison_table(read))
     assert read.against["b"].items["lm"]["x"].num == 0
 
 
@@ -257,7 +258,7 @@ def test_measures_that_one_model_lacks_are_left_out_of_comparisons() -> None:
     found = by_seed(parts)
     assert set(found.arms["b"].measures) == {"lm x"}
     json.dumps(as_json(found), allow_nan=False)
-    assert "0.500" in shown(seeds_table(as_json(found)))
+    assert "0.500" in shown(seed_means_table(found))
     items = {"recall": {"per_item": {"accuracy": [1.0, None], "loss_repeat": [1.0, 2.0]}}}
     assert set(compare_items(items, items)["recall"]) == {"loss_repeat"}
 
@@ -268,7 +269,7 @@ def test_a_harness_without_numbers_gives_nulls_with_reasons() -> None:
     from stillroom.evaluation.harness import _metrics
 
     found = {"a,none": math.nan, "b,none": 0.5, "b_stderr,none": "N/A", "c,none": 0.5, "c_stderr,none": np.float64(0.1)}
-    made = _metrics(found, {"effective": 3})
+    made = as_json(_metrics(found, {"effective": 3}))
     json.dumps(made, allow_nan=False)
     assert list(nulls(made)) == [] and made["a"]["value"] is None and made["b"]["low"] is None
     assert made["c"]["low"] == pytest.approx(0.304, abs=1e-3)

@@ -125,7 +125,7 @@ def test_tasks_of_the_harness_run_on_local_records_of_their_form(ours, data, tas
     results = run_harness(ours, [task], data=data, metadata={"max_seq_lengths": "0k"})
     assert os.getcwd() == before
     part = results[task][metric]
-    assert part["num"] == 8 and 0.0 <= part["value"] <= 1.0 and part["low"] <= part["value"] <= part["high"]
+    assert part.num == 8 and 0.0 <= part.value <= 1.0 and part.low <= part.value <= part.high
     assert set(part) == {"value", "low", "high", "num"}
 
 
@@ -139,9 +139,9 @@ def test_mathematics_of_the_harness(ours, data) -> None:
 
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
 def test_mbpp_of_the_harness_is_judged_in_the_sandbox(ours, data, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run_harness(ours, ["mbpp"], data=data)["mbpp_sandboxed"]["acc"]["value"] == 0.0
+    assert run_harness(ours, ["mbpp"], data=data)["mbpp_sandboxed"]["acc"].value == 0.0
     monkeypatch.setattr(ours, "generate_until", lambda requests, **_: ["def add(a, b): return a + b"] * len(requests))
-    assert run_harness(ours, ["mbpp"], data=data)["mbpp_sandboxed"]["acc"]["value"] == 1.0
+    assert run_harness(ours, ["mbpp"], data=data)["mbpp_sandboxed"]["acc"].value == 1.0
 
 
 def test_needles_of_the_harness(ours) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillroom.evaluation import frequent_tokens, measure_copying, measure_counterfactual, repeated_tokens
-from stillroom.evaluation.suites.counterfactual import continuations
+from stillroom.evaluation.measuring.counterfactual import continuations
 from stillroom.types import UserError
 from stillroom.vocabulary import encode
 from stillroom.worlds.base import Counterfactual
@@ -61,12 +62,12 @@ def test_perfect_copier_scores_as_one(scripted, opening: list[int]) -> None:
     tokens = repeated_tokens(range(3, 40), opening, num=4, period=7, repeats=3, seed=0)
     part = measure_copying(scripted(40, induction), tokens, period=7, repeats=3)
     uniform = math.log(40)
-    assert part["accuracy_repeat"]["value"] == 1.0
-    assert part["order_repeat"]["value"] == 1.0
-    assert part["loss_repeat"]["value"] == pytest.approx(0.0, abs=1e-5)
-    assert part["loss_first"]["value"] == pytest.approx(uniform, rel=1e-5)
-    assert part["icl_score"]["value"] == pytest.approx(-uniform, rel=1e-5)
-    curve = part["loss_by_position"]
+    assert part.accuracy_repeat.value == 1.0
+    assert part.order_repeat.value == 1.0
+    assert part.loss_repeat.value == pytest.approx(0.0, abs=1e-5)
+    assert part.loss_first.value == pytest.approx(uniform, rel=1e-5)
+    assert part.icl_score.value == pytest.approx(-uniform, rel=1e-5)
+    curve = part.loss_by_position
     assert len(curve) == 21 - (not opening)
     first_new_step = 7 - (not opening)  # the step from the end of the period to its start, seen for the first time
     assert curve[first_new_step] == pytest.approx(uniform, rel=1e-5)
@@ -76,9 +77,9 @@ def test_perfect_copier_scores_as_one(scripted, opening: list[int]) -> None:
 def test_model_that_never_looks_back_has_no_icl_score(scripted) -> None:
     tokens = repeated_tokens(range(3, 40), [0], num=4, period=7, repeats=3, seed=0)
     part = measure_copying(scripted(40, lambda _: None), tokens, period=7, repeats=3)
-    assert part["icl_score"]["value"] == pytest.approx(0.0, abs=1e-6)
-    assert part["accuracy_repeat"]["value"] == 0.0
-    assert part["order_repeat"]["value"] == 0.5
+    assert part.icl_score.value == pytest.approx(0.0, abs=1e-6)
+    assert part.accuracy_repeat.value == 0.0
+    assert part.order_repeat.value == 0.5
 
 
 def test_copying_equals_whole_sequences_in_double_precision(llama) -> None:
@@ -87,15 +88,15 @@ def test_copying_equals_whole_sequences_in_double_precision(llama) -> None:
         logprobs = copy.deepcopy(llama).double()(tokens).logits.log_softmax(-1)
     loss = -logprobs[:, :-1].gather(2, tokens[:, 1:, None])[..., 0].numpy()
     part = measure_copying(llama, tokens, period=5, repeats=3)
-    np.testing.assert_allclose(part["loss_by_position"], loss.mean(0), rtol=1e-4)
-    assert part["loss_first"]["value"] == pytest.approx(loss[:, :5].mean(), rel=1e-4)
-    assert part["loss_repeat"]["value"] == pytest.approx(loss[:, 6:].mean(), rel=1e-4)
-    assert part["icl_score"]["value"] == pytest.approx(loss[:, 10:].mean() - loss[:, :5].mean(), rel=1e-3)
+    np.testing.assert_allclose(part.loss_by_position, loss.mean(0), rtol=1e-4)
+    assert part.loss_first.value == pytest.approx(loss[:, :5].mean(), rel=1e-4)
+    assert part.loss_repeat.value == pytest.approx(loss[:, 6:].mean(), rel=1e-4)
+    assert part.icl_score.value == pytest.approx(loss[:, 10:].mean() - loss[:, :5].mean(), rel=1e-3)
     among = logprobs[:, 6:-1].gather(2, tokens[:, None, 1:6].expand(-1, 9, -1))
     right = logprobs[:, 6:-1].gather(2, tokens[:, 7:, None])
-    assert part["order_repeat"]["value"] == pytest.approx((right > among).double().mean().item() * 5 / 4, rel=1e-6)
+    assert part.order_repeat.value == pytest.approx((right > among).double().mean().item() * 5 / 4, rel=1e-6)
     one = measure_copying(llama, tokens, period=5, repeats=3, tokens_at_a_time=1)
-    assert one["icl_score"]["low"] == pytest.approx(part["icl_score"]["low"], rel=1e-4)
+    assert one.icl_score.low == pytest.approx(part.icl_score.low, rel=1e-4)
 
 
 def test_more_tokens_than_positions_is_said(llama) -> None:
@@ -135,17 +136,19 @@ def test_who_follows_what(tokenizer, scripted) -> None:
     }
     part, records = measure_counterfactual(scripted(600, says(tokenizer, answers)), tokenizer, ITEMS, chance=0.25)
     for name in ("follows_context", "follows_memory", "neither"):
-        assert part[name]["value"] == pytest.approx(1 / 3)
-    assert part["memory_accuracy"]["value"] == pytest.approx(2 / 3)
-    assert part["chance"] == 0.25
-    assert [record["follows"] for record in records] == ["context", "memory", "neither"]
-    assert [record["knows"] for record in records] == [True, True, False]
-    assert records[0]["log_odds"] > 40 and records[1]["log_odds"] < -40
+        assert getattr(part, name).value == pytest.approx(1 / 3)
+    assert part.memory_accuracy.value == pytest.approx(2 / 3)
+    assert part.chance == 0.25
+    assert [record.follows for record in records] == ["context", "memory", "neither"]
+    assert [record.knows for record in records] == [True, True, False]
+    assert records[0].log_odds > 40 and records[1].log_odds < -40
 
 
 def test_follows_shares_sum_to_one_and_log_odds_are_a_difference(llama, tokenizer) -> None:
     part, records = measure_counterfactual(llama, tokenizer, ITEMS * 3)
-    assert sum(part[name]["value"] for name in ("follows_context", "follows_memory", "neither")) == pytest.approx(1)
+    assert sum(getattr(part, name).value for name in ("follows_context", "follows_memory", "neither")) == pytest.approx(
+        1
+    )
     tokens = continuations(tokenizer, [0], [(ITEMS[0].prompt, " red"), (ITEMS[0].prompt, " blue")])
     values = []
     for item in tokens:
@@ -154,9 +157,9 @@ def test_follows_shares_sum_to_one_and_log_odds_are_a_difference(llama, tokenize
             logprobs = copy.deepcopy(llama).double()(ids).logits[0].log_softmax(-1)
         start = len(item.context)
         values.append(sum(logprobs[place - 1, ids[0, place]].item() for place in range(start, ids.shape[1])))
-    assert records[0]["log_odds"] == pytest.approx(values[0] - values[1], abs=1e-3)
+    assert records[0].log_odds == pytest.approx(values[0] - values[1], abs=1e-3)
     assert measure_counterfactual(llama, tokenizer, ITEMS * 3, tokens_at_a_time=1)[1] == [
-        record | {"log_odds": pytest.approx(record["log_odds"], abs=1e-4)} for record in records
+        replace(record, log_odds=pytest.approx(record.log_odds, abs=1e-4)) for record in records
     ]
 
 
@@ -164,7 +167,7 @@ def test_longer_answer_counts_when_one_begins_the_other(tokenizer, scripted) -> 
     item = Counterfactual("x is", "x is", " red", " red blue")
     rule = says(tokenizer, {"x is": " red blue"})
     part, _ = measure_counterfactual(scripted(600, rule), tokenizer, [item])
-    assert (part["follows_context"]["value"], part["follows_memory"]["value"]) == (0.0, 1.0)
+    assert (part.follows_context.value, part.follows_memory.value) == (0.0, 1.0)
 
 
 def test_prompt_and_answer_are_cut_where_the_prompt_ends(tokenizer) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from stillroom.evaluation import contamination, few_shot_items, measure_induction, measure_recall, recall_tokens
-from stillroom.evaluation.suites.rules import rule_items, rules
+from stillroom.evaluation.measuring.induced_rules import rule_items, rules
+from stillroom.results.json_form import as_json, from_json
+from stillroom.results.schema import InductionResult, SetContamination
 from stillroom.types import Batch, UserError
 from stillroom.vocabulary import Vocabulary
 
@@ -47,15 +50,15 @@ def test_an_item_is_a_function_of_its_seed_and_number() -> None:
 def test_induction_is_measured_by_kind_and_shots_and_at_any_batch_size(llama, tokenizer) -> None:
     items = few_shot_items(num=4, shots=[1, 2], seed=0)
     part = measure_induction(llama, tokenizer, items)
-    assert json.loads(json.dumps(part)) == part
-    assert part["accuracy"]["num"] == 16 and part["chance"] == 0.25
-    assert (set(part["by_kind"]), set(part["by_shots"])) == ({"string", "number"}, {"1", "2"})
-    assert measure_induction(llama, tokenizer, items, tokens_at_a_time=1)["accuracy"] == part["accuracy"]
+    assert from_json(InductionResult, json.loads(json.dumps(as_json(part))), Path("x")) == part
+    assert part.accuracy.num == 16 and part.chance == 0.25
+    assert (set(part.by_kind), set(part.by_shots)) == ({"string", "number"}, {1, 2})
+    assert measure_induction(llama, tokenizer, items, tokens_at_a_time=1).accuracy == part.accuracy
 
 
 def test_a_model_that_writes_the_answer_is_right_both_ways(llama, tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stillroom.evaluation.measuring import few_shot_rules as induction
     from stillroom.evaluation.sampling.draw import Samples
-    from stillroom.evaluation.suites import few_shot_rules as induction
 
     items = few_shot_items(num=3, shots=[2], seed=0)
     ended = {"right": "\n", "goes on": "x\n"}
@@ -67,7 +70,7 @@ def test_a_model_that_writes_the_answer_is_right_both_ways(llama, tokenizer, mon
     written = {}
     for name, tail in ended.items():
         monkeypatch.setattr(induction, "sample", lambda *a, tail=tail, **k: write(tail))
-        written[name] = measure_induction(llama, tokenizer, items)["written"]["value"]
+        written[name] = measure_induction(llama, tokenizer, items).written.value
     assert written == {"right": 1.0, "goes on": 0.0}
 
 
@@ -75,7 +78,7 @@ def test_shots_beyond_the_positions_are_left_out_and_named(make_llama, tokenizer
     model = make_llama()
     model.config.max_position_embeddings = 40
     part = measure_induction(model, tokenizer, few_shot_items(num=2, shots=[1, 20], seed=0))
-    assert part["skipped_shots"] == [20] and set(part["by_shots"]) == {"1"}
+    assert part.skipped_shots == (20,) and set(part.by_shots) == {1}
     model.config.max_position_embeddings = 5
     with pytest.raises(UserError, match="rule_shots"):
         measure_induction(model, tokenizer, few_shot_items(num=2, shots=[1], seed=0))
@@ -107,10 +110,10 @@ def test_a_copier_recalls_and_a_uniform_model_does_not(scripted, recalled) -> No
         return ids[earlier[-1] + 1] if earlier else None
 
     part = measure_recall(scripted(600, rule), recalled)
-    assert part["accuracy"]["value"] == 1.0 and part["loss_repeat"]["value"] < 0.01
-    assert part["loss_first"]["value"] == pytest.approx(np.log(600), rel=0.01)
-    assert set(part["by_occurrence"]) >= {"2", "3"}
-    assert measure_recall(scripted(600, lambda _: None), recalled)["accuracy"]["value"] < 0.2
+    assert part.accuracy.value == 1.0 and part.loss_repeat.value < 0.01
+    assert part.loss_first.value == pytest.approx(np.log(600), rel=0.01)
+    assert set(part.by_occurrence) >= {2, 3}
+    assert measure_recall(scripted(600, lambda _: None), recalled).accuracy.value < 0.2
     one = measure_recall(scripted(600, rule), recalled, tokens_at_a_time=1)
     assert one == part
 
@@ -151,15 +154,11 @@ def test_contamination_finds_what_is_there_and_nothing_else() -> None:
         n=8,
         progress=lambda *step: steps.append(step),
     )
-    assert (part["n"], part["training_tokens"]) == (8, 50 * 64)
-    assert part["sets"]["mixed"] == {
-        "num": 4,
-        "overlap": pytest.approx((1 + 13 / 33 + 0 + 1) / 4),
-        "any": 0.75,
-        "whole": 0.5,
-    }
-    assert part["sets"]["clean"] == {"num": 1, "overlap": 0.0, "any": 0.0, "whole": 0.0}
-    assert set(part["sets"]) == {"mixed", "clean"} and steps[-1] == (50, 50)
+    assert (part.n, part.training_tokens) == (8, 50 * 64)
+    share = pytest.approx((1 + 13 / 33 + 0 + 1) / 4)
+    assert vars(part.sets["mixed"]) == {"num": 4, "overlap": share, "any": 0.75, "whole": 0.5}
+    assert part.sets["clean"] == SetContamination(num=1, overlap=0.0, any=0.0, whole=0.0)
+    assert set(part.sets) == {"mixed", "clean"} and steps[-1] == (50, 50)
 
 
 def test_contamination_reads_only_so_many_sequences() -> None:
@@ -167,5 +166,5 @@ def test_contamination_reads_only_so_many_sequences() -> None:
     part = contamination(
         {"a": [training.tokens_IT[0].tolist()], "b": [training.tokens_IT[1].tolist()]}, training, max_sequences=2
     )
-    assert part["training_tokens"] == 100
-    assert (part["sets"]["a"]["whole"], part["sets"]["b"]["any"]) == (1.0, 0.0)
+    assert part.training_tokens == 100
+    assert (part.sets["a"].whole, part.sets["b"].any) == (1.0, 0.0)

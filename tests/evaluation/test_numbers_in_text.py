@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillroom.evaluation.grading.answers import last_number
-from stillroom.evaluation.suites.benchmarks import gsm8k
+from stillroom.evaluation.measuring.benchmarks import gsm8k
 
 CASES = [
     # text, its number, and who else reads it: (m)ath-verify, lm-eval's GSM8K filters (s)trict and (f)lexible

@@ -14,10 +14,10 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillroom.evaluation.suites import benchmarks
-from stillroom.evaluation.suites.benchmarks import gsm8k, load_benchmark, math500, mbpp
-from stillroom.evaluation.suites.counterfactual import read_counterfactuals
-from stillroom.evaluation.suites.problem_files import read_records
+from stillroom.evaluation.measuring import benchmarks
+from stillroom.evaluation.measuring.benchmarks import gsm8k, load_benchmark, math500, mbpp
+from stillroom.evaluation.measuring.counterfactual import read_counterfactuals
+from stillroom.evaluation.measuring.problem_files import read_problem_records
 from stillroom.types import UserError
 
 GOOD = {"question": "Wie viele? ½ é 😀\u2028", "answer": "so #### 4"}
@@ -28,7 +28,7 @@ FIELDS = ("question", "answer")
 def read(tmp_path: Path, data: bytes, name: str = "x.jsonl") -> list[dict[str, Any]]:
     path = tmp_path / name
     path.write_bytes(data)
-    return read_records(str(path), "gsm8k", FIELDS)
+    return read_problem_records(str(path), "gsm8k", FIELDS)
 
 
 ENCODED = {
@@ -139,7 +139,7 @@ def test_what_is_no_file_is_said(tmp_path: Path, place: str) -> None:
     if place == "link":
         (tmp_path / "l").symlink_to(tmp_path / "l")
     with pytest.raises(UserError):
-        read_records(path, "gsm8k", FIELDS)
+        read_problem_records(path, "gsm8k", FIELDS)
 
 
 PROGRAM = {"text": "Add.", "test_list": ["assert f(1) == 2"], "task_id": 1}
@@ -207,7 +207,7 @@ def test_any_bytes_are_records_or_a_sentence(tmp_path_factory: pytest.TempPathFa
     path = tmp_path_factory.getbasetemp() / "any.jsonl"
     path.write_bytes(data)
     try:
-        read_records(str(path), "gsm8k", FIELDS)
+        read_problem_records(str(path), "gsm8k", FIELDS)
     except UserError as told:
         assert "any.jsonl" in str(told)
 

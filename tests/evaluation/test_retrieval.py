@@ -5,25 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stillroom.evaluation.suites.choices import Question, answer
-from stillroom.evaluation.suites.retrieval import context_questions, measure_context, measure_needle, needle_questions
-from stillroom.types import UserError
+from stillroom.evaluation.measuring.choices import Question, score_choices
+from stillroom.evaluation.measuring.needles import context_questions, measure_context, measure_needle, needle_questions
+from stillroom.types import Estimate, UserError
 from stillroom.worlds.words import ATTRIBUTES
 
 
 def test_choices_are_compared_by_their_log_probability(scripted) -> None:
     always_five = scripted(20, lambda _: 5)
     questions = [Question((3,), ((5,), (6,)), 0, "a"), Question((3,), ((5, 5), (5, 6), (7,)), 1, "b")]
-    answered = answer(always_five, questions)
+    answered = score_choices(always_five, questions)
     assert answered.chosen_I.tolist() == [True, False]
     assert answered.written_I.tolist() == [True, False]
     assert answered.margin_I == pytest.approx([50.0, -50.0], abs=1e-3)
-    assert answered.summary()["chance"] == pytest.approx((1 / 2 + 1 / 3) / 2)
-    assert answered.of_group("b").summary()["accuracy"] == {"value": 0.0, "low": 0.0, "high": 0.0, "num": 1}
+    assert answered.summary().chance == pytest.approx((1 / 2 + 1 / 3) / 2)
+    assert answered.of_group("b").summary().accuracy == Estimate(0.0, 0.0, 0.0, 1)
 
 
 def test_a_model_without_a_preference_is_never_right(scripted) -> None:
-    answered = answer(scripted(20, lambda _: None), [Question((3,), ((5,), (6,)), 0)])
+    answered = score_choices(scripted(20, lambda _: None), [Question((3,), ((5,), (6,)), 0)])
     assert not answered.chosen_I.any()
 
 
@@ -33,7 +33,10 @@ def test_questions_at_batch_1_and_64(llama) -> None:
         Question(tuple(rng.integers(3, 600, 9).tolist()), tuple((int(i),) for i in rng.integers(3, 600, 4)), 1)
         for _ in range(64)
     ]
-    one, many = answer(llama, questions, tokens_at_a_time=1), answer(llama, questions, tokens_at_a_time=10**6)
+    one, many = (
+        score_choices(llama, questions, tokens_at_a_time=1),
+        score_choices(llama, questions, tokens_at_a_time=10**6),
+    )
     np.testing.assert_allclose(one.margin_I, many.margin_I, atol=2e-5)
     assert (one.chosen_I == many.chosen_I).all()
 
@@ -88,10 +91,10 @@ def finder(tokenizer):
 def test_a_reader_finds_every_needle(tokenizer, scripted, haystack) -> None:
     steps: list[tuple[int, int]] = []
     part = measure_needle(scripted(600, finder(tokenizer)), haystack, progress=lambda *step: steps.append(step))
-    assert (part["lengths"], part["depths"]) == ([60, 90], [0.0, 0.5, 1.0])
-    assert [[cell["value"] for cell in row] for row in part["grid"]] == [[1.0] * 3] * 2
-    assert part["accuracy"]["value"] == part["exact"]["value"] == 1.0
-    assert part["accuracy"]["num"] == 24
+    assert (part.lengths, part.depths) == ((60, 90), (0.0, 0.5, 1.0))
+    assert [[cell.value for cell in row] for row in part.grid] == [[1.0] * 3] * 2
+    assert part.accuracy.value == part.exact.value == 1.0
+    assert part.accuracy.num == 24
     assert steps[-1][0] == steps[-1][1]
 
 
@@ -104,7 +107,7 @@ def test_needle_mistakes_are_said(tokenizer, heldout_sequences, llama) -> None:
     with pytest.raises(UserError, match="512 positions"):
         measure_needle(llama, long)
     with pytest.raises(UserError, match="no question"):
-        answer(llama, [])
+        score_choices(llama, [])
 
 
 def test_context_questions_ask_what_was_stated(tokenizer, scripted) -> None:
@@ -118,6 +121,6 @@ def test_context_questions_ask_what_was_stated(tokenizer, scripted) -> None:
         assert f"{start}{tokenizer.decode(question.choices[question.right])}." in text
         assert text.count(".") == question.group
     part = measure_context(scripted(600, finder(tokenizer)), questions)
-    assert part["accuracy"]["value"] == 1.0
-    assert list(part["by_notes"]) == ["1", "4"]
-    assert part["by_notes"]["4"]["accuracy"]["num"] == 6
+    assert part.accuracy.value == 1.0
+    assert list(part.by_notes) == [1, 4]
+    assert part.by_notes[4].accuracy.num == 6

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import MinPLogitsWarper, PreTrainedModel, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from stillroom.evaluation import Continuation, Sampling, sample, score_continuations
+from stillroom.evaluation import Continuation, Sampling, SamplingRequest, sample, score_continuations
 from stillroom.evaluation.sampling import draw as module
 from stillroom.evaluation.sampling.draw import draw, probabilities
 
@@ -25,7 +25,8 @@ STOP = range(1, 150)
 
 def draw_all(model: PreTrainedModel, prompts=PROMPTS, settings=BOTH, num_samples: int = 8, **changes):
     arguments = {"num_samples": num_samples, "max_new_tokens": 10, "settings": settings, "stop": STOP, "seed": 3}
-    return sample(model, prompts, **(arguments | changes))
+    progress = changes.pop("progress", None)
+    return sample(model, SamplingRequest(prompts=prompts, **(arguments | changes)), progress)
 
 
 @pytest.mark.parametrize("engine", ["llama", "gpt2"])
@@ -114,7 +115,10 @@ def test_batches_at_once_stay_within_the_memory_and_change_no_sample(
     try:
         torch.set_num_threads(2)
         together = draw_all(llama, rows_at_a_time=32)
-        _, workers = module._divided(llama, PROMPTS, 8, 10, 32)
+        request = SamplingRequest(
+            prompts=PROMPTS, num_samples=8, max_new_tokens=10, settings=BOTH, stop=STOP, seed=3, rows_at_a_time=32
+        )
+        _, workers = module._divided(llama, request)
     finally:
         torch.set_num_threads(before)
     assert [[one.tokens for one in row] for row in together] == [[one.tokens for one in row] for row in alone]

@@ -21,9 +21,9 @@ from stillroom.evaluation.grading.code.judge import (
     Limits,
     Outcome,
     close_jails,
-    is_right,
+    gives_every_value,
     parse_check,
-    passes,
+    passes_checks,
     passes_each,
     require_sandbox,
     run_program,
@@ -72,8 +72,8 @@ def test_honest_programs_pass_and_wrong_ones_do_not() -> None:
     wrong = FIBONACCI.replace("0, 1", "1, 1")
     verdicts = passes_each([(FIBONACCI, [CHECK]), (wrong, [CHECK]), (FIBONACCI, [CHECK, Check("solve(1)", 2)])])
     assert verdicts == [True, False, False]
-    assert not passes(FIBONACCI, [])
-    assert passes("print('hello')\nprint('x' * 10 ** 6)\n" + FIBONACCI, [CHECK])
+    assert not passes_checks(FIBONACCI, [])
+    assert passes_checks("print('hello')\nprint('x' * 10 ** 6)\n" + FIBONACCI, [CHECK])
 
 
 def test_there_are_enough_hostile_programs_and_none_passes_or_gets_out(kind: Isolation) -> None:
@@ -98,7 +98,7 @@ def test_there_are_enough_hostile_programs_and_none_passes_or_gets_out(kind: Iso
 
 def _attempt(program: str, kind: Isolation) -> tuple[bool, Outcome]:
     outcome = run_program(program, [CHECK.expression], QUICK, isolation=kind)
-    return is_right(outcome, [CHECK]), outcome
+    return gives_every_value(outcome, [CHECK]), outcome
 
 
 def _command_of(pid: int) -> str:
@@ -260,21 +260,21 @@ def test_without_bubblewrap_user_namespaces_serve(forgetful, monkeypatch: pytest
         pytest.skip("no user namespaces here")
     monkeypatch.setattr(shutil, "which", lambda _: None)
     assert require_sandbox() == "namespaces"
-    assert passes(FIBONACCI, [CHECK])
+    assert passes_checks(FIBONACCI, [CHECK])
 
 
 def test_without_any_jail_nothing_is_run(forgetful, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
     monkeypatch.setattr(jail, "_command", lambda *_: [sys.executable, "-c", "import sys; sys.exit('not allowed')"])
     with pytest.raises(UserError, match=r"bwrap is not installed; namespaces: not allowed\); install bubblewrap"):
-        passes(FIBONACCI, [CHECK])
+        passes_checks(FIBONACCI, [CHECK])
 
 
 def test_on_an_unknown_processor_nothing_is_run(forgetful, monkeypatch: pytest.MonkeyPatch) -> None:
     assert single_process_filter("pdp11") is None
     monkeypatch.setattr(jail, "single_process_filter", lambda: None)
     with pytest.raises(UserError, match="no system-call filter"):
-        passes(FIBONACCI, [CHECK])
+        passes_checks(FIBONACCI, [CHECK])
 
 
 def verdict(code: bytes, architecture: int, call: int, argument: int = 0) -> int:

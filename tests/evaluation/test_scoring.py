@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
-from stillroom.evaluation import Continuation, Heldout, measure_likelihood, score_continuations, scoring, token_bytes
+from stillroom.evaluation import Continuation, Heldout, measure_likelihood, score_continuations, scoring
 from stillroom.models import hidden_states
 from stillroom.types import IGNORE_INDEX, UserError
+from stillroom.vocabulary import token_bytes
 
 ids = st.lists(st.integers(3, 599), min_size=1, max_size=12).map(tuple)
 
@@ -122,10 +123,10 @@ def test_bits_per_byte_is_what_the_definition_says(llama, heldout_sequences, tok
                 if lengths_V[target]:
                     bits, num_bytes = bits + loss / math.log(2), num_bytes + lengths_V[target]
     part = measure_likelihood(llama, Heldout(heldout_sequences, lengths_V))
-    assert part["bits_per_byte"]["value"] == pytest.approx(bits / num_bytes, rel=1e-5)
-    assert part["nats_per_token"]["value"] == pytest.approx(nats / num_tokens, rel=1e-5)
-    assert part["nats_per_token"]["num"] == len(heldout_sequences)
-    assert part["by_source"] == {}
+    assert part.bits_per_byte.value == pytest.approx(bits / num_bytes, rel=1e-5)
+    assert part.nats_per_token.value == pytest.approx(nats / num_tokens, rel=1e-5)
+    assert part.nats_per_token.num == len(heldout_sequences)
+    assert part.by_source == {}
 
 
 @pytest.mark.parametrize("per_position", [False, True])
@@ -134,7 +135,7 @@ def test_sources_share_out_the_nats(llama, heldout_sequences, tokenizer, per_pos
     codes = np.arange(num * length).reshape(num, length) % 3 if per_position else np.arange(num) % 2
     heldout = Heldout(heldout_sequences, token_bytes(tokenizer), ["a", "b", "c", "unused"], codes)
     part = measure_likelihood(llama, heldout)
-    assert list(part["by_source"]) == (["a", "b", "c"] if per_position else ["a", "b"])
+    assert list(part.by_source) == (["a", "b", "c"] if per_position else ["a", "b"])
     if not per_position:
         even, odd = (
             measure_likelihood(
@@ -143,20 +144,20 @@ def test_sources_share_out_the_nats(llama, heldout_sequences, tokenizer, per_pos
             for i in range(2)
         )
         for name, alone in (("a", even), ("b", odd)):
-            assert part["by_source"][name]["bits_per_byte"]["value"] == pytest.approx(alone["bits_per_byte"]["value"])
-    values = [source["nats_per_token"]["value"] for source in part["by_source"].values()]
-    assert min(values) <= part["nats_per_token"]["value"] <= max(values)
+            assert part.by_source[name]["bits_per_byte"].value == pytest.approx(alone.bits_per_byte.value)
+    values = [source["nats_per_token"].value for source in part.by_source.values()]
+    assert min(values) <= part.nats_per_token.value <= max(values)
 
 
 def test_sequences_of_one_document_are_drawn_together(llama, heldout_sequences, tokenizer) -> None:
     sizes = token_bytes(tokenizer)
-    apart = measure_likelihood(llama, Heldout(heldout_sequences, sizes))["bits_per_byte"]
+    apart = measure_likelihood(llama, Heldout(heldout_sequences, sizes)).bits_per_byte
     documents = np.arange(len(heldout_sequences)) // 4
-    together = measure_likelihood(llama, Heldout(heldout_sequences, sizes, documents=documents))["bits_per_byte"]
-    assert together["value"] == pytest.approx(apart["value"], rel=1e-12)
-    assert together["num"] == len(np.unique(documents)) and apart["num"] == len(heldout_sequences)
+    together = measure_likelihood(llama, Heldout(heldout_sequences, sizes, documents=documents)).bits_per_byte
+    assert together.value == pytest.approx(apart.value, rel=1e-12)
+    assert together.num == len(np.unique(documents)) and apart.num == len(heldout_sequences)
     one = measure_likelihood(llama, Heldout(heldout_sequences, sizes, documents=np.zeros(len(heldout_sequences))))
-    assert one["bits_per_byte"]["low"] == one["bits_per_byte"]["high"]  # one document says nothing of others
+    assert one.bits_per_byte.low == one.bits_per_byte.high  # one document says nothing of others
 
 
 def test_bits_per_byte_at_batch_1_and_64(llama, heldout_sequences, tokenizer) -> None:
@@ -165,19 +166,19 @@ def test_bits_per_byte_at_batch_1_and_64(llama, heldout_sequences, tokenizer) ->
     one = measure_likelihood(llama, heldout, tokens_at_a_time=1, progress=lambda *step: steps.append(step))
     many = measure_likelihood(llama, heldout, tokens_at_a_time=64 * 24)
     for key in ("value", "low", "high"):
-        assert one["bits_per_byte"][key] == pytest.approx(many["bits_per_byte"][key], rel=1e-5)
+        assert getattr(one.bits_per_byte, key) == pytest.approx(getattr(many.bits_per_byte, key), rel=1e-5)
     assert steps == [(done, 40) for done in range(1, 41)]
 
 
 def test_uniform_model_needs_log_v_nats(heldout_sequences, tokenizer, scripted) -> None:
     part = measure_likelihood(scripted(600, lambda _: None), Heldout(heldout_sequences, token_bytes(tokenizer)))
-    assert part["nats_per_token"]["value"] == pytest.approx(math.log(600), rel=1e-5)
-    assert part["nats_per_token"]["high"] == pytest.approx(part["nats_per_token"]["low"], rel=1e-6)
+    assert part.nats_per_token.value == pytest.approx(math.log(600), rel=1e-5)
+    assert part.nats_per_token.high == pytest.approx(part.nats_per_token.low, rel=1e-6)
 
 
 def test_fewer_sequences_can_be_asked_for(llama, heldout_sequences, tokenizer) -> None:
     part = measure_likelihood(llama, Heldout(heldout_sequences, token_bytes(tokenizer)), num_sequences=5)
-    assert part["nats_per_token"]["num"] == 5
+    assert part.nats_per_token.num == 5
 
 
 def test_codes_must_cover_the_sequences(llama, heldout_sequences, tokenizer) -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillroom.evaluation import holm, mean, paired_difference, paired_interval, paired_t_test, ratio
 from stillroom.results import statistics
+from stillroom.results.statistics import holm, mean, paired_difference, paired_interval, paired_t_test, ratio
 from stillroom.types import UserError
 
 numbers = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40)

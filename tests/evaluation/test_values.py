@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from stillroom.evaluation.grading.code import _served as _sandboxed
 from stillroom.evaluation.grading.code.jail import why_not
-from stillroom.evaluation.grading.code.judge import Setting, is_right, parse_check, run_program
+from stillroom.evaluation.grading.code.judge import Setting, gives_every_value, parse_check, run_program
 from stillroom.evaluation.grading.code.values import Symbol, read_value
-from stillroom.evaluation.suites.benchmarks import mbpp, passes_tests
+from stillroom.evaluation.measuring.benchmarks import mbpp, passes_tests
 from stillroom.types import UserError
 
 needs_sandbox = pytest.mark.skipif(
@@ -390,4 +390,4 @@ def test_kinds_survive_the_journey() -> None:
 def test_every_value_is_judged_and_the_program_keeps_its_state_between_tests() -> None:
     checks = [parse_check(f"assert f() == {n}") for n in (1, 2, 3)]
     program = "n = 0\ndef f():\n    global n\n    n += 1\n    return n"
-    assert is_right(run_program(program, [check.expression for check in checks]), checks)
+    assert gives_every_value(run_program(program, [check.expression for check in checks]), checks)

@@ -9,9 +9,8 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
-from stillroom.evaluation import Vocabulary, token_bytes
 from stillroom.types import UserError
-from stillroom.vocabulary import encode, encode_documents
+from stillroom.vocabulary import Vocabulary, encode, encode_documents, token_bytes
 from tokenizer_kinds import KEEPS, KNOWS_LETTERS_ALONE, LOSES
 
 MADE = {kind: (made := make(), Vocabulary.of(made)) for kind, make in KEEPS.items()}

@@ -22,7 +22,7 @@ from stillroom.corpora import Corpus, train_tokenizer
 from stillroom.models import build_model, hidden_states, load_model
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
-from stillroom.types import UserError
+from stillroom.types import Estimate, UserError
 
 SETTINGS = RankSettings(
     heldout_sequences=48, copying_sequences=4, copying_period=8, copying_repeats=3,
@@ -209,7 +209,7 @@ def test_divergence_of_known_distributions():
     [(0.95, 0.99, "finished"), (0.6, 0.7, "begun"), (0.85, 0.95, "begun"), (0, 0.1, "not begun")],
 )
 def test_induction_is_finished_begun_or_not(low, high, state):
-    assert induction_state({"low": low, "high": high, "value": (low + high) / 2}) == state
+    assert induction_state(Estimate((low + high) / 2, low, high, 1)) == state
 
 
 def test_the_advice_names_ties_and_the_cheapest_of_them(ranking):

@@ -15,11 +15,11 @@ from stillroom import disk
 from stillroom.choosing.tuning.reinforce import ReinforcedConfig, reinforce, reward_function
 from stillroom.choosing.tuning.supervise import SupervisedConfig, supervise, worked_problems
 from stillroom.corpora import Corpus, load_tokenizer
-from stillroom.evaluation import Vocabulary
 from stillroom.models import build_model, load_model
 from stillroom.study.progress import StageDisplay
 from stillroom.study.verifying import verify
 from stillroom.types import IGNORE_INDEX, UserError
+from stillroom.vocabulary import Vocabulary
 from stillroom.worlds.problems_world import problems
 
 FAMILIES = {"families": "between pair_sum"}

@@ -1,7 +1,7 @@
 """What happens inside a model: pure functions of taps and weights that return dataclasses."""
 
 from stillroom.analysis.ablation import Ablation, copying_ablation, without_head
-from stillroom.analysis.heads import (
+from stillroom.analysis.attention_heads import (
     HeadScores,
     check_heads,
     copying_scores,
@@ -10,32 +10,30 @@ from stillroom.analysis.heads import (
     previous_token_scores,
 )
 from stillroom.analysis.loss_comparison import (
-    Bin,
+    QuantileBin,
     Split,
+    batch_entropies,
+    batch_losses,
     by_quantile,
-    copyable,
-    entropies,
     largest_differences,
     split_losses,
-    token_losses,
 )
 
 __all__ = [
     "Ablation",
-    "Bin",
     "HeadScores",
+    "QuantileBin",
     "Split",
+    "batch_entropies",
+    "batch_losses",
     "by_quantile",
     "check_heads",
-    "copyable",
     "copying_ablation",
     "copying_scores",
-    "entropies",
     "head_scores",
     "largest_differences",
     "prefix_matching_scores",
     "previous_token_scores",
     "split_losses",
-    "token_losses",
     "without_head",
 ]

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from stillroom.analysis.heads import writes_by_head
-from stillroom.analysis.loss_comparison import token_losses
+from stillroom.analysis.attention_heads import writes_by_head
+from stillroom.analysis.loss_comparison import batch_losses
 from stillroom.types import IGNORE_INDEX, Batch, OnProgress, UserError
 
 
@@ -77,7 +77,7 @@ def copying_ablation(
         raise ValueError(f"{tokens_BT.shape[1]} positions hold no repeat of {period} tokens after the first {start}")
 
     def loss() -> float:
-        return float(token_losses(model, batch, isolate=False).double().sum() / num_counted)
+        return float(batch_losses(model, batch, isolate=False).double().sum() / num_counted)
 
     whole = loss()
     without = torch.full((num_layers, num_heads), math.nan, dtype=torch.float64)

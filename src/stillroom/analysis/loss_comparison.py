@@ -15,13 +15,14 @@ from transformers import PreTrainedModel
 
 from stillroom.models import hidden_states, score
 from stillroom.models.score import token_logprobs
+from stillroom.objectives.routing import copyable
 from stillroom.results.inspected import Passage
 from stillroom.types import IGNORE_INDEX, Batch
 
 _LOGITS_AT_A_TIME = 1 << 22
 
 
-def token_losses(model: PreTrainedModel, batch: Batch, *, isolate: bool = True) -> Tensor:
+def batch_losses(model: PreTrainedModel, batch: Batch, *, isolate: bool = True) -> Tensor:
     """Loss in nats of every target, (B, T), fp32; 0 where a position has none. The model is left as it was."""
     counted_BT = batch.targets_BT != IGNORE_INDEX
     loss_BT = torch.zeros(batch.targets_BT.shape)
@@ -39,7 +40,7 @@ def token_losses(model: PreTrainedModel, batch: Batch, *, isolate: bool = True) 
 
 
 @dataclass(frozen=True)
-class Bin:
+class QuantileBin:
     """The tokens whose key lies between two quantiles: their number, the range of the key and the mean value."""
 
     low: float
@@ -48,7 +49,7 @@ class Bin:
     mean: float
 
 
-def by_quantile(values_N: Tensor, key_N: Tensor, num_bins: int) -> list[Bin]:
+def by_quantile(values_N: Tensor, key_N: Tensor, num_bins: int) -> list[QuantileBin]:
     """Means of a value over bins of like size, ordered by a key: loss by teacher entropy, say.
 
     Ties are kept in the order of the tokens, so that bins differ in size by at most one.
@@ -57,28 +58,9 @@ def by_quantile(values_N: Tensor, key_N: Tensor, num_bins: int) -> list[Bin]:
         raise ValueError(f"{num_bins} bins of {tuple(values_N.shape)} values by {tuple(key_N.shape)} keys")
     order = key_N.argsort(stable=True)
     return [
-        Bin(float(key_N[part[0]]), float(key_N[part[-1]]), len(part), float(values_N[part].double().mean()))
+        QuantileBin(float(key_N[part[0]]), float(key_N[part[-1]]), len(part), float(values_N[part].double().mean()))
         for part in order.tensor_split(num_bins)
     ]
-
-
-def copyable(batch: Batch) -> Tensor:
-    """Whether (B, T) a target is what followed the last earlier occurrence of the current token in its document.
-
-    Exactly those positions a model gets right that only looks back for the current token and copies what came after.
-    False where there is no target.
-    """
-    tokens_BT, document_BT, targets_BT = batch.tokens_BT, batch.document_BT, batch.targets_BT
-    result_BT = torch.zeros_like(tokens_BT, dtype=torch.bool)
-    rows = zip(tokens_BT.tolist(), document_BT.tolist(), targets_BT.tolist(), strict=True)
-    for row, (tokens, documents, targets) in enumerate(rows):
-        followed: dict[tuple[int, int], int] = {}
-        for place, key in enumerate(zip(documents, tokens, strict=True)):
-            target = targets[place]
-            result_BT[row, place] = target != IGNORE_INDEX and followed.get(key) == target
-            if target != IGNORE_INDEX:
-                followed[key] = target
-    return result_BT
 
 
 @dataclass(frozen=True)
@@ -96,7 +78,7 @@ def split_losses(
 ) -> list[Split]:
     """Where two models differ: on all targets, on copyable and other ones, and by bins of a teacher's entropy.
 
-    The losses are from ``token_losses``; ``entropy_BT`` is the teacher's entropy in nats at every position. Parts
+    The losses are from ``batch_losses``; ``entropy_BT`` is the teacher's entropy in nats at every position. Parts
     without a token are left out.
     """
     counted_BT = batch.targets_BT != IGNORE_INDEX
@@ -117,14 +99,14 @@ def split_losses(
     ]
 
 
-def entropies(model: PreTrainedModel, batch: Batch, *, isolate: bool = True) -> Tensor:
+def batch_entropies(model: PreTrainedModel, batch: Batch, *, isolate: bool = True) -> Tensor:
     """Entropy in nats of a model's next-token distribution at every position, (B, T), fp32."""
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad():
             hidden_ND = hidden_states(model, batch.to(model.device), isolate=isolate).flatten(0, 1)
-            entropy_N = score.entropies(model, hidden_ND, logits_at_a_time=_LOGITS_AT_A_TIME)
+            entropy_N = score.token_entropies(model, hidden_ND, logits_at_a_time=_LOGITS_AT_A_TIME)
     finally:
         model.train(was_training)
     return entropy_N.cpu().view(batch.tokens_BT.shape)
@@ -135,7 +117,7 @@ def largest_differences(
 ) -> list[Passage]:
     """The ``num`` passages of ``width`` targets on which two models' losses differ most in sum, largest first.
 
-    ``first_BT`` and ``second_BT`` are from ``token_losses``. Passages do not overlap. A token shown is the target
+    ``first_BT`` and ``second_BT`` are from ``batch_losses``. Passages do not overlap. A token shown is the target
     that the loss is of.
     """
     gain_BT = first_BT - second_BT

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stillroom.choosing.positions import HeldOut, Positions
-from stillroom.evaluation import ratio
-from stillroom.evaluation.suites.calibration import calibration, ratio_difference
+from stillroom.evaluation.measuring.calibration import calibration, ratio_difference
+from stillroom.results.json_form import as_json
+from stillroom.results.statistics import ratio
 from stillroom.types import Estimate
 
 _ENTROPY_BINS = 40
@@ -61,7 +62,7 @@ def text_measures(positions: Positions, heldout: HeldOut, shared_N: NDArray[np.b
         },
         "entropy": entropy_distribution(positions.entropy_N, heldout),
         "overconfidence_nats": mean_over(nats_N - positions.entropy_N, heldout),
-        "calibration": calibrated.as_dict(),
+        "calibration": as_json(calibrated.result()),
         "copyable": {
             "share": float(heldout.copyable_N.mean()),
             "gold_probability": mean_over(gold_N, heldout, heldout.copyable_N),

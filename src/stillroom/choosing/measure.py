@@ -17,18 +17,21 @@ from transformers import PreTrainedModel
 from stillroom.analysis import head_scores
 from stillroom.choosing.positions import HeldOut, Positions, read_positions
 from stillroom.choosing.request import Candidate, RankSettings, Student, corpus_config
-from stillroom.config import EvaluationConfig, LabelsConfig, ObjectiveConfig, RunConfig
+from stillroom.config import LabelsConfig, ObjectiveConfig, RunConfig
 from stillroom.corpora import Corpus
-from stillroom.evaluation import Sampling, copying_tokens, measure_copying, pass_at_k, solve, summarise
+from stillroom.evaluation import Attempts, Sampling, measure_copying, solve, summarise_samples
+from stillroom.evaluation.suites.icl import CopyingConfig, copying_tokens
 from stillroom.files import read_json_object, write_json
 from stillroom.labels import price
 from stillroom.models import load_model, precision_name
+from stillroom.results.coverage import pass_at_k
+from stillroom.results.json_form import as_json
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
 from stillroom.study.train_stage import load_here, train_into
 from stillroom.teachers import LiveTeacher
 from stillroom.training.distributed import own_device
-from stillroom.types import OnProgress
+from stillroom.types import Estimate, OnProgress
 from stillroom.worlds.problems_world import problems
 
 KS = (1, 2, 4, 8, 16)
@@ -160,13 +163,13 @@ def problem_options(corpus: Corpus) -> dict[str, Any] | None:
 
 def _looking_back(model: PreTrainedModel, bench: Bench, progress: OnProgress) -> dict[str, Any]:
     settings, corpus = bench.settings, bench.corpus
-    asked = EvaluationConfig(
+    asked = CopyingConfig(
         copying_sequences=settings.copying_sequences,
         copying_period=settings.copying_period,
         copying_repeats=settings.copying_repeats,
         seed=settings.seed,
     )
-    tokens_BT = copying_tokens(corpus.tokenizer, asked, corpus.heldout)
+    tokens_BT = copying_tokens(asked, corpus.tokenizer, corpus.heldout)
     period, repeats = settings.copying_period, settings.copying_repeats
     copying = measure_copying(model, tokens_BT, period=period, repeats=repeats, seed=settings.seed)
     scores = head_scores(
@@ -175,8 +178,8 @@ def _looking_back(model: PreTrainedModel, bench: Bench, progress: OnProgress) ->
     best = int(scores.prefix_matching.argmax())
     layer, head = divmod(best, scores.prefix_matching.shape[1])
     return {
-        "copying": copying,
-        "induction": induction_state(copying["accuracy_repeat"]),
+        "copying": as_json(copying),
+        "induction": induction_state(copying.accuracy_repeat),
         "best_head": {
             "layer": scores.layer(layer),
             "head": head,
@@ -187,15 +190,16 @@ def _looking_back(model: PreTrainedModel, bench: Bench, progress: OnProgress) ->
     }
 
 
-def induction_state(accuracy: dict[str, float]) -> str:
+def induction_state(accuracy: Estimate | None) -> str:
     """``finished``, ``begun`` or ``not begun``: by the interval of the accuracy on repeated random tokens.
 
     Finished where the whole interval is at ``FINISHED`` or above, not begun where it is below ``BEGUN``. Between the
     two a teacher is in its phase transition, where its labels did most harm to a student's own copying.
     """
-    if accuracy["low"] >= FINISHED:
+    assert accuracy is not None  # measured right here
+    if accuracy.low >= FINISHED:
         return "finished"
-    return "not begun" if accuracy["high"] < BEGUN else "begun"
+    return "not begun" if accuracy.high < BEGUN else "begun"
 
 
 def _problems(model: PreTrainedModel, bench: Bench, options: dict[str, Any], progress: OnProgress) -> dict[str, Any]:
@@ -205,19 +209,21 @@ def _problems(model: PreTrainedModel, bench: Bench, options: dict[str, Any], pro
         model,
         bench.corpus.tokenizer,
         items,
-        num_samples=settings.samples_per_problem,
-        max_new_tokens=settings.max_new_tokens,
-        settings=[Sampling(settings.temperature)],
-        seed=settings.seed,
+        Attempts(
+            num_samples=settings.samples_per_problem,
+            max_new_tokens=settings.max_new_tokens,
+            settings=[Sampling(settings.temperature)],
+            seed=settings.seed,
+        ),
         progress=progress,
     )
-    found = summarise(graded, KS, settings.seed)
+    found = summarise_samples(graded, KS, settings.seed)
     return {
         "temperature": settings.temperature,
         "num_samples": settings.samples_per_problem,
-        "num_correct": [one.num_correct for one in graded],
-        "pass_at": found["pass_at"],
-        "unique_correct": found["unique_correct"],
+        "num_correct": [one.num_right for one in graded],
+        "pass_at": as_json(found.pass_at),
+        "unique_correct": as_json(found.unique_correct),
     }
 
 

@@ -32,7 +32,7 @@ from stillroom.choosing.request import (
     find_student,
 )
 from stillroom.costs import flops_per_token
-from stillroom.evaluation.suites.calibration import ratio_difference
+from stillroom.evaluation.measuring.calibration import ratio_difference
 from stillroom.files import fingerprint, write_json
 from stillroom.results_versions import results_version
 from stillroom.study.folders import alone, parts

@@ -19,11 +19,12 @@ from lm_eval.api.model import TemplateLM  # pyright: ignore[reportMissingImports
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # pyright: ignore[reportMissingImports]
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stillroom.evaluation.sampling.draw import Sampling, sample
+from stillroom.evaluation.measuring.benchmarks import passes_tests, program_task
+from stillroom.evaluation.sampling.draw import Sampling, SamplingRequest, sample
 from stillroom.evaluation.sampling.stops import StopTexts
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Continuation, score_continuations
-from stillroom.evaluation.suites.benchmarks import passes_tests, program_task
 from stillroom.models import num_positions
+from stillroom.results.schema import HarnessNumber
 from stillroom.types import UserError
 from stillroom.vocabulary import Vocabulary, encode_documents
 
@@ -156,9 +157,8 @@ class HarnessModel(TemplateLM):
         prompts = [
             self.tok_encode(context)[-(self.max_length - most) :] or [self.prefix_token_id] for context in contexts
         ]
-        (drawn,) = sample(
-            self.model,
-            prompts,
+        request = SamplingRequest(
+            prompts=prompts,
             num_samples=1,
             max_new_tokens=most,
             settings=[Sampling(temperature, top_p=top_p)],
@@ -166,6 +166,7 @@ class HarnessModel(TemplateLM):
             stop_texts=texts,
             seed=self._seed,
         )
+        (drawn,) = sample(self.model, request)
         return [texts.text(samples.tokens[0], self._vocabulary.eos) for samples in drawn]
 
 
@@ -195,12 +196,12 @@ SANDBOXED_MBPP: dict[str, Any] = {
 
 def run_harness(
     model: HarnessModel,
-    tasks: Sequence[str | dict[str, Any]],
+    tasks: Sequence[str | Mapping[str, Any]],
     *,
     data: Path | None = None,
     limit: int | None = None,
     metadata: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+) -> dict[str, dict[str, HarnessNumber]]:
     """Task → metric → value, its 95 % interval from the harness' standard error, and the number of items.
 
     Arguments:
@@ -236,12 +237,12 @@ def _is_of(error: BaseException, model: type) -> bool:
     return any(frame.f_code in ours for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
-def _metrics(of_task: Mapping[str, Any], numbers: Mapping[str, int]) -> dict[str, Any]:
+def _metrics(of_task: Mapping[str, Any], numbers: Mapping[str, int]) -> dict[str, HarnessNumber]:
     """Estimates by metric; a filter is named where it is not the only one.
 
     A number that the harness does not give, or gives as NaN, is None and ``missing`` says why.
     """
-    made: dict[str, Any] = {}
+    made: dict[str, HarnessNumber] = {}
     for key, value in of_task.items():
         name, _, chosen = key.partition(",")
         if not chosen or name.endswith("_stderr") or not isinstance(value, int | float):
@@ -251,15 +252,15 @@ def _metrics(of_task: Mapping[str, Any], numbers: Mapping[str, int]) -> dict[str
     return made
 
 
-def _estimate(value: float, error: Any, num: int) -> dict[str, Any]:
+def _estimate(value: float, error: Any, num: int) -> HarnessNumber:
     if not math.isfinite(value):
-        reason = dict.fromkeys(("value", "low", "high"), f"the harness gives {value}")
-        return {"value": None, "low": None, "high": None, "num": num, "missing": reason}
+        reason: dict[str, str] = dict.fromkeys(("value", "low", "high"), f"the harness gives {value}")
+        return HarnessNumber(value=None, low=None, high=None, num=num, missing=reason)
     if not isinstance(error, int | float) or not math.isfinite(error):
         reason = dict.fromkeys(("low", "high"), "the harness gives no standard error")
-        return {"value": value, "low": None, "high": None, "num": num, "missing": reason}
+        return HarnessNumber(value=value, low=None, high=None, num=num, missing=reason)
     width = _NORMAL_95 * error
-    return {"value": value, "low": value - width, "high": value + width, "num": num}
+    return HarnessNumber(value=value, low=value - width, high=value + width, num=num)
 
 
 @contextlib.contextmanager

@@ -6,11 +6,11 @@ Letters: I items, n tokens of a gram.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stillroom.results.schema import ContaminationResult, SetContamination
 from stillroom.types import OnProgress, Sequences
 
 NGRAM = 13
@@ -26,7 +26,7 @@ def contamination(
     n: int = NGRAM,
     max_sequences: int | None = None,
     progress: OnProgress | None = None,
-) -> dict[str, Any]:
+) -> ContaminationResult:
     """How much of each set of items (token ids each) the training sequences hold.
 
     An item shorter than n tokens is looked for whole. Per set: ``overlap``, the mean share of an item's n-grams that
@@ -42,11 +42,11 @@ def contamination(
     total = len(training) if max_sequences is None else min(max_sequences, len(training))
     places = np.linspace(0, len(training) - 1, total).astype(np.int64) if total else np.zeros(0, np.int64)
     found = _found(wanted, training, places, progress)
-    return {
-        "n": n,
-        "training_tokens": total * training.sequence_length,
-        "sets": {name: _summary(of_set, found) for name, of_set in grams.items() if of_set},
-    }
+    return ContaminationResult(
+        n=n,
+        training_tokens=total * training.sequence_length,
+        sets={name: _summary(of_set, found) for name, of_set in grams.items() if of_set},
+    )
 
 
 def _grams(ids: Sequence[int], n: int) -> tuple[int, NDArray[np.uint64]]:
@@ -86,11 +86,11 @@ def _found(
 
 def _summary(
     of_set: Sequence[tuple[int, NDArray[np.uint64]]], found: Mapping[int, NDArray[np.uint64]]
-) -> dict[str, Any]:
+) -> SetContamination:
     share_I = np.array([np.isin(hashes, found[size]).mean() for size, hashes in of_set])
-    return {
-        "num": len(share_I),
-        "overlap": float(share_I.mean()),
-        "any": float((share_I > 0).mean()),
-        "whole": float((share_I == 1).mean()),
-    }
+    return SetContamination(
+        num=len(share_I),
+        overlap=float(share_I.mean()),
+        any=float((share_I > 0).mean()),
+        whole=float((share_I == 1).mean()),
+    )

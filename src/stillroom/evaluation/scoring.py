@@ -22,7 +22,6 @@ from stillroom.models.score import token_logprobs
 from stillroom.results.statistics import require_finite
 from stillroom.types import Batch, OnProgress, UserError
 
-"""Called with (done, total) as work proceeds."""
 TOKENS_AT_A_TIME = 8192
 """Tokens of one forward pass unless the caller says otherwise."""
 _LOGITS_AT_A_TIME = 1 << 22
@@ -50,7 +49,7 @@ class Continuation:
 
 
 @dataclass(frozen=True)
-class Scores:
+class ContinuationScores:
     """One number per item: ``logprob_I`` in nats, summed over the continuation's ``tokens_I`` tokens.
 
     ``greedy_I`` is True where every token of the continuation is the model's first choice, so that greedy decoding
@@ -94,7 +93,7 @@ def score_continuations(
     *,
     tokens_at_a_time: int = TOKENS_AT_A_TIME,
     progress: OnProgress | None = None,
-) -> Scores:
+) -> ContinuationScores:
     """How likely the model finds each continuation after its context.
 
     Continuations of one context share its pass through the model: they lie behind it in one row and do not see one
@@ -116,7 +115,7 @@ def score_continuations(
             if progress:
                 progress(done, len(items))
     require_finite(logprob_I)
-    return Scores(logprob_I, greedy_I, np.array([len(item.continuation) for item in items], dtype=np.int64))
+    return ContinuationScores(logprob_I, greedy_I, np.array([len(item.continuation) for item in items], dtype=np.int64))
 
 
 def _sharing(model: PreTrainedModel, items: Sequence[Continuation]) -> int:

@@ -1,250 +1,162 @@
-"""All suites of an evaluation in turn, in the form that a run folder keeps."""
+"""What a suite of measurements is, and which there are.
+
+A suite is one file: its configuration, the items that it makes of it, and what it measures on them. One of this package
+is ``suites/NAME.py`` with its object under ``SUITE``; a package of someone else's names its own under the entry
+point ``stillroom.suites``, whose name is the suite's. Imports no torch: a configuration is read without measuring.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from stillroom.evaluation import suites
+from stillroom.results.schema import SampledProblem
+from stillroom.strict import Seed, Strict, nearest, parse
+from stillroom.types import UserError
 
-from stillroom.evaluation.evaluation_config import EvaluationConfig
-from stillroom.evaluation.sampling.draw import Sampler, sample
-from stillroom.evaluation.suites.choices import Question
-from stillroom.evaluation.suites.counterfactual import measure_counterfactual
-from stillroom.evaluation.suites.few_shot_rules import few_shot_items, measure_induction
-from stillroom.evaluation.suites.in_context_copying import frequent_tokens, measure_copying, repeated_tokens
-from stillroom.evaluation.suites.language_modelling import Heldout, measure_likelihood
-from stillroom.evaluation.suites.retrieval import context_questions, measure_context, measure_needle, needle_questions
-from stillroom.evaluation.suites.rules import RuleItem
-from stillroom.evaluation.suites.test_time_scaling import measure_scaling
-from stillroom.evaluation.suites.trigger_recall import RecallTokens, measure_recall, recall_tokens
-from stillroom.types import OnProgress, Sequences
-from stillroom.vocabulary import Vocabulary, encode
-from stillroom.worlds.base import Counterfactual, Problem
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-SuiteProgress = Callable[[str, int, int], None]
-"""Called with (part, done, total)."""
+    from stillroom.evaluation.measuring.language_modelling import Heldout
+    from stillroom.evaluation.sampling.draw import Sampler
+    from stillroom.types import OnProgress
 
-
-def copying_tokens(tokenizer: PreTrainedTokenizerBase, config: EvaluationConfig, heldout: Sequences) -> Tensor:
-    """The repeated random tokens (B, T) that ``config`` asks for; the ``heads`` suite reads the same ones."""
-    vocabulary = Vocabulary.of(tokenizer)
-    return repeated_tokens(
-        frequent_tokens(heldout, vocabulary.special, config.copying_vocabulary),
-        vocabulary.start,
-        num=config.copying_sequences,
-        period=config.copying_period,
-        repeats=config.copying_repeats,
-        seed=config.seed,
-    )
+_MOST_ITEM_TOKENS = 100_000_000
+ItemTokens = dict[str, list[list[int]]]
+"""Kind of item → token ids of every item, with its right answer where it has one."""
 
 
-def recall_items(tokenizer: PreTrainedTokenizerBase, config: EvaluationConfig, heldout: Sequences) -> RecallTokens:
-    """The recall sequences that ``config`` asks for, over the held-out text's bigrams."""
-    vocabulary = Vocabulary.of(tokenizer)
-    return recall_tokens(
-        frequent_tokens(heldout, vocabulary.special, config.copying_vocabulary),
-        vocabulary.start,
-        heldout,
-        num=config.recall_sequences,
-        length=config.recall_length,
-        triggers=config.recall_triggers,
-        seed=config.seed,
-    )
+class SuiteConfig(Strict):
+    """What every suite is asked for; a suite's own class adds what it needs."""
+
+    seed: Seed = 0
+    """Of items and samples."""
 
 
-def evaluate(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    config: EvaluationConfig,
-    *,
-    heldout: Heldout,
-    problems: Sequence[Problem] = (),
-    counterfactuals: Sequence[Counterfactual] = (),
-    counterfactual_chance: float | None = None,
-    sampler: Sampler = sample,
-    progress: SuiteProgress | None = None,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Every part that ``config.suites`` asks for and that items were given for, and the samples of ``tts``.
-
-    The parts are ``lm``, ``copying``, ``recall``, ``induction``, ``counterfactual``, ``tts``, ``needle`` and
-    ``context``, in the form that ``evaluation.json`` has; ``heads`` is the analysis' own. Deterministic per seed and
-    independent of the batch size; the model is left as it was.
-    """
-    parts: dict[str, Any] = {}
-    samples: list[dict[str, Any]] = []
-    if "lm" in config.suites:
-        parts["lm"] = measure_likelihood(
-            model,
-            heldout,
-            num_sequences=config.heldout_sequences,
-            seed=config.seed,
-            progress=_named(progress, "held-out text"),
-        )
-    if "icl" in config.suites:
-        parts |= _in_context(model, tokenizer, config, heldout, counterfactuals, counterfactual_chance, progress)
-    if "retrieval" in config.suites:
-        parts |= _retrieval(model, tokenizer, config, heldout, progress)
-    if "tts" in config.suites and problems:
-        parts["tts"], samples = measure_scaling(
-            model,
-            tokenizer,
-            problems[: config.problems],
-            num_samples=config.samples_per_problem,
-            max_new_tokens=config.max_new_tokens,
-            temperatures=config.temperatures,
-            ks=config.ks,
-            seed=config.seed,
-            sampler=sampler,
-            progress=_named(progress, "samples"),
-        )
-    return parts, samples
+C = TypeVar("C", bound=SuiteConfig)
 
 
-def _in_context(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    config: EvaluationConfig,
-    heldout: Heldout,
-    counterfactuals: Sequence[Counterfactual],
-    chance: float | None,
-    progress: SuiteProgress | None,
-) -> dict[str, Any]:
-    parts: dict[str, Any] = {
-        "copying": measure_copying(
-            model,
-            copying_tokens(tokenizer, config, heldout.sequences),
-            period=config.copying_period,
-            repeats=config.copying_repeats,
-            seed=config.seed,
-            progress=_named(progress, "copying"),
-        ),
-        "recall": measure_recall(
-            model,
-            recall_items(tokenizer, config, heldout.sequences),
-            seed=config.seed,
-            progress=_named(progress, "recall"),
-        ),
-        "induction": measure_induction(
-            model, tokenizer, _few_shot(config), seed=config.seed, progress=_named(progress, "rules")
-        ),
-    }
-    if counterfactuals:
-        parts["counterfactual"], _ = measure_counterfactual(
-            model,
-            tokenizer,
-            counterfactuals[: config.counterfactual_items],
-            chance=chance,
-            seed=config.seed,
-            progress=_named(progress, "counterfactual facts"),
-        )
-    return parts
+class Need(NamedTuple):
+    """A field of the configuration, with its value where that tells, and the tokens that its longest item takes."""
+
+    field: str
+    tokens: int
+    advice: str = "shorten or leave out what needs it"
 
 
-def _retrieval(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    config: EvaluationConfig,
-    heldout: Heldout,
-    progress: SuiteProgress | None,
-) -> dict[str, Any]:
-    needles = needle_questions(
-        tokenizer,
-        heldout.sequences,
-        lengths=config.needle_lengths,
-        depths=config.needle_depths,
-        num_each=config.retrieval_items,
-        seed=config.seed,
-    )
-    questions = _context_questions(tokenizer, config)
-    return {
-        "needle": measure_needle(model, needles, seed=config.seed, progress=_named(progress, "needles")),
-        "context": measure_context(model, questions, seed=config.seed, progress=_named(progress, "context questions")),
-    }
+@dataclass(frozen=True)
+class Material:
+    """What items are made of: the same for every model that is compared."""
+
+    tokenizer: PreTrainedTokenizerBase
+    corpus_text: Heldout | None = None
+    """Held-out text of the corpus that models were trained on; None where no corpus is given."""
+    worlds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Options of the worlds that the corpus has text of, by kind, so that items come from what was trained on."""
+
+    @property
+    def heldout(self) -> Heldout:
+        """The held-out text, for a suite that needs a corpus."""
+        if self.corpus_text is None:
+            raise UserError("evaluate: --corpus is missing; give the folder of a built corpus.")
+        return self.corpus_text
 
 
-def _few_shot(config: EvaluationConfig) -> list[RuleItem]:
-    return few_shot_items(num=config.rule_items, shots=config.rule_shots, seed=config.seed)
+@dataclass(frozen=True)
+class SuiteResult:
+    """Parts of ``evaluation.json``, each a dataclass of estimates, and the samples that they are of."""
+
+    parts: Mapping[str, object]
+    samples: Sequence[SampledProblem] = ()
+    """Lines of the suite's ``samples_file``."""
 
 
-def _context_questions(tokenizer: PreTrainedTokenizerBase, config: EvaluationConfig) -> list[Question]:
-    return [
-        question
-        for notes in config.context_notes
-        for question in context_questions(tokenizer, num=config.retrieval_items, notes=notes, seed=config.seed)
-    ]
+class Suite(ABC, Generic[C]):
+    """Measurements that are asked for by one name and kept in one file."""
+
+    name: ClassVar[str]
+    config: type[C]
+    """Of the fields of ``EvaluationConfig`` where that has them, else of ``options.NAME`` there."""
+    needs_corpus: ClassVar[bool] = True
+
+    @property
+    def samples_file(self) -> str:
+        """The file of its samples beside ``evaluation.json``."""
+        return f"samples-{self.name}.jsonl"
+
+    def check(self, model: PreTrainedModel) -> None:
+        """Refuses a model that it cannot measure, by a ``UserError``, before any suite is begun."""
+
+    def lengths(self, config: C) -> Iterator[Need]:
+        """What its items take by the configuration alone; refuses items that cannot be drawn."""
+        yield from ()
+
+    def longest(self, config: C, material: Material) -> Iterator[Need]:
+        """What its items take, drawn as they will be measured: what cannot be drawn is refused here as there."""
+        yield from ()
+
+    def item_tokens(self, config: C, material: Material) -> ItemTokens:
+        """Its items in tokens, to be looked for in the training text."""
+        return {}
+
+    @abstractmethod
+    def measure(
+        self, model: PreTrainedModel, config: C, material: Material, sampler: Sampler, progress: OnProgress | None
+    ) -> SuiteResult:
+        """What the model can do; deterministic per seed, and the model is left as it was.
+
+        ``sampler`` draws samples where it needs some (``sampling.draw.sample``, or another process).
+        """
+
+    def config_in(self, asked: Strict) -> C:
+        """Its own configuration, out of that of a whole evaluation."""
+        if isinstance(asked, self.config):
+            return asked
+        given = {"seed": getattr(asked, "seed", 0)} | getattr(asked, "options", {}).get(self.name, {})
+        return parse(self.config, given, f"evaluation.options.{self.name}")
 
 
-def item_tokens(
-    tokenizer: PreTrainedTokenizerBase,
-    config: EvaluationConfig,
-    *,
-    heldout: Heldout,
-    problems: Sequence[Problem] = (),
-    counterfactuals: Sequence[Counterfactual] = (),
-) -> dict[str, list[list[int]]]:
-    """Token ids of every item of the suites that ``config`` asks for, by kind of item, for the contamination check.
-
-    Where an item has a right answer it is part of the text, after its prompt; problems have many and none is.
-    """
-    items: dict[str, list[list[int]]] = {}
-    if "lm" in config.suites:
-        rows = range(min(config.heldout_sequences, len(heldout.sequences)))
-        items["heldout"] = heldout.sequences.batch(rows).tokens_BT.tolist()
-    if "icl" in config.suites:
-        items["induction"] = encode(tokenizer, [f"{item.prompt} {item.answer}" for item in _few_shot(config)])
-        chosen = counterfactuals[: config.counterfactual_items]
-        items["counterfactual"] = encode(tokenizer, [item.prompt + item.context_answer for item in chosen])
-    if "retrieval" in config.suites:
-        questions = _context_questions(tokenizer, config)
-        items["context"] = [[*question.context, *question.choices[question.right]] for question in questions]
-    if "tts" in config.suites:
-        items["problems"] = encode(tokenizer, [problem.prompt for problem in problems[: config.problems]])
-    return items
+def refuse_too_many(fields: str, tokens: int) -> None:
+    """``ValueError`` where the items of a measure, which are held in memory, are too many tokens together."""
+    if tokens > _MOST_ITEM_TOKENS:
+        raise ValueError(f"{fields} make {tokens:,} tokens, expected at most {_MOST_ITEM_TOKENS:,}; lower one")
 
 
-def longest_items(
-    tokenizer: PreTrainedTokenizerBase,
-    config: EvaluationConfig,
-    *,
-    heldout: Heldout,
-    problems: Sequence[Problem] = (),
-    counterfactuals: Sequence[Counterfactual] = (),
-) -> dict[str, int]:
-    """Tokens of the longest item of each kind that ``config`` asks for, by the field that makes it long.
-
-    Draws every item as the evaluation will, so what cannot be drawn is refused here as there. Few-shot items are left
-    out: those that do not fit are left out of the evaluation too.
-    """
-    needed: dict[str, int] = {}
-    if {"icl", "heads"} & set(config.suites):
-        copying = copying_tokens(tokenizer, config, heldout.sequences)
-        needed["copying_period x copying_repeats"] = copying.shape[1]
-    if "icl" in config.suites:
-        needed["recall_length"] = recall_items(tokenizer, config, heldout.sequences).tokens_BT.shape[1]
-    if "retrieval" in config.suites:
-        needles = needle_questions(
-            tokenizer, heldout.sequences, lengths=config.needle_lengths, depths=(0.0,),
-            num_each=config.retrieval_items, seed=config.seed,
-        )  # fmt: skip
-        needed["needle_lengths"] = _longest(needles)
-        needed["context_notes"] = _longest(_context_questions(tokenizer, config))
-    opening = len(Vocabulary.of(tokenizer).start)
-    few = config.model_copy(update={"suites": tuple({"icl", "tts"} & set(config.suites)), "rule_items": 1})
-    texts = item_tokens(tokenizer, few, heldout=heldout, problems=problems, counterfactuals=counterfactuals)
-    if texts.get("counterfactual"):
-        needed["counterfactual_items"] = opening + max(map(len, texts["counterfactual"])) - 1
-    if texts.get("problems"):
-        needed["max_new_tokens"] = opening + max(map(len, texts["problems"])) + config.max_new_tokens - 1
-    return needed
+def is_suite(name: str) -> bool:
+    """Whether there is a suite of this name."""
+    return name in _own() or name in _others()
 
 
-def _longest(questions: Sequence[Question]) -> int:
-    return max(len(question.context) + max(map(len, question.choices)) - 1 for question in questions)
+def suite_names() -> list[str]:
+    """Every suite that may be asked for: of this package, then of others."""
+    own = _own()
+    return [*own, *sorted(_others().keys() - set(own))]
 
 
-def _named(progress: SuiteProgress | None, part: str) -> OnProgress | None:
-    if progress is None:
-        return None
-    return lambda done, total: progress(part, done, total)
+def find_suite(name: str) -> Suite[Any]:
+    """The suite of this name; ``UserError`` where there is none or it cannot be loaded."""
+    if name in _own():
+        return importlib.import_module(f"{suites.__name__}.{name}").SUITE
+    if name not in (others := _others()):
+        raise UserError(f"suites: {name!r} is no suite{nearest(name, suite_names())}.")
+    try:
+        suite = others[name].load()
+    except Exception as error:  # somebody else's code
+        raise UserError(f"suites: {name!r} ({others[name].value}) could not be loaded ({error}).") from error
+    if not isinstance(suite, Suite):
+        raise UserError(f"suites: {name!r} ({others[name].value}) is {type(suite).__name__}, expected a Suite.")
+    return suite
+
+
+def _own() -> list[str]:
+    return [module.name for module in pkgutil.iter_modules(suites.__path__)]
+
+
+def _others() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group="stillroom.suites")}

@@ -41,7 +41,7 @@ def token_logprobs(
     return torch.cat(logprobs), torch.cat(firsts)
 
 
-def entropies(model: PreTrainedModel, hidden_ND: Tensor, *, logits_at_a_time: int = LOGITS_AT_A_TIME) -> Tensor:
+def token_entropies(model: PreTrainedModel, hidden_ND: Tensor, *, logits_at_a_time: int = LOGITS_AT_A_TIME) -> Tensor:
     """Entropy (N,) in nats, fp32, of the next token's distribution."""
     found = []
     for logits_CV, _ in _chunks(model, hidden_ND, hidden_ND, logits_at_a_time):

@@ -122,6 +122,21 @@ class CounterfactualResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CounterfactualRecord:
+    """One fact that the context contradicts: a line of ``samples-counterfactual_file.jsonl``."""
+
+    prompt: str
+    context_answer: str
+    memory_answer: str
+    follows: str
+    """``context``, ``memory`` or ``neither``."""
+    log_odds: float
+    """Log-probability of the context's answer minus that of memory's, nats."""
+    knows: bool
+    """Whether greedy decoding writes memory's answer where there is no context."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CoverageFit:
     """coverage(k) = exp(a·k^b) through pass@k; ``residual`` is the root mean square in log(-log coverage)."""
 
@@ -254,6 +269,34 @@ class ContaminationResult:
     n: int
     training_tokens: int
     sets: Mapping[str, SetContamination]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HarnessNumber:
+    """A metric of lm-evaluation-harness with 95 % by its standard error; ``missing`` says why an end or it is None."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    num: int
+    missing: Mapping[str, str] = sometimes(dict)
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Positions of like confidence: its mean, the share of right first choices, and how many they are."""
+
+    confidence: float
+    accuracy: float
+    num: int
+
+
+@dataclass(frozen=True)
+class CalibrationResult:
+    """Expected calibration error, 0 to 1, and the bins that it is the sum of; empty ones are left out."""
+
+    ece: Estimate
+    bins: tuple[CalibrationBin, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

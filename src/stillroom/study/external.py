@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,18 +21,21 @@ from stillroom.evaluation import (
     read_counterfactuals,
     sample,
 )
+from stillroom.evaluation.measuring.benchmarks import gsm8k, mbpp
+from stillroom.evaluation.measuring.made_problems import program_problems, word_problems
 from stillroom.evaluation.sampling.draw import Sampler
 from stillroom.evaluation.sampling.vllm_client import OutOfProcess
-from stillroom.evaluation.suites.benchmarks import gsm8k, mbpp
-from stillroom.evaluation.suites.made_problems import program_problems, word_problems
+from stillroom.evaluation.suites.tts import attempts_of
 from stillroom.files import file_hash, read_json, write_json, write_text
+from stillroom.results.json_form import Json, as_json
 from stillroom.results.statistics import NotFiniteError, require_finite_parts
 from stillroom.strict import nearest
 from stillroom.types import OnProgress, UserError
 
-Made = tuple[dict[str, Any], list[dict[str, Any]]]
+Made = tuple[object, Sequence[object]]
+"""What was measured, and its samples."""
 
-_HOMEMADE = {"word-problems": (word_problems, gsm8k), "programs": (program_problems, mbpp)}
+_MADE_HERE = {"word-problems": (word_problems, gsm8k), "programs": (program_problems, mbpp)}
 _PUBLISHED = ("gsm8k", "math500", "mbpp")
 
 
@@ -66,7 +69,7 @@ class External:
         for task in self.lm_eval:
             _require_harness(task)
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """What determines the results, with the contents of files."""
         files = [Path(source) for _, source in self.benchmarks if source]
         files += [] if self.counterfactual is None else [self.counterfactual]
@@ -84,8 +87,8 @@ def parse_benchmarks(asked: list[str]) -> tuple[tuple[str, str], ...]:
     pairs = []
     for one in asked:
         name, _, source = one.partition("=")
-        if name not in (*_PUBLISHED, *_HOMEMADE):
-            raise UserError(f"--benchmark {one}: {name} is not known{nearest(name, [*_PUBLISHED, *_HOMEMADE])}.")
+        if name not in (*_PUBLISHED, *_MADE_HERE):
+            raise UserError(f"--benchmark {one}: {name} is not known{nearest(name, [*_PUBLISHED, *_MADE_HERE])}.")
         if (name in _PUBLISHED) != bool(source):
             form = f"{name}=FILE or {name}=hub" if name in _PUBLISHED else f"{name} alone, it is made here"
             raise UserError(f"--benchmark {one}: expected {form}.")
@@ -103,7 +106,7 @@ def evaluate_external(
     config: EvaluationConfig,
     external: External,
     progress: OnProgress,
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     """The parts that ``external`` asks for: ``benchmarks``, ``counterfactual_file`` and ``lm_eval``.
 
     Each is kept in ``folder`` as it is done and not done again.
@@ -113,10 +116,11 @@ def evaluate_external(
         cached = folder / f"suite-{'-'.join(path)}.json"
         if not cached.exists():
             with measuring(" ".join(path)):
-                value, records = make()
+                found, records = make()
+                value = as_json(found)
                 require_finite_parts(value)
             if records:
-                lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+                lines = (json.dumps(as_json(record), ensure_ascii=False) + "\n" for record in records)
                 write_text(folder / f"samples-{path[-1]}.jsonl", "".join(lines))
             write_json(cached, value)
         inside = parts
@@ -151,10 +155,8 @@ def _jobs(
                 model,
                 tokenizer,
                 benchmark,
-                num_samples=config.samples_per_problem,
-                temperatures=config.temperatures,
-                ks=config.ks,
-                seed=config.seed,
+                attempts_of(config),
+                config.ks,
                 sampler=external.sampler(model_folder),
                 progress=progress,
             ),
@@ -170,8 +172,8 @@ def _jobs(
 
 
 def _benchmark(name: str, source: str, num: int, seed: int) -> Benchmark:
-    if name in _HOMEMADE:
-        make, load = _HOMEMADE[name]
+    if name in _MADE_HERE:
+        make, load = _MADE_HERE[name]
         return load(make(num, seed))
     return load_benchmark(name, source, num=num)
 
@@ -187,7 +189,7 @@ def _harness(
     config: EvaluationConfig,
     external: External,
     task: str,
-) -> dict[str, Any]:
+) -> object:
     _require_harness(task)
     from stillroom.evaluation.harness import HarnessModel, run_harness
 

@@ -17,12 +17,12 @@ from transformers import PreTrainedModel
 
 from stillroom.analysis import (
     HeadScores,
+    batch_entropies,
+    batch_losses,
     copying_ablation,
-    entropies,
     head_scores,
     largest_differences,
     split_losses,
-    token_losses,
 )
 from stillroom.console import line
 from stillroom.corpora import load_tokenizer, open_corpus
@@ -198,8 +198,10 @@ def _compare(path: Path, model: PreTrainedModel, request: ModelRequest, console:
     assert request.against is not None and request.corpus is not None  # _check_comparison has seen to it
     corpus = open_corpus(request.corpus)
     batch = corpus.heldout.batch(range(min(request.sequences, len(corpus.heldout))))
-    losses = [token_losses(one, batch, isolate=corpus.isolate) for one in (model, load_here(request.against))]
-    entropy = None if request.teacher is None else entropies(load_here(request.teacher), batch, isolate=corpus.isolate)
+    losses = [batch_losses(one, batch, isolate=corpus.isolate) for one in (model, load_here(request.against))]
+    entropy = (
+        None if request.teacher is None else batch_entropies(load_here(request.teacher), batch, isolate=corpus.isolate)
+    )
     table = Table(title="Loss in nats per token", title_justify="left")
     for heading in ("tokens", "number", str(path), str(request.against), "difference"):
         table.add_column(heading, justify="right")
@@ -280,5 +282,5 @@ def _repeat_loss(model: PreTrainedModel, tokens_BT: Tensor, start: int) -> float
     targets_BT = torch.full_like(tokens_BT, -100)
     targets_BT[:, start + PERIOD : -1] = tokens_BT[:, start + PERIOD + 1 :]
     batch = Batch(tokens_BT, targets_BT, torch.zeros_like(tokens_BT, dtype=torch.int32))
-    losses_BT = token_losses(model, batch, isolate=False)
+    losses_BT = batch_losses(model, batch, isolate=False)
     return float(losses_BT.sum() / (targets_BT != -100).sum())

@@ -24,7 +24,6 @@ from stillroom.choosing.tuning.supervise import begin_tuning, finish_tuning, is_
 from stillroom.config import Strict
 from stillroom.corpora import load_tokenizer
 from stillroom.costs import size_of_path
-from stillroom.evaluation import Vocabulary
 from stillroom.files import write_text
 from stillroom.models import load_model
 from stillroom.strict import Items, Length, Positive, PositiveFloat, Seed, Temperature
@@ -33,6 +32,7 @@ from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
 from stillroom.training.metrics import finite_or_none
 from stillroom.types import OnProgress, UserError
+from stillroom.vocabulary import Vocabulary
 from stillroom.worlds.base import Problem
 from stillroom.worlds.problems_world import problems
 

@@ -25,7 +25,6 @@ from stillroom.checksums import hash_of
 from stillroom.config import ObjectiveConfig, Strict, TrainingConfig
 from stillroom.corpora import load_tokenizer
 from stillroom.costs import size_of_path
-from stillroom.evaluation import Vocabulary
 from stillroom.files import read_json_object, write_bytes, write_json
 from stillroom.models import export_model, load_model, precision_name
 from stillroom.results_versions import results_version
@@ -40,7 +39,7 @@ from stillroom.training.distributed import own_device
 from stillroom.training.errors import DivergedError
 from stillroom.training.finite import all_finite
 from stillroom.types import IGNORE_INDEX, Batch, UserError
-from stillroom.vocabulary import encode, encode_documents
+from stillroom.vocabulary import Vocabulary, encode, encode_documents
 from stillroom.worlds.base import Split
 from stillroom.worlds.text_worlds import make_world
 

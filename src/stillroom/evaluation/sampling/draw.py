@@ -73,63 +73,51 @@ class Samples:
     logprobs: tuple[float, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class SamplingRequest:
+    """What is drawn: ``num_samples`` completions of every prompt for every setting."""
+
+    prompts: Sequence[Sequence[int]]
+    """Token ids, at least one each."""
+    num_samples: int
+    """n, samples of each prompt."""
+    max_new_tokens: int
+    """C, after which a sample is cut."""
+    settings: Sequence[Sampling]
+    """One pass of sampling for each."""
+    stop: Collection[int]
+    """Ids that end a sample."""
+    seed: int
+    stop_texts: StopTexts | None = None
+    """Texts that end a sample as well."""
+    rows_at_a_time: int = ROWS_AT_A_TIME
+    """Most samples drawn together; fewer of a model whose caches would not fit ``CACHE_BYTES``."""
+
+
 class Sampler(Protocol):
-    """Draws what ``sample`` draws: it itself, or another process (``elsewhere``)."""
+    """Draws what ``sample`` draws: it itself, or another process (``OutOfProcess``)."""
 
     def __call__(
-        self,
-        model: PreTrainedModel,
-        prompts: Sequence[Sequence[int]],
-        *,
-        num_samples: int,
-        max_new_tokens: int,
-        settings: Sequence[Sampling],
-        stop: Collection[int],
-        seed: int,
-        stop_texts: StopTexts | None = None,
-        rows_at_a_time: int = ROWS_AT_A_TIME,
-        progress: OnProgress | None = None,
+        self, model: PreTrainedModel, request: SamplingRequest, progress: OnProgress | None = None
     ) -> list[list[Samples]]:
         """See ``sample``."""
         ...
 
 
-def sample(
-    model: PreTrainedModel,
-    prompts: Sequence[Sequence[int]],
-    *,
-    num_samples: int,
-    max_new_tokens: int,
-    settings: Sequence[Sampling],
-    stop: Collection[int],
-    seed: int,
-    stop_texts: StopTexts | None = None,
-    rows_at_a_time: int = ROWS_AT_A_TIME,
-    progress: OnProgress | None = None,
-) -> list[list[Samples]]:
-    """``num_samples`` completions of every prompt for every setting: ``result[setting][prompt]``.
+def sample(model: PreTrainedModel, request: SamplingRequest, progress: OnProgress | None = None) -> list[list[Samples]]:
+    """Completions of every prompt for every setting: ``result[setting][prompt]``. The model is left as it was.
 
     Prompts are encoded once for all samples and settings; a sample leaves the batch when it ends. The uniform numbers
     behind a sample depend on the seed, the prompt's ids and the sample's number, not on the setting, the model or the
     batch, so that settings and models are compared on common random numbers. ``rows_at_a_time`` changes the speed
-    alone (up to the rounding of the processor's matrix products).
-
-    Arguments:
-        model: Any causal model; left as it was.
-        prompts: Token ids, at least one each.
-        num_samples: n, samples of each prompt.
-        max_new_tokens: C, after which a sample is cut.
-        settings: One pass of sampling for each.
-        stop: Ids that end a sample.
-        seed: Seed of the draws.
-        stop_texts: Texts that end a sample as well.
-        rows_at_a_time: Most samples drawn together; fewer of a model whose caches would not fit ``CACHE_BYTES``.
-        progress: Called with (samples done, samples in all).
+    alone (up to the rounding of the processor's matrix products). ``progress`` hears of samples.
     """
-    longest = max((len(prompt) for prompt in prompts), default=0) + max_new_tokens - 1  # the last is not read again
-    check_positions(model, longest, f"evaluation: the longest prompt and max_new_tokens {max_new_tokens},")
+    prompts, settings, num_samples = request.prompts, request.settings, request.num_samples
+    # the last token is not read again
+    longest = max((len(prompt) for prompt in prompts), default=0) + request.max_new_tokens - 1
+    check_positions(model, longest, f"evaluation: the longest prompt and max_new_tokens {request.max_new_tokens},")
     is_stop_V = torch.zeros(model.config.get_text_config().vocab_size, dtype=torch.bool, device=model.device)
-    is_stop_V[[i for i in stop if i < len(is_stop_V)]] = True  # ids beyond the model's are never drawn
+    is_stop_V[[i for i in request.stop if i < len(is_stop_V)]] = True  # ids beyond the model's are never drawn
     halt = threading.Event()
 
     def drawn(indices: list[int]) -> list[list[Samples]]:
@@ -137,10 +125,10 @@ def sample(
         batch = [prompts[i] for i in indices]
         with torch.inference_mode():  # which is a thread's own
             prefix = encode_prompts(model, batch)
-            uniform_PnC = _uniforms(seed, batch, num_samples, max_new_tokens).to(model.device)
-            return [_complete(prefix, setting, uniform_PnC, is_stop_V, stop_texts, halt) for setting in settings]
+            uniform_PnC = _uniforms(request.seed, batch, num_samples, request.max_new_tokens).to(model.device)
+            return [_complete(prefix, one, uniform_PnC, is_stop_V, request.stop_texts, halt) for one in settings]
 
-    batches, workers = _divided(model, prompts, num_samples, max_new_tokens, rows_at_a_time)
+    batches, workers = _divided(model, request)
     results: list[dict[int, Samples]] = [{} for _ in settings]
     with evaluating(model), _on_cores(workers, halt) as over:
         for indices, of_batch in zip(batches, over(drawn, batches), strict=True):
@@ -151,18 +139,17 @@ def sample(
     return [[row[place] for place in range(len(prompts))] for row in results]
 
 
-def _divided(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], num_samples: int, capacity: int, rows_at_a_time: int
-) -> tuple[list[list[int]], int]:
+def _divided(model: PreTrainedModel, request: SamplingRequest) -> tuple[list[list[int]], int]:
     """Batches of prompts, and how many of them are drawn at once: as many as there are cores, or one.
 
     The products of small models are too short to be worth dividing among cores: batches of their own keep every core
     busy between the products as well. What they hold together is bounded, so that it does not grow with the cores.
     """
-    per_batch = max(1, rows_at_a_time // num_samples)
+    prompts, num_samples = request.prompts, request.num_samples
+    per_batch = max(1, request.rows_at_a_time // num_samples)
     if model.device.type != "cpu" or not has_own_engine(model) or not prompts:
         return list(_like_length(prompts, per_batch)), 1
-    fitting = CACHE_BYTES // _bytes_of_prompt(model, max(map(len, prompts)), num_samples, capacity)
+    fitting = CACHE_BYTES // _bytes_of_prompt(model, max(map(len, prompts)), num_samples, request.max_new_tokens)
     for workers in (max(1, min(torch.get_num_threads(), fitting)), 1):
         batches = list(_like_length(prompts, max(1, min(per_batch, fitting // workers))))
         if len(batches) >= workers:

@@ -32,7 +32,7 @@ be held twice."""
 _STATIC_ROTARY = {"default", "linear", "llama3", "yarn"}
 
 
-class Rows(Protocol):
+class CacheRows(Protocol):
     """Live continuations, each at the end of what it has written."""
 
     def step(self, tokens_R: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class Prefix(Protocol):
         """Logits of the first token after each prompt, fp32."""
         ...
 
-    def rows(self, num_each: int, capacity: int) -> Rows:
+    def rows(self, num_each: int, capacity: int) -> CacheRows:
         """``num_each`` continuations of every prompt, prompt by prompt, of at most ``capacity`` tokens."""
         ...
 

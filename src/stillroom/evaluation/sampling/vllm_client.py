@@ -9,15 +9,13 @@ import contextlib
 import json
 import subprocess
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from stillroom.evaluation.sampling.draw import Samples, Sampling
-from stillroom.evaluation.sampling.stops import StopTexts
+from stillroom.evaluation.sampling.draw import Samples, SamplingRequest
 from stillroom.types import OnProgress, UserError
 
 _WORKER = Path(__file__).parent / "_vllm_worker.py"
@@ -58,42 +56,32 @@ class OutOfProcess:
             raise UserError(f"--vllm {self.python}: this Python cannot import vllm ({reason}); name one that can.")
 
     def __call__(
-        self,
-        model: object,
-        prompts: Sequence[Sequence[int]],
-        *,
-        num_samples: int,
-        max_new_tokens: int,
-        settings: Sequence[Sampling],
-        stop: Collection[int],
-        seed: int,
-        stop_texts: StopTexts | None = None,
-        rows_at_a_time: int = 0,
-        progress: OnProgress | None = None,
+        self, model: object, request: SamplingRequest, progress: OnProgress | None = None
     ) -> list[list[Samples]]:
         """``result[setting][prompt]``, as ``sample`` gives it; the model in this process is not used."""
-        del model, rows_at_a_time
+        del model
         self.check()
-        request = {
+        texts, num_prompts = request.stop_texts, len(request.prompts)
+        asked = {
             "model": str(self.folder),
-            "prompts": [list(prompt) for prompt in prompts],
-            "num_samples": num_samples,
-            "max_new_tokens": max_new_tokens,
-            "settings": [asdict(setting) for setting in settings],
-            "stop": sorted({*stop, *(() if stop_texts is None else stop_texts.ids)}),
-            "stop_texts": [] if stop_texts is None else list(stop_texts.texts),
-            "seed": seed,
+            "prompts": [list(prompt) for prompt in request.prompts],
+            "num_samples": request.num_samples,
+            "max_new_tokens": request.max_new_tokens,
+            "settings": [asdict(setting) for setting in request.settings],
+            "stop": sorted({*request.stop, *(() if texts is None else texts.ids)}),
+            "stop_texts": [] if texts is None else list(texts.texts),
+            "seed": request.seed,
         }
-        drawn: list[dict[int, Samples]] = [{} for _ in settings]
-        total = len(settings) * len(prompts) * num_samples
-        for line in self._answers(request):
+        drawn: list[dict[int, Samples]] = [{} for _ in request.settings]
+        total = len(request.settings) * num_prompts * request.num_samples
+        for line in self._answers(json.dumps(asked)):
             answer = self._read(line)
             drawn[answer.setting][answer.prompt] = Samples(answer.tokens, answer.stopped, answer.logprobs)
             if progress:
-                progress(sum(map(len, drawn)) * num_samples, total)
-        if any(len(of_setting) < len(prompts) for of_setting in drawn):
+                progress(sum(map(len, drawn)) * request.num_samples, total)
+        if any(len(of_setting) < num_prompts for of_setting in drawn):
             raise UserError(f"--vllm {self.python}: vLLM ended before every prompt was answered; run it again.")
-        return [[of_setting[place] for place in range(len(prompts))] for of_setting in drawn]
+        return [[of_setting[place] for place in range(num_prompts)] for of_setting in drawn]
 
     def _read(self, line: str) -> _Answer:
         try:
@@ -104,7 +92,7 @@ class OutOfProcess:
                 "environment write to its standard output, and check that its scores are finite."
             ) from None
 
-    def _answers(self, request: dict[str, Any]) -> Iterator[str]:
+    def _answers(self, request: str) -> Iterator[str]:
         """The worker's lines as they come; a ``UserError`` with its last words where it fails."""
         with subprocess.Popen(
             [self.python, str(_WORKER)],
@@ -118,7 +106,7 @@ class OutOfProcess:
             listener = threading.Thread(target=lambda lines=worker.stderr: complaints.extend(lines))
             listener.start()
             with contextlib.suppress(BrokenPipeError):  # it has ended, and its last words say why
-                worker.stdin.write(json.dumps(request))
+                worker.stdin.write(request)
                 worker.stdin.close()
             yield from worker.stdout
             listener.join()

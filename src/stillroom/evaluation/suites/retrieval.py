@@ -1,129 +1,95 @@
-"""Finding a fact in the context: one sentence in a haystack, and one of several stated facts.
-
-Entities are made up afresh, so that no answer can come from memory. Letters: I items.
-"""
+"""``retrieval``: finding a fact in the context: needle in a haystack, and one of several stated facts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from random import Random
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Self
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from pydantic import Field, model_validator
 
-from stillroom.evaluation.scoring import TOKENS_AT_A_TIME
-from stillroom.evaluation.suites.choices import Question, answer
-from stillroom.models import num_positions
-from stillroom.types import OnProgress, Sequences, UserError
-from stillroom.vocabulary import Vocabulary, encode, encode_documents
-from stillroom.worlds.words import ATTRIBUTES, Attribute, made_up_name
+from stillroom.evaluation.suite import ItemTokens, Material, Need, Suite, SuiteConfig, SuiteResult, refuse_too_many
+from stillroom.strict import Fraction, Items, Length
+
+if TYPE_CHECKING:
+    from stillroom.evaluation.measuring.choices import Question
 
 
-def _fact(random: Random) -> tuple[str, str, Attribute, str]:
-    """A sentence about a fresh entity, the same sentence up to its value, the attribute and the value."""
-    attribute, name = random.choice(ATTRIBUTES), made_up_name(random)
-    value, pattern = random.choice(attribute.values), random.choice(attribute.ending)
-    return pattern.format(e=name, v=value) + ".", pattern.format(e=name, v="").rstrip(), attribute, value
+class RetrievalConfig(SuiteConfig):
+    """How long the texts are, and where the fact lies."""
+
+    retrieval_items: Items = 40
+    """Needles per length and depth, and context questions per number of notes."""
+    needle_lengths: Annotated[tuple[Length, ...], Field(min_length=1)] = (48, 80, 112)
+    """Whole prompts, in tokens."""
+    needle_depths: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    """Where the needle lies: 0 is first, 1 is last."""
+    context_notes: Annotated[tuple[Annotated[int, Field(gt=0, le=1000)], ...], Field(min_length=1)] = (1, 2, 4)
+    """Facts stated before a context question."""
+
+    @model_validator(mode="after")
+    def _needles_fit_into_memory(self) -> Self:
+        refuse_too_many("retrieval_items and needle_lengths", sum(self.needle_lengths) * self.retrieval_items)
+        return self
 
 
-def needle_questions(
-    tokenizer: PreTrainedTokenizerBase,
-    filler: Sequences,
-    *,
-    lengths: Sequence[int],
-    depths: Sequence[float],
-    num_each: int,
-    seed: int,
-) -> list[Question]:
-    """``num_each`` questions for every (length, depth): a stated fact within real text, and its start at the end.
+class RetrievalSuite(Suite[RetrievalConfig]):
+    """Needles by length and depth, and questions by the number of stated facts."""
 
-    ``lengths`` are whole prompts in tokens; ``depths`` are from 0 (the fact comes first) to 1 (last). The choices are
-    all values of the attribute. Every question is a function of the seed and its number, and the same facts and filler
-    serve every cell, so that cells differ in length and depth alone.
-    """
-    vocabulary = Vocabulary.of(tokenizer)
-    if not all(0 <= depth <= 1 for depth in depths):
-        raise UserError(f"depths are {list(depths)}, expected numbers from 0 (first) to 1 (last).")
-    questions = []
-    for number in range(num_each):
-        random = Random(f"needle/{seed}/{number}")
-        sentence, start, attribute, value = _fact(random)
-        needle, query = encode(tokenizer, [f"\n{sentence}\n", f"\n{start}"])
-        hay = _filler(filler, vocabulary, max(lengths), random)
-        choices = tuple(tuple(ids) for ids in encode(tokenizer, [f" {other}" for other in attribute.values]))
-        for length in lengths:
-            room = length - len(vocabulary.start) - len(needle) - len(query)
-            if room < 0:
-                raise UserError(f"needle length is {length} tokens, expected at least {length - room}; lengthen it.")
-            for depth in depths:
-                before = round(depth * room)
-                context = (*vocabulary.start, *hay[:before], *needle, *hay[before:room], *query)
-                questions.append(Question(context, choices, attribute.values.index(value), (length, depth)))
-    return questions
+    name = "retrieval"
+    config = RetrievalConfig
+
+    def lengths(self, config: RetrievalConfig) -> Iterator[Need]:
+        """Of the longest needle."""
+        yield Need(f"needle_lengths {max(config.needle_lengths)}", max(config.needle_lengths) + 1, "lower it")
+
+    def longest(self, config: RetrievalConfig, material: Material) -> Iterator[Need]:
+        """Of needles, at one depth, and of context questions."""
+        yield Need("needle_lengths", _longest(_needles(config, material, depths=(0.0,))))
+        yield Need("context_notes", _longest(_notes(config, material)))
+
+    def item_tokens(self, config: RetrievalConfig, material: Material) -> ItemTokens:
+        """Context questions; needles lie in text that is counted by the suite ``lm``."""
+        questions = _notes(config, material)
+        return {"context": [[*question.context, *question.choices[question.right]] for question in questions]}
+
+    def measure(self, model, config: RetrievalConfig, material: Material, sampler, progress) -> SuiteResult:
+        """The parts ``needle`` and ``context``."""
+        from stillroom.evaluation.measuring.needles import measure_context, measure_needle
+
+        needles, seed = _needles(config, material, config.needle_depths), config.seed
+        return SuiteResult(
+            {
+                "needle": measure_needle(model, needles, seed=seed, progress=progress),
+                "context": measure_context(model, _notes(config, material), seed=seed, progress=progress),
+            }
+        )
 
 
-def _filler(filler: Sequences, vocabulary: Vocabulary, length: int, random: Random) -> list[int]:
-    """At least ``length`` ordinary ids of consecutive sequences from a random one on."""
-    ids: list[int] = []
-    place = random.randrange(len(filler))
-    while len(ids) < length:
-        row = filler.batch([place % len(filler)]).tokens_BT[0].tolist()
-        ids += [i for i in row if i not in vocabulary.special]
-        place += 1
-        if place > 2 * len(filler) + length:
-            raise UserError("needle: the filler has too little ordinary text; give longer held-out text.")
-    return ids
+def _needles(config: RetrievalConfig, material: Material, depths: Sequence[float]) -> list[Question]:
+    from stillroom.evaluation.measuring.needles import needle_questions
+
+    return needle_questions(
+        material.tokenizer,
+        material.heldout.sequences,
+        lengths=config.needle_lengths,
+        depths=depths,
+        num_each=config.retrieval_items,
+        seed=config.seed,
+    )
 
 
-def measure_needle(
-    model: PreTrainedModel,
-    questions: Sequence[Question],
-    *,
-    seed: int = 0,
-    tokens_at_a_time: int = TOKENS_AT_A_TIME,
-    progress: OnProgress | None = None,
-) -> dict[str, Any]:
-    """Needle in a haystack: accuracy in all, and the grid of lengths (rows) by depths (columns) for a heat map."""
-    longest = num_positions(model.config)
-    needed = max(len(question.context) + max(map(len, question.choices)) for question in questions)
-    if longest is not None and needed > longest:
-        raise UserError(f"needle: needs {needed} tokens but the model has {longest} positions; shorten the lengths.")
-    answered = answer(model, questions, tokens_at_a_time=tokens_at_a_time, progress=progress)
-    lengths = sorted({question.group[0] for question in questions})  # type: ignore[index]
-    depths = sorted({question.group[1] for question in questions})  # type: ignore[index]
-    cells = [[answered.of_group((length, depth)).summary(seed)["accuracy"] for depth in depths] for length in lengths]
-    grid = {"lengths": lengths, "depths": depths, "grid": cells}
-    return answered.summary(seed) | grid | answered.per_item()
+def _notes(config: RetrievalConfig, material: Material) -> list[Question]:
+    from stillroom.evaluation.measuring.needles import context_questions
+
+    return [
+        question
+        for notes in config.context_notes
+        for question in context_questions(material.tokenizer, num=config.retrieval_items, notes=notes, seed=config.seed)
+    ]
 
 
-def context_questions(tokenizer: PreTrainedTokenizerBase, *, num: int, notes: int, seed: int) -> list[Question]:
-    """Questions about one of ``notes`` facts that the context states, each about an entity of its own.
-
-    The choices are the values of the attribute; facts about other attributes are there to mislead a reader who only
-    picks a value from the context, and where two facts share the attribute, a reader who does not tell entities apart.
-    """
-    start = Vocabulary.of(tokenizer).start
-    questions = []
-    for number in range(num):
-        random = Random(f"context/{seed}/{number}")
-        facts = [_fact(random) for _ in range(notes)]
-        _, query, attribute, value = random.choice(facts)
-        text = "Notes: " + " ".join(sentence for sentence, *_ in facts) + "\n" + query
-        (context,) = encode_documents(tokenizer, [text])
-        choices = tuple(tuple(ids) for ids in encode(tokenizer, [f" {other}" for other in attribute.values]))
-        questions.append(Question((*start, *context), choices, attribute.values.index(value), notes))
-    return questions
+def _longest(questions: Sequence[Question]) -> int:
+    return max(len(question.context) + max(map(len, question.choices)) - 1 for question in questions)
 
 
-def measure_context(
-    model: PreTrainedModel,
-    questions: Sequence[Question],
-    *,
-    seed: int = 0,
-    tokens_at_a_time: int = TOKENS_AT_A_TIME,
-    progress: OnProgress | None = None,
-) -> dict[str, Any]:
-    """Context question answering: accuracy in all, and by the number of stated facts."""
-    answered = answer(model, questions, tokens_at_a_time=tokens_at_a_time, progress=progress)
-    by_notes = {str(notes): answered.of_group(notes).summary(seed) for notes in dict.fromkeys(answered.groups)}
-    return answered.summary(seed) | {"by_notes": by_notes} | answered.per_item()
+SUITE = RetrievalSuite()

@@ -22,6 +22,7 @@ from stillroom.analysis import head_scores
 from stillroom.config import ObjectiveConfig
 from stillroom.files import write_json
 from stillroom.models import build_model, export_model, load_model, precision_name
+from stillroom.results.json_form import as_json
 from stillroom.results.statistics import require_finite_parts
 from stillroom.sandbox.recall.recall_config import RecallConfig, RecallTeacherConfig
 from stillroom.sandbox.recall.recall_data import known_teacher, make_recall_world
@@ -214,7 +215,7 @@ def _random_token_scores(model: PreTrainedModel, world: RecallWorld) -> dict[str
     """Olsson et al.'s scores on random characters that repeat: what of the heads does not hang on this world."""
     period = min(15, (model.config.max_position_embeddings - 1) // _REPEATS)
     tokens_BT = repeated_characters(world, _SEQUENCES, period)
-    return head_scores(model, tokens_BT, period=period, start=0).as_dict()
+    return as_json(head_scores(model, tokens_BT, period=period, start=0).result())
 
 
 def repeated_characters(world: RecallWorld, num: int, period: int) -> Tensor:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from stillroom.evaluation import paired_interval
+from stillroom.results.statistics import paired_interval
 from stillroom.types import Estimate
 
 HALF = 0.5

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stillroom.evaluation.grading.code.jail import Isolation, Limits, Outcome, close_jails, require_sandbox, run_program
-from stillroom.evaluation.grading.code.values import is_close, parse, read_value, value_of
+from stillroom.evaluation.grading.code.values import is_close, parse_python, read_value, value_of
 from stillroom.types import UserError
 
 __all__ = [
@@ -29,9 +29,9 @@ __all__ = [
     "Limits",
     "Outcome",
     "close_jails",
-    "is_right",
+    "gives_every_value",
     "parse_check",
-    "passes",
+    "passes_checks",
     "passes_each",
     "require_sandbox",
     "run_program",
@@ -97,7 +97,7 @@ class Setting:
     @functools.cached_property
     def _body(self) -> list[ast.stmt]:
         try:
-            return [*parse(self.before).body, *parse(self.after).body]
+            return [*parse_python(self.before).body, *parse_python(self.after).body]
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return []
 
@@ -111,7 +111,7 @@ def parse_check(assertion: str, setting: Setting | None = None) -> Check:
     """
     setting = setting or Setting()
     try:
-        (statement,) = parse(assertion.strip()).body
+        (statement,) = parse_python(assertion.strip()).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise UserError(f"test {assertion!r}: is not one Python statement, expected an assert.") from None
     if not isinstance(statement, ast.Assert):
@@ -176,7 +176,7 @@ def _expected(node: ast.expr, setting: Setting, said: str) -> tuple[Any] | None:
     names = _free(node)
     own = names & setting.names
     known = _BUILTINS | sys.stdlib_module_names | _HOME_OF.keys()
-    if not names <= known | setting.names or own & setting.variables & _free(parse(said, "eval").body):
+    if not names <= known | setting.names or own & setting.variables & _free(parse_python(said, "eval").body):
         return None
     imports = "\n".join(_import_of(name) for name in sorted(names - setting.names - _BUILTINS))
     outcome = run_program(
@@ -210,7 +210,7 @@ def _defined(statement: ast.stmt) -> list[str]:
     return []
 
 
-def passes(
+def passes_checks(
     program: str, checks: Sequence[Check], limits: Limits | None = None, *, settings: Sequence[Setting] = (Setting(),)
 ) -> bool:
     """Whether a program gives the right value to every check; False for whatever else it does.
@@ -219,11 +219,12 @@ def passes(
     """
     asked = [check.expression for check in checks]
     return any(
-        is_right(run_program(program, asked, limits, before=one.before, after=one.after), checks) for one in settings
+        gives_every_value(run_program(program, asked, limits, before=one.before, after=one.after), checks)
+        for one in settings
     )
 
 
-def is_right(outcome: Outcome, checks: Sequence[Check]) -> bool:
+def gives_every_value(outcome: Outcome, checks: Sequence[Check]) -> bool:
     """Whether a program ran to its end and gave the right value to every check; False where there is no check."""
     if not checks or outcome.status != "ran" or len(outcome.values) != len(checks):
         return False
@@ -243,4 +244,4 @@ def passes_each(
     """``passes`` of many programs, several at a time, in order."""
     require_sandbox()
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        return list(pool.map(lambda one: passes(one[0], one[1], limits), programs))
+        return list(pool.map(lambda one: passes_checks(one[0], one[1], limits), programs))

@@ -41,7 +41,7 @@ class Fields:
     values: dict[str, Any]
 
 
-def parse(text: str, mode: Literal["exec", "eval"] = "exec") -> Any:
+def parse_python(text: str, mode: Literal["exec", "eval"] = "exec") -> Any:
     """``ast.parse`` that keeps to itself what it thinks of a text's escapes and comparisons.
 
     Errors are the parser's: ``SyntaxError``, ``ValueError``, ``RecursionError``, ``MemoryError``.
@@ -54,7 +54,7 @@ def parse(text: str, mode: Literal["exec", "eval"] = "exec") -> Any:
 def read_value(text: str) -> Any:
     """The value that a text tells; ``ValueError`` where it tells none."""
     try:
-        return value_of(parse(text, "eval").body)
+        return value_of(parse_python(text, "eval").body)
     except (SyntaxError, TypeError, MemoryError, RecursionError, OverflowError, ArithmeticError) as error:
         raise ValueError(f"no value ({type(error).__name__})") from None
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,8 +15,9 @@ from transformers import PreTrainedModel
 
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, evaluating, score_tokens
 from stillroom.models import hidden_states
+from stillroom.results.schema import LikelihoodResult, PerItem, SourceCodes
 from stillroom.results.statistics import ratio, require_finite
-from stillroom.types import IGNORE_INDEX, OnProgress, Sequences, UserError
+from stillroom.types import IGNORE_INDEX, Estimate, OnProgress, Sequences, UserError
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def measure_likelihood(
     seed: int = 0,
     tokens_at_a_time: int = TOKENS_AT_A_TIME,
     progress: OnProgress | None = None,
-) -> dict[str, Any]:
+) -> LikelihoodResult:
     """The ``lm`` part of an evaluation: bits per byte and nats per token, in all and by source.
 
     Nats per token counts every target. Bits per byte counts targets that are text, nats / ln 2 / bytes: a special
@@ -77,28 +77,29 @@ def measure_likelihood(
             progress(indices.stop, total)
     sums_IS4 = _by_document(sums_IS4, heldout.documents)
     source_I = sums_IS4[:, :, 3].argmax(axis=1)
-    part = _estimates(sums_IS4.sum(axis=1), seed, source_I)
-    part |= _per_item(sums_IS4.sum(axis=1))
-    if heldout.source_names:
-        part["per_item_sources"] = {"names": list(heldout.source_names), "codes": source_I.tolist()}
-    part["by_source"] = {
-        name: _estimates(sums_IS4[:, source], seed)
-        for source, name in enumerate(heldout.source_names)
-        if sums_IS4[:, source, 3].sum() > 0
-    }
-    return part
+    names, weights_I = heldout.source_names, sums_IS4.sum(axis=1)
+    per_item, per_item_weights = _per_item(weights_I)
+    return LikelihoodResult(
+        **_estimates(weights_I, seed, source_I),
+        per_item=per_item,
+        per_item_weights=per_item_weights,
+        per_item_sources=SourceCodes(names=tuple(names), codes=tuple(source_I.tolist())) if names else None,
+        by_source={
+            name: _estimates(sums_IS4[:, source], seed)
+            for source, name in enumerate(names)
+            if sums_IS4[:, source, 3].sum() > 0
+        },
+    )
 
 
-def _per_item(sums_I4: NDArray[np.float64]) -> dict[str, Any]:
+def _per_item(sums_I4: NDArray[np.float64]) -> tuple[PerItem, PerItem]:
     """Bits per byte and nats per token of every document, 0 where it has none, and how much each one weighs."""
     bits_I, bytes_I, nats_I, targets_I = sums_I4.T
-    return {
-        "per_item": {
-            "bits_per_byte": (bits_I / math.log(2) / np.maximum(bytes_I, 1)).tolist(),
-            "nats_per_token": (nats_I / np.maximum(targets_I, 1)).tolist(),
-        },
-        "per_item_weights": {"bits_per_byte": bytes_I.tolist(), "nats_per_token": targets_I.tolist()},
-    }
+    names = ("bits_per_byte", "nats_per_token")
+    values = (bits_I / math.log(2) / np.maximum(bytes_I, 1), nats_I / np.maximum(targets_I, 1))
+    columns = (dict(zip(names, each, strict=True)) for each in (values, (bytes_I, targets_I)))
+    per_item, weights = ({name: tuple(of_I.tolist()) for name, of_I in each.items()} for each in columns)
+    return per_item, weights
 
 
 def _by_document(sums_IS4: NDArray[np.float64], documents: ArrayLike | None) -> NDArray[np.float64]:
@@ -150,9 +151,11 @@ def _columns(
     return np.stack([nats_BT * (by_id_BT > 0), of_target_BT, nats_BT, counted_BT], axis=-1).astype(np.float64)
 
 
-def _estimates(sums_I4: NDArray[np.float64], seed: int, strata_I: NDArray[np.int64] | None = None) -> dict[str, Any]:
+def _estimates(
+    sums_I4: NDArray[np.float64], seed: int, strata_I: NDArray[np.int64] | None = None
+) -> dict[str, Estimate]:
     bits_I = sums_I4[:, 0] / math.log(2)
     return {
-        "bits_per_byte": ratio(bits_I, sums_I4[:, 1], strata=strata_I, seed=seed).as_dict(),
-        "nats_per_token": ratio(sums_I4[:, 2], sums_I4[:, 3], strata=strata_I, seed=seed).as_dict(),
+        "bits_per_byte": ratio(bits_I, sums_I4[:, 1], strata=strata_I, seed=seed),
+        "nats_per_token": ratio(sums_I4[:, 2], sums_I4[:, 3], strata=strata_I, seed=seed),
     }

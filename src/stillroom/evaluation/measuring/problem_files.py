@@ -22,6 +22,8 @@ from stillroom.files import read_bytes, reading
 from stillroom.packed import DAMAGES, UNPACKERS
 from stillroom.types import UserError
 
+Record = Mapping[str, Any]
+"""One problem by the field names of the published set."""
 Hub = tuple[str, str | None, str]
 """A dataset on the hub: its id, configuration and split."""
 _IDS = ("task_id", "unique_id", "id")
@@ -132,7 +134,7 @@ class _Found:
     where: Callable[[int], str]
 
 
-def read_records(source: str, name: str, fields: Sequence[str], hub: Hub | None = None) -> list[dict[str, Any]]:
+def read_problem_records(source: str, name: str, fields: Sequence[str], hub: Hub | None = None) -> list[Record]:
     """The records of ``source``, each with these fields: a file, or the word ``hub`` where ``hub`` says which.
 
     Records of a known form (``FORMS``) are checked against it, and numbers that stand for texts become texts. Errors
@@ -151,14 +153,14 @@ def read_records(source: str, name: str, fields: Sequence[str], hub: Hub | None 
     if not isinstance(found.records, list) or not found.records:
         raise UserError(f"{name}: {source} holds no records, expected one for each problem.")
     records = [_with_fields(record, name, found.where(n), fields) for n, record in enumerate(found.records, 1)]
-    records = checked(records, name, found.where)
+    records = checked_records(records, name, found.where)
     _check_ids(records, name, found.where)
     return records
 
 
-def checked(
-    records: Iterable[Mapping[str, Any]], name: str, where: Callable[[int], str] = "record {}".format
-) -> list[dict[str, Any]]:
+def checked_records(
+    records: Iterable[Record], name: str, where: Callable[[int], str] = "record {}".format
+) -> list[Record]:
     """The records as their form has them; a ``UserError`` that names ``where`` and the field of what does not fit."""
     form = FORMS.get(name)
     if form is None:

@@ -6,7 +6,6 @@ Letters: B sequences, T positions, P period, R repeats, V ids that may be drawn.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from transformers import PreTrainedModel
 
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, evaluating, run_plain, score_tokens
 from stillroom.models import num_positions, unembedding
+from stillroom.results.schema import CopyingResult
 from stillroom.results.statistics import mean, require_finite
 from stillroom.types import OnProgress, Sequences, UserError
 
@@ -63,7 +63,7 @@ def measure_copying(
     seed: int = 0,
     tokens_at_a_time: int = TOKENS_AT_A_TIME,
     progress: OnProgress | None = None,
-) -> dict[str, Any]:
+) -> CopyingResult:
     """The ``copying`` part of an evaluation, from the sequences of ``repeated_tokens``.
 
     ``loss_first`` is of the tokens met for the first time, ``loss_repeat`` and ``accuracy_repeat`` of those whose
@@ -130,25 +130,25 @@ def _summary(
     period: int,
     repeats: int,
     seed: int,
-) -> dict[str, Any]:
+) -> CopyingResult:
     unscored = period * repeats - loss_BN.shape[1]  # 1 where nothing precedes the first token
     early = slice(0, period - unscored)
     repeated = slice(period - unscored + 1, None)
     late_B = loss_BN[:, -period:].mean(axis=1) if repeats > 2 else loss_BN[:, repeated].mean(axis=1)
     early_B, repeat_B = loss_BN[:, early].mean(axis=1), loss_BN[:, repeated].mean(axis=1)
     order_B = order_BN[:, repeated].mean(axis=1)
-    return {
-        "icl_score": mean(late_B - early_B, seed=seed).as_dict(),
-        "loss_first": mean(early_B, seed=seed).as_dict(),
-        "loss_repeat": mean(repeat_B, seed=seed).as_dict(),
-        "accuracy_repeat": mean(hit_BN[:, repeated].mean(axis=1), seed=seed).as_dict(),
-        "order_repeat": mean(order_B, seed=seed).as_dict(),
-        "loss_by_position": [float(nats) for nats in loss_BN.mean(axis=0)],
-        "period": period,
-        "repeats": repeats,
-        "per_item": {
-            "icl_score": (late_B - early_B).tolist(),
-            "loss_repeat": repeat_B.tolist(),
-            "order_repeat": order_B.tolist(),
+    return CopyingResult(
+        icl_score=mean(late_B - early_B, seed=seed),
+        loss_first=mean(early_B, seed=seed),
+        loss_repeat=mean(repeat_B, seed=seed),
+        accuracy_repeat=mean(hit_BN[:, repeated].mean(axis=1), seed=seed),
+        order_repeat=mean(order_B, seed=seed),
+        loss_by_position=tuple(loss_BN.mean(axis=0).tolist()),
+        period=period,
+        repeats=repeats,
+        per_item={
+            "icl_score": tuple((late_B - early_B).tolist()),
+            "loss_repeat": tuple(repeat_B.tolist()),
+            "order_repeat": tuple(order_B.tolist()),
         },
-    }
+    )

@@ -1,6 +1,6 @@
 """GSM8K, MATH500 and MBPP from a local file or the hub, graded as they are meant to be.
 
-Records have the field names of the published sets; the same forms serve problems of one's own (``homemade``).
+Records have the field names of the published sets; the same forms serve problems of one's own (``made_problems``).
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ import importlib.util
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stillroom.evaluation.grading.answers import last_number
-from stillroom.evaluation.grading.code.judge import Limits, Setting, parse_check, passes, require_sandbox
-from stillroom.evaluation.grading.code.values import parse
+from stillroom.evaluation.grading.code.judge import Limits, Setting, parse_check, passes_checks, require_sandbox
+from stillroom.evaluation.grading.code.values import parse_python
+from stillroom.evaluation.measuring.problem_files import Hub, checked_records, read_problem_records
+from stillroom.evaluation.measuring.test_time_scaling import Attempts, measure_scaling
 from stillroom.evaluation.sampling.draw import Sampler, sample
-from stillroom.evaluation.suites.problem_files import Hub, checked, read_records
-from stillroom.evaluation.suites.test_time_scaling import measure_scaling
 from stillroom.models import num_positions
+from stillroom.results.schema import SampledProblem, ScalingResult
 from stillroom.types import OnProgress, UserError
 from stillroom.vocabulary import encode
 from stillroom.worlds.base import Problem
@@ -61,7 +62,7 @@ def load_benchmark(
     loaders = {"gsm8k": gsm8k, "math500": math500, "mbpp": mbpp}
     if name not in loaders:
         raise UserError(f"benchmark {name}: is not known, expected one of {', '.join(loaders)}.")
-    records = read_records(source, name, FIELDS[name], HUB[name])
+    records = read_problem_records(source, name, FIELDS[name], HUB[name])
     return loaders[name](records[:num], shots)
 
 
@@ -73,7 +74,7 @@ def gsm8k(records: Iterable[Mapping[str, Any]], shots: Sequence[Mapping[str, Any
     before = "".join(f"Question: {shot['question']}\nAnswer: {shot['answer']}\n\n" for shot in shots)
     problems = [
         Problem("gsm8k", f"{before}Question: {record['question']}\nAnswer:", _same_number(record["answer"]))
-        for record in checked(records, "gsm8k")
+        for record in checked_records(records, "gsm8k")
     ]
     return Benchmark("gsm8k", tuple(problems), ("\nQuestion:", "\n\n"), 256)
 
@@ -93,7 +94,7 @@ def math500(records: Iterable[Mapping[str, Any]], shots: Sequence[Mapping[str, A
     before = "".join(f"Problem: {shot['problem']}\nSolution: {shot['solution']}\n\n" for shot in shots)
     problems = [
         Problem("math500", f"{before}Problem: {record['problem']}\nSolution:", _same_expression(record["answer"]))
-        for record in checked(records, "math500")
+        for record in checked_records(records, "math500")
     ]
     return Benchmark("math500", tuple(problems), ("\nProblem:",), 512, setup=require_math_verify)
 
@@ -129,7 +130,7 @@ def mbpp(records: Iterable[Mapping[str, Any]], shots: Sequence[Mapping[str, Any]
     """
     before = "".join(f"{program_task(shot)}{shot['code'].strip()}\n[DONE]\n\n" for shot in shots)
     problems, skipped = [], 0
-    for record in checked(records, "mbpp"):
+    for record in checked_records(records, "mbpp"):
         try:
             problems.append(Problem("mbpp", before + program_task(record), passes_tests(record)))
         except UserError:
@@ -163,7 +164,7 @@ def passes_tests(record: Mapping[str, Any]) -> Callable[[str], str | None]:
 
     def grade(completion: str) -> str | None:
         normal = normal_program(completion)
-        return normal if normal is not None and passes(completion, checks, _LIMITS, settings=settings) else None
+        return normal if normal is not None and passes_checks(completion, checks, _LIMITS, settings=settings) else None
 
     return grade
 
@@ -171,7 +172,7 @@ def passes_tests(record: Mapping[str, Any]) -> Callable[[str], str | None]:
 def _statements(test: str) -> list[str]:
     """The statements of a test, which may be several asserts; the test itself where it is no Python."""
     try:
-        return [ast.unparse(statement) for statement in parse(test.strip()).body] or [test]
+        return [ast.unparse(statement) for statement in parse_python(test.strip()).body] or [test]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return [test]
 
@@ -179,7 +180,7 @@ def _statements(test: str) -> list[str]:
 def normal_program(text: str) -> str | None:
     """A program without its comments and layout; None where it is no Python."""
     try:
-        return ast.unparse(parse(text))
+        return ast.unparse(parse_python(text))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
@@ -188,16 +189,13 @@ def measure_benchmark(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     benchmark: Benchmark,
-    *,
-    num_samples: int,
-    temperatures: Sequence[float],
+    attempts: Attempts,
     ks: Sequence[int],
-    seed: int = 0,
-    workers: int | None = None,
+    *,
     sampler: Sampler = sample,
     progress: OnProgress | None = None,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What ``measure_scaling`` gives for a benchmark, and its records; ``workers`` judges (default: one a processor).
+) -> tuple[ScalingResult, list[SampledProblem]]:
+    """What ``measure_scaling`` gives for a benchmark, and its records; the benchmark says what ends a completion.
 
     Problems that the model's positions cannot hold with their completion are left out and counted in ``too_long``;
     ``skipped`` counts the records that could not be judged.
@@ -213,18 +211,11 @@ def measure_benchmark(
             f"{benchmark.name}: the shortest problem takes {min(lengths)} tokens with its completion but the model has "
             f"{longest} positions; give fewer shots or a model with more positions."
         )
-    part, records = measure_scaling(
-        model,
-        tokenizer,
-        kept,
-        num_samples=num_samples,
+    attempts = replace(
+        attempts,
         max_new_tokens=benchmark.max_new_tokens,
-        temperatures=temperatures,
-        ks=ks,
-        seed=seed,
         stops=benchmark.stops,
-        workers=(workers or os.cpu_count() or 1) if benchmark.waits else 1,
-        sampler=sampler,
-        progress=progress,
+        workers=(os.cpu_count() or 1) if benchmark.waits else 1,
     )
-    return part | {"skipped": benchmark.skipped, "too_long": len(benchmark.problems) - len(kept)}, records
+    part, records = measure_scaling(model, tokenizer, kept, attempts, ks, sampler=sampler, progress=progress)
+    return replace(part, skipped=benchmark.skipped, too_long=len(benchmark.problems) - len(kept)), records

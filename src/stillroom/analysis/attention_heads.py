@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from stillroom.models import unembedding
 from stillroom.models.forward import patterns_by_layer
+from stillroom.results.schema import HeadsResult
 from stillroom.types import OnProgress
 
 _PATTERNS_AT_A_TIME = 1 << 25
@@ -43,18 +44,21 @@ class HeadScores:
         """The number in the model of the layer in this place."""
         return place if self.layers is None else self.layers[place]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain lists for JSON, with the numbers of layers and heads, and which layers they are where not all."""
+    def result(self) -> HeadsResult:
+        """The scores as a file of results has them."""
         num_layers, num_heads = self.previous_token.shape
-        return {
-            "num_layers": num_layers,
-            "num_heads": num_heads,
-            **({} if self.layers is None else {"layers": list(self.layers)}),
-            "previous_token": self.previous_token.tolist(),
-            "prefix_matching": self.prefix_matching.tolist(),
-            "copying": None if self.copying is None else self.copying.tolist(),
-            **({"missing": {"copying": _NO_COPYING}} if self.copying is None else {}),
-        }
+        rows = {name: None if scores is None else tuple(map(tuple, scores.tolist())) for name, scores in self.by_name()}
+        return HeadsResult(
+            num_layers=num_layers,
+            num_heads=num_heads,
+            layers=self.layers,
+            missing={"copying": _NO_COPYING} if self.copying is None else {},
+            **rows,  # type: ignore[arg-type]
+        )
+
+    def by_name(self) -> list[tuple[str, Tensor | None]]:
+        """Every score with its name."""
+        return [(name, getattr(self, name)) for name in ("previous_token", "prefix_matching", "copying")]
 
 
 def head_scores(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, evaluating, run_plain, score_tokens
+from stillroom.results.schema import RecallResult
 from stillroom.results.statistics import mean, ratio, require_finite
 from stillroom.types import OnProgress, Sequences, UserError
 
@@ -108,7 +108,7 @@ def measure_recall(
     seed: int = 0,
     tokens_at_a_time: int = TOKENS_AT_A_TIME,
     progress: OnProgress | None = None,
-) -> dict[str, Any]:
+) -> RecallResult:
     """The ``recall`` part of an evaluation: accuracy and loss (nats) on outputs whose trigger has come before.
 
     ``loss_first`` is of the first output of each trigger, which nothing tells; ``by_occurrence`` gives the accuracy at
@@ -134,7 +134,7 @@ def measure_recall(
 
 def _summary(
     loss_BT: NDArray[np.float64], hit_BT: NDArray[np.float64], occurrence_BT: NDArray[np.int32], seed: int
-) -> dict[str, Any]:
+) -> RecallResult:
     again_BT, first_BT = occurrence_BT >= 2, occurrence_BT == 1
     if not again_BT.any():
         raise UserError(
@@ -143,14 +143,14 @@ def _summary(
     num_B, loss_B = again_BT.sum(axis=1), (loss_BT * again_BT).sum(axis=1)
     hits_B = (hit_BT * again_BT).sum(axis=1)
     times = [n for n in range(2, int(occurrence_BT.max()) + 1) if (occurrence_BT == n).any()]
-    return {
-        "accuracy": ratio(hits_B, num_B, seed=seed).as_dict(),
-        "loss_repeat": ratio(loss_B, num_B, seed=seed).as_dict(),
-        "loss_first": ratio((loss_BT * first_BT).sum(axis=1), first_BT.sum(axis=1), seed=seed).as_dict(),
-        "by_occurrence": {str(n): mean(hit_BT[occurrence_BT == n], seed=seed).as_dict() for n in times},
-        "per_item": {
-            "accuracy": (hits_B / np.maximum(num_B, 1)).tolist(),
-            "loss_repeat": (loss_B / np.maximum(num_B, 1)).tolist(),
+    return RecallResult(
+        accuracy=ratio(hits_B, num_B, seed=seed),
+        loss_repeat=ratio(loss_B, num_B, seed=seed),
+        loss_first=ratio((loss_BT * first_BT).sum(axis=1), first_BT.sum(axis=1), seed=seed),
+        by_occurrence={n: mean(hit_BT[occurrence_BT == n], seed=seed) for n in times},
+        per_item={
+            "accuracy": tuple((hits_B / np.maximum(num_B, 1)).tolist()),
+            "loss_repeat": tuple((loss_B / np.maximum(num_B, 1)).tolist()),
         },
-        "per_item_weights": {"accuracy": num_B.tolist(), "loss_repeat": num_B.tolist()},
-    }
+        per_item_weights=dict.fromkeys(("accuracy", "loss_repeat"), tuple(num_B.tolist())),
+    )

@@ -6,17 +6,17 @@ Letters: I items.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stillroom.evaluation.sampling.draw import Sampling, sample
+from stillroom.evaluation.measuring.choices import Question, score_choices
+from stillroom.evaluation.measuring.induced_rules import RuleItem, rule_items
+from stillroom.evaluation.sampling.draw import Sampling, SamplingRequest, sample
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME
-from stillroom.evaluation.suites.choices import Question, answer
-from stillroom.evaluation.suites.rules import RuleItem, rule_items
 from stillroom.models import num_positions
+from stillroom.results.schema import ChoiceResult, InductionResult
 from stillroom.results.statistics import mean
 from stillroom.types import OnProgress, UserError
 from stillroom.vocabulary import Vocabulary, encode, encode_documents
@@ -43,7 +43,7 @@ def measure_induction(
     seed: int = 0,
     tokens_at_a_time: int = TOKENS_AT_A_TIME,
     progress: OnProgress | None = None,
-) -> dict[str, Any]:
+) -> InductionResult:
     """The ``induction`` part of an evaluation: accuracy among choices, and of what the model writes by itself.
 
     ``accuracy`` compares the right output's log-probability with that of outputs that other rules give; ``written`` is
@@ -54,22 +54,27 @@ def measure_induction(
     if not items:
         raise UserError("rule_items: no item was given, expected at least one.")
     items, questions, skipped = _fitting(model, items, _questions(tokenizer, items))
-    answered = answer(model, questions, tokens_at_a_time=tokens_at_a_time, progress=progress)
+    answered = score_choices(model, questions, tokens_at_a_time=tokens_at_a_time, progress=progress)
     written_I = _written(model, tokenizer, items, questions)
 
-    def part(inside_I: NDArray[np.bool_]) -> dict[str, Any]:
-        return {
-            "accuracy": mean(answered.chosen_I[inside_I], seed=seed).as_dict(),
-            "written": mean(written_I[inside_I], seed=seed).as_dict(),
-            "chance": float(answered.chance_I[inside_I].mean()),
-        }
+    def part(inside_I: NDArray[np.bool_]) -> ChoiceResult:
+        return ChoiceResult(
+            accuracy=mean(answered.chosen_I[inside_I], seed=seed),
+            written=mean(written_I[inside_I], seed=seed),
+            chance=float(answered.chance_I[inside_I].mean()),
+        )
 
     kinds, shots = np.array([item.kind for item in items]), np.array([len(item.examples) for item in items])
     whole = part(np.ones(len(items), dtype=bool))
-    whole["by_kind"] = {str(kind): part(kinds == kind) for kind in np.unique(kinds)}
-    whole["by_shots"] = {str(shot): part(shots == shot) for shot in np.unique(shots)}
-    whole["per_item"] = {"accuracy": answered.chosen_I.astype(float).tolist()}
-    return whole | ({"skipped_shots": skipped} if skipped else {})
+    return InductionResult(
+        accuracy=whole.accuracy,
+        written=whole.written,
+        chance=whole.chance,
+        by_kind={str(kind): part(kinds == kind) for kind in np.unique(kinds)},
+        by_shots={int(shot): part(shots == shot) for shot in np.unique(shots)},
+        per_item={"accuracy": tuple(answered.chosen_I.astype(float).tolist())},
+        skipped_shots=tuple(skipped),
+    )
 
 
 def _questions(tokenizer: PreTrainedTokenizerBase, items: Sequence[RuleItem]) -> list[Question]:
@@ -109,15 +114,15 @@ def _written(
     questions: Sequence[Question],
 ) -> NDArray[np.bool_]:
     vocabulary = Vocabulary.of(tokenizer)
-    (drawn,) = sample(
-        model,
-        [question.context for question in questions],
+    request = SamplingRequest(
+        prompts=[question.context for question in questions],
         num_samples=1,
         max_new_tokens=max(len(question.choices[0]) for question in questions) + _SLACK,
         settings=[Sampling(0.0)],
         stop=vocabulary.line_ends,
         seed=0,
     )
+    (drawn,) = sample(model, request)
     return np.array(
         [
             samples.stopped[0] and vocabulary.line(samples.tokens[0]).strip() == item.answer

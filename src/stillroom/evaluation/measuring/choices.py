@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Continuation, score_continuations
+from stillroom.results.schema import ChoiceResult, PerItem
 from stillroom.results.statistics import mean
-from stillroom.types import OnProgress, UserError
+from stillroom.types import Estimate, OnProgress, UserError
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answered:
+class ChoiceScores:
     """Per question: whether the right choice is the likeliest, whether greedy decoding writes it, and the margin."""
 
     chosen_I: NDArray[np.bool_]
@@ -43,35 +43,39 @@ class Answered:
     """What a guess among the choices reaches."""
     groups: tuple[Hashable, ...]
 
-    def summary(self, seed: int = 0) -> dict[str, Any]:
+    def accuracy(self, seed: int = 0) -> Estimate:
+        """How often the right choice is the likeliest."""
+        return mean(self.chosen_I, seed=seed)
+
+    def summary(self, seed: int = 0) -> ChoiceResult:
         """Means with intervals over questions."""
-        return {
-            "accuracy": mean(self.chosen_I, seed=seed).as_dict(),
-            "exact": mean(self.written_I, seed=seed).as_dict(),
-            "margin_nats": mean(self.margin_I, seed=seed).as_dict(),
-            "chance": float(self.chance_I.mean()),
-        }
+        return ChoiceResult(
+            accuracy=self.accuracy(seed),
+            exact=mean(self.written_I, seed=seed),
+            margin_nats=mean(self.margin_I, seed=seed),
+            chance=float(self.chance_I.mean()),
+        )
 
-    def per_item(self) -> dict[str, dict[str, list[float]]]:
+    def per_item(self) -> PerItem:
         """The same measures question by question, for a paired test."""
-        return {"per_item": {"accuracy": self.chosen_I.astype(float).tolist(), "margin_nats": self.margin_I.tolist()}}
+        return {"accuracy": tuple(self.chosen_I.astype(float).tolist()), "margin_nats": tuple(self.margin_I.tolist())}
 
-    def of_group(self, group: Hashable) -> Answered:
+    def of_group(self, group: Hashable) -> ChoiceScores:
         """The questions of one group."""
         inside = np.array([own == group for own in self.groups])
         kept = tuple(own for own in self.groups if own == group)
-        return Answered(
+        return ChoiceScores(
             self.chosen_I[inside], self.written_I[inside], self.margin_I[inside], self.chance_I[inside], kept
         )
 
 
-def answer(
+def score_choices(
     model: PreTrainedModel,
     questions: Sequence[Question],
     *,
     tokens_at_a_time: int = TOKENS_AT_A_TIME,
     progress: OnProgress | None = None,
-) -> Answered:
+) -> ChoiceScores:
     """Scores every choice of every question by its log-probability after the context.
 
     Choices are compared by their whole log-probability, not per token: it is the probability that the model gives to
@@ -89,7 +93,7 @@ def answer(
         margins.append(logprobs[question.right] - wrong.max())
         written.append(scores.greedy_I[end - len(question.choices) + question.right])
     margin_I = np.array(margins)
-    return Answered(
+    return ChoiceScores(
         chosen_I=margin_I > 0,
         written_I=np.array(written),
         margin_I=margin_I,

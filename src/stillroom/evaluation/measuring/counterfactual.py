@@ -5,13 +5,14 @@ Letters: I items.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Continuation, Scores, score_continuations
-from stillroom.evaluation.suites.problem_files import read_records
+from stillroom.evaluation.measuring.problem_files import read_problem_records
+from stillroom.evaluation.scoring import TOKENS_AT_A_TIME, Continuation, ContinuationScores, score_continuations
+from stillroom.results.schema import CounterfactualRecord, CounterfactualResult
 from stillroom.results.statistics import mean
 from stillroom.types import OnProgress, UserError
 from stillroom.vocabulary import Vocabulary, encode, encode_documents
@@ -45,7 +46,7 @@ def measure_counterfactual(
     seed: int = 0,
     tokens_at_a_time: int = TOKENS_AT_A_TIME,
     progress: OnProgress | None = None,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+) -> tuple[CounterfactualResult, list[CounterfactualRecord]]:
     """The ``counterfactual`` part of an evaluation, and one record per item.
 
     The model follows an answer when greedy decoding would write it: every token of it is the first choice. Should
@@ -66,13 +67,15 @@ def measure_counterfactual(
         "log_odds": scores["context"].logprob_I - scores["memory"].logprob_I,
         "memory_accuracy": scores["closed"].greedy_I,
     }
-    part: dict[str, Any] = {name: mean(values_I, seed=seed).as_dict() for name, values_I in measured.items()}
-    part["chance"] = chance
-    if chance is None:
-        part["missing"] = {"chance": "the values that a guess would choose from are not known"}
-    part["per_item"] = {name: measured[name].astype(float).tolist() for name in ("follows_context", "log_odds")}
+    unknown = {"chance": "the values that a guess would choose from are not known"}
+    part = CounterfactualResult(
+        **{name: mean(values_I, seed=seed) for name, values_I in measured.items()},
+        chance=chance,
+        missing=unknown if chance is None else {},
+        per_item={name: tuple(measured[name].astype(float).tolist()) for name in ("follows_context", "log_odds")},
+    )
     return part, [
-        _record(item, {name: values_I[i] for name, values_I in measured.items()}) for i, item in enumerate(items)
+        _record(item, {name: float(values_I[i]) for name, values_I in measured.items()}) for i, item in enumerate(items)
     ]
 
 
@@ -83,7 +86,7 @@ def read_counterfactuals(source: str) -> list[Counterfactual]:
     """
     fields = ("context", "question", "answer", "memory_answer")
     items = []
-    for record in read_records(source, "counterfactual", fields):
+    for record in read_problem_records(source, "counterfactual", fields):
         context, question, said, known = (_first(record[name]) for name in fields)
         asked = f"Question: {question}\nAnswer:"
         items.append(Counterfactual(f"{context}\n{asked}", asked, f" {said}", f" {known}"))
@@ -100,7 +103,7 @@ def _scores(
     items: Sequence[Counterfactual],
     tokens_at_a_time: int,
     progress: OnProgress | None,
-) -> dict[str, Scores]:
+) -> dict[str, ContinuationScores]:
     """Scores of the context's answer, of memory's, and of memory's without the context (``closed``)."""
     pairs = [(item.prompt, item.context_answer) for item in items]
     pairs += [(item.prompt, item.memory_answer) for item in items]
@@ -114,17 +117,17 @@ def _scores(
     parts = {}
     for number, name in enumerate(("context", "memory", "closed")):
         own = slice(number * len(items), (number + 1) * len(items))
-        parts[name] = Scores(scores.logprob_I[own], scores.greedy_I[own], scores.tokens_I[own])
+        parts[name] = ContinuationScores(scores.logprob_I[own], scores.greedy_I[own], scores.tokens_I[own])
     return parts
 
 
-def _record(item: Counterfactual, measured: dict[str, Any]) -> dict[str, Any]:
+def _record(item: Counterfactual, measured: Mapping[str, float]) -> CounterfactualRecord:
     follows = next(name for name in ("follows_context", "follows_memory", "neither") if measured[name])
-    return {
-        "prompt": item.prompt,
-        "context_answer": item.context_answer,
-        "memory_answer": item.memory_answer,
-        "follows": follows.removeprefix("follows_"),
-        "log_odds": float(measured["log_odds"]),
-        "knows": bool(measured["memory_accuracy"]),
-    }
+    return CounterfactualRecord(
+        prompt=item.prompt,
+        context_answer=item.context_answer,
+        memory_answer=item.memory_answer,
+        follows=follows.removeprefix("follows_"),
+        log_odds=measured["log_odds"],
+        knows=bool(measured["memory_accuracy"]),
+    )

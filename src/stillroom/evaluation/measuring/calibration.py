@@ -6,11 +6,11 @@ Letters: N positions, I independent items (documents), M bins, R resamples, K su
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stillroom.results.schema import CalibrationBin, CalibrationResult
 from stillroom.results.statistics import RESAMPLES, require_finite, resampled_sums
 from stillroom.types import Estimate, UserError
 
@@ -29,18 +29,12 @@ class Calibration:
     accuracy_M: NDArray[np.float64]
     """Share of right first choices inside each bin; NaN where a bin is empty."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain numbers for JSON; empty bins are left out."""
+    def result(self) -> CalibrationResult:
+        """As a file of results has it."""
         filled = self.counts_M > 0
-        return {
-            "ece": self.error.as_dict(),
-            "bins": [
-                {"confidence": float(confidence), "accuracy": float(accuracy), "num": int(count)}
-                for confidence, accuracy, count in zip(
-                    self.confidence_M[filled], self.accuracy_M[filled], self.counts_M[filled], strict=True
-                )
-            ],
-        }
+        columns = (self.confidence_M[filled], self.accuracy_M[filled], self.counts_M[filled])
+        bins = zip(*(column.tolist() for column in columns), strict=True)
+        return CalibrationResult(self.error, tuple(CalibrationBin(*one) for one in bins))
 
 
 def calibration(
