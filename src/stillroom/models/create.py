@@ -65,7 +65,8 @@ def load_model(path: str | Path, *, dtype: torch.dtype | Literal["auto"] = torch
     from its files, where its logits are not what it gives itself (see ``contract``), and for what ``checks`` refuses.
     What was found right is not looked for again while the files stay as they are.
     """
-    model = thaw_padding(read_model(path, dtype))
+    with quiet():
+        model = thaw_padding(read_model(path, dtype))
     files, found = local_files(path), f"logits as {model.dtype} by {_code()}"
     if files and is_remembered(files, found):
         return model

@@ -170,6 +170,9 @@ def reason(error: BaseException) -> str:
 def quiet() -> Iterator[None]:
     """Without the progress bars and notices of transformers, which would run through the caller's own lines."""
     bars, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+    if not bars and level == transformers_logging.ERROR:  # setting a level makes every logger look for its own again
+        yield
+        return
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     try:
