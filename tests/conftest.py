@@ -47,3 +47,9 @@ def tiny_corpus(tiny_corpus_config: CorpusConfig, tmp_path_factory: pytest.TempP
 
     folder: Path = tmp_path_factory.mktemp("corpus") / "corpus"
     return build_corpus(tiny_corpus_config, folder)
+
+
+@pytest.fixture(scope="session")
+def micro_recipe() -> Path:
+    """The recipe file of the study of seconds."""
+    return Path(__file__).with_name("micro.py")

@@ -1,8 +1,8 @@
 """What each stage's results are called by beside its configuration and inputs: an integer that is raised by hand.
 
 A stage whose results change for the same configuration and inputs gets the next number here, a line in CHANGELOG.md and
-a line in ``tests/test_golden_results.py``, which fails until it does. A change that leaves results as they are, which
-most are, raises nothing: what was made before is used again, whatever release made it. Imports nothing.
+a line in ``tests/study/test_golden_results.py``, which fails until it does. A change that leaves results as they are,
+which most are, raises nothing: what was made before is used again, whatever release made it. Imports nothing.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from stillroom.report.pages.recall_page import build_recall_report
 from stillroom.report.pages.teachers_page import build_teachers_page
 from stillroom.types import UserError
 
-MICRO = str(Path(__file__).parents[1] / "study" / "micro.py")
+MICRO = str(Path(__file__).parents[1] / "micro.py")
 
 
 @pytest.fixture

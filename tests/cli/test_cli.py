@@ -13,7 +13,7 @@ import pytest
 from stillroom.cli.main import app
 
 VERBS = sorted(command.callback.__name__ for command in app.registered_commands if command.callback)
-MICRO = Path(__file__).parents[1] / "study" / "micro.py"
+MICRO = Path(__file__).parents[1] / "micro.py"
 
 
 def stillroom(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

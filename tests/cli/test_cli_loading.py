@@ -11,12 +11,10 @@ from pathlib import Path
 
 import pytest
 
+import damaged
 from stillroom.cli.main import run
 from stillroom.corpora import Corpus
 from stillroom.models import build_model, export_model
-
-sys.path.append(str(Path(__file__).parents[1] / "models"))
-import damaged
 
 CASES = {
     "a weight missing": "model.norm.weight",

@@ -45,7 +45,7 @@ def is_safe(page: Path) -> bool:
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the study has been run by the command."""
     folder = tmp_path_factory.mktemp("work")
-    config = resolve_recipe(str(Path(__file__).parents[1] / "study" / "micro.py"))
+    config = resolve_recipe(str(Path(__file__).parents[1] / "micro.py"))
     assert isinstance(config, StudyConfig)
     sources = {"[i]<b>": SourceConfig(kind="facts"), "p": SourceConfig(kind="problems")}
     values = config.canonical() | {"name": "[red]x", "arms": {name: {"alpha": alpha} for name, alpha in ARMS.items()}}

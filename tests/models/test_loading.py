@@ -10,7 +10,6 @@ import struct
 import time
 from pathlib import Path
 
-import damaged
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForSequenceClassification
 
+import damaged
 import stillroom
 from stillroom.models import (
     checks,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from chromium import Browser, browser, executable
-from make_run import make_run, make_seeds
 
+from make_run import make_run, make_seeds
 from stillroom.report import build_report, compare_report
 
 FIGURES = ("worth", "learning", "passk", "frontier", "unique", "icl", "copying", "needle", "paired", "heads", "entropy")

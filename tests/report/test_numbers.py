@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from make_run import SKETCHES, make_run, write
 from rich.console import Console
 
+from make_run import SKETCHES, make_run, write
 from stillroom.report import summary_table
 from stillroom.report.charts.scales import Scale, linear, tick_text, tight
 from stillroom.report.charts.svg import Frame, place_label, ticks

@@ -12,8 +12,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from make_run import SKETCHES, Sketch, make_run, write
 
+from make_run import SKETCHES, Sketch, make_run, write
 from stillroom.report import build_report, compare_report
 from stillroom.types import UserError
 

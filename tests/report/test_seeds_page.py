@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-from make_run import SKETCHES, make_run, make_seeds, write
 from rich.console import Console
 
+from make_run import SKETCHES, make_run, make_seeds, write
 from stillroom.report import build_report, compare_report, seeds_table
 from stillroom.report.arms import arms_over_seeds, baseline_arm, mean_of, paired_with
 from stillroom.report.prose import summary

@@ -34,7 +34,7 @@ TOLD = ("study.json", "environment.json", "report.html", "result.json", "README.
 
 def small_study():
     """The study of seconds without all that does not matter here."""
-    config = resolve_recipe(str(Path(__file__).with_name("micro.py")))
+    config = resolve_recipe(str(Path(__file__).parents[1] / "micro.py"))
     arms = {name: config.arms[name] for name in ("spt", "dpt90")}
     sources = {"facts": config.corpus.sources["facts"], "problems": config.corpus.sources["problems"]}
     corpus = config.corpus.model_copy(update={"sources": sources})

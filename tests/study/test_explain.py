@@ -19,7 +19,7 @@ from stillroom.study.recipe_files import resolve_recipe
 
 
 def micro(*assignments: str):
-    return override(resolve_recipe(str(Path(__file__).with_name("micro.py"))), list(assignments))
+    return override(resolve_recipe(str(Path(__file__).parents[1] / "micro.py")), list(assignments))
 
 
 def made(store: ArtifactStore, kind: str, identity) -> Path:

@@ -46,7 +46,7 @@ SETTINGS = (
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("golden")
-    config = override(resolve_recipe(str(Path(__file__).with_name("micro.py"))), list(SETTINGS))
+    config = override(resolve_recipe(str(Path(__file__).parents[1] / "micro.py")), list(SETTINGS))
     sources = {name: one for name, one in config.corpus.sources.items() if name != "python"}  # another in every Python
     corpus = config.corpus.model_copy(update={"sources": sources})
     arms = {name: config.arms[name] for name in ("spt", "dpt90")}

@@ -35,7 +35,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
 def recipe(tmp_path_factory) -> Path:
     """The study of seconds, as a file of its own."""
     path = tmp_path_factory.mktemp("recipe") / "micro.yaml"
-    path.write_text(to_yaml(resolve_recipe(str(TESTS / "study" / "micro.py")), "study"))
+    path.write_text(to_yaml(resolve_recipe(str(TESTS / "micro.py")), "study"))
     return path
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from ranked import SHAPE, save
 
+from ranked import SHAPE, save
 from stillroom.config import LabelsConfig, MixtureConfig, StudyConfig, parse
 from stillroom.corpora import Corpus
 from stillroom.models import build_model, load_model

@@ -11,7 +11,7 @@ from stillroom.config import RunConfig, StudyConfig
 from stillroom.study.recipe_files import resolve_recipe
 from stillroom.types import UserError
 
-GOOD = (Path(__file__).parent / "micro.py").read_text()
+GOOD = (Path(__file__).parents[1] / "micro.py").read_text()
 
 HOSTILE = {
     "exits": ("import sys\n\n\ndef recipe():\n    sys.exit(3)\n", "line 5 ends in SystemExit: 3"),

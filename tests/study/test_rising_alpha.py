@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from micro import micro
 
+from micro import micro
 from stillroom.choosing import request
 from stillroom.config import ArmConfig, ScheduleConfig
 

@@ -17,7 +17,7 @@ from stillroom.types import UserError
 
 
 def micro() -> StudyConfig:
-    config = resolve_recipe(str(Path(__file__).with_name("micro.py")))
+    config = resolve_recipe(str(Path(__file__).parents[1] / "micro.py"))
     assert isinstance(config, StudyConfig)
     return config
 

@@ -28,7 +28,7 @@ from stillroom.study.train_stage import load_here
 from stillroom.types import UserError
 
 OF_THE_MACHINE = ("tokens_per_second", "memory_bytes", "fraction_of_peak")
-MICRO = Path(__file__).with_name("micro.py")
+MICRO = Path(__file__).parents[1] / "micro.py"
 
 
 def study_config(*assignments: str):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from micro import micro
 
+from micro import micro
 from stillroom.config import ArmConfig, RoutingConfig, over_seeds
 from stillroom.results.abilities import Ability, Effort, Ladder, worth_table
 from stillroom.study.ladder import ladder_of

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ranked import SHAPE, save, trained, uniform
 
+from ranked import SHAPE, save, trained, uniform
 from stillroom.choosing import RankRequest, RankSettings, prepare_ranking, rank_teachers, ranking_table
 from stillroom.choosing.advice import recommend
 from stillroom.choosing.comparing import agreement, jensen_shannon, order_by_loss, shared_low_entropy

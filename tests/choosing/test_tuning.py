@@ -8,9 +8,9 @@ import json
 
 import pytest
 import torch
-from ranked import SHAPE, save
 from rich.console import Console
 
+from ranked import SHAPE, save
 from stillroom import disk
 from stillroom.choosing.tuning.reinforce import ReinforcedConfig, reinforce, reward_function
 from stillroom.choosing.tuning.supervise import SupervisedConfig, supervise, worked_problems
