@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, MistralConfig, Mistra
 from stillroom.corpora.corpus import make_batch
 from stillroom.evaluation import scoring
 from stillroom.evaluation.sampling.llama_cache import encode_prompts
-from stillroom.models import hidden_states, use_short_attention
+from stillroom.models import hidden_states, packing, use_short_attention
 from stillroom.models.packing import calls, needs_rows, way_of
 from stillroom.models.score import logits
 from stillroom.types import UserError
@@ -81,12 +81,12 @@ def test_windows_survive_isolation_in_flex_attention(name):
 
 
 @pytest.mark.parametrize("name", ["mistral", "gemma2", "llama4_text"])
-def test_one_long_row_keeps_windows_as_flash_attention_is_called(name):
-    from stillroom.models.forward import hidden_states_in_one_row
-
+def test_one_long_row_keeps_windows_as_flash_attention_is_called(name, monkeypatch):
     model = tiny_model(name)  # whose kernel answers the call here as a flash kernel would
+    expected = own_logits(model, True)
+    monkeypatch.setattr(packing, "way_of", lambda *_: "one row")
     with torch.no_grad():
-        assert_equal(logits(model, hidden_states_in_one_row(model, batch())), own_logits(model, True), name)
+        assert_equal(logits(model, hidden_states(model, batch())), expected, name)
 
 
 def long_rope(original: int = 10):

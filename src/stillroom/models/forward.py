@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from stillroom.models.output_layer import unembedding_inputs
-from stillroom.models.packing import Calls, calls, document_lengths, position_ids
+from stillroom.models.packing import Calls, calls, document_lengths
 from stillroom.types import Batch, UserError
 
 
@@ -54,17 +54,6 @@ def calls_of(model: PreTrainedModel, batch: Batch, isolate: bool) -> Calls:
     if isolate:
         return calls(model, batch.tokens_BT, batch.document_BT)
     return Calls(({"input_ids": batch.tokens_BT},), (batch.tokens_BT.shape[0], batch.tokens_BT.shape[1]))
-
-
-def hidden_states_in_one_row(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """The isolated hidden states (B, T, D) by way of one long sequence, which flash-attention needs.
-
-    It takes no mask; transformers finds the documents where the positions of a single row restart, and every sequence
-    restarts them.
-    """
-    positions = position_ids(batch.document_BT).reshape(1, -1)
-    hidden = unembedding_inputs(model, input_ids=batch.tokens_BT.reshape(1, -1), position_ids=positions)
-    return hidden.view(*batch.tokens_BT.shape, -1)
 
 
 def attention_patterns(model: PreTrainedModel, tokens_BT: Tensor) -> Tensor:
