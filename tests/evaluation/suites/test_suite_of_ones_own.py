@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stillroom.config import EvaluationConfig, parse
+from stillroom.config import EvaluationConfig, StudyConfig, parse
 from stillroom.evaluation import Material, Suite, SuiteConfig, SuiteResult, find_suite, suite_names
 from stillroom.evaluation import suite as registry
 from stillroom.results.json_form import read
@@ -100,7 +100,7 @@ def test_names_and_fields_are_checked(added) -> None:
 def test_its_fields_are_set_one_by_one_on_the_command_line(added) -> None:
     suites = "evaluation.suites=[lm, letters]"
     config = override(resolve_recipe("tiny"), [suites, "evaluation.options.letters.num=3"])
-    assert SUITE.config_in(config.evaluation).num == 3
+    assert isinstance(config, StudyConfig) and SUITE.config_in(config.evaluation).num == 3
     again = override(config, ["evaluation.options.letters.num=5", "evaluation.options.letters.seed=2"])
     assert SUITE.config_in(again.evaluation) == LettersConfig(num=5, seed=2)
     with pytest.raises(UserError, match="options names 'leters', which suites does not; did you mean letters"):
