@@ -52,6 +52,8 @@ def study(**changes) -> StudyConfig:
         ("corpus.sequence_length=100000", ["sequence_length", "100000", "max_positions", "512"]),
         ("nothing", ["nothing", "="]),
         ("teacher.mixture.teachers.code=y", ["code", "teacher.mixture.teachers"]),
+        ("corpus.sources.facts.options.entities.more=1", ["corpus.sources.facts.options.entities"]),
+        ("arms.spt.options.more=1", ["options", "arms.spt"]),
         ("training.seed=0x" + "f" * 5000, ["more than 300 digits"]),
     ],
 )

@@ -258,8 +258,8 @@ def _assign(values: dict[str, Any], root: type[BaseModel], path: list[str], valu
 
 
 def _may_be_new(root: type[BaseModel], path: list[str], depth: int) -> bool:
-    """Whether a name that has no value yet may be set: a field of an optional object, or a world's option."""
-    return path[depth] in field_names(root, path[:depth]) or (depth > 0 and path[depth - 1] == "options")
+    """Whether a name without a value may be set: a field of an optional object, or anything inside ``options``."""
+    return path[depth] in field_names(root, path[:depth]) or "options" in path[:depth]
 
 
 def to_yaml(config: Strict, kind: str) -> str:

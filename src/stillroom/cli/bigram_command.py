@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stillroom.cli.places import folder_place
+from stillroom.cli.shared_options import artifacts_option, dry_run_option, out_option
 from stillroom.types import UserError
 
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ Routing = Annotated[
     ),
 ]
 HardWeight = Annotated[
-    str,
-    typer.Option(help="Weight of the hard label on routed samples: [bold]restore[/] (1) or [bold]keep[/] (1-α)."),
+    str, typer.Option(help="Weight of the hard label on routed samples: [bold]restore[/] (1) or [bold]keep[/] (1-α).")
 ]
 Seeds = Annotated[int, typer.Option(help="Independent samples of every size; intervals are over these.")]
 GradientSamples = Annotated[
@@ -63,30 +62,12 @@ TransformerTokens = Annotated[
     int, typer.Option(help="Training tokens of a one-layer transformer per arm; 0 leaves it out.")
 ]
 TransformerSeeds = Annotated[int, typer.Option(help="Transformers per arm.")]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        help="Run folder. Default: runs/sandbox-bigram-FINGERPRINT.",
-        show_default=False,
-        callback=folder_place,
-    ),
-]
-Artifacts = Annotated[
-    Path | None,
-    typer.Option(
-        "--artifacts",
-        help="Folder of finished cells. Default: beside the run folder.",
-        show_default=False,
-        callback=folder_place,
-    ),
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print the options, arms and cells; measure and write nothing.")
-]
+Out = Annotated[Path | None, out_option("Run folder. Default: runs/sandbox-bigram-FINGERPRINT.")]
+Artifacts = Annotated[Path | None, artifacts_option("Folder of finished cells. Default: beside the run folder.")]
+DryRun = Annotated[bool, dry_run_option("Print the options, arms and cells; measure and write nothing.")]
 
 
-def bigram(
+def bigram_command(
     context: typer.Context,
     world: World = "drawn",
     states: States = 100,

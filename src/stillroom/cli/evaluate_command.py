@@ -1,4 +1,4 @@
-"""``stillroom evaluate`` and ``stillroom report``."""
+"""``stillroom evaluate``."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import Annotated
 
 import typer
 
-from stillroom.cli.places import file_place, folder_place
+from stillroom.cli.shared_options import out_option, seed_option
 
 Models = Annotated[
     list[Path], typer.Argument(help="Model folders in the Hugging Face layout; several are shown side by side.")
 ]
 CorpusFolder = Annotated[
-    Path | None,
-    typer.Option("--corpus", help="Folder of the built corpus whose held-out part is used.", show_default=False),
+    Path | None, typer.Option("--corpus", help="Folder of the built corpus whose held-out part is used.")
 ]
 Suites = Annotated[
     str,
@@ -28,32 +27,20 @@ Benchmarks = Annotated[
     list[str] | None,
     typer.Option(
         help="[bold]gsm8k[/], [bold]math500[/] or [bold]mbpp[/] =FILE (.jsonl, .json, .parquet) or =hub; or "
-        "[bold]word-problems[/] or [bold]programs[/], made here in the forms of GSM8K and MBPP. May be repeated.",
-        show_default=False,
+        "[bold]word-problems[/] or [bold]programs[/], made here in the forms of GSM8K and MBPP. May be repeated."
     ),
 ]
-Facts = Annotated[
-    Path | None,
-    typer.Option(help="Records with context, question, answer and memory_answer.", show_default=False),
-]
+Facts = Annotated[Path | None, typer.Option(help="Records with context, question, answer and memory_answer.")]
 Tasks = Annotated[
     str, typer.Option(help="Comma-separated tasks of lm-evaluation-harness (extra lm-eval).", show_default=False)
 ]
-TaskData = Annotated[
-    Path | None,
-    typer.Option(help="Folder with the datasets of those tasks, laid out as on the hub.", show_default=False),
-]
-Vllm = Annotated[
-    Path | None,
-    typer.Option(help="Python of an environment with vLLM: samples are drawn there.", show_default=False),
-]
-Limit = Annotated[
-    int | None,
-    typer.Option(help="First problems of each benchmark, items of each harness task.", show_default=False),
-]
+TaskData = Annotated[Path | None, typer.Option(help="Folder with the datasets of those tasks, laid out as on the hub.")]
+Vllm = Annotated[Path | None, typer.Option(help="Python of an environment with vLLM: samples are drawn there.")]
+Limit = Annotated[int | None, typer.Option(help="First problems of each benchmark, items of each harness task.")]
+Out = Annotated[Path, out_option("Folder for the evaluation.json and samples of every model.")]
 
 
-def evaluate(
+def evaluate_command(
     models: Models,
     corpus: CorpusFolder = None,
     suite: Suites = "lm,icl,tts,heads",
@@ -63,11 +50,8 @@ def evaluate(
     lm_eval_data: TaskData = None,
     vllm: Vllm = None,
     limit: Limit = None,
-    out: Annotated[
-        Path,
-        typer.Option("--out", help="Folder for the evaluation.json and samples of every model.", callback=folder_place),
-    ] = Path("evaluations"),
-    seed: Annotated[int, typer.Option(help="Seed of items and samples.")] = 0,
+    out: Out = Path("evaluations"),
+    seed: Annotated[int, seed_option("items and samples")] = 0,
     problems: Annotated[int, typer.Option(help="Problems of the tts suite.")] = 100,
     samples: Annotated[int, typer.Option(help="Samples per problem (at least 16 for pass@16).")] = 32,
 ) -> None:
@@ -88,32 +72,3 @@ def evaluate(
         external = External(parse_benchmarks(benchmark or []), counterfactual, tasks, lm_eval_data, vllm, limit)
     suites = [name.strip() for name in suite.split(",") if name.strip()]
     evaluate_models(models, corpus, suites, out, values, StageDisplay(), external)
-
-
-def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders; several are compared on one page.")],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", help="The HTML file. Default: in the run folder.", show_default=False, callback=file_place
-        ),
-    ] = None,
-) -> None:
-    """Make the page of a run again, or one page that compares several runs. Needs no network and no torch.
-
-    Models that differ in their seed alone (arms named -s0, -s1 ..., or runs of one study) are compared over seeds.
-
-    [bold]Example[/]:  stillroom report runs/quickstart-1a2b3c4d
-    """
-    from stillroom.console import Terminal, line
-    from stillroom.report import build_report, compare_report, seeds_table, summary_table
-
-    console = Terminal()
-    if len(runs) == 1 and out is None:
-        page = build_report(runs[0])
-        console.print(summary_table(runs[0]))
-    else:
-        page = compare_report(runs, out or Path("report.html"))
-    if (seeds := seeds_table(runs)) is not None:
-        console.print(seeds)
-    console.print(line("Report: ", (page, "bold")), soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stillroom.cli.places import folder_place
+from stillroom.cli.shared_options import out_option, seed_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,17 +25,14 @@ forecast = typer.Typer(
 LawName = Annotated[
     str, typer.Option("--law", help="A law of [bold]forecast fit[/] (folder or law.json), or [bold]busbridge-2025[/].")
 ]
-Parameters = Annotated[float, typer.Option(help="PlannedStudent's parameters beside embeddings, such as 1e9.")]
+Parameters = Annotated[float, typer.Option(help="Student's parameters beside embeddings, such as 1e9.")]
 Tokens = Annotated[float, typer.Option(help="Tokens that the student is trained on.")]
-TeacherLoss = Annotated[
-    float | None, typer.Option(help="Teacher's held-out loss, in nats per token.", show_default=False)
-]
+TeacherLoss = Annotated[float | None, typer.Option(help="Teacher's held-out loss, in nats per token.")]
 TeacherRun = Annotated[
     str | None,
     typer.Option(
         "--teacher",
         help="A run folder, [bold]RUN:ARM[/] or [bold]RANKING:NAME[/] (of teachers rank), whose loss is taken.",
-        show_default=False,
     ),
 ]
 TeacherParameters = Annotated[float, typer.Option(help="Teacher's parameters beside embeddings; 0: not on the bill.")]
@@ -44,9 +41,7 @@ Students = Annotated[int, typer.Option(help="Students that share the teacher and
 ForecastLaw = Annotated[
     str | None,
     typer.Option(
-        "--law",
-        help="A law of [bold]forecast fit[/], or [bold]busbridge-2025[/]: say what it expects of every arm.",
-        show_default=False,
+        "--law", help="A law of [bold]forecast fit[/], or [bold]busbridge-2025[/]: say what it expects of every arm."
     ),
 ]
 Flops = Annotated[float, typer.Option("--flops", help="FLOPs that may be spent, such as 1e21.")]
@@ -67,18 +62,13 @@ def forecast_fit(
             "teacher_nats (empty: hard labels) and student_nats.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the law and its page.", callback=folder_place)] = Path(
-        "forecast"
-    ),
+    out: Annotated[Path, out_option("Folder of the law and its page.")] = Path("forecast"),
     supervised: Annotated[
-        str | None,
-        typer.Option(
-            help="Where the supervised law is from, where no hard-label student is given.", show_default=False
-        ),
+        str | None, typer.Option(help="Where the supervised law is from, where no hard-label student is given.")
     ] = None,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples.", min=20, max=100_000)] = 1000,
-    jobs: Annotated[int | None, typer.Option(help="Processes. Default: one per core.", show_default=False)] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    jobs: Annotated[int | None, typer.Option(help="Processes. Default: one per core.")] = None,
+    seed: Annotated[int, seed_option("the bootstrap")] = 0,
 ) -> None:
     """Fit a law on finished students: runs of your own, or a table of points.
 

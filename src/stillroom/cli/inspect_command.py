@@ -7,33 +7,27 @@ from typing import Annotated
 
 import typer
 
-from stillroom.cli.places import file_place
+from stillroom.cli.shared_options import file_place
 
 
-def inspect(
+def inspect_command(
     path: Annotated[Path, typer.Argument(help="A label store, a corpus, a model folder, or a run with checkpoints.")],
     verify: Annotated[
         bool, typer.Option("--verify", help="Check every byte: of a run, of all that it names, of any folder.")
     ] = False,
     tokenizer: Annotated[
-        Path | None,
-        typer.Option(help="Tokenizer folder, to show a label store's positions as text.", show_default=False),
+        Path | None, typer.Option(help="Tokenizer folder, to show a label store's positions as text.")
     ] = None,
     against: Annotated[
-        Path | None,
-        typer.Option(help="Another model folder: where do the two differ, token by token?", show_default=False),
+        Path | None, typer.Option(help="Another model folder: where do the two differ, token by token?")
     ] = None,
-    corpus: Annotated[
-        Path | None, typer.Option("--corpus", help="Corpus on whose held-out text they do.", show_default=False)
-    ] = None,
+    corpus: Annotated[Path | None, typer.Option("--corpus", help="Corpus on whose held-out text they do.")] = None,
     teacher: Annotated[
-        Path | None,
-        typer.Option(help="Model folder whose entropy sorts the tokens of that comparison.", show_default=False),
+        Path | None, typer.Option(help="Model folder whose entropy sorts the tokens of that comparison.")
     ] = None,
     text: Annotated[str, typer.Option(help="Text whose attention is drawn.", show_default=False)] = "",
     html: Annotated[
-        Path | None,
-        typer.Option("--html", help="Write the pictures to this page.", show_default=False, callback=file_place),
+        Path | None, typer.Option("--html", help="Write the pictures to this page.", callback=file_place)
     ] = None,
     ablation: Annotated[bool, typer.Option(help="Measure the loss on repeats without each head.")] = True,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stillroom.cli.places import file_place, folder_place
+from stillroom.cli.shared_options import dry_run_option, file_place, out_option, seed_option
 from stillroom.types import UserError
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ Corpus = Annotated[
         "--corpus",
         help="Folder of a built corpus (a run's artifacts hold one). A world:NAME labels what it draws itself "
         "where this is missing.",
-        show_default=False,
     ),
 ]
 MixedWith = Annotated[
@@ -36,7 +35,6 @@ MixedWith = Annotated[
         "--with",
         metavar="NAME=TEACHER",
         help="A further teacher, mixed with the first; give one option for each. The first is called teacher.",
-        show_default=False,
     ),
 ]
 Rule = Annotated[
@@ -52,7 +50,6 @@ Weights = Annotated[
         "--weight",
         metavar="NAME=NUMBER",
         help="Weight of a teacher in the average, relative to the others. Default: 1 each.",
-        show_default=False,
     ),
 ]
 Domains = Annotated[
@@ -61,15 +58,11 @@ Domains = Annotated[
         "--domain",
         metavar="SOURCE=NAME",
         help="The teacher of one of the corpus's sources (rule domain). Default: the first.",
-        show_default=False,
     ),
 ]
-Out = Annotated[
-    Path, typer.Option("--out", help="Folder of the label store; the same command goes on.", callback=folder_place)
-]
+Out = Annotated[Path, out_option("Folder of the label store; the same command goes on.")]
 Codec = Annotated[
-    str,
-    typer.Option(help="[bold]sampled[/] (unbiased), [bold]top-k[/] or [bold]top-p[/] (both with the tail's mass)."),
+    str, typer.Option(help="[bold]sampled[/] (unbiased), [bold]top-k[/] or [bold]top-p[/] (both with the tail's mass).")
 ]
 NumSamples = Annotated[int, typer.Option(help="Pointers per token of the sampled codec.")]
 K = Annotated[int, typer.Option(help="Most ids kept per token (top-k, top-p).")]
@@ -78,33 +71,21 @@ ValueSteps = Annotated[
     int, typer.Option(help="Levels per unit of a probability's square root (top-k, top-p); fewer take fewer bytes.")
 ]
 Temperature = Annotated[float, typer.Option(help="Softmax temperature at which the teacher is read.")]
-Tokens = Annotated[
-    int | None, typer.Option(min=1, help="Label only the first TOKENS tokens. Default: all.", show_default=False)
-]
+Tokens = Annotated[int | None, typer.Option(min=1, help="Label only the first TOKENS tokens. Default: all.")]
 Length = Annotated[int, typer.Option(help="Tokens per sequence that a world draws, where --corpus is missing.")]
-Seed = Annotated[int, typer.Option(help="Seed of the sampled codec, and of what a world draws.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print tokens, teacher FLOPs, bytes and hours; write nothing.")]
+Seed = Annotated[int, seed_option("the sampled codec, and of what a world draws")]
+DryRun = Annotated[bool, dry_run_option("Print tokens, teacher FLOPs, bytes and hours; write nothing.")]
 ImportFrom = Annotated[
     Path | None,
-    typer.Option(
-        "--import",
-        help="Make the store from labels on disk: DistillKit or plain Parquet, or a .kd sidecar.",
-        show_default=False,
-    ),
+    typer.Option("--import", help="Make the store from labels on disk: DistillKit or plain Parquet, or a .kd sidecar."),
 ]
-ImportTokens = Annotated[
-    Path | None,
-    typer.Option(help="Ids (.npy) of the token shard that a .kd sidecar belongs to.", show_default=False),
-]
+ImportTokens = Annotated[Path | None, typer.Option(help="Ids (.npy) of the token shard that a .kd sidecar belongs to.")]
 ExportTo = Annotated[
-    Path | None,
-    typer.Option(
-        "--export", help="Write the store at --out as one Parquet file.", show_default=False, callback=file_place
-    ),
+    Path | None, typer.Option("--export", help="Write the store at --out as one Parquet file.", callback=file_place)
 ]
 
 
-def label(
+def label_command(
     teacher: Teacher = "",
     corpus: Corpus = None,
     mixed_with: MixedWith = None,
@@ -138,27 +119,42 @@ def label(
 
     [bold]A world[/]:  stillroom label world:recall --tokens 100000 --out labels
     """
-    from stillroom.console import line
-    from stillroom.study.label_stage import LabelRequest, export_labels, import_labels, label_corpus
-    from stillroom.study.progress import StageDisplay
-
-    display = StageDisplay()
     if export_to is not None:
-        count = export_labels(out, export_to)
-        display.console.print(line(f"{count:,} sequences: ", (export_to, "bold")), soft_wrap=True)
+        _export(out, export_to)
         return
     if not teacher:
         raise UserError("label: a teacher is missing; see stillroom label --help.")
     if import_from is not None:
-        if corpus is None:
-            raise UserError("label: --corpus is missing; --import needs the tokenizer and length of the corpus.")
-        manifest = import_labels(import_from, teacher, corpus, out, import_tokens)
-        display.console.print(line(f"{manifest.num_tokens:,} tokens: ", (out, "bold")), soft_wrap=True)
+        _import(import_from, teacher, corpus, out, import_tokens)
         return
+    from stillroom.study.label_stage import LabelRequest, label_corpus
+    from stillroom.study.progress import StageDisplay
+
     values = {"codec": codec, "num_samples": num_samples, "k": k, "p": p, "value_steps": value_steps}
     values |= {"temperature": temperature, "seed": seed}
     mixture = _mixture(mixed_with, rule, weights, domains)
-    label_corpus(LabelRequest(teacher, corpus, out, values, tokens, dry_run, mixture, length), display)
+    label_corpus(LabelRequest(teacher, corpus, out, values, tokens, dry_run, mixture, length), StageDisplay())
+
+
+def _export(store: Path, file: Path) -> None:
+    from stillroom.study.label_stage import export_labels
+
+    _print_made(f"{export_labels(store, file):,} sequences", file)
+
+
+def _import(labels: Path, teacher: str, corpus: Path | None, out: Path, tokens: Path | None) -> None:
+    from stillroom.study.label_stage import import_labels
+
+    if corpus is None:
+        raise UserError("label: --corpus is missing; --import needs the tokenizer and length of the corpus.")
+    _print_made(f"{import_labels(labels, teacher, corpus, out, tokens).num_tokens:,} tokens", out)
+
+
+def _print_made(what: str, place: Path) -> None:
+    from stillroom.console import line
+    from stillroom.study.progress import StageDisplay
+
+    StageDisplay().console.print(line(f"{what}: ", (place, "bold")), soft_wrap=True)
 
 
 def _mixture(

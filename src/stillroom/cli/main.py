@@ -11,13 +11,16 @@ from typing import NoReturn
 
 import typer
 
-from stillroom.cli.evaluate_command import evaluate, report
+from stillroom.cli.evaluate_command import evaluate_command
+from stillroom.cli.export_command import export_command
 from stillroom.cli.forecast_command import forecast
-from stillroom.cli.inspect_command import inspect
-from stillroom.cli.label_command import label
+from stillroom.cli.inspect_command import inspect_command
+from stillroom.cli.label_command import label_command
+from stillroom.cli.report_command import report_command
 from stillroom.cli.sandbox_command import sandbox
-from stillroom.cli.study_command import export, study, train
+from stillroom.cli.study_command import study_command
 from stillroom.cli.teachers_command import teachers
+from stillroom.cli.train_command import train_command
 from stillroom.types import UserError
 
 _INTERRUPTED = 130  # typer turns Ctrl-C into this exit code
@@ -33,8 +36,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-for command in (study, train, label, evaluate, export, inspect, report):
-    app.command()(command)
+app.command("study")(study_command)
+app.command("train")(train_command)
+app.command("label")(label_command)
+app.command("evaluate")(evaluate_command)
+app.command("export")(export_command)
+app.command("inspect")(inspect_command)
+app.command("report")(report_command)
 app.add_typer(sandbox)
 app.add_typer(teachers)
 app.add_typer(forecast)

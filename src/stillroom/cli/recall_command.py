@@ -3,46 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stillroom.cli.places import folder_place
+from stillroom.cli.shared_options import RunFolder, dry_run_option, jobs_option, set_option
+
+if TYPE_CHECKING:
+    from stillroom.sandbox.recall.recall_config import RecallConfig
+
+Preset = Annotated[
+    str,
+    typer.Option(
+        "--preset",
+        help="Size of model and world: [bold]0.1m[/] (a minute or two on two cores), [bold]0.4m[/] (several), "
+        "[bold]5m[/] (hours), or the [bold]config.yaml[/] of a run folder; for a GPU "
+        "[bold]25m[/] and [bold]sandbox-120m[/].",
+    ),
+]
+Seeds = Annotated[
+    int | None,
+    typer.Option("--seeds", min=1, max=1000, help="Seeds per arm; intervals need at least two.", show_default="1"),
+]
 
 
-def recall(
-    preset: Annotated[
-        str,
-        typer.Option(
-            "--preset",
-            help="Size of model and world: [bold]0.1m[/] (a minute or two on two cores), [bold]0.4m[/] (several), "
-            "[bold]5m[/] (hours), or the [bold]config.yaml[/] of a run folder; for a GPU "
-            "[bold]25m[/] and [bold]sandbox-120m[/].",
-        ),
-    ] = "0.1m",
-    seeds: Annotated[
-        int | None,
-        typer.Option("--seeds", min=1, max=1000, help="Seeds per arm; intervals need at least two.", show_default="1"),
-    ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="Override one field, e.g. [bold]teachers.leaking.leak=0.2[/]; may be repeated.",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", help="Run folder. Default: runs/NAME-FINGERPRINT.", show_default=False, callback=folder_place
-        ),
-    ] = None,
-    jobs: Annotated[
-        int, typer.Option("--jobs", min=1, help="Models trained at once, in a process each; they share the cores.")
-    ] = 1,
+def recall_command(
+    preset: Preset = "0.1m",
+    seeds: Seeds = None,
+    assignments: Annotated[list[str] | None, set_option("teachers.leaking.leak=0.2")] = None,
+    out: RunFolder = None,
+    jobs: Annotated[int, jobs_option("Models trained at once, in a process each; they share the cores.")] = 1,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the resolved configuration and what it takes; write nothing.")
+        bool, dry_run_option("Print the resolved configuration and what it takes; write nothing.")
     ] = False,
 ) -> None:
     """Watch induction heads form: text in which a few characters always repeat the answer given the first time.
@@ -73,13 +65,16 @@ def recall(
         from stillroom.sandbox.recall.recall_plan import print_recall_plan
 
         print_recall_plan(config)
-        return
+    else:
+        _run(config, out, jobs)
+
+
+def _run(config: RecallConfig, out: Path | None, jobs: int) -> None:
+    """Trains what is missing, writes the page and prints where it is."""
     from stillroom.console import Terminal, line
     from stillroom.report.pages.recall_page import build_recall_report
     from stillroom.sandbox.recall.run_recall import run_recall
     from stillroom.study.progress import StageDisplay
 
-    display = StageDisplay()
-    folder = run_recall(config, out, display, jobs=jobs)
-    page = build_recall_report(folder)
+    page = build_recall_report(run_recall(config, out, StageDisplay(), jobs=jobs))
     Terminal().print(line("Report: ", (page, "bold")), soft_wrap=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from stillroom.cli.bigram_command import bigram
-from stillroom.cli.recall_command import recall
+from stillroom.cli.bigram_command import bigram_command
+from stillroom.cli.recall_command import recall_command
 
 sandbox = typer.Typer(
     name="sandbox",
@@ -21,5 +21,5 @@ def _sandbox() -> None:
     """Keeps the name of a world a command of its own, however many there are."""
 
 
-sandbox.command()(bigram)
-sandbox.command()(recall)
+sandbox.command("bigram")(bigram_command)
+sandbox.command("recall")(recall_command)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stillroom.cli.places import folder_place
+from stillroom.cli.shared_options import dry_run_option, out_option, seed_option
+
+if TYPE_CHECKING:
+    from stillroom.choosing.rank import Prepared
 
 teachers = typer.Typer(
     name="teachers",
@@ -22,55 +25,48 @@ def _teachers() -> None:
     """Keeps every verb a command of its own."""
 
 
-@teachers.command()
-def rank(
-    candidates: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="TEACHER...",
-            help="Models that may teach: a run folder (all its models), [bold]RUN:ARM[/], a Hugging Face model folder, "
-            "a hub id or a [bold].gguf[/] file.",
-        ),
-    ],
-    corpus: Annotated[
-        Path, typer.Option("--corpus", help="Run folder or built corpus that students will be trained on.")
-    ],
-    student: Annotated[
-        str | None,
-        typer.Option(
-            help="The supervised student that L_student is of, as [bold]RUN:ARM[/] or a model folder; proxies take its "
-            "shape. Default: the first hard-label arm of the corpus's run.",
-            show_default=False,
-        ),
-    ] = None,
-    proxy_tokens: Annotated[
-        int, typer.Option(help="Train a short student of this many tokens from every teacher, and one of hard labels.")
-    ] = 0,
+Candidates = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="TEACHER...",
+        help="Models that may teach: a run folder (all its models), [bold]RUN:ARM[/], a Hugging Face model folder, "
+        "a hub id or a [bold].gguf[/] file.",
+    ),
+]
+Corpus = Annotated[Path, typer.Option("--corpus", help="Run folder or built corpus that students will be trained on.")]
+Student = Annotated[
+    str | None,
+    typer.Option(
+        help="The supervised student that L_student is of, as [bold]RUN:ARM[/] or a model folder; proxies take its "
+        "shape. Default: the first hard-label arm of the corpus's run."
+    ),
+]
+ProxyTokens = Annotated[
+    int, typer.Option(help="Train a short student of this many tokens from every teacher, and one of hard labels.")
+]
+Problems = Annotated[
+    int, typer.Option(help="Problems for pass@k, from the corpus's own problems source; 0 leaves them out.")
+]
+LabelTokens = Annotated[int | None, typer.Option(help="Tokens to be labelled, for the price. Default: the corpus's.")]
+Ranking = Annotated[Path | None, out_option("Folder of the ranking. Default: rankings/FINGERPRINT.")]
+
+
+@teachers.command("rank")
+def rank_command(
+    candidates: Candidates,
+    corpus: Corpus,
+    student: Student = None,
+    proxy_tokens: ProxyTokens = 0,
     proxy_seeds: Annotated[int, typer.Option(help="Proxy students per teacher, one seed each.")] = 1,
     proxy_alpha: Annotated[float, typer.Option(help="Weight of the teacher's label for proxies.")] = 0.9,
     sequences: Annotated[int, typer.Option(help="Held-out sequences that every candidate reads.")] = 256,
-    problems: Annotated[
-        int, typer.Option(help="Problems for pass@k, from the corpus's own problems source; 0 leaves them out.")
-    ] = 50,
+    problems: Problems = 50,
     samples: Annotated[int, typer.Option(help="Samples per problem.")] = 16,
     temperature: Annotated[float, typer.Option(help="Sampling temperature of pass@k.")] = 1.0,
-    label_tokens: Annotated[
-        int | None,
-        typer.Option(help="Tokens to be labelled, for the price. Default: the corpus's.", show_default=False),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            help="Folder of the ranking. Default: rankings/FINGERPRINT.",
-            show_default=False,
-            callback=folder_place,
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of items, samples and proxies.")] = 0,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Find everything and print what it will take; write nothing.")
-    ] = False,
+    label_tokens: LabelTokens = None,
+    out: Ranking = None,
+    seed: Annotated[int, seed_option("items, samples and proxies")] = 0,
+    dry_run: Annotated[bool, dry_run_option("Find everything and print what it will take; write nothing.")] = False,
 ) -> None:
     """Compare candidate teachers for a corpus, before any student is trained, and say which to take and why.
 
@@ -84,34 +80,34 @@ def rank(
     [bold]Example[/]:  stillroom teachers rank runs/quickstart-1a2b3c4d --corpus runs/quickstart-1a2b3c4d
     --proxy-tokens 200000
     """
-    from stillroom.choosing import (
-        RankRequest,
-        RankSettings,
-        prepare_ranking,
-        print_rank_plan,
-        rank_teachers,
-        ranking_table,
-    )
+    from stillroom.choosing import RankRequest, RankSettings, prepare_ranking, print_rank_plan
     from stillroom.config import parse
-    from stillroom.console import Terminal, line
-    from stillroom.study.progress import StageDisplay
+    from stillroom.console import Terminal
 
     values = {
         "heldout_sequences": sequences, "problems": problems, "samples_per_problem": samples, "seed": seed,
         "temperature": temperature, "label_tokens": label_tokens, "proxy_tokens": proxy_tokens,
         "proxy_seeds": proxy_seeds, "proxy_alpha": proxy_alpha,
     }  # fmt: skip
-    settings = parse(RankSettings, values, "teachers rank")
-    prepared = prepare_ranking(RankRequest(candidates, corpus, student, out, settings))
-    console = Terminal()
+    prepared = prepare_ranking(
+        RankRequest(candidates, corpus, student, out, parse(RankSettings, values, "teachers rank"))
+    )
     if dry_run:
-        print_rank_plan(prepared, console)
-        return
-    ranking = rank_teachers(prepared, StageDisplay())
+        print_rank_plan(prepared, Terminal())
+    else:
+        _rank(prepared)
 
+
+def _rank(prepared: Prepared) -> None:
+    """Measures the candidates, writes the page and prints which to take and why."""
+    from stillroom.choosing import rank_teachers, ranking_table
+    from stillroom.console import Terminal, line
     from stillroom.report.pages.teachers_page import build_teachers_page
+    from stillroom.study.progress import StageDisplay
 
+    ranking = rank_teachers(prepared, StageDisplay())
     page = build_teachers_page(prepared.out)
+    console = Terminal()
     console.print(ranking_table(ranking))
     for sentence in ranking["recommendation"]["sentences"]:
         console.print(line("• ", sentence))
@@ -121,17 +117,15 @@ def rank(
 Base = Annotated[
     str, typer.Argument(metavar="BASE", help="The model to begin with: RUN:ARM, a model folder or hub id.")
 ]
-Tuned = Annotated[
-    Path, typer.Option("--out", help="Folder of the tuned model; the same command goes on.", callback=folder_place)
-]
+Tuned = Annotated[Path, out_option("Folder of the tuned model; the same command goes on.")]
 Families = Annotated[
     str, typer.Option(help="Families of the problems world, with spaces between. Default: all.", show_default=False)
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what it will take; write nothing.")]
+DryRun = Annotated[bool, dry_run_option("Print what it will take; write nothing.")]
 
 
-@teachers.command()
-def supervise(
+@teachers.command("supervise")
+def supervise_command(
     base: Base,
     out: Tuned,
     families: Families = "",
@@ -140,7 +134,7 @@ def supervise(
     batch_sequences: Annotated[int, typer.Option(help="Sequences per step.")] = 16,
     sequence_length: Annotated[int, typer.Option(help="Tokens per sequence; problems are packed whole.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 3e-4,
-    seed: Annotated[int, typer.Option(help="Seed of problems and order.")] = 0,
+    seed: Annotated[int, seed_option("problems and order")] = 0,
     dry_run: DryRun = False,
 ) -> None:
     """Make an instruction-tuned teacher: a base model trained on the answers of worked problems.
@@ -168,8 +162,8 @@ def supervise(
     Terminal().print(line("Model: ", (folder, "bold")), soft_wrap=True)
 
 
-@teachers.command()
-def reinforce(
+@teachers.command("reinforce")
+def reinforce_command(
     base: Base,
     out: Tuned,
     families: Families = "",
@@ -181,7 +175,7 @@ def reinforce(
     temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 1.0,
     learning_rate: Annotated[float, typer.Option(help="Learning rate.")] = 1e-5,
     kl_weight: Annotated[float, typer.Option(help="Weight of the divergence from the base.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seed of problems and samples.")] = 0,
+    seed: Annotated[int, seed_option("problems and samples")] = 0,
     dry_run: DryRun = False,
 ) -> None:
     """Make a teacher by reinforcement with verifiable rewards (GRPO through TRL, extra [bold]rl[/]).

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stillroom.config import EvaluationConfig, parse
+from stillroom.config import EvaluationConfig, StudyConfig, parse
 from stillroom.evaluation import Material, Suite, SuiteConfig, SuiteResult, find_suite, suite_names
 from stillroom.evaluation import suite as registry
 from stillroom.results.json_form import read
 from stillroom.results.schema import Evaluation, SampledProblem
 from stillroom.results.statistics import mean
-from stillroom.strict import Items
+from stillroom.strict import Items, override
 from stillroom.study.evaluations import evaluate_models, keep_evaluated
 from stillroom.study.progress import StageDisplay
+from stillroom.study.recipe_files import resolve_recipe
 from stillroom.types import Estimate, UserError
 
 
@@ -94,6 +95,16 @@ def test_names_and_fields_are_checked(added) -> None:
     for name, said in (("broken", "could not be loaded"), ("wrong", "is module, expected a Suite")):
         with pytest.raises(UserError, match=said):
             find_suite(name)
+
+
+def test_its_fields_are_set_one_by_one_on_the_command_line(added) -> None:
+    suites = "evaluation.suites=[lm, letters]"
+    config = override(resolve_recipe("tiny"), [suites, "evaluation.options.letters.num=3"])
+    assert isinstance(config, StudyConfig) and SUITE.config_in(config.evaluation).num == 3
+    again = override(config, ["evaluation.options.letters.num=5", "evaluation.options.letters.seed=2"])
+    assert SUITE.config_in(again.evaluation) == LettersConfig(num=5, seed=2)
+    with pytest.raises(UserError, match="options names 'leters', which suites does not; did you mean letters"):
+        override(config, [suites, "evaluation.options.leters.num=3"])
 
 
 def test_a_suite_that_needs_a_corpus_says_so(model: Path, tmp_path: Path) -> None:

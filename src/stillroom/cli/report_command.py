@@ -1,0 +1,36 @@
+"""``stillroom report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stillroom.cli.shared_options import file_place
+
+
+def report_command(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; several are compared on one page.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The HTML file. Default: in the run folder.", callback=file_place)
+    ] = None,
+) -> None:
+    """Make the page of a run again, or one page that compares several runs. Needs no network and no torch.
+
+    Models that differ in their seed alone (arms named -s0, -s1 ..., or runs of one study) are compared over seeds.
+
+    [bold]Example[/]:  stillroom report runs/quickstart-1a2b3c4d
+    """
+    from stillroom.console import Terminal, line
+    from stillroom.report import build_report, compare_report, seeds_table, summary_table
+
+    console = Terminal()
+    if len(runs) == 1 and out is None:
+        page = build_report(runs[0])
+        console.print(summary_table(runs[0]))
+    else:
+        page = compare_report(runs, out or Path("report.html"))
+    if (seeds := seeds_table(runs)) is not None:
+        console.print(seeds)
+    console.print(line("Report: ", (page, "bold")), soft_wrap=True)

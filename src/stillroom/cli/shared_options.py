@@ -1,0 +1,69 @@
+"""Options that several verbs have, each declared once; a verb says of what its own folder, seed or dry run is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stillroom.files import check_place
+
+
+def folder_place(path: Path | None) -> Path | None:
+    """The path, where a folder is or can be made: looked at before a command begins."""
+    if path is not None:
+        check_place(path, folder=True)
+    return path
+
+
+def file_place(path: Path | None) -> Path | None:
+    """The path, where a file is or can be written: looked at before a command begins."""
+    if path is not None:
+        check_place(path, folder=False)
+    return path
+
+
+def out_option(text: str) -> Any:
+    """``--out``: a folder that is written."""
+    return typer.Option("--out", help=text, callback=folder_place)
+
+
+def artifacts_option(text: str) -> Any:
+    """``--artifacts``: a folder of parts that runs share."""
+    return typer.Option("--artifacts", help=text, callback=folder_place)
+
+
+def set_option(example: str) -> Any:
+    """``--set``, with one field as an example."""
+    text = f"Override one field, e.g. [bold]{example}[/]; may be repeated."
+    return typer.Option("--set", metavar="NAME=VALUE", help=text)
+
+
+def jobs_option(text: str) -> Any:
+    """``--jobs``: what is done at once, in a process each."""
+    return typer.Option("--jobs", min=1, metavar="N", help=text)
+
+
+def seed_option(drawn: str) -> Any:
+    """``--seed``: of what is drawn."""
+    return typer.Option("--seed", help=f"Seed of {drawn}.")
+
+
+def dry_run_option(text: str) -> Any:
+    """``--dry-run``: something is printed and nothing written."""
+    return typer.Option("--dry-run", help=text)
+
+
+Recipe = Annotated[
+    str,
+    typer.Argument(
+        help="A recipe's name ([bold]quickstart[/], [bold]tiny[/]), a [bold]FILE.py:FUNCTION[/], or the "
+        "[bold]config.yaml[/] of a run folder, which runs again as it is."
+    ),
+]
+StudyFields = Annotated[list[str] | None, set_option("arms.dpt90.alpha=0.7")]
+RunFolder = Annotated[Path | None, out_option("Run folder. Default: runs/NAME-FINGERPRINT.")]
+PlanOnly = Annotated[
+    bool, dry_run_option("Print the resolved configuration, tokens, parameters, FLOPs, time and memory; write nothing.")
+]
