@@ -130,10 +130,13 @@ CASES = [
     ("1.2 * 10**4", "12000", ""),
     ("2**10", "1024", ""),
     ("**2** of **10**", "10", "mf"),
-    ("\\sqrt{16}", "4", "m"),
-    ("3\\sqrt{25}", "15", "m"),
+    ("\\sqrt{16}", "4", ""),  # math-verify reads roots between dollars alone
+    ("$\\sqrt{16}$", "4", "m"),
+    ("3\\sqrt{25}", "15", ""),  # math-verify reads roots between dollars alone
+    ("$3\\sqrt{25}$", "15", "m"),
     ("√9 / √4", "1.5", ""),
-    ("\\frac{\\sqrt{9}}{2}", "1.5", "m"),
+    ("\\frac{\\sqrt{9}}{2}", "1.5", ""),  # math-verify reads roots between dollars alone
+    ("$\\frac{\\sqrt{9}}{2}$", "1.5", "m"),
     ("x^2", None, "m"),
     ("5 m²", "5", "mf"),
     ("5 cm^2", "5", "m"),
