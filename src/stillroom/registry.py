@@ -11,7 +11,7 @@ import sys
 from functools import cached_property, lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from stillroom.types import UserError
 
@@ -49,7 +49,7 @@ class Registry(Generic[T]):
             if name in own:
                 self._registered[name] = getattr(importlib.import_module(own[name]), self._suffix.upper())
             elif entry := self._entries().get(name):
-                self._registered[name] = entry.load()
+                self._registered[name] = load_entry(entry)
             else:
                 raise UserError(f"{self._suffix} {name!r}: is not one; expected one of {', '.join(self.names())}.")
         return self._registered[name]
@@ -62,10 +62,26 @@ class Registry(Generic[T]):
         return {stem.removesuffix(ending).replace("_", "-"): f"{self._package}.{stem}" for stem in stems}
 
     def _entries(self) -> dict[str, EntryPoint]:
-        return _entry_points(self._group, tuple(sys.path))
+        return entries_of(self._group)
+
+
+def entries_of(group: str) -> dict[str, EntryPoint]:
+    """What other packages name under an entry point, by name, sorted; nothing of it is imported."""
+    return _entry_points(group, tuple(sys.path))
 
 
 @lru_cache
 def _entry_points(group: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:
     """Those of the packages on the path: reading every package's list is slow, so it is done once."""
-    return {entry.name: entry for entry in entry_points(group=group)}
+    return {entry.name: entry for entry in sorted(entry_points(group=group), key=lambda entry: entry.name)}
+
+
+def load_entry(entry: EntryPoint) -> Any:
+    """What another package names; whatever its code raises becomes a ``UserError`` that names it."""
+    try:
+        return entry.load()
+    except Exception as error:
+        raise UserError(
+            f"{entry.group}: {entry.name!r} ({entry.value}) could not be loaded ({type(error).__name__}: {error}); "
+            "mend or remove the package that names it."
+        ) from error

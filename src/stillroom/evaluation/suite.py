@@ -12,10 +12,11 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from stillroom.evaluation import suites
+from stillroom.registry import entries_of, load_entry
 from stillroom.results.schema import SampledProblem
 from stillroom.strict import Seed, Strict, nearest, parse
 from stillroom.types import UserError
@@ -145,10 +146,7 @@ def find_suite(name: str) -> Suite[Any]:
         return importlib.import_module(f"{suites.__name__}.{name}").SUITE
     if name not in (others := _others()):
         raise UserError(f"suites: {name!r} is no suite{nearest(name, suite_names())}.")
-    try:
-        suite = others[name].load()
-    except Exception as error:  # somebody else's code
-        raise UserError(f"suites: {name!r} ({others[name].value}) could not be loaded ({error}).") from error
+    suite = load_entry(others[name])
     if not isinstance(suite, Suite):
         raise UserError(f"suites: {name!r} ({others[name].value}) is {type(suite).__name__}, expected a Suite.")
     return suite
@@ -159,4 +157,4 @@ def _own() -> list[str]:
 
 
 def _others() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group="stillroom.suites")}
+    return entries_of("stillroom.suites")

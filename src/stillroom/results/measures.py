@@ -11,11 +11,11 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Literal
 
+from stillroom.registry import entries_of, load_entry
 from stillroom.results.schema import Evaluation
-from stillroom.types import Estimate
+from stillroom.types import Estimate, UserError
 
 Role = Literal["table", "figures", "verdict", "worth"]
 """Where a measure is shown: a column of the summary and a sentence; differences over items and seeds; the words that
@@ -157,8 +157,17 @@ MEASURES: tuple[Measure, ...] = (
 
 @functools.cache
 def _of_other_packages() -> tuple[Measure, ...]:
-    found = [point.load() for point in sorted(entry_points(group="stillroom.measures"), key=lambda point: point.name)]
-    return tuple(measure for one in found for measure in ((one,) if isinstance(one, Measure) else one))
+    measures: list[Measure] = []
+    for entry in entries_of("stillroom.measures").values():
+        found = load_entry(entry)
+        given = found if isinstance(found, tuple) else (found,)
+        if not all(isinstance(one, Measure) for one in given):
+            raise UserError(
+                f"stillroom.measures: {entry.name!r} ({entry.value}) is {type(found).__name__}, expected a Measure or "
+                "a tuple of them; mend or remove the package that names it."
+            )
+        measures += given
+    return tuple(measures)
 
 
 def registered_measures(role: Role | None = None) -> tuple[Measure, ...]:

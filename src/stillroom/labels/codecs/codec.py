@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
 
 from stillroom.labels.ragged import RaggedLabels
+from stillroom.registry import entries_of, load_entry
 from stillroom.types import UserError
 
 if TYPE_CHECKING:
@@ -166,8 +166,8 @@ def register_codec(codec: type[Codec]) -> None:
 def find_codec(name: object, where: str) -> type[Codec]:
     """The codec of a name; a ``UserError`` that begins with ``where`` lists those that there are."""
     if name not in _CODECS:
-        for entry in entry_points(group="stillroom.codecs"):
-            register_codec(entry.load())
+        for entry in entries_of("stillroom.codecs").values():
+            register_codec(load_entry(entry))
     if name not in _CODECS:
         raise UserError(f"{where}: codec is {name!r}, expected one of {', '.join(sorted(_CODECS))}.")
     return _CODECS[str(name)]

@@ -3,8 +3,7 @@
 Another package names its own under the entry point ``stillroom.figures``.
 """
 
-from importlib.metadata import entry_points
-
+from stillroom.registry import entries_of, load_entry
 from stillroom.report.charts.figure import Figure, Panel, Table
 from stillroom.report.figures.bars import in_context
 from stillroom.report.figures.coverage_curves import frontier, pass_curves, unique_right
@@ -26,5 +25,5 @@ def all_figures(view: View) -> tuple[Figure, ...]:
         *(worth_figure, learning_curves, pass_curves, frontier, unique_right),
         *(in_context, copying_curve, needle_map, paired_figure, seeds_figure, head_map, profile_figure),
     )
-    others = sorted(entry_points(group="stillroom.figures"), key=lambda point: point.name)
-    return tuple(make(view) for make in (*makers, *(point.load() for point in others)))
+    others = [load_entry(entry) for entry in entries_of("stillroom.figures").values()]
+    return tuple(make(view) for make in (*makers, *others))
