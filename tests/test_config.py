@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
 
 from stillroom.config import (
     ArmConfig,
@@ -21,7 +24,8 @@ from stillroom.config import (
     parse,
     to_yaml,
 )
-from stillroom.strict import field_names
+from stillroom.strict import ADDED_LATER, field_names
+from stillroom.study.recipe_files import resolve_recipe
 from stillroom.types import UserError
 
 
@@ -103,6 +107,32 @@ def test_any_change_of_a_field_changes_the_fingerprint():
     ]
     prints = {override(base, [change]).fingerprint() for change in changes} | {base.fingerprint()}
     assert len(prints) == len(changes) + 1
+
+
+def test_a_field_that_is_added_later_changes_no_fingerprint_until_it_is_set():
+    class Training(TrainingConfig):
+        damping: Annotated[float, ADDED_LATER] = 0.0
+        shape: Annotated[dict[str, int], ADDED_LATER] = Field(default_factory=dict)
+
+    class Study(StudyConfig):
+        training: Training = Field(default_factory=Training)
+
+    class Unmarked(TrainingConfig):
+        damping: float = 0.0
+
+    old, new = study(), Study.model_validate(study().canonical())
+    assert new.fingerprint() == old.fingerprint() and new.training.identity() == old.training.identity()
+    changed = override(new, ["training.damping=0.5", "training.shape={a: 1}"])
+    assert (changed.training.damping, changed.training.shape) == (0.5, {"a": 1})
+    assert changed.fingerprint() != old.fingerprint() and changed.training.identity() != old.training.identity()
+    assert parse(Study, changed.canonical(), "config.yaml") == changed
+    assert override(changed, ["training.damping=0", "training.shape={}"]) == new
+    assert Unmarked().fingerprint() != TrainingConfig().fingerprint()
+
+
+@pytest.mark.parametrize(("recipe", "found"), [("tiny", "293eb3afc0105edc"), ("quickstart", "3c266f22f9b945ca")])
+def test_recipes_keep_the_fingerprints_that_name_their_artifacts(recipe: str, found: str):
+    assert resolve_recipe(recipe).fingerprint() == found
 
 
 def test_unknown_fields_of_a_mapping_are_refused_with_the_nearest_name():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -10,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from make_run import make_run
+from parts_page import BLOCKS, FILES
+
 PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
-BLOCKS = re.findall(r"^```(python|toml)\n(.*?)^```$", PAGE, re.M | re.S)
+*SECTIONS, _ = re.split(r"^## (?:An? )?", PAGE, flags=re.M)[1:]
+HEADINGS = [section.partition("\n")[0] for section in SECTIONS]
 CHECKS = [code for kind, code in BLOCKS if kind == "python" and code.startswith("# check")]
-HEADINGS = re.findall(r"^## (?:An? )?(.*)$", PAGE, re.M)[: len(CHECKS)]
 
 
 @pytest.fixture(scope="module")
@@ -23,28 +27,52 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     metadata = root / "extras-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: extras\nVersion: 1.0\n")
+    (root / "extras").mkdir()
+    for name, code in FILES.items():
+        (root / "extras" / f"{name}.py").write_text(code)
     named = ""
     for kind, code in BLOCKS:
         if kind == "toml":
             groups = tomllib.loads(code)["project"]["entry-points"]
             for group, entries in groups.items():
                 named += f"[{group}]\n" + "".join(f"{name} = {target}\n" for name, target in entries.items())
-        elif place := re.match(r"# (extras/\w+\.py)\n", code):
-            file = root / place[1]
-            file.parent.mkdir(exist_ok=True)
-            file.write_text(code)
     (metadata / "entry_points.txt").write_text(named)
     return root
 
 
-@pytest.mark.parametrize("code", CHECKS, ids=HEADINGS)
-def test_the_part_works_from_another_package(code: str, installed: Path) -> None:
+def run(code: str, installed: Path) -> str:
+    """What code prints in a process that has the package."""
     prelude = f"import sys; sys.path.insert(0, {str(installed)!r})\n"
     found = subprocess.run([sys.executable, "-c", prelude + code], capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
+    return found.stdout
 
 
-def test_every_file_of_the_page_is_named_by_an_entry_point() -> None:
-    files = {place[1] for _, code in BLOCKS if (place := re.match(r"# extras/(\w+)\.py", code))}
+@pytest.mark.parametrize("code", CHECKS, ids=HEADINGS)
+def test_the_part_works_from_another_package(code: str, installed: Path) -> None:
+    run(code, installed)
+
+
+def test_the_figure_of_a_suite_stands_on_the_page(installed: Path, tmp_path: Path) -> None:
+    """Numbers of the suite in two models of a run are drawn, and it says which models have none."""
+    folder = make_run(tmp_path / "run")
+    for name, value in (("spt", 3.0), ("dpt90", 2.0)):
+        file = folder / "models" / name / "evaluation.json"
+        found = json.loads(file.read_text())
+        found["echo"] = {"loss": {"value": value, "low": value - 0.5, "high": value + 0.5, "num": 64}, "per_item": {}}
+        file.write_text(json.dumps(found))
+    run(
+        f"from pathlib import Path; from stillroom.report import build_report; build_report(Path({str(folder)!r}))",
+        installed,
+    )
+    page = (folder / "report.html").read_text()
+    assert '<a href="#fig-echo">Echo</a>' in page
+    assert "loss of an echo in nats: SPT 3.000; DPT-90 2.000." in page
+    assert "Not measured for teacher, SPT-2x, DPT-90" in page
+    assert "2.000 (1.500 to 2.500)" in page
+
+
+def test_every_file_of_the_page_is_named_by_an_entry_point_and_every_part_is_checked() -> None:
     named = {name for kind, code in BLOCKS if kind == "toml" for name in re.findall(r"extras\.(\w+):", code)}
-    assert files == named and len(CHECKS) == len(files)
+    assert named == FILES.keys()
+    assert all(section.count("# check\n") == 1 for section in SECTIONS)

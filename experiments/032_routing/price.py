@@ -152,7 +152,7 @@ def measure(runs: list[Path]) -> Table:
     pieces, num_bytes = [], 0
     for run in runs:
         corpus = find_corpus(run)
-        for student, folder in sorted(run_places(run)["models"].items()):
+        for student, folder in sorted(run_places(run).models.items()):
             arm, seed = arm_and_seed(student)
             if seed is None:
                 continue

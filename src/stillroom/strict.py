@@ -22,9 +22,11 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_serializer,
 )
 
 from stillroom.files import fingerprint
@@ -49,6 +51,9 @@ Temperature = Annotated[float, Field(ge=1e-6, le=1e6)]
 """A softmax temperature: outside of this, logits divided by it are not finite or all alike."""
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """What both torch and numpy take as a seed."""
+ADDED_LATER = "added later"
+"""Marks a field, ``name: Annotated[kind, ADDED_LATER] = default``, that came after artifacts had been made: where it
+holds its default it is left out, so that they keep their names. Its default can therefore never change."""
 M = TypeVar("M", bound=BaseModel)
 C = TypeVar("C", bound="Strict")
 V = TypeVar("V")
@@ -121,8 +126,16 @@ class Strict(BaseModel):
             raise ValueError("should be no true or false")
         return value
 
+    @model_serializer(mode="wrap")
+    def _without_what_came_later(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        later = {name: field for name, field in type(self).model_fields.items() if ADDED_LATER in field.metadata}
+        idle = {
+            name for name, field in later.items() if getattr(self, name) == field.get_default(call_default_factory=True)
+        }
+        return {name: value for name, value in handler(self).items() if name not in idle}
+
     def canonical(self) -> dict[str, JsonValue]:
-        """Plain JSON-able values of every field, defaults included."""
+        """Plain JSON-able values of every field, defaults included, but for fields ``ADDED_LATER``."""
         return self.model_dump(mode="json")
 
     def fingerprint(self) -> str:

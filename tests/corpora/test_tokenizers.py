@@ -103,7 +103,7 @@ def test_bits_per_byte_of_a_model_that_knows_nothing_are_its_nats_over_the_bytes
     by_id = token_bytes(corpus.tokenizer)
     total = (by_id[targets[of_text]] if stored is None else np.roll(stored, -1, 1)[of_text]).sum()
     expected = of_text.sum() * math.log2(corpus.vocab_size) / total
-    assert part["bits_per_byte"]["value"] == pytest.approx(expected, rel=1e-6)
+    assert part.bits_per_byte.value == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", list(LOSES))

@@ -1,119 +1,28 @@
-"""A codec of someone else's: one class that says what it keeps and one that writes it, and a store works."""
+"""A codec of someone else's, that of the page on adding a part: a store with it works as with any other."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Self
 
-import numpy as np
 import pytest
 import torch
 from transformers import PreTrainedModel
 
+from parts_page import load_part
 from stillroom.config import LabelsConfig
 from stillroom.labels import LabelSettings, LabelStore, inspect_store, label, price
 from stillroom.labels.codecs import codec as registry
-from stillroom.labels.codecs.codec import EntryCoder, Kept, ScoredPositions, register_codec
-from stillroom.labels.codecs.position_kinds import Rankings
-from stillroom.labels.format.record import Columns, PackedRecords
-from stillroom.labels.ragged import RaggedLabels
-from stillroom.labels.settings import Options, settings_of
+from stillroom.labels.codecs.codec import register_codec
+from stillroom.labels.settings import settings_of
 from stillroom.labels.terminal import inspection_tables
 from stillroom.teachers import ExactScores, LiveLabels
 from stillroom.types import UserError
 from tiny_labels import IDENTITY, VOCAB, TinySequences, scores_of
 
-
-@dataclass(frozen=True)
-class NoContext:
-    """Nothing is said of the other columns but the tail."""
-
-    tail_N: np.ndarray
-
-    @property
-    def entropy_context_N(self) -> np.ndarray:
-        return np.zeros(len(self.tail_N), np.intp)
-
-    def stored_place(self, place_N: np.ndarray) -> np.ndarray:
-        return place_N
-
-    def place(self, stored_N: np.ndarray) -> np.ndarray:
-        return stored_N
-
-    def gold_context(self, place_N: np.ndarray) -> np.ndarray:
-        return place_N.astype(np.intp)
-
-
-@dataclass(frozen=True)
-class FirstEntries:
-    """The likeliest id as four plain bytes, its probability in steps."""
-
-    SYMBOLS: ClassVar[tuple[str, ...]] = ("chance",)
-    PLAIN: ClassVar[tuple[str, ...]] = ("first",)
-    HAS_TAIL: ClassVar[bool] = True
-    rankings: Rankings
-    steps: int
-
-    def encode(self, rows: RaggedLabels) -> tuple[RaggedLabels, Columns, NoContext]:
-        assert rows.tail_N is not None
-        chance = np.rint(rows.values_E * self.steps).astype(np.uint8)
-        columns = Columns({"chance": chance}, {"first": rows.ids_E.astype("<i4").tobytes()})
-        return rows, columns, NoContext(rows.tail_N)
-
-    def sizes(self, record: PackedRecords) -> Sequence[np.ndarray]:
-        return (np.ones(len(record) * record.length, np.int64),)
-
-    def fill(
-        self, record: PackedRecords, sizes: Sequence[np.ndarray], ids_NK: np.ndarray, weights_NK: np.ndarray
-    ) -> NoContext:
-        ids_NK[:, 0] = np.frombuffer(record.joined("first"), "<i4")
-        weights_NK[:, 0] = record.symbols("chance") / np.float32(self.steps)
-        return NoContext(1.0 - weights_NK[:, 0])
-
-    def to_parts(self) -> dict[str, bytes]:
-        return {"steps": struct.pack("<I", self.steps)}
-
-    @classmethod
-    def from_parts(cls, parts: Mapping[str, bytes], rankings: Rankings) -> Self:
-        return cls(rankings, *struct.unpack("<I", parts["steps"]))
-
-    def is_sound(self) -> bool:
-        return 0 < self.steps <= 255
-
-
-@dataclass(frozen=True)
-class First:
-    """Keeps the likeliest id and its probability."""
-
-    name: ClassVar[str] = "first"
-    coder: ClassVar[type[EntryCoder]] = FirstEntries
-    steps: int = 100
-
-    @classmethod
-    def of(cls, options: Options) -> Self:
-        return cls(options.whole("steps", 100, 1, 255))
-
-    @property
-    def draws(self) -> None:
-        return None
-
-    @property
-    def summary(self) -> str:
-        return f"{self.steps} steps"
-
-    def read(self, scored: ScoredPositions) -> Kept:
-        top = scored.shifted_nV.max(-1)
-        chance_n = (top.values - scored.log_total_n).exp()
-        return Kept(top.indices, chance_n, torch.ones_like(top.indices), 1 - chance_n)
-
-    def fit(self, labels: RaggedLabels, vocab_size: int) -> FirstEntries:
-        return FirstEntries(Rankings.train(labels.ids_E, labels.num_N, vocab_size, 1), self.steps)
-
-    def bytes_per_token(self, vocab_size: int) -> float:
-        return 9.0
+First = load_part("first_codec").First
+"""The codec of the page on adding a part."""
 
 
 @pytest.fixture(autouse=True)

@@ -132,13 +132,13 @@ class Passes:
 
     def __init__(self, monkeypatch):
         self.needs = []
-        run = _call.run
+        run = _call.one_pass
 
         def counting(*args):
             self.needs.append(args[6])
             return run(*args)
 
-        monkeypatch.setattr(_call, "run", counting)
+        monkeypatch.setattr(_call, "one_pass", counting)
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from make_run import estimate, make_run
 from stillroom.report import build_report, summary_table
 from stillroom.results import load, registered_measures
 from stillroom.results import measures as registry
@@ -17,9 +17,6 @@ from stillroom.results.abilities import Effort, Ladder, read_items, worth_table
 from stillroom.results.compare import write_comparison
 from stillroom.results.json_form import write
 from stillroom.results.measures import HEADLINE, Measure
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
-from make_run import estimate, make_run
 
 SOLVED = Measure("proofs found", "share of proofs", "higher", ("proof", "solved"), per_item=True, roles=HEADLINE)
 """The one line."""

@@ -12,12 +12,10 @@ from types import SimpleNamespace
 import pytest
 
 import stillroom.results
+from make_run import KS, make_run
 from stillroom.results import json_form, schema
 from stillroom.results.json_form import as_json, from_json, read, read_lines
 from stillroom.types import UserError
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
-from make_run import KS, make_run
 
 KINDS = {
     "study.json": schema.StudyRecord,

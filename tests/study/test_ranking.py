@@ -12,7 +12,7 @@ import pytest
 import torch
 from ranked import SHAPE, save, trained, uniform
 
-from stillroom.choosing import RankRequest, RankSettings, prepare, rank_teachers, ranking_table
+from stillroom.choosing import RankRequest, RankSettings, prepare_ranking, rank_teachers, ranking_table
 from stillroom.choosing.advice import recommend
 from stillroom.choosing.comparing import agreement, jensen_shannon, order_by_loss, shared_low_entropy
 from stillroom.choosing.measure import Loaded, induction_state
@@ -48,7 +48,7 @@ def request(folders: list[Path], corpus: Corpus, out: Path, settings: RankSettin
 @pytest.fixture(scope="module")
 def ranking(folders, tiny_corpus, tmp_path_factory) -> dict:
     out = tmp_path_factory.mktemp("ranking")
-    return rank_teachers(prepare(request(list(folders.values()), tiny_corpus, out)), StageDisplay())
+    return rank_teachers(prepare_ranking(request(list(folders.values()), tiny_corpus, out)), StageDisplay())
 
 
 def by_name(ranking: dict, name: str) -> dict:
@@ -116,7 +116,7 @@ def test_every_number_is_that_of_a_float64_sum(folders, ranking, tiny_corpus):
 
 def test_the_same_call_again_measures_nothing_and_gives_the_same_numbers(folders, tiny_corpus, tmp_path, monkeypatch):
     settings = SETTINGS.model_copy(update={"problems": 0})
-    prepared = prepare(request([folders["short"]], tiny_corpus, tmp_path, settings))
+    prepared = prepare_ranking(request([folders["short"]], tiny_corpus, tmp_path, settings))
     first = rank_teachers(prepared, StageDisplay())
     lost = next(tmp_path.glob("teachers/*/looking-back.json"))
     lost.unlink()
@@ -134,7 +134,7 @@ def test_proxy_students_decide_where_they_are_asked_for(folders, tiny_corpus, tm
     asked = RankRequest(
         [str(folders["long"]), str(folders["nothing"])], tiny_corpus.folder, str(folders["short"]), tmp_path, settings
     )
-    found = rank_teachers(prepare(asked), StageDisplay())
+    found = rank_teachers(prepare_ranking(asked), StageDisplay())
     proxies = found["proxies"]
     assert proxies["order"] == ["long", "nothing"]
     assert proxies["against_hard_labels"]["nothing"]["low"] > 0  # labels that say nothing cost a student
@@ -147,7 +147,7 @@ def test_proxy_students_decide_where_they_are_asked_for(folders, tiny_corpus, tm
 
 def test_a_stopped_proxy_goes_on_and_ends_where_an_unstopped_one_does(folders, tiny_corpus, tmp_path, monkeypatch):
     settings = SETTINGS.model_copy(update={"problems": 0, "proxy_tokens": 16_384})
-    whole = prepare(
+    whole = prepare_ranking(
         RankRequest([str(folders["long"])], tiny_corpus.folder, str(folders["short"]), tmp_path / "a", settings)
     )
     expected = rank_teachers(whole, StageDisplay())["proxies"]["ce"]
@@ -169,7 +169,7 @@ def test_a_stopped_proxy_goes_on_and_ends_where_an_unstopped_one_does(folders, t
 def test_a_proxy_that_cannot_be_trained_is_refused_at_once(folders, tiny_corpus, tmp_path):
     settings = SETTINGS.model_copy(update={"proxy_tokens": 10**9})
     with pytest.raises(UserError, match="training tokens"):
-        prepare(request([folders["long"]], tiny_corpus, tmp_path / "out", settings))
+        prepare_ranking(request([folders["long"]], tiny_corpus, tmp_path / "out", settings))
     assert not (tmp_path / "out").exists()
 
 
@@ -229,15 +229,15 @@ def test_another_tokenizer_is_refused_in_one_sentence(tiny_corpus, folders, tmp_
     model.save_pretrained(tmp_path / "other")
     train_tokenizer(["some other words entirely " * 20], 280).save_pretrained(tmp_path / "other")
     with pytest.raises(UserError, match=r"its tokenizer .* differs from the corpus") as error:
-        prepare(request([folders["long"], tmp_path / "other"], tiny_corpus, tmp_path / "out"))
+        prepare_ranking(request([folders["long"], tmp_path / "other"], tiny_corpus, tmp_path / "out"))
     assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
 
 
 def test_a_model_is_named_once(folders, tiny_corpus, tmp_path):
     with pytest.raises(UserError, match="the same model"):
-        prepare(request([folders["long"], folders["long"]], tiny_corpus, tmp_path))
+        prepare_ranking(request([folders["long"], folders["long"]], tiny_corpus, tmp_path))
     with pytest.raises(UserError, match=r"holds no config\.json"):
-        prepare(request([tmp_path / "nowhere" / ".."], tiny_corpus, tmp_path))
+        prepare_ranking(request([tmp_path / "nowhere" / ".."], tiny_corpus, tmp_path))
 
 
 def test_positions_survive_their_file(folders, tiny_corpus, tmp_path):
@@ -265,14 +265,14 @@ def test_a_run_s_models_are_found_from_its_folder(tmp_path, micro_recipe):
         update={"arms": arms, "evaluation": config.evaluation.model_copy(update={"suites": ("lm",)})}
     )
     run = run_study(small, tmp_path / "run", None, StageDisplay())
-    prepared = prepare(RankRequest([str(run)], run, None, tmp_path / "out", SETTINGS))
+    prepared = prepare_ranking(RankRequest([str(run)], run, None, tmp_path / "out", SETTINGS))
     assert [teacher.name for teacher in prepared.teachers] == ["teacher", "spt", "dpt90"]
     assert prepared.student.reference is not None and prepared.student.reference.name == "student spt"
     assert prepared.student.model == config.student
-    one = prepare(RankRequest([f"{run}:dpt90"], run, None, tmp_path / "out", SETTINGS))
+    one = prepare_ranking(RankRequest([f"{run}:dpt90"], run, None, tmp_path / "out", SETTINGS))
     assert one.teachers[0].parameters == prepared.teachers[2].parameters < prepared.teachers[0].parameters
     with pytest.raises(UserError, match="no model 'dtp90'; did you mean dpt90"):
-        prepare(RankRequest([f"{run}:dtp90"], run, None, tmp_path / "out", SETTINGS))
+        prepare_ranking(RankRequest([f"{run}:dtp90"], run, None, tmp_path / "out", SETTINGS))
     mixed = _mixed_study(small, run, tmp_path)
     stores = [json.loads(path.read_text()) for path in tmp_path.glob("artifacts/labels-*/labels/manifest.json")]
     assert len({store["identity"]["teacher"] for store in stores}) == 2  # the mixture is another teacher
@@ -286,14 +286,14 @@ def _mixed_study(config: StudyConfig, run: Path, root: Path) -> Path:
     from stillroom.study.pipeline import run_study
 
     values = config.model_dump()
-    values["teacher"]["mixture"] = {"teachers": {"spt": str(run_places(run)["models"]["spt"])}, "weights": {"spt": 0.5}}
+    values["teacher"]["mixture"] = {"teachers": {"spt": str(run_places(run).models["spt"])}, "weights": {"spt": 0.5}}
     values["arms"] = {"stored": {"alpha": 0.9}, "live": {"alpha": 0.9, "teacher": "live"}}
     return run_study(parse(StudyConfig, values, "mixed"), root / "mixed", None, StageDisplay())
 
 
 def test_save_is_what_the_command_reads(tiny_corpus, tmp_path):
     folder = save(build_model(SHAPE, tiny_corpus.vocab_size, 3), tiny_corpus, tmp_path / "fresh")
-    candidate = prepare(request([folder], tiny_corpus, tmp_path / "out")).teachers[0]
+    candidate = prepare_ranking(request([folder], tiny_corpus, tmp_path / "out")).teachers[0]
     model = load_model(folder)
     assert candidate.parameters == sum(parameter.numel() for parameter in model.parameters())
     norms = (2 * 2 + 1) * 32

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from stillroom.analysis import head_scores
 from stillroom.choosing.positions import HeldOut, Positions, read_positions
-from stillroom.choosing.request import Candidate, RankSettings, Student, corpus_config
+from stillroom.choosing.request import Candidate, RankSettings, TargetStudent, corpus_config
 from stillroom.config import LabelsConfig, ObjectiveConfig, RunConfig
 from stillroom.corpora import Corpus
 from stillroom.evaluation import Attempts, Sampling, measure_copying, solve, summarise_samples
@@ -59,7 +59,7 @@ class Bench:
 
     heldout: HeldOut
     settings: RankSettings
-    student: Student
+    student: TargetStudent
     display: StageDisplay
     stopper: Stopper
 

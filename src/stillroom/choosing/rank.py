@@ -25,7 +25,7 @@ from stillroom.choosing.positions import HeldOut, Positions
 from stillroom.choosing.request import (
     Candidate,
     RankSettings,
-    Student,
+    TargetStudent,
     candidates,
     check_proxies,
     find_corpus,
@@ -35,7 +35,7 @@ from stillroom.costs import flops_per_token
 from stillroom.evaluation.measuring.calibration import ratio_difference
 from stillroom.files import fingerprint, write_json
 from stillroom.results_versions import results_version
-from stillroom.study.folders import alone, parts
+from stillroom.study.folders import held_alone, parts
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
 from stillroom.training import Interrupted
@@ -57,13 +57,13 @@ class Prepared:
     """A request whose every name has been found."""
 
     teachers: list[Candidate]
-    student: Student
+    student: TargetStudent
     heldout: HeldOut
     settings: RankSettings
     out: Path
 
 
-def prepare(request: RankRequest) -> Prepared:
+def prepare_ranking(request: RankRequest) -> Prepared:
     """Finds everything that a request names; raises ``UserError`` before anything is run or written."""
     corpus = find_corpus(request.corpus)
     settings = request.settings
@@ -82,7 +82,7 @@ def rank_teachers(prepared: Prepared, display: StageDisplay) -> dict[str, Any]:
     from its checkpoint.
     """
     out = prepared.out
-    with alone(out, "ranking"), Stopper() as stopper, contextlib.ExitStack() as folders:
+    with held_alone(out, "ranking"), Stopper() as stopper, contextlib.ExitStack() as folders:
         bench = Bench(prepared.heldout, prepared.settings, prepared.student, display, stopper)
         for name, folder in _folders(prepared).items():
             folders.enter_context(parts(folder, keep_measured, functools.partial(display.damaged, name)))

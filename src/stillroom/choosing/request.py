@@ -9,7 +9,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -67,7 +67,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Student:
+class TargetStudent:
     """What proxies are, and the supervised student whose loss the teachers' is divided by, where there is one."""
 
     model: ModelConfig
@@ -84,13 +84,21 @@ class _Places(Strict):
     evaluations: Named[str] = Field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class RunPlaces:
+    """A run's corpus and its models by name, as absolute paths."""
+
+    corpus: Path
+    models: dict[str, Path]
+
+
 def is_run(path: Path) -> bool:
     """Whether a folder is that of a finished study."""
     return (path / "study.json").is_file()
 
 
-def run_places(run: Path) -> dict[str, Any]:
-    """Where a run's corpus and models lie: ``{"corpus": folder, "models": {name: folder}}``, as absolute paths."""
+def run_places(run: Path) -> RunPlaces:
+    """Where a run's corpus and models lie; ``UserError`` where the run does not say, or they are not there."""
     file = run / "study.json"
     found = read_json_object(file, "that of a finished study")
     if not found.get("places"):
@@ -104,13 +112,13 @@ def run_places(run: Path) -> dict[str, Any]:
     for folder in (corpus, *models.values()):
         if not folder.exists():
             raise UserError(f"{run}: names {folder}, which is not there; give the moved folder itself, or run again.")
-    return {"corpus": corpus, "models": models}
+    return RunPlaces(corpus, models)
 
 
 def find_corpus(path: Path) -> Corpus:
     """The corpus of a run folder, of an artifact folder, or the folder itself."""
     if is_run(path):
-        return open_corpus(run_places(path)["corpus"])
+        return open_corpus(run_places(path).corpus)
     if not path.exists():
         raise UserError(f"--corpus {path}: no such folder; expected a run folder or a built corpus.")
     return open_corpus(path / "corpus" if (path / "corpus" / "corpus.json").is_file() else path)
@@ -120,12 +128,12 @@ def find_models(given: str) -> dict[str, str]:
     """Name to path of what one argument stands for: a run's models (``RUN`` or ``RUN:ARM``), or one model."""
     folder, sign, arm = given.rpartition(":")
     if sign and is_run(Path(folder)):
-        models = run_places(Path(folder))["models"]
+        models = run_places(Path(folder)).models
         if arm not in models:
             raise UserError(f"teacher {given}: run {folder} has no model {arm!r}{nearest(arm, list(models))}.")
         return {arm: str(models[arm])}
     if is_run(Path(given)):
-        return {name: str(path) for name, path in run_places(Path(given))["models"].items()}
+        return {name: str(path) for name, path in run_places(Path(given)).models.items()}
     path = teacher_folder(given)
     folder_name = Path(path).parent.name if Path(path).name == "model" else Path(path).name
     return {folder_name: path}
@@ -176,7 +184,7 @@ def describe(name: str, path: str, corpus: Corpus) -> Candidate:
     return Candidate(name, path, teacher_hash(path), size.parameters, flops)
 
 
-def find_student(given: str | None, corpus_path: Path, corpus: Corpus, settings: RankSettings) -> Student:
+def find_student(given: str | None, corpus_path: Path, corpus: Corpus, settings: RankSettings) -> TargetStudent:
     """The student that teachers are chosen for.
 
     ``RUN:ARM`` or a model folder is the supervised student; without one, the corpus's run gives its first arm of
@@ -188,17 +196,17 @@ def find_student(given: str | None, corpus_path: Path, corpus: Corpus, settings:
     model = ModelConfig() if study is None else study.student
     training = TrainingConfig() if study is None else study.training
     if given is None:
-        return Student(model, _proxy_training(training, settings), None)
+        return TargetStudent(model, _proxy_training(training, settings), None)
     named = find_models(given)
     if len(named) != 1:
         raise UserError(f"--student {given}: stands for {len(named)} models; name one as RUN:ARM.")
     name, path = next(iter(named.items()))
     if study is None and settings.proxy_tokens:
         model = layout_of(path)
-    return Student(model, _proxy_training(training, settings), describe(f"student {name}", path, corpus))
+    return TargetStudent(model, _proxy_training(training, settings), describe(f"student {name}", path, corpus))
 
 
-def check_proxies(student: Student, corpus: Corpus, settings: RankSettings) -> None:
+def check_proxies(student: TargetStudent, corpus: Corpus, settings: RankSettings) -> None:
     """Refuses proxy students that the corpus cannot feed or whose positions do not cover its sequences."""
     if not settings.proxy_tokens:
         return

@@ -87,7 +87,7 @@ def rank(
     from stillroom.choosing import (
         RankRequest,
         RankSettings,
-        prepare,
+        prepare_ranking,
         print_rank_plan,
         rank_teachers,
         ranking_table,
@@ -102,7 +102,7 @@ def rank(
         "proxy_seeds": proxy_seeds, "proxy_alpha": proxy_alpha,
     }  # fmt: skip
     settings = parse(RankSettings, values, "teachers rank")
-    prepared = prepare(RankRequest(candidates, corpus, student, out, settings))
+    prepared = prepare_ranking(RankRequest(candidates, corpus, student, out, settings))
     console = Terminal()
     if dry_run:
         print_rank_plan(prepared, console)

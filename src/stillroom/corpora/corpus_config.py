@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from stillroom.corpora.sources.source_kinds import source_kind, source_names
-from stillroom.strict import MANY, Factor, Named, Positive, Seed, Strict
+from stillroom.strict import ADDED_LATER, MANY, Factor, Named, Positive, Seed, Strict
 
 
 class SourceConfig(Strict):
@@ -23,16 +23,16 @@ class SourceConfig(Strict):
     """Folder or file (``files``), dataset id or folder (``hub``)."""
     pattern: str = "**/*"
     """Which files under ``path`` (``files``); hidden ones only where the pattern names their dot."""
-    exclude: tuple[str, ...] = ()
+    exclude: Annotated[tuple[str, ...], ADDED_LATER] = ()
     """Patterns of files and folders under ``path`` that are left out (``files``)."""
-    format: Literal["auto", "text", "rows"] = "auto"
+    format: Annotated[Literal["auto", "text", "rows"], ADDED_LATER] = "auto"
     """``text``: files are text as they stand. ``rows``: they hold rows with a text in ``field`` (JSON, JSON lines, CSV,
     Parquet, Arrow). ``auto``: what their names say (``files``)."""
     field: str = "text"
     """Column that holds the text (``hub``, and ``files`` of rows); ``a.b`` is field b of field a."""
-    name: str | None = None
+    name: Annotated[str | None, ADDED_LATER] = None
     """Configuration of the dataset (``hub``); None means its only one."""
-    split: str | None = None
+    split: Annotated[str | None, ADDED_LATER] = None
     """Split of the dataset that is read (``hub``); None means train. Held-out text is set apart within it."""
     max_document_chars: Annotated[int, Field(ge=100, le=MANY)] = 4000
     """Longer texts are cut into documents of at most this many characters, at line ends."""
@@ -60,12 +60,6 @@ class SourceConfig(Strict):
         if kind.path and not self.path:
             raise ValueError(f"kind {self.kind} has no path; set it to {kind.path}")
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_later_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leaves out the fields that came later where they ask for nothing, so that older hashes still hold."""
-        later = {"exclude": ((), []), "format": ("auto",), "name": (None,), "split": (None,)}
-        return {name: value for name, value in handler(self).items() if value not in later.get(name, ())}
 
 
 class CorpusConfig(Strict):

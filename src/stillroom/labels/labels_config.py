@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
-from stillroom.strict import Positive, Seed, Strict, Temperature
+from stillroom.strict import ADDED_LATER, Positive, Seed, Strict, Temperature
 from stillroom.types import UserError
 
 
@@ -29,7 +29,7 @@ class LabelsConfig(Strict):
     shard_sequences: Positive = 512
     """Sequences per shard."""
     seed: Seed = 0
-    options: dict[str, int | float] = Field(default_factory=dict)
+    options: Annotated[dict[str, int | float], ADDED_LATER] = Field(default_factory=dict)
     """Of a codec that another package adds, by name."""
 
     @model_validator(mode="after")
@@ -42,8 +42,3 @@ class LabelsConfig(Strict):
             except UserError as error:
                 raise ValueError(str(error)) from None
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_no_options(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Plans and fingerprints are what they were before there were options of others."""
-        return {name: value for name, value in handler(self).items() if name != "options" or value}

@@ -108,7 +108,7 @@ def damage_of(folder: Path) -> list[Damage]:
 
 
 @contextlib.contextmanager
-def alone(folder: Path, doing: str) -> Iterator[None]:
+def held_alone(folder: Path, doing: str) -> Iterator[None]:
     """The block is the only one that works into a folder, on all machines that share it; others are told to wait."""
     with contextlib.ExitStack() as stack:
         with disk_errors(folder):

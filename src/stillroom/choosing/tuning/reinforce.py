@@ -20,14 +20,21 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallba
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging as transformers_logging
 
-from stillroom.choosing.tuning.supervise import begin_tuning, finish_tuning, is_tuned, open_base, save_tuned
-from stillroom.config import Strict
+from stillroom.choosing.tuning.supervise import (
+    ProblemFamilies,
+    Record,
+    begin_tuning,
+    finish_tuning,
+    is_tuned,
+    open_base,
+    save_tuned,
+)
 from stillroom.corpora import load_tokenizer
 from stillroom.costs import size_of_path
 from stillroom.files import write_text
 from stillroom.models import load_model
 from stillroom.strict import Items, Length, Positive, PositiveFloat, Seed, Temperature
-from stillroom.study.folders import alone
+from stillroom.study.folders import held_alone
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
 from stillroom.training.metrics import finite_or_none
@@ -37,11 +44,9 @@ from stillroom.worlds.base import Problem
 from stillroom.worlds.problems_world import problems
 
 
-class ReinforcedConfig(Strict):
+class ReinforcedConfig(ProblemFamilies):
     """How a model is trained with verifiable rewards."""
 
-    families: str = ""
-    """Names of the problems world's families, with spaces between; empty means all."""
     problems: Items = 512
     """Different problems to draw prompts from, from the training split."""
     steps: Positive = 100
@@ -54,11 +59,6 @@ class ReinforcedConfig(Strict):
     kl_weight: Annotated[float, Field(ge=0.0)] = 0.0
     """Weight of the divergence from the model that training began with."""
     seed: Seed = 0
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Options of the problems world."""
-        return {"families": self.families} if self.families.strip() else {}
 
 
 def reward_function(items: Sequence[Problem], vocabulary: Vocabulary) -> Callable[..., list[float]]:
@@ -80,13 +80,13 @@ def reward_function(items: Sequence[Problem], vocabulary: Vocabulary) -> Callabl
 def reinforce(base: str, config: ReinforcedConfig, out: Path, display: StageDisplay) -> Path:
     """Trains ``base`` into ``out/model`` (Hugging Face layout) and returns that folder; continues after a stop."""
     path, identity = open_base(base, config, "reinforced", out)
-    with alone(out, "tuning"):
+    with held_alone(out, "tuning"):
         if not is_tuned(out, "reinforcement", display):
             _reinforce(path, identity, config, out, display)
     return out / "model"
 
 
-def _reinforce(path: str, identity: dict[str, Any], config: ReinforcedConfig, out: Path, display: StageDisplay) -> None:
+def _reinforce(path: str, identity: Record, config: ReinforcedConfig, out: Path, display: StageDisplay) -> None:
     trl, datasets = _libraries()
     tokenizer, model = load_tokenizer(path), load_model(path).train()
     items = problems(config.problems, config.seed, split="train", options=config.options)
@@ -187,9 +187,7 @@ class _Follow(TrainerCallback):
         return control
 
 
-def _result(
-    history: list[dict[str, Any]], config: ReinforcedConfig, out: Path, display: StageDisplay
-) -> dict[str, Any]:
+def _result(history: list[dict[str, Any]], config: ReinforcedConfig, out: Path, display: StageDisplay) -> Record:
     """Writes ``metrics.jsonl``, a record a step; returns what ``result.json`` says, with the first and last rewards.
 
     Says so where the reward has not risen.

@@ -9,14 +9,14 @@ import functools
 import itertools
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, JsonValue
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
@@ -29,7 +29,7 @@ from stillroom.files import read_json_object, write_bytes, write_json
 from stillroom.models import export_model, load_model, precision_name
 from stillroom.results_versions import results_version
 from stillroom.strict import Factor, Items, PositiveFloat, Seed
-from stillroom.study.folders import alone, set_damage_aside
+from stillroom.study.folders import held_alone, set_damage_aside
 from stillroom.study.identities import source_hash
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
@@ -45,13 +45,25 @@ from stillroom.worlds.text_worlds import make_world
 
 _ANSWER = "\nA:"
 """What a prompt of the problems world ends in."""
+Record: TypeAlias = Mapping[str, JsonValue]
+"""What a file of a tuned model says, whichever way it was tuned: its identity, or what came of it."""
 
 
-class SupervisedConfig(Strict):
-    """How a base model is tuned on worked problems."""
+class ProblemFamilies(Strict):
+    """Which problems a model is tuned on."""
 
     families: str = ""
     """Names of the problems world's families, with spaces between; empty means all."""
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Options of the problems world."""
+        return {"families": self.families} if self.families.strip() else {}
+
+
+class SupervisedConfig(ProblemFamilies):
+    """How a base model is tuned on worked problems."""
+
     problems: Items = 4096
     """Worked problems to train on, from the training split."""
     heldout_problems: Items = 256
@@ -60,11 +72,6 @@ class SupervisedConfig(Strict):
     batch_sequences: Items = 16
     learning_rate: PositiveFloat = 3e-4
     seed: Seed = 0
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Options of the problems world."""
-        return {"families": self.families} if self.families.strip() else {}
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,7 @@ class WorkedProblems:
 
 
 def worked_problems(
-    tokenizer: PreTrainedTokenizerBase, *, num: int, length: int, seed: int, split: Split, options: dict[str, Any]
+    tokenizer: PreTrainedTokenizerBase, *, num: int, length: int, seed: int, split: Split, options: Mapping[str, str]
 ) -> WorkedProblems:
     """``num`` worked problems of the problems world, in packed sequences of ``length`` tokens."""
     vocabulary = Vocabulary.of(tokenizer)
@@ -150,10 +157,15 @@ def _packed(
         yield row()
 
 
-def open_base(base: str, config: Strict, kind: str, out: Path) -> tuple[str, dict[str, Any]]:
+def open_base(base: str, config: Strict, kind: str, out: Path) -> tuple[str, Record]:
     """The base's model folder, and what determines the tuned model; refuses an ``out`` that holds another one."""
     path = teacher_folder(base)
-    identity = {"kind": kind, "base": teacher_hash(path), "config": config.canonical(), **results_version("tuning")}
+    identity: Record = {
+        "kind": kind,
+        "base": teacher_hash(path),
+        "config": config.canonical(),
+        **results_version("tuning"),
+    }
     found = out / "tuning.json"
     if checksums.sealed_hash(out, "identity.json") == hash_of(_identity_text(identity)):
         return path, identity  # whatever has become of the rest: it is made again
@@ -167,16 +179,16 @@ def open_base(base: str, config: Strict, kind: str, out: Path) -> tuple[str, dic
     return path, identity
 
 
-def _identity_text(identity: dict[str, Any]) -> bytes:
+def _identity_text(identity: Record) -> bytes:
     return json.dumps(identity, sort_keys=True).encode()
 
 
-def begin_tuning(out: Path, identity: dict[str, Any], about: dict[str, Any]) -> None:
+def begin_tuning(out: Path, identity: Record, about: Record) -> None:
     """Writes down in ``out`` what is being tuned, before it is."""
-    write_json(out / "tuning.json", identity | about)
+    write_json(out / "tuning.json", {**identity, **about})
 
 
-def finish_tuning(out: Path, identity: dict[str, Any], record: dict[str, Any]) -> None:
+def finish_tuning(out: Path, identity: Record, record: Record) -> None:
     """Writes ``result.json``, seals the folder, and removes what is of use only while tuning goes on."""
     write_bytes(out / "identity.json", _identity_text(identity))
     write_json(out / "result.json", record)
@@ -203,13 +215,13 @@ def _forget_result(out: Path, damaged: list[str]) -> bool:
 def supervise(base: str, config: SupervisedConfig, out: Path, display: StageDisplay) -> Path:
     """Tunes ``base`` into ``out/model`` (Hugging Face layout) and returns that folder; continues after a stop."""
     path, identity = open_base(base, config, "supervised", out)
-    with alone(out, "tuning"):
+    with held_alone(out, "tuning"):
         if not is_tuned(out, "supervised tuning", display):
             _supervise(path, identity, config, out, display)
     return out / "model"
 
 
-def _supervise(path: str, identity: dict[str, Any], config: SupervisedConfig, out: Path, display: StageDisplay) -> None:
+def _supervise(path: str, identity: Record, config: SupervisedConfig, out: Path, display: StageDisplay) -> None:
     data, tokenizer = _data(path, config)
     model = load_model(path).train()
     begin_tuning(out, identity, {"path": path, "source": source_hash()})
@@ -224,7 +236,7 @@ def _supervise(path: str, identity: dict[str, Any], config: SupervisedConfig, ou
             stopper.leave()
     save_tuned(model, tokenizer, out)
     record = {"steps": result.steps, "tokens": result.tokens, "answer_ce": result.validation_ce}
-    finish_tuning(out, identity, record | {"seconds": round(result.seconds, 2)})
+    finish_tuning(out, identity, {**record, "seconds": round(result.seconds, 2)})
 
 
 def _data(path: str, config: SupervisedConfig) -> tuple[TrainingData, PreTrainedTokenizerBase]:

@@ -1,4 +1,9 @@
-"""The figures of the page, each a function from a view to a ``Figure``."""
+"""The figures of the page, each a function from a view to a ``Figure``: of this package, then of others.
+
+Another package names its own under the entry point ``stillroom.figures``.
+"""
+
+from importlib.metadata import entry_points
 
 from stillroom.report.charts.figure import Figure, Panel, Table
 from stillroom.report.figures.bars import in_context
@@ -21,4 +26,5 @@ def all_figures(view: View) -> tuple[Figure, ...]:
         *(worth_figure, learning_curves, pass_curves, frontier, unique_right),
         *(in_context, copying_curve, needle_map, paired_figure, seeds_figure, head_map, profile_figure),
     )
-    return tuple(make(view) for make in makers)
+    others = sorted(entry_points(group="stillroom.figures"), key=lambda point: point.name)
+    return tuple(make(view) for make in (*makers, *(point.load() for point in others)))

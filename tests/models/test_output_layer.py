@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from stillroom.analysis import entropies, token_losses
+from stillroom.analysis import batch_entropies, batch_losses
 from stillroom.config import ModelConfig
 from stillroom.corpora.corpus import make_batch
 from stillroom.models import build_model, hidden_states, logit_softcap, readout, unembedding
@@ -65,10 +65,10 @@ def test_losses_entropies_and_live_teachers_are_of_the_models_own_logits(name):
         teacher = LiveTeacher(model).labels(packed)
         assert_equal(logits(model, hidden_NE).log_softmax(-1), expected_BTV.flatten(0, 1), "live teacher")
     assert teacher.softcap == logit_softcap(model) and (weight_VE is unembedding(model)[0]) and bias_V is None
-    assert_equal(entropies(model, packed), -(expected_BTV.exp() * expected_BTV).sum(-1), "entropy")
+    assert_equal(batch_entropies(model, packed), -(expected_BTV.exp() * expected_BTV).sum(-1), "entropy")
     counted = packed.targets_BT != IGNORE_INDEX
     nats = -expected_BTV.gather(2, packed.targets_BT.clamp(min=0)[..., None])[..., 0]
-    assert_equal(token_losses(model, packed)[counted], nats[counted], "loss")
+    assert_equal(batch_losses(model, packed)[counted], nats[counted], "loss")
 
 
 class _Strange(LlamaForCausalLM):
