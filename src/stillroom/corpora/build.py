@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 from transformers import PreTrainedTokenizerBase
 
 from stillroom.checksums import seal
@@ -40,7 +41,7 @@ _BYTES = 32
 _ID = (1 << _BYTES) - 1
 
 
-def corpus_identity(config: CorpusConfig) -> dict[str, Any]:
+def corpus_identity(config: CorpusConfig) -> dict[str, JsonValue]:
     """What determines a corpus: its configuration, the content of its files, and the version of the results."""
     identity = config.canonical() | results_version("corpus")
     identity["sources"] = {name: source_identity(source) for name, source in config.sources.items()}
@@ -104,7 +105,7 @@ def _check_unchanged(before: set[tuple[str, int, int]], after: set[tuple[str, in
         )
 
 
-def _told(counts: dict[str, RowCount]) -> dict[str, Any]:
+def _told(counts: dict[str, RowCount]) -> dict[str, object]:
     """The part of the manifest on rows without text, which is said aloud too; empty where there are none."""
     some = {name: count for name, count in counts.items() if count.without_text}
     for name, count in some.items():
