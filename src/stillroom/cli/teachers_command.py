@@ -113,7 +113,7 @@ def rank(
 
     page = build_teachers_page(prepared.out)
     console.print(ranking_table(ranking))
-    for sentence in ranking["recommendation"]["sentences"]:
+    for sentence in ranking.recommendation.sentences:
         console.print(line("• ", sentence))
     console.print(line("Page: ", (page, "bold")), soft_wrap=True)
 
