@@ -17,7 +17,8 @@ from transformers import PreTrainedTokenizerBase
 
 from stillroom.checksums import seal
 from stillroom.corpora.corpus import SCHEMA, Corpus, open_corpus, pack_documents
-from stillroom.corpora.corpus_config import CorpusConfig, SourceConfig
+from stillroom.corpora.corpus_config import CorpusConfig
+from stillroom.corpora.sources.source_config import SourceConfig
 from stillroom.corpora.sources.source_kinds import documents, source_identity, source_stamps
 from stillroom.corpora.sources.table_rows import RowCount
 from stillroom.corpora.tokenizer import load_tokenizer, save_tokenizer, tokenizer_hash, train_tokenizer, with_marks
