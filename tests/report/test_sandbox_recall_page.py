@@ -130,6 +130,16 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path):
     assert first == build_recall_report(make_run(tmp_path / "b")).read_bytes()
 
 
+def test_results_are_read_and_written_as_they_were(tmp_path: Path):
+    file = make_run(tmp_path, (0, 1)) / "sandbox.json"
+    again, values = as_json(read(RecallResults, file)), json.loads(file.read_text())
+    for result in (again, values):
+        for arm_result in result["arms"]:
+            for seed in arm_result["seeds"]:
+                del seed["random_tokens"]
+    assert again == values
+
+
 def test_the_floor_is_that_of_the_population_optimum(tmp_path: Path):
     results = json.loads((make_run(tmp_path) / "sandbox.json").read_text())
     spt, leaking, routed = shown_arms(results)

@@ -67,6 +67,18 @@ def test_the_page_has_every_part_and_asks_for_nothing():
     assert teachers_text(ranking("a", "b", "c", proxies=True)) == page
 
 
+def test_a_ranking_is_read_and_written_as_it_was():
+    values = ranking("a", "b", proxies=True)
+    values["teachers"][0]["copyable"]["ce"] = {}
+    values["teachers"][1]["capacity"] = None
+    again = as_json(from_json(Ranking, values, Path("ranking.json")))
+    assert {name: again[name] for name in values} == values | {"teachers": again["teachers"]}
+    for before, after in zip(values["teachers"], again["teachers"], strict=True):
+        assert {name: after[name] for name in before if name != "looking_back"} == {
+            name: value for name, value in before.items() if name != "looking_back"
+        }
+
+
 def test_one_candidate_has_nothing_to_be_compared_with():
     page = teachers_text(ranking("a"))
     assert "nothing to be compared with" in page and "nobody to agree with" in page
