@@ -64,10 +64,17 @@ def measure_likelihood(
     total = len(heldout.sequences) if num_sequences is None else min(num_sequences, len(heldout.sequences))
     if not total:
         raise UserError("evaluation: the held-out set has no sequence, expected at least one; raise heldout_tokens.")
+    sums_IS4 = _sums(model, heldout, total, max(1, tokens_at_a_time // heldout.sequences.sequence_length), progress)
+    return _result(_by_document(sums_IS4, heldout.documents), heldout, seed)
+
+
+def _sums(
+    model: PreTrainedModel, heldout: Heldout, total: int, per_batch: int, progress: OnProgress | None
+) -> NDArray[np.float64]:
+    """The columns of every sequence by source, summed over its positions; (I, S, 4)."""
     codes_IT = _codes(heldout, total)
     num_sources = max(1, len(heldout.source_names))
     sums_IS4 = np.zeros((total, num_sources, 4))
-    per_batch = max(1, tokens_at_a_time // heldout.sequences.sequence_length)
     for start in range(0, total, per_batch):
         indices = range(start, min(start + per_batch, total))
         nats_BT, targets_BT = _nats(model, heldout, indices)
@@ -78,15 +85,19 @@ def measure_likelihood(
             sums_IS4[indices.start : indices.stop, source] = (columns_BT4 * inside_BT[..., None]).sum(axis=1)
         if progress:
             progress(indices.stop, total)
-    sums_IS4 = _by_document(sums_IS4, heldout.documents)
+    return sums_IS4
+
+
+def _result(sums_IS4: NDArray[np.float64], heldout: Heldout, seed: int) -> LikelihoodResult:
+    """Estimates over documents (I), in all, of real text, and by source."""
     source_I = sums_IS4[:, :, 3].argmax(axis=1)
-    names, weights_I = heldout.source_names, sums_IS4.sum(axis=1)
+    names, weights_I4 = heldout.source_names, sums_IS4.sum(axis=1)
     is_real_I = np.isin(source_I, [code for code, name in enumerate(names) if name in heldout.real_sources])
-    text_I = weights_I * (is_real_I | ~is_real_I.any())[:, None]
-    per_item, per_item_weights = _per_item(weights_I, text_I)
+    text_I4 = weights_I4 * (is_real_I | ~is_real_I.any())[:, None]
+    per_item, per_item_weights = _per_item(weights_I4, text_I4)
     return LikelihoodResult(
-        **_estimates(weights_I, seed, source_I),
-        text_bits_per_byte=_estimates(text_I[text_I[:, 1] > 0], seed)["bits_per_byte"],
+        **_estimates(weights_I4, seed, source_I),
+        text_bits_per_byte=_estimates(text_I4[text_I4[:, 1] > 0], seed)["bits_per_byte"],
         per_item=per_item,
         per_item_weights=per_item_weights,
         per_item_sources=SourceCodes(names=tuple(names), codes=tuple(source_I.tolist())) if names else None,
