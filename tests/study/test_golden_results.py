@@ -194,7 +194,8 @@ def test_ranking(artifacts: Path, tmp_path: Path, whole_precision: None) -> None
         samples_per_problem=2, max_new_tokens=4, proxy_tokens=1024,
     )  # fmt: skip
     asked = RankRequest([f"{artifacts}:teacher", f"{artifacts}:dpt90"], artifacts, None, tmp_path / "out", settings)
-    found = rank_teachers(prepare_ranking(asked), display())
+    rank_teachers(prepare_ranking(asked), display())
+    found = read_json(tmp_path / "out" / "ranking.json")
     first, second = found["teachers"]
     measured = [shape_of(one["looking_back"]["copying"]) for one in found["teachers"]]
     counts = [found["heldout"], found["settings"], [one["copyable"]["share"] for one in found["teachers"]]]
