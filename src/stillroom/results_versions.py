@@ -11,7 +11,7 @@ RESULTS_VERSIONS = {
     "corpus": 1,
     "model": 1,
     "labels": 1,
-    "evaluation": 1,
+    "evaluation": 2,
     "ranking": 1,
     "tuning": 1,
     "sandbox-bigram": 1,
