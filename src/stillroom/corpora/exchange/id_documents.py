@@ -39,10 +39,10 @@ class IdDocuments:
 def split_documents(ids: NDArray[Any], ends: NDArray[np.int64], marks: tuple[int, ...]) -> IdDocuments:
     """The documents in ``ids``, which end at ``ends`` and at every mark; empty ones are none."""
     is_mark = np.isin(ids, marks)
-    kept_upto = np.cumsum(~is_mark)
+    kept_upto = np.cumsum(~is_mark, dtype=np.int64)
     bounds = np.union1d(ends, np.flatnonzero(is_mark) + 1)
     bounds = bounds[(bounds > 0) & (bounds <= len(ids))]
-    kept = np.unique(kept_upto[bounds - 1])
+    kept: NDArray[np.int64] = np.unique(kept_upto[bounds - 1])
     return IdDocuments(ids[~is_mark].astype(np.uint32), kept[kept > 0])
 
 

@@ -45,7 +45,8 @@ def _documents(lists: pa.Array, where: str, marks: tuple[int, ...], size: int) -
     if flat.null_count:
         raise UserError(f"{where}: a list of ids holds null, expected ids alone; write the rows again without it.")
     ids = flat.to_numpy(zero_copy_only=False)
-    lengths = compute.fill_null(compute.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    of_rows = compute.list_value_length(lists)  # pyright: ignore[reportAttributeAccessIssue]
+    lengths = of_rows.fill_null(0).to_numpy(zero_copy_only=False)
     check_ids(ids, size, where)
     return split_documents(ids, np.cumsum(lengths, dtype=np.int64), marks)
 
