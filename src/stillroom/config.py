@@ -11,7 +11,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from stillroom.corpora.corpus_config import CorpusConfig, SourceConfig
+from stillroom.corpora.corpus_config import CorpusConfig
+from stillroom.corpora.sources.source_config import SourceConfig
 from stillroom.evaluation.evaluation_config import EvaluationConfig
 from stillroom.labels.labels_config import LabelsConfig
 from stillroom.models.model_config import ModelConfig, heads_that_do_not_fit

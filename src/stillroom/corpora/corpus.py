@@ -215,9 +215,8 @@ def open_corpus(folder: Path) -> Corpus:
     file = folder / "corpus.json"
     require(file)
     manifest = read_json_object(file, "that of a built corpus")
-    if isinstance(manifest.get("schema"), int) and manifest["schema"] > SCHEMA:
-        raise UserError(
-            f"{folder}: corpus schema {manifest['schema']} is newer than {SCHEMA}, which this version reads; upgrade."
-        )
+    schema = manifest.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise UserError(f"{folder}: corpus schema {schema} is newer than {SCHEMA}, which this version reads; upgrade.")
     parse(_Manifest, manifest, str(file))
     return Corpus(folder, manifest)

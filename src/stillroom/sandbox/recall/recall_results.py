@@ -14,6 +14,8 @@ from stillroom.results.statistics import paired_interval
 from stillroom.types import Estimate
 
 HALF = 0.5
+Interval = dict[str, float | int | None]
+"""An ``Estimate`` as plain numbers, in places with ``of``: the number of seeds that might have had the value."""
 
 
 def crossing(tokens: Sequence[float], values: Sequence[float | None], level: float = HALF) -> float | None:
@@ -58,24 +60,24 @@ def best_head(scores: Sequence[Sequence[float]]) -> tuple[int, int]:
     )
 
 
-def cell_crossings(probes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def cell_crossings(probes: Sequence[Mapping[str, Any]]) -> dict[str, object]:
     """When copy accuracy and the best head of each kind cross one half, and where the phase transition lies.
 
     The transition is where the best prefix-matching score rises most: accuracy rises before it too, by guessing.
     """
     tokens = [float(probe["tokens"]) for probe in probes]
     accuracy = [probe["copy_accuracy"] for probe in probes]
-    found: dict[str, Any] = {
+    heads: dict[str, list[list[float | None]]] = {}
+    found: dict[str, object] = {
         "copy_accuracy": crossing(tokens, accuracy),
         "copy_accuracy_80": crossing(tokens, accuracy, 0.8),
         "transition": steepest(tokens, [max(map(max, probe["prefix_matching"])) for probe in probes]),
-        "heads": {},
+        "heads": heads,
     }
     for kind in ("previous_token", "prefix_matching"):
-        layers = range(len(probes[-1][kind]))
-        heads = range(len(probes[-1][kind][0]))
-        found["heads"][kind] = [
-            [crossing(tokens, [probe[kind][layer][head] for probe in probes]) for head in heads] for layer in layers
+        heads[kind] = [
+            [crossing(tokens, [probe[kind][layer][head] for probe in probes]) for head in range(len(scores))]
+            for layer, scores in enumerate(probes[-1][kind])
         ]
         layer, head = best_head(probes[-1][kind])
         found[kind] = crossing(tokens, [max(map(max, probe[kind])) for probe in probes])
@@ -83,13 +85,13 @@ def cell_crossings(probes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def mean_where_found(values: Mapping[int, float | None]) -> dict[str, Any] | None:
+def mean_where_found(values: Mapping[int, float | None]) -> Interval | None:
     """Mean with its interval as plain numbers, and how many seeds have the value; None where none has."""
     found = [value for value in values.values() if value is not None]
     return paired_interval(found).as_dict() | {"of": len(values)} if found else None
 
 
-def tokens_over_seeds(values: Mapping[int, float | None]) -> dict[str, Any] | None:
+def tokens_over_seeds(values: Mapping[int, float | None]) -> Interval | None:
     """Geometric mean of token counts with its interval (taken on logarithms); None where no seed has one."""
     logs = [math.log(value) for value in values.values() if value]
     if not logs:
@@ -99,7 +101,7 @@ def tokens_over_seeds(values: Mapping[int, float | None]) -> dict[str, Any] | No
     return Estimate(*ends, estimate.num).as_dict() | {"of": len(values)}
 
 
-def paired(first: Mapping[int, float | None], second: Mapping[int, float | None]) -> dict[str, Any] | None:
+def paired(first: Mapping[int, float | None], second: Mapping[int, float | None]) -> Interval | None:
     """Mean of ``first - second`` over the seeds that both have, with its interval; None where they share none."""
     differences = [
         value - other for seed, value in first.items() if value is not None and (other := second.get(seed)) is not None

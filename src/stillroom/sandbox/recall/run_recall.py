@@ -53,10 +53,10 @@ class Cells:
     config: RecallConfig
     store: ArtifactStore
 
-    def identity(self, cell: Cell) -> dict[str, Any]:
+    def identity(self, cell: Cell) -> dict[str, object]:
         """Everything that determines a cell; the same in every study that asks for it."""
         config = self.config
-        identity: dict[str, Any] = {
+        identity: dict[str, object] = {
             "method": 1,  # cells carried this before results had versions
             **results_version("sandbox-recall"),
             "world": config.world.canonical(),
@@ -72,9 +72,8 @@ class Cells:
         identity["objective"] = arm.objective.canonical()
         if arm.teacher is not None:
             teacher = config.teachers[arm.teacher]
-            identity["teacher"] = teacher.canonical()
-            if teacher.kind == "trained":
-                identity["teacher"] |= {"snapshots": sorted(trained.items()), "name": arm.teacher}
+            taken = {"snapshots": sorted(trained.items()), "name": arm.teacher} if teacher.kind == "trained" else {}
+            identity["teacher"] = teacher.canonical() | taken
         return identity
 
     @property
@@ -189,7 +188,7 @@ def _build_task(task: tuple[str, str, Cell]) -> tuple[str, None]:
     return cell.title, None
 
 
-def results(cells: Cells, seconds: float) -> dict[str, Any]:
+def results(cells: Cells, seconds: float) -> dict[str, object]:
     """``sandbox.json``: the world's truth, and per arm its curves at every seed and what they come to."""
     config = cells.config
     world = make_recall_world(config.world)
@@ -284,5 +283,6 @@ def _read_cell(folder: Path, with_pictures: bool) -> Iterator[tuple[str, Any]]:
 
 def _routed_share(path: Path) -> float | None:
     """Mean share of routed positions over the run; None where nothing is routed."""
-    shares = [record["routed_share"] for record in read_json_lines(path) if record.get("routed_share") is not None]
+    records: list[dict[str, Any]] = read_json_lines(path)
+    shares = [record["routed_share"] for record in records if record.get("routed_share") is not None]
     return sum(shares) / len(shares) if shares else None
