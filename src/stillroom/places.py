@@ -13,29 +13,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
-
 from stillroom.files import read_json_object
-from stillroom.strict import Named, Strict, nearest, parse
+from stillroom.results.json_form import read
+from stillroom.results.schema import Places, StudyRecord
+from stillroom.strict import nearest
 from stillroom.types import UserError
 from stillroom.yamlfiles import read_yaml
 
-Wanted = Literal["model", "corpus", "labels", "part"]
-"""The kind of part that is asked for; ``part`` takes each."""
+Wanted = Literal["model", "training", "corpus", "labels", "part"]
+"""The kind of part that is asked for: ``training`` is the folder of a model's training, ``part`` takes each kind."""
 PLACES = "places.json"
 """In the folder of a study under way: where its parts will lie."""
 _MARKS = {"model": "config.json", "corpus": "corpus.json", "labels": "manifest.json"}
 _ALL = "all"
 _STEP = re.compile(r"step-(\d+)")
-
-
-class RunPlaces(Strict):
-    """Where what a run is made of lies, from its folder; earlier versions name corpus and models alone."""
-
-    corpus: str | None = None
-    models: Named[str] = Field(default_factory=dict)
-    labels: str | None = None
-    evaluations: Named[str] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,7 +43,7 @@ class RunParts:
     def names(self, wanted: Wanted) -> list[str]:
         """The names of a kind of part, as they are written after ``RUN:``."""
         single = [kind for kind in ("corpus", "labels") if wanted in (kind, "part") and getattr(self, kind)]
-        return [*single, *(self.models if wanted in ("model", "part") else ())]
+        return [*single, *(() if wanted in ("corpus", "labels") else self.models)]
 
 
 @dataclass(frozen=True)
@@ -78,12 +69,14 @@ def find_parts(wanted: Wanted, given: str | Path) -> list[Part]:
     Raises:
         UserError: the run holds no such part; it lists what it holds.
     """
-    text = os.path.expanduser(str(given))
-    folder, name = _split(text)
+    folder, name = split_reference(given)
     run = None if folder is None else run_parts(folder)
     if run is None and name is not None:
         raise UserError(f"{given}: {folder} is no run folder, so it has no part {name!r}; check the path.")
     if run is None:
+        text = os.path.expanduser(str(given))
+        if wanted == "corpus" and folder is None:
+            raise UserError(f"--corpus {given}: no such folder; expected a run folder or a built corpus.")
         return [Part(_own_name(text), text)]
     if name is None:
         return [_part(run, wanted, one) for one in _chosen(run, wanted)]
@@ -106,17 +99,20 @@ def find_part(wanted: Wanted, given: str | Path, default: str = "") -> Part:
     return found[0]
 
 
-def _split(text: str) -> tuple[Path | None, str | None]:
+def split_reference(given: str | Path) -> tuple[Path | None, str | None]:
     """The folder that is named and the part of it; a path that is there as it stands is one, colons and all."""
+    text = os.path.expanduser(str(given))
     if os.path.lexists(text):
         return Path(text), None
-    head, sign, tail = text.rpartition(":")
-    if not sign or "://" in text or "/" in tail:
+    if ":" not in text or "://" in text or text.startswith(("world:", ":")):
         return None, None
-    if os.path.isdir(head):
-        return Path(head), tail
+    head = text
+    while ":" in head:  # names of a ranking's teachers hold colons
+        head = head.rpartition(":")[0]
+        if os.path.isdir(head):
+            return Path(head), text[len(head) + 1 :]
     parent = Path(head).parent
-    if not head or not parent.is_dir() or text.startswith("world:"):
+    if not parent.is_dir() or "/" in text[len(head) :]:
         return None, None
     beside = [str(parent / one.name) for one in sorted(parent.iterdir()) if one.is_dir() and one.name[0] != "."]
     raise UserError(f"{text}: there is no run folder {head}{nearest(head, beside)}; check the path.")
@@ -143,7 +139,7 @@ def _named(run: RunParts, wanted: Wanted, name: str) -> list[Part]:
     if name in run.names(wanted):
         return [_part(run, wanted, name)]
     model, sign, step = name.rpartition("@")
-    if sign and wanted in ("model", "part") and model in run.models:
+    if sign and wanted not in ("corpus", "labels") and model in run.models:
         steps = _kept_steps(run, model)
         return [steps[one] for one in _steps_asked(run, model, step, sorted(steps))]
     if name in run.names("part"):
@@ -153,8 +149,8 @@ def _named(run: RunParts, wanted: Wanted, name: str) -> list[Part]:
     names = run.names("part")
     holds = f"; it holds {', '.join(names)}" if names else "; it holds no parts yet"
     close = nearest(name, names)
-    hint = close if close.startswith("; did you") else ""
-    raise UserError(f"{run.folder}:{name}: {run.folder} is {run.what} and has no {name!r}{hint}{holds}.")
+    end = f"{close} {holds[2:].capitalize()}" if close.endswith("?") else holds
+    raise UserError(f"{run.folder}:{name}: {run.folder} is {run.what} and has no {wanted} {name!r}{end}.")
 
 
 def _kept_steps(run: RunParts, model: str) -> dict[int, Part]:
@@ -179,12 +175,21 @@ def _steps_asked(run: RunParts, model: str, step: str, steps: list[int]) -> list
 def _part(run: RunParts, wanted: Wanted, name: str) -> Part:
     is_model = name in run.models and wanted not in ("corpus", "labels")
     path = run.models[name] if is_model else str(getattr(run, name))
+    if wanted == "training":
+        path = _training_of(path)
     if not os.path.exists(path) and _is_path(path):
         raise UserError(
             f"{run.folder}:{name}: lies at {path}, which is not there (not yet, or no more); run the command of the "
             "run again, which makes what is missing, or name the folder itself."
         )
     return Part(name, path, run.folder)
+
+
+def _training_of(model: str) -> str:
+    """The folder of the training that made a model: also one under way, whose model is not there yet."""
+    made = Path(model).parent if not os.path.exists(model) else Path(os.path.realpath(model)).parent
+    under_way = made.with_name(f".{made.name}.unfinished")
+    return str(under_way if not made.exists() and under_way.is_dir() else made)
 
 
 def _is_path(text: str) -> bool:
@@ -201,8 +206,8 @@ def run_parts(folder: Path) -> RunParts | None:
     """The parts of a run by its folder; None where it is none: a corpus, a label store, a model, or anything else."""
     if any((folder / mark).is_file() for mark in _MARKS.values()):
         return None
-    for read in (_study, _training, _artifact, _other):
-        if (found := read(folder)) is not None:
+    for kind in (_study, _training, _artifact, _other):
+        if (found := kind(folder)) is not None:
             return found
     return None
 
@@ -212,8 +217,9 @@ def _study(folder: Path) -> RunParts | None:
     name = next((one for one in ("study.json", PLACES) if (folder / one).is_file()), None)
     if name is None:
         return RunParts(folder, "a run under way") if _kind(folder) == "study" else None
-    values = read_json_object(folder / name, "that of a study")
-    places = parse(RunPlaces, values.get("places") or {} if name == "study.json" else values, f"{folder / name}: places")
+    places = read(Places, folder / name) if name == PLACES else read(StudyRecord, folder / name).places
+    if places is None:
+        return RunParts(folder, f"a run whose {name} does not say where its parts lie (its command, run again, does)")
     models = {one: _place(folder, f"models/{one}/model", where) for one, where in places.models.items()}
     if "teacher" not in models and (hub := _teacher_named(folder)) is not None:
         models = {"teacher": hub, **models}
@@ -263,7 +269,7 @@ def _training(folder: Path) -> RunParts | None:
     config = _config(folder)
     identity = _json(folder / "identity.json") or _json(folder / "start.json")
     labels = config.get("labels") or _beside(folder, "labels", identity.get("labels"))
-    models = {str(config.get("name", "model")): str(folder / "model")}
+    models = {folder.name.strip(".").removesuffix(".unfinished"): str(folder / "model")}
     return RunParts(folder, "a training run", _beside(folder, "corpus", identity.get("corpus")), labels, models)
 
 
@@ -290,4 +296,3 @@ def _other(folder: Path) -> RunParts | None:
     """A run of another kind, which has no parts of these kinds."""
     names = {"sandbox.json": "a run of a sandbox", "ranking.json": "a ranking of teachers"}
     return next((RunParts(folder, what) for name, what in names.items() if (folder / name).is_file()), None)
-
