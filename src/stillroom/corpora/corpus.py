@@ -25,6 +25,7 @@ from stillroom.places import find_part
 from stillroom.strict import parse
 from stillroom.types import IGNORE_INDEX, Batch, SpecialIds, UserError
 from stillroom.vocabulary import Vocabulary
+from stillroom.worlds import TEXT_WORLDS
 
 SCHEMA = 1
 
@@ -150,6 +151,12 @@ class Corpus:
     def source_names(self) -> list[str]:
         """Names of the sources, in the order of the codes in ``SequenceSet.source``."""
         return self.manifest["sources"]
+
+    @property
+    def real_sources(self) -> list[str]:
+        """Names of the sources that hold text of people; the others are worlds."""
+        worlds = TEXT_WORLDS.names()
+        return [name for name, source in self.manifest["source_configs"].items() if source["kind"] not in worlds]
 
     @property
     def isolate(self) -> bool:
