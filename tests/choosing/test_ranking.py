@@ -304,8 +304,8 @@ def test_a_run_s_models_are_found_from_its_folder(tmp_path, micro_recipe):
 
 def _mixed_study(config: StudyConfig, run: Path, root: Path) -> Path:
     """The same study with its teacher's labels averaged with those of another arm, stored and live."""
-    from stillroom.places import find_part
     from stillroom.config import parse
+    from stillroom.places import find_part
     from stillroom.study.pipeline import run_study
 
     values = config.model_dump()
