@@ -63,7 +63,7 @@ def labels_identity(
     }
 
 
-def labels_owner(corpus: Mapping[str, Any], teacher: str) -> dict[str, Any]:
+def labels_owner(corpus: Identity, teacher: str) -> Identity:
     """What a store says that its labels are of, by a corpus's manifest and its teacher's hash."""
     sizes = {"vocab_size": corpus["vocab_size"], "corpus": corpus["identity"]}
     return {"teacher": teacher, "tokenizer": corpus["tokenizer_hash"], **sizes}
