@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from stillroom.checksums import seal
 from stillroom.corpora.corpus import SCHEMA, Corpus, open_corpus, pack_documents
 from stillroom.corpora.corpus_config import CorpusConfig
-from stillroom.corpora.corpus_identity import corpus_identity
+from stillroom.corpora.naming import corpus_identity
 from stillroom.corpora.sources.source_config import SourceConfig
 from stillroom.corpora.sources.source_kinds import documents, source_stamps
 from stillroom.corpora.sources.table_rows import RowCount
