@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from architectures import tiny_model
@@ -49,7 +51,7 @@ def _varlen_kernel(
     ends = cu_seqlens_q.tolist()
     parts = [
         _kernel(*(x[None, start:end] for x in (q, k, v)), 0.0, softmax_scale, causal, window_size, softcap)[0]
-        for start, end in zip(ends, ends[1:], strict=False)
+        for start, end in itertools.pairwise(ends)
     ]
     return torch.cat(parts)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tokenizer_kinds import KEEPS
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from stillroom.labels import LabelSettings, LabelStore
@@ -16,6 +15,7 @@ from stillroom.models import load_model
 from stillroom.study.own_blocks import label_blocks
 from stillroom.types import UserError
 from stillroom.vocabulary import num_ids
+from tokenizer_kinds import KEEPS
 
 LENGTH = 16
 

@@ -109,7 +109,7 @@ def _rank(prepared: Prepared) -> None:
     page = build_teachers_page(prepared.out)
     console = Terminal()
     console.print(ranking_table(ranking))
-    for sentence in ranking["recommendation"]["sentences"]:
+    for sentence in ranking.recommendation.sentences:
         console.print(line("• ", sentence))
     console.print(line("Page: ", (page, "bold")), soft_wrap=True)
 

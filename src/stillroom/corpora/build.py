@@ -12,11 +12,13 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 from transformers import PreTrainedTokenizerBase
 
 from stillroom.checksums import seal
 from stillroom.corpora.corpus import SCHEMA, Corpus, open_corpus, pack_documents
-from stillroom.corpora.corpus_config import CorpusConfig, SourceConfig
+from stillroom.corpora.corpus_config import CorpusConfig
+from stillroom.corpora.sources.source_config import SourceConfig
 from stillroom.corpora.sources.source_kinds import documents, source_identity, source_stamps
 from stillroom.corpora.sources.table_rows import RowCount
 from stillroom.corpora.tokenizer import load_tokenizer, save_tokenizer, tokenizer_hash, train_tokenizer, with_marks
@@ -40,7 +42,7 @@ _BYTES = 32
 _ID = (1 << _BYTES) - 1
 
 
-def corpus_identity(config: CorpusConfig) -> dict[str, Any]:
+def corpus_identity(config: CorpusConfig) -> dict[str, JsonValue]:
     """What determines a corpus: its configuration, the content of its files, and the version of the results."""
     identity = config.canonical() | results_version("corpus")
     identity["sources"] = {name: source_identity(source) for name, source in config.sources.items()}
@@ -104,7 +106,7 @@ def _check_unchanged(before: set[tuple[str, int, int]], after: set[tuple[str, in
         )
 
 
-def _told(counts: dict[str, RowCount]) -> dict[str, Any]:
+def _told(counts: dict[str, RowCount]) -> dict[str, object]:
     """The part of the manifest on rows without text, which is said aloud too; empty where there are none."""
     some = {name: count for name, count in counts.items() if count.without_text}
     for name, count in some.items():

@@ -24,6 +24,7 @@ from stillroom.files import read_json_object
 from stillroom.strict import parse
 from stillroom.types import IGNORE_INDEX, Batch, SpecialIds, UserError
 from stillroom.vocabulary import Vocabulary
+from stillroom.worlds import TEXT_WORLDS
 
 SCHEMA = 1
 
@@ -151,6 +152,12 @@ class Corpus:
         return self.manifest["sources"]
 
     @property
+    def real_sources(self) -> list[str]:
+        """Names of the sources that hold text of people; the others are worlds."""
+        worlds = TEXT_WORLDS.names()
+        return [name for name, source in self.manifest["source_configs"].items() if source["kind"] not in worlds]
+
+    @property
     def isolate(self) -> bool:
         """Whether packed documents are kept from seeing one another."""
         return self.manifest["isolate_documents"]
@@ -215,9 +222,8 @@ def open_corpus(folder: Path) -> Corpus:
     file = folder / "corpus.json"
     require(file)
     manifest = read_json_object(file, "that of a built corpus")
-    if isinstance(manifest.get("schema"), int) and manifest["schema"] > SCHEMA:
-        raise UserError(
-            f"{folder}: corpus schema {manifest['schema']} is newer than {SCHEMA}, which this version reads; upgrade."
-        )
+    schema = manifest.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise UserError(f"{folder}: corpus schema {schema} is newer than {SCHEMA}, which this version reads; upgrade.")
     parse(_Manifest, manifest, str(file))
     return Corpus(folder, manifest)

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -269,7 +270,8 @@ def measured_loss(place: str) -> float:
     if (folder / "ranking.json").exists():
         file = folder / "ranking.json"
         with shaped(file, "that of stillroom teachers rank"):
-            losses = {one["name"]: float(one["ce"]["value"]) for one in read_json_object(file)["teachers"]}
+            ranking: dict[str, Any] = read_json_object(file)
+            losses = {one["name"]: float(one["ce"]["value"]) for one in ranking["teachers"]}
         if name not in losses:
             raise UserError(f"{place}: names no teacher of the ranking, expected {folder}:NAME of {', '.join(losses)}.")
         return losses[name]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from stillroom.results.measures import Measure
 from stillroom.results.runs import ModelRun, Run
-from stillroom.results.schema import arm_and_seed
+from stillroom.results.schema import arm_and_seed, baseline_of
 from stillroom.types import Estimate
 
 NUM_STUDENT_COLOURS = 7
@@ -55,11 +55,10 @@ class View:
 
     @property
     def baseline(self) -> Entry | None:
-        """The student without a teacher and with the fewest tokens; else the first student, if there is one."""
-        plain = [entry for entry in self.students if entry.model.record.alpha == 0]
-        if plain:
-            return min(plain, key=lambda entry: entry.model.record.tokens)
-        return self.students[0] if self.students else None
+        """The student that others are compared with (``baseline_of``), if there is one."""
+        by_record = {id(entry.model.record): entry for entry in self.students}
+        found = baseline_of([entry.model.record for entry in self.students])
+        return None if found is None else by_record[id(found)]
 
 
 def make_view(runs: tuple[Run, ...]) -> View:

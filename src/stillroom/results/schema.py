@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -42,6 +43,8 @@ class LikelihoodResult:
 
     bits_per_byte: Estimate
     nats_per_token: Estimate | None = None
+    text_bits_per_byte: Estimate | None = sometimes()
+    """Of the sources that hold text of people; of all where none does. Evaluations of older versions lack it."""
     per_item: PerItem = sometimes(dict)
     """Of every document; 0 where it has no text."""
     per_item_weights: PerItem = sometimes(dict)
@@ -412,6 +415,18 @@ class ModelRecord:
     def flops(self) -> float:
         """Training plus the teacher's part."""
         return self.student_flops + self.teacher_flops
+
+
+def baseline_of(records: Sequence[ModelRecord]) -> ModelRecord | None:
+    """The student that others are compared with: of hard labels, with the text that most students of soft labels had.
+
+    With the least text where that leaves a choice; the first student where all have soft labels, None without any.
+    """
+    students = [record for record in records if record.role == "student"]
+    plain = [record for record in students if record.alpha == 0]
+    texts = Counter(record.distinct_tokens for record in students if record.alpha > 0)
+    fewest = min(plain, key=lambda record: (-texts[record.distinct_tokens], record.tokens), default=None)
+    return fewest or next(iter(students), None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -162,6 +162,7 @@ def _heldout(corpus: Corpus) -> Heldout:
         documents=corpus.heldout.source.astype(np.int64) << 32 | corpus.heldout.document,
         bytes_of=corpus.heldout.token_bytes,
         isolate=corpus.isolate,
+        real_sources=corpus.real_sources,
     )
 
 

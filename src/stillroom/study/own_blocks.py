@@ -57,13 +57,13 @@ def _checked(tokens_RT: np.ndarray, size: int, teacher: str) -> np.ndarray:
     """The blocks as numbers of one kind, once they are ids of a tokenizer of ``size`` tokens."""
     if tokens_RT.ndim != 2 or not np.issubdtype(tokens_RT.dtype, np.integer) or min(tokens_RT.shape) < 1:
         raise UserError(
-            f"label_blocks: found {tokens_RT.dtype} of shape {tokens_RT.shape}, expected whole numbers of shape (blocks, "
-            "tokens); cut the tokens into blocks of one length."
+            f"label_blocks: found {tokens_RT.dtype} of shape {tokens_RT.shape}, expected whole numbers of shape "
+            "(blocks, tokens); cut the tokens into blocks of one length."
         )
     low, high = int(tokens_RT.min()), int(tokens_RT.max())
     if low < 0 or high >= size:
         raise UserError(
-            f"label_blocks: token id {low if low < 0 else high} found, but the tokenizer of {teacher} has {size} tokens, "
-            "so the ids are of another one; use the teacher's tokenizer."
+            f"label_blocks: token id {low if low < 0 else high} found, but the tokenizer of {teacher} has {size} "
+            "tokens, so the ids are of another one; use the teacher's tokenizer."
         )
     return tokens_RT.astype(np.uint32)

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from stillroom.config import RunConfig, StudyConfig
 from stillroom.console import Terminal
@@ -55,7 +54,7 @@ class Stages:
     store: ArtifactStore
     display: StageDisplay
     stopper: Stopper
-    record: list[dict[str, Any]] = field(default_factory=list)
+    record: list[StageRecord] = field(default_factory=list)
 
     def _build(self, stage: _Stage, make: Callable[[Path, OnProgress], None], keep: Keep | None = None) -> Artifact:
         """Builds or finds an artifact; ``make`` gets the work folder and the progress callback.
@@ -74,8 +73,8 @@ class Stages:
                     kind, identity, lambda work: make(work, update),
                     together=kind == "model", keep=keep, say=lambda damage: self.display.damaged(stage.title, damage),
                 )  # fmt: skip
-        record = {"name": stage.title, "seconds": round(time.monotonic() - begin, 2), "reused": artifact.reused}
-        self.record.append(record | ({"damaged": list(map(str, artifact.mended))} if artifact.mended else {}))
+        seconds, damaged = round(time.monotonic() - begin, 2), tuple(map(str, artifact.mended))
+        self.record.append(StageRecord(name=stage.title, seconds=seconds, reused=artifact.reused, damaged=damaged))
         return artifact
 
     @property
@@ -116,7 +115,9 @@ class Stages:
                 source = live_mixture(mixture, live[0], corpus, self.config.labels, self.precision)
             elif live is not None:
                 load = plan_pretrained_model if launched_size() > 1 else load_model
-                source = LiveTeacher(load(live[0]), self.precision, isolate=corpus.isolate, vocab_size=corpus.vocab_size)
+                source = LiveTeacher(
+                    load(live[0]), self.precision, isolate=corpus.isolate, vocab_size=corpus.vocab_size
+                )
             with self.stopper.cooperative():
                 train_into(
                     work,
@@ -212,7 +213,7 @@ class _Student:
 
 def students_ahead(
     stages: Stages, corpus: Corpus, teacher: tuple[Path, str], labels: StoredLabels | None, jobs: int
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, StageRecord]:
     """Builds every arm's model and evaluation in ``jobs`` processes; returns the record of each stage by its name."""
     if launched_size() > 1:
         raise UserError(f"jobs: is {jobs} under torchrun, whose ranks train each student together; leave --jobs out.")
@@ -227,12 +228,12 @@ def students_ahead(
         record for made in in_processes(_student_task, tasks, jobs, stages.display, "students") for record in made
     ]
     for record in records:
-        if "damaged" in record:
-            stages.display.damaged(record["name"], record["damaged"])
-    return {record["name"]: record for record in records}
+        if record.damaged:
+            stages.display.damaged(record.name, record.damaged)
+    return {record.name: record for record in records}
 
 
-def _student_task(task: _Student) -> tuple[str, list[dict[str, Any]]]:
+def _student_task(task: _Student) -> tuple[str, list[StageRecord]]:
     silent = StageDisplay(Terminal(quiet=True))
     stages = Stages(StudyConfig.model_validate_json(task.config), ArtifactStore(task.artifacts), silent, Stopper())
     stages.student(task.arm, open_corpus(task.corpus), task.teacher, task.labels)
@@ -266,8 +267,7 @@ def run_study(
             made = _all_stages(stages, jobs)
         except Interrupted:
             stopper.leave()
-        records = [StageRecord(**record) for record in stages.record]
-        write_run_folder(folder, config, made, records, time.monotonic() - begin)
+        write_run_folder(folder, config, made, stages.record, time.monotonic() - begin)
     return folder.path
 
 
@@ -282,7 +282,7 @@ def _all_stages(stages: Stages, jobs: int) -> FinishedParts:
     models: dict[str, Artifact] = {}
     for name in stages.config.arms:
         models[name], evaluations[name] = stages.student(name, corpus, teacher, labels)
-    stages.record = [record | took.get(record["name"], {}) for record in stages.record]
+    stages.record = [took.get(record.name, record) for record in stages.record]
     return FinishedParts(corpus, teacher[0], models, labels, evaluations)
 
 

@@ -30,6 +30,7 @@ from stillroom.results.schema import (
     SourceProfile,
     StageRecord,
     StudyRecord,
+    baseline_of,
 )
 from stillroom.study.artifacts import Artifact, StoredLabels
 from stillroom.study.budgets import spent
@@ -74,7 +75,9 @@ def write_run_folder(
         if store is not None:
             rules = [arm.routing for arm in config.arms.values() if arm.routing is not None]
             write(folder / PROFILE, entropy_profile(store, made.corpus, rules))
-        arms = {name: folder / "models" / name for name in config.arms if name in made.evaluations}
+        base = baseline_of(records)
+        names = sorted(config.arms, key=lambda name: base is None or name != base.name)  # the baseline comes first
+        arms = {name: folder / "models" / name for name in names if name in made.evaluations}
         if len(arms) > 1:
             write_comparison(folder / "comparison.json", arms, config.evaluation.ks, seed=config.evaluation.seed)
             write_worth(folder, config, records)

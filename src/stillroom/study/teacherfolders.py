@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from stillroom.corpora import Corpus, is_tokenizer_of, load_tokenizer, same_ids
 from stillroom.files import file_hash, fingerprint, read_json_object
@@ -61,9 +62,9 @@ def check_labelled(store: LabelStore, corpus: Corpus) -> None:
     own = str(store.manifest.identity["tokenizer"])
     if own != corpus.manifest["tokenizer_hash"] and not is_tokenizer_of(corpus.tokenizer, own):
         raise UserError(
-            f"labels {store.place.name}: are of the ids of another tokenizer ({store.manifest.vocab_size} tokens, {own}) "
-            f"than the corpus's ({corpus.vocab_size} tokens, {corpus.manifest['tokenizer_hash']}); give labels of this "
-            "corpus, or the corpus that was labelled."
+            f"labels {store.place.name}: are of the ids of another tokenizer ({store.manifest.vocab_size} tokens, "
+            f"{own}) than the corpus's ({corpus.vocab_size} tokens, {corpus.manifest['tokenizer_hash']}); give "
+            "labels of this corpus, or the corpus that was labelled."
         )
 
 
@@ -80,7 +81,7 @@ def check_measured(model: str, corpus: Corpus) -> str | None:
     if not folder.is_dir() or any(next(folder.glob(name), None) for name in _TOKENIZER_FILES):
         check_vocabulary(model, corpus, "model")
         return None
-    config = read_json_object(folder / "config.json")
+    config: dict[str, Any] = read_json_object(folder / "config.json")
     size = config.get("vocab_size", (config.get("text_config") or {}).get("vocab_size"))
     if size != corpus.vocab_size:
         raise UserError(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -19,7 +18,16 @@ from stillroom.costs import STATE_BYTES
 from stillroom.files import read_json, write_json, write_text
 from stillroom.labels import LabelStore
 from stillroom.models import ModelPlan, build_model, load_model, num_positions, plan_model, read_config
-from stillroom.study.export import describe_start, export_run, forget_start, gathered, model_card, trunk
+from stillroom.study.export import (
+    RunRecord,
+    StartRecord,
+    describe_start,
+    export_run,
+    forget_start,
+    gathered,
+    model_card,
+    trunk,
+)
 from stillroom.study.teacherfolders import check_labelled, check_vocabulary
 from stillroom.teachers import LabelSource, LiveTeacher
 from stillroom.training import Hooks, Ranks, TrainingData, TrainingResult, join, train
@@ -86,7 +94,7 @@ def train_into(
         label_temperature=labels.manifest.settings.temperature if isinstance(labels, LabelStore) else 1.0,
     )
     ranks = join(training.parallel, _state_bytes(model, labels))
-    start = {
+    start: StartRecord = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "distinct_tokens": len(data.train) * data.train.sequence_length,
         "corpus": corpus.identity,
@@ -123,7 +131,7 @@ def _finish(
     folder: Path,
     run: RunConfig,
     corpus: Corpus,
-    start: dict[str, Any],
+    start: StartRecord,
     model: PreTrainedModel,
     result: TrainingResult,
     ranks: Ranks,
@@ -132,7 +140,8 @@ def _finish(
     whole = gathered(model, ranks)
     further = gathered(result.further, ranks) if result.further is not None else None
     if whole is not None:
-        record = start | {
+        record: RunRecord = {
+            **start,
             "tokens": result.tokens,
             "steps": result.steps,
             "seconds": round(result.seconds, 2),

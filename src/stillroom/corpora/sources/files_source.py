@@ -9,10 +9,10 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from stillroom.corpora.corpus_config import SourceConfig
 from stillroom.corpora.sources.listing import Listing, list_files
 from stillroom.corpora.sources.readers import file_rows
 from stillroom.corpora.sources.row_documents import mixed, row_documents
+from stillroom.corpora.sources.source_config import SourceConfig
 from stillroom.corpora.sources.source_kinds import SourceKind
 from stillroom.corpora.sources.table_rows import RowCount, row_texts
 from stillroom.corpora.sources.texts import sections

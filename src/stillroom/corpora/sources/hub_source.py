@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from stillroom.corpora.corpus_config import SourceConfig
 from stillroom.corpora.sources.listing import Listing, folder_files
 from stillroom.corpora.sources.row_documents import row_documents
+from stillroom.corpora.sources.source_config import SourceConfig
 from stillroom.corpora.sources.source_kinds import SourceKind
 from stillroom.corpora.sources.table_rows import Row, RowCount, row_texts
 from stillroom.types import UserError

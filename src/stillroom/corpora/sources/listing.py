@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePath
 
-from stillroom.corpora.corpus_config import SourceConfig
 from stillroom.corpora.sources.readers import ROW_SUFFIXES
+from stillroom.corpora.sources.source_config import SourceConfig
 from stillroom.files import reading
 from stillroom.packed import UNPACKERS
 from stillroom.types import UserError, printable

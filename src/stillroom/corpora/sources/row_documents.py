@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator
 
-from stillroom.corpora.corpus_config import SourceConfig
+from stillroom.corpora.sources.source_config import SourceConfig
 from stillroom.corpora.sources.table_rows import RowCount
 from stillroom.corpora.sources.texts import cut, held_out
 from stillroom.files import fingerprint

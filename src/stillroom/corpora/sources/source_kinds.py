@@ -21,8 +21,8 @@ from stillroom.worlds.base import Split
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
-    from stillroom.corpora.corpus_config import SourceConfig
     from stillroom.corpora.sources.listing import Listing
+    from stillroom.corpora.sources.source_config import SourceConfig
 
 
 @dataclass(frozen=True)

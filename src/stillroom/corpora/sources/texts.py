@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from stillroom.corpora.corpus_config import SourceConfig
 from stillroom.corpora.sources.listing import Listing, exclusion
+from stillroom.corpora.sources.source_config import SourceConfig
 from stillroom.files import reading
 from stillroom.types import UserError
 from stillroom.worlds.base import Split
