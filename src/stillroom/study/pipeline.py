@@ -123,7 +123,9 @@ class Stages:
                 source = live_mixture(mixture, live[0], corpus, self.config.labels, self.precision)
             elif live is not None:
                 load = plan_pretrained_model if launched_size() > 1 else load_model
-                source = LiveTeacher(load(live[0]), self.precision, isolate=corpus.isolate)
+                source = LiveTeacher(
+                    load(live[0]), self.precision, isolate=corpus.isolate, vocab_size=corpus.vocab_size
+                )
             with self.stopper.cooperative():
                 train_into(
                     work,
