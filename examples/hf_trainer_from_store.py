@@ -9,7 +9,7 @@ K stored ids.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,11 @@ def train(store: LabelStore, model: PreTrainedModel, folder: Path, **settings: A
 
 def main() -> None:
     """Opens the store, trains a small student and saves it."""
-    store, folder = LabelStore.open(sys.argv[1]), Path(sys.argv[2])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store", metavar="STORE", help="a label store: a folder or a URL")
+    parser.add_argument("out", metavar="OUT", type=Path, help="where the student is saved")
+    asked = parser.parse_args()
+    store, folder = LabelStore.open(asked.store), asked.out
     config = LlamaConfig(
         vocab_size=store.manifest.vocab_size,
         hidden_size=128,
