@@ -30,7 +30,7 @@ from stillroom.models import export_model, load_model, precision_name
 from stillroom.results_versions import results_version
 from stillroom.strict import Factor, Items, PositiveFloat, Seed
 from stillroom.study.folders import held_alone, set_damage_aside
-from stillroom.study.identities import source_hash
+from stillroom.study.identities import VERSIONS, mismatches, source_hash
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
 from stillroom.study.teacherfolders import teacher_folder, teacher_hash
@@ -169,11 +169,13 @@ def open_base(base: str, config: Strict, kind: str, out: Path) -> tuple[str, Rec
     found = out / "tuning.json"
     if checksums.sealed_hash(out, "identity.json") == hash_of(_identity_text(identity)):
         return path, identity  # whatever has become of the rest: it is made again
-    if found.exists() and {key: read_json_object(found).get(key) for key in identity} != identity:
-        raise UserError(
-            f"{out}: holds a model that was tuned otherwise (its tuning.json differs); choose another --out, nothing "
-            "there was touched."
-        )
+    if found.exists():
+        made = {key: value for key, value in read_json_object(found).items() if key in {*identity, *VERSIONS}}
+        for differing in mismatches(made, identity):
+            raise UserError(
+                f"{out}: holds a model that was tuned otherwise (in its tuning.json {differing}); choose another "
+                "--out, nothing there was touched."
+            )
     if out.exists() and not found.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: exists and is no tuned model; choose another --out, nothing there was touched.")
     return path, identity
