@@ -46,7 +46,6 @@ def compare_report(run_folders: list[Path], out: Path) -> Path:
 def page_text(view: View) -> str:
     """The page as text: the key figure first where there is one, then the table, then every other figure."""
     key, *others = all_figures(view)
-    figures = [figure for figure in others if figure.panels or figure.absent]
     return fill(
         "page.html.j2",
         title=view.title,
@@ -56,7 +55,7 @@ def page_text(view: View) -> str:
         rows=summary_rows(view),
         temperature=headline_temperature(view),
         key=key if key.panels else None,
-        figures=figures,
+        figures=others,
         families=family_table(view),
         problems=shown_problems(view),
         costs=cost_table(view),

@@ -30,8 +30,7 @@ def forecast_figure(view: View) -> Figure:
     table = Table(("arm", "forecast", "outcome"), tuple(one.cells() for one in found.arms))
     signs = (("forecast", line_key("", _FORETOLD[1], _FORETOLD[0])), ("outcome", line_key("", *_MEASURED[::-1])))
     panels = (Panel("", _picture(drawn)),) if drawn else ()
-    absent = "" if drawn else f"The law {found.law} says nothing of these students; the table says why."
-    return Figure(ID, TITLE, CAPTION.format(law=found.law), panels, signs, table, absent)
+    return Figure(ID, TITLE, CAPTION.format(law=found.law), panels, signs, table)
 
 
 def _picture(arms: list[ArmForecast]) -> Markup:

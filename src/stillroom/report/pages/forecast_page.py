@@ -136,7 +136,7 @@ def residuals(law: Law) -> Figure:
     """Measured over predicted, by measured loss."""
     title = "Residuals"
     if law.points is None:
-        return Figure("fig-residuals", title, absent="A published law has no points here.")
+        return Figure("fig-residuals", title)
     series = []
     for part, form, name, (colour, shape) in (
         (law.points.hard, law.supervised, "hard labels", _HARD),
@@ -161,7 +161,7 @@ def profiles(law: Law) -> Figure:
     """How much worse the fit gets when one coefficient is held elsewhere and the others follow."""
     title = "Profiles of the coefficients"
     if not law.profiles:
-        return Figure("fig-profiles", title, absent="A published law has no profiles here.")
+        return Figure("fig-profiles", title)
     panels, rows = [], []
     for one in law.profiles:
         least = max(min(one.objective), 1e-3)  # points without noise are met exactly
