@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from stillroom.report.charts.figure import Figure
 from stillroom.report.charts.svg import number
 from stillroom.report.formats import duration, kept_together
 from stillroom.results.schema import StageRecord
@@ -54,12 +55,16 @@ def stage_rows(stages: Sequence[StageRecord]) -> list[tuple[str, str, bool, floa
     ]
 
 
-def fill(template: str, **values: Any) -> str:
-    """A page of ``templates/`` with the common style and script inside it; the script's hash lets it alone run."""
+def fill(template: str, *, figures: Sequence[Figure] = (), **values: Any) -> str:
+    """A page of ``templates/`` with the common style and script inside it; the script's hash lets it alone run.
+
+    Figures that have nothing to show are left out, so that numbers run without gaps.
+    """
     environment = _templates()
     script = environment.get_template("script.js.j2").render()
     return environment.get_template(template).render(
         **values,
+        figures=[figure for figure in figures if figure.is_shown],
         style=environment.get_template("style.css.j2").render(),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

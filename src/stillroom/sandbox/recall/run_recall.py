@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from stillroom.files import read_json_lines, read_json_object, shaped
-from stillroom.models import precision_name
 from stillroom.results.json_form import read, read_lines, write
 from stillroom.results.recall_file import (
     AttentionPicture,
@@ -40,10 +39,10 @@ from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.environment import this_environment
 from stillroom.study.folders import RunFolder
 from stillroom.study.interrupts import Stopper
+from stillroom.study.own_precision import own_precision
 from stillroom.study.processes import in_processes
 from stillroom.study.progress import StageDisplay
 from stillroom.training import Interrupted
-from stillroom.training.distributed import own_device
 
 FINAL = (
     "copy_accuracy",
@@ -91,7 +90,7 @@ class Cells:
     @property
     def precision(self) -> str:
         """What ``auto`` stands for on this machine."""
-        return precision_name(self.config.training.precision, own_device())
+        return own_precision(self.config.training.precision)
 
     def folder(self, cell: Cell) -> Path:
         """Where a cell is or will be."""
