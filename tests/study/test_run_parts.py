@@ -94,7 +94,7 @@ def test_a_run_under_way_names_what_it_has(finished, micro_recipe, tmp_path, mon
     assert find_part("training", f"{run}:dpt90").path.endswith(".unfinished")
     with pytest.raises(UserError, match="which is not there"):
         find_part("model", f"{run}:dpt90")
-    kinds = {one.rpartition("-")[0] for one in marked(tmp_path / "artifacts", "run")}
+    kinds = {one.rpartition("-")[0] for one in marked(tmp_path / "artifacts", "../run")}
     assert kinds == {"corpus", "model", "labels", "evaluation"}
 
 
@@ -106,25 +106,23 @@ def test_a_mistake_leaves_neither_record_nor_marks(micro_recipe, tmp_path):
 
 
 def marked(artifacts: Path, user: str) -> set[str]:
-    """The artifacts that a user's marks name."""
-    (folder,) = (artifacts / NEEDED).glob(f"{user}-*")
-    return {one.name for one in folder.iterdir()} - {USER}
+    """The artifacts that the marks of the run folder ``user``, seen from the artifacts, name."""
+    folders = [one for one in (artifacts / NEEDED).iterdir() if json.loads((one / USER).read_text())["folder"] == user]
+    return {one.name for one in folders[0].iterdir()} - {USER}
 
 
 def test_every_artifact_is_marked_by_the_run_that_needs_it(finished):
     artifacts = finished.parent / "artifacts"
     places = json.loads((finished / "study.json").read_text())["places"]
     named = [places["corpus"], places["labels"], *places["models"].values(), *places["evaluations"].values()]
-    assert marked(artifacts, "run") == {one.removeprefix("../artifacts/").partition("/")[0] for one in named}
-    (user,) = (artifacts / NEEDED).glob("run-*/user.json")
-    assert json.loads(user.read_text()) == {"name": "run", "folder": "../run"}
+    assert marked(artifacts, "../run") == {one.removeprefix("../artifacts/").partition("/")[0] for one in named}
 
 
 @pytest.mark.slow
 def test_processes_of_their_own_mark_what_they_make(micro_recipe, tmp_path):
     run_study(small(micro_recipe), tmp_path / "run", None, StageDisplay(), jobs=2)
     made = {one.name for one in (tmp_path / "artifacts").iterdir() if not one.name.startswith(".")}
-    assert marked(tmp_path / "artifacts", "run") == made
+    assert marked(tmp_path / "artifacts", "../run") == made
 
 
 def test_one_training_marks_what_it_is_made_of_and_itself(finished, micro_recipe):
