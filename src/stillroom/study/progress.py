@@ -70,6 +70,12 @@ class StageDisplay:
         note = "" if is_sealed else ", without checksums"
         self.console.print(line(("✓", "green"), " ", name, (f" already there{note}", "dim")))
 
+    def found(self, name: str, place: str) -> None:
+        """Says that what a stage would make was made before by another command, and is used from there."""
+        self.console.print(
+            line(("✓", "green"), f" {name}: of the same teacher, tokens and fidelity, used from ", place)
+        )
+
     def kept(self, sentence: str | None) -> None:
         """Says of an artifact of another version that it is kept and not used; nothing where there is none."""
         if sentence is not None:
