@@ -50,7 +50,7 @@ def corpus_identity(config: CorpusConfig) -> dict[str, JsonValue]:
 
 
 def build_corpus(config: CorpusConfig, folder: Path, progress: OnProgress | None = None) -> Corpus:
-    """Builds the corpus into ``folder`` (which appears when complete) and opens it.
+    """Builds the corpus into ``folder``, which appears when complete, and returns it opened.
 
     Raises:
         UserError: A source cannot be read, holds too little, or changed meanwhile.
