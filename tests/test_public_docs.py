@@ -6,6 +6,7 @@ A sentence on what is returned, shapes of every tensor with letters that are exp
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ class Public:
 
 def exported(room: str) -> dict[str, tuple[ast.Module, ast.stmt]]:
     """Where every name of a room's ``__all__`` is defined."""
-    package = ast.parse((SOURCE / room / "__init__.py").read_text())
+    package = parsed(SOURCE / room / "__init__.py")
     (names,) = [
         ast.literal_eval(one.value)
         for one in package.body
@@ -91,10 +92,15 @@ def exported(room: str) -> dict[str, tuple[ast.Module, ast.stmt]]:
     return {name: definition(homes[name], name) for name in names}
 
 
+@functools.cache
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text())
+
+
 def definition(module: str, name: str) -> tuple[ast.Module, ast.stmt]:
     file = SOURCE.parent / (module.replace(".", "/") + ".py")
     file = file if file.exists() else file.with_suffix("") / "__init__.py"
-    tree = ast.parse(file.read_text())
+    tree = parsed(file)
     for one in tree.body:
         targets = one.targets if isinstance(one, ast.Assign) else [getattr(one, "target", None)]
         names = {part.id for target in targets if target for part in ast.walk(target) if isinstance(part, ast.Name)}
