@@ -171,8 +171,9 @@ def test_bigram_cells() -> None:
 @pytest.fixture
 def whole_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """What ``auto`` stands for would be bf16 on some machines."""
-    for module in ("choosing.measure", "choosing.tuning.supervise", "sandbox.bigram.bigram_transformer"):
-        monkeypatch.setattr(f"stillroom.{module}.precision_name", lambda *_: "fp32")
+    for module in ("choosing.measure", "choosing.tuning.supervise"):
+        monkeypatch.setattr(f"stillroom.{module}.own_precision", lambda *_: "fp32")
+    monkeypatch.setattr("stillroom.sandbox.bigram.bigram_transformer.precision_name", lambda *_: "fp32")
 
 
 def display() -> StageDisplay:

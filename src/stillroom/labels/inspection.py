@@ -68,7 +68,8 @@ def inspect_store(
 ) -> Inspection:
     """What a store holds, summed up from its manifest and its first ``sample_records`` records.
 
-    These lie in the order of their keys, hence at random. ``decode`` turns token ids into text (a tokenizer's ``decode``); without it ids are shown.
+    These lie in the order of their keys, hence at random. ``decode`` turns token ids into text (a tokenizer's
+    ``decode``); without it ids are shown.
     """
     rows = list(range(min(sample_records, len(store))))
     tokens_RT, labels = store.read(rows)
