@@ -38,10 +38,11 @@ def csv_rows(part: Part, packing: str, mark: str, text: RowText) -> Iterator[Row
             if len(cells) == len(names):
                 yield where, dict(zip(names, cells, strict=True))
             else:
-                yield (
-                    where,
-                    Unreadable(XX),
-                )
+                yield where, Unreadable(_ragged(f"{part.place}: {where}", len(cells), len(names), mark))
+
+
+def _ragged(place: str, found: int, wanted: int, mark: str) -> str:
+    return f"{place} has {found} cells, expected the {wanted} of the first line; quote texts that hold {mark!r}."
 
 
 @contextlib.contextmanager

@@ -124,7 +124,7 @@ def _no_text(head: bytes) -> str:
     if (zero := head.find(b"\0")) >= 0:
         return f"is binary (it has a zero byte at {zero})"
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)
+        codecs.getincrementaldecoder("utf-8")().decode(head, final=len(head) < _HEAD)
     except UnicodeDecodeError as error:
         return f"is not UTF-8 at byte {error.start}"
     return ""

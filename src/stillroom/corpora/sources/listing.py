@@ -246,10 +246,11 @@ def _are_rows(listing: Listing, formats: list[FileFormat]) -> bool:
     rows = [file for file, one in zip(listing.files, formats, strict=True) if one.kind not in ("text", "empty")]
     text = [file for file, one in zip(listing.files, formats, strict=True) if one.kind == "text"]
     if text and rows:
+        first, other, ending = printable_url(rows[0]), printable_url(text[0]), _escaped(_suffix(rows[0]))
         raise UserError(
-            f"{printable_url(rows[0])}: holds rows (as {len(rows)} files here do), {printable_url(text[0])} text (as {len(text)} do), expected one "
-            f"or the other; {exclusion(listing, rows)} for the text, pattern to '**/*{_escaped(_suffix(rows[0]))}' for "
-            "the rows, or format to text for all as they are."
+            f"{first}: holds rows (as {len(rows)} files here do), {other} text (as {len(text)} do), expected one or "
+            f"the other; {exclusion(listing, rows)} for the text, pattern to '**/*{ending}' for the "
+            "rows, or format to text for all as they are."
         )
     return bool(rows)
 
@@ -257,9 +258,10 @@ def _are_rows(listing: Listing, formats: list[FileFormat]) -> bool:
 def _check_text(listing: Listing, formats: list[FileFormat], source: SourceConfig) -> None:
     """Refuses files that are no text, all at once, and fields that have no effect on text."""
     for field in ("field", "template", "where"):
-        if getattr(source, field) != (default := type(source).model_fields[field].default):
+        found = getattr(source, field)
+        if found != (default := type(source).model_fields[field].default):
             raise UserError(
-                f"{printable_url(source.path or '')}: is text, which has no fields, so that {field} {getattr(source, field)!r} has no "
+                f"{printable_url(source.path or '')}: is text, which has no fields, so that {field} {found!r} has no "
                 f"effect; remove {field} (leave it at {default!r}), or set format to rows."
             )
     refused = {file: one.refused for file, one in zip(listing.files, formats, strict=True) if one.refused}
@@ -267,5 +269,6 @@ def _check_text(listing: Listing, formats: list[FileFormat], source: SourceConfi
         file, reason = next(iter(refused.items()))
         more = f" (and {len(refused) - 1} more files are no text)" if len(refused) > 1 else ""
         raise UserError(
-            f"{printable_url(file)}: {reason}{more}, expected UTF-8 text; convert or unpack it, or {exclusion(listing, refused)}."
+            f"{printable_url(file)}: {reason}{more}, expected UTF-8 text; convert or unpack it, or "
+            f"{exclusion(listing, refused)}."
         )

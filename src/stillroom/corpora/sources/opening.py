@@ -68,7 +68,7 @@ def opened(file: str, ahead: int = _AHEAD) -> Iterator[BinaryIO]:
         with answers(file), system.open(path, "rb", block_size=ahead) as handle:
             yield handle
     else:
-        with reading(Path(file), "a file of text"), open(file, "rb") as handle:
+        with reading(Path(file), "a file of text"), Path(file).open("rb") as handle:
             yield handle
 
 

@@ -65,7 +65,8 @@ def _boundary(data: bytes, place: int) -> int:
     newline = data.find(b"\n", place - 1, place - 1 + _WINDOW)
     if newline >= 0:
         return newline + 1
-    return next((at for at in range(place, min(place + 4, len(data))) if data[at] & 0xC0 != 0x80), place)
+    near = range(place, min(place + 4, len(data)))  # a character has four bytes at most
+    return next((at for at in near if data[at] & 0xC0 != 0x80), place if len(near) == 4 else len(data))
 
 
 def _sections(stream: BinaryIO, limit: int, name: str, place: int) -> Iterator[str | Unreadable]:
