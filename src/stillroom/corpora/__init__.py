@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from stillroom.corpora.build import build_corpus, corpus_identity
     from stillroom.corpora.corpus import Corpus, SequenceSet, next_token_targets, open_corpus, pack_documents
     from stillroom.corpora.order import batch_indices, permute
+    from stillroom.corpora.sources.part import Part
     from stillroom.corpora.sources.source_kinds import SOURCES, SourceKind, documents, source_identity
     from stillroom.corpora.tokenizer import (
         BOS,
@@ -30,6 +31,7 @@ __all__ = [
     "PAD",
     "SOURCES",
     "Corpus",
+    "Part",
     "SequenceSet",
     "SourceKind",
     "batch_indices",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from stillroom.corpora.sources.formats import FileFormat
+from stillroom.corpora.sources.file_formats import FileFormat
 from stillroom.corpora.sources.listing import Listing, formats_of, list_files
 from stillroom.corpora.sources.opening import is_url
 from stillroom.corpora.sources.part import Part

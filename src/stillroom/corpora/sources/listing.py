@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path, PurePath
 
-from stillroom.corpora.sources.formats import FileFormat, format_of
+from stillroom.corpora.sources.file_formats import FileFormat, format_of
 from stillroom.corpora.sources.opening import answers, is_http, is_url, remote
 from stillroom.corpora.sources.source_config import SourceConfig
 from stillroom.files import read_json_object, reading

@@ -92,7 +92,7 @@ def undamaged(file: str) -> Iterator[None]:
         ) from error
 
 
-def size_of(file: str) -> int | None:
+def file_size(file: str) -> int | None:
     """Bytes of a file; None where the server does not say."""
     return cast("int | None", _info(file)["size"]) if is_url(file) else _stat(file).st_size
 

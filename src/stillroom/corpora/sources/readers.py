@@ -8,9 +8,9 @@ from functools import lru_cache
 from typing import Any
 
 from stillroom.corpora.sources.csv_rows import csv_cuts, csv_names, csv_rows
-from stillroom.corpora.sources.formats import FileFormat
+from stillroom.corpora.sources.file_formats import FileFormat
 from stillroom.corpora.sources.json_rows import json_lines, json_values
-from stillroom.corpora.sources.opening import has_ranges, is_url, size_of, stamp_of
+from stillroom.corpora.sources.opening import file_size, has_ranges, is_url, stamp_of
 from stillroom.corpora.sources.part import Part
 from stillroom.corpora.sources.table_files import group_sizes, table_rows, table_sample
 from stillroom.corpora.sources.table_rows import Row, RowText
@@ -24,7 +24,7 @@ _UNPACKED = 4  # bytes of text in a byte that is packed, about
 
 def cut_file(file: str, format_: FileFormat, size: int) -> list[Part]:
     """The parts of a file, of about ``size`` bytes where it can be cut; hardly anything of it is read."""
-    total = size_of(file)
+    total = file_size(file)
     size = max(size, _FEWEST_REMOTE) if is_url(file) else max(size, 1)
     whole = [Part(file, size=(total or 0) * (_UNPACKED if format_.packing or format_.kind == "parquet" else 1))]
     if total == 0 and format_.kind not in ("parquet", "arrow"):

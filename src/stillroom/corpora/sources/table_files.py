@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from stillroom.arrow_tables import arrow, parquet_batches, parquet_file, rows_at_once, whole_table
 from stillroom.corpora.sources.opening import is_url, unpacked
 from stillroom.corpora.sources.part import Part
 from stillroom.corpora.sources.table_rows import Row, RowText, check_names
 from stillroom.labels.http import printable_url
-from stillroom.tables import arrow, parquet_batches, parquet_file, rows_at_once, whole_table
 from stillroom.types import Unreadable
 
 
