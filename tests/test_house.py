@@ -1,8 +1,4 @@
-"""The rules of the house, read off the source: one name for one thing, short functions, typed signatures.
-
-What does not hold yet is in ``house_exceptions.txt``, which may only shrink; ``python tests/test_house.py`` prints what
-it would have to hold today.
-"""
+"""The rules of the house, read off the source: one name for one thing, short functions, typed signatures."""
 
 from __future__ import annotations
 
@@ -17,7 +13,6 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "stillroom"
-EXCEPTIONS = Path(__file__).with_name("house_exceptions.txt")
 LINES, PARAMETERS, MEDIAN = 50, 8, 8
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -108,16 +103,9 @@ def untyped_records(modules: list[Module]) -> Iterator[str]:
 RULES = (same_module_names, same_public_names, long_functions, many_parameters, untyped_records)
 
 
-def _known(rule: str) -> set[str]:
-    lines = (line.split(maxsplit=1) for line in EXCEPTIONS.read_text().splitlines())
-    return {place for name, place in lines if name == rule}
-
-
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_the_rule_holds_but_where_it_is_known_not_to(rule) -> None:
-    found, known = set(rule(_modules())), _known(rule.__name__)
-    assert not found - known, rule.__doc__
-    assert not known - found, "these hold now: take them out of house_exceptions.txt"
+def test_the_rule_holds(rule) -> None:
+    assert list(rule(_modules())) == [], rule.__doc__
 
 
 def test_half_of_all_functions_have_eight_lines_or_fewer() -> None:
@@ -139,9 +127,3 @@ def test_a_breach_is_seen(rule, first: str, second: str) -> None:
     found = [Module(Path(f"{room}/a.py"), ast.parse(text)) for room, text in (("one", first), ("two", second))]
     assert len(list(rule(found))) == 1
     assert list(same_module_names(found)) == ["a: one/a.py, two/a.py"]
-
-
-if __name__ == "__main__":
-    for each in RULES:
-        for line in sorted(each(_modules())):
-            print(each.__name__, line)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,7 +170,7 @@ def _text(entries: dict[str, _Entry]) -> bytes:
     return (json.dumps(body | {"check": check_of(body)}, indent=1) + "\n").encode()
 
 
-def check_of(body: dict[str, Any]) -> str:
+def check_of(body: Mapping[str, object]) -> str:
     """The hash of a JSON object's content, to be written into it."""
     return xxhash.xxh3_128_hexdigest(json.dumps(body, sort_keys=True).encode())
 

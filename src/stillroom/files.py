@@ -73,7 +73,7 @@ def reading(path: Path, wanted: str = "a file") -> Iterator[None]:
         code = error.errno if isinstance(error.errno, int) else errno.EIO
         raise UserError(f"{path}: cannot be read ({os.strerror(code)}); expected {wanted}.") from error
     except ValueError as error:
-        if "null" not in str(error):  # the one thing that no file system takes in a name
+        if "embedded null" not in str(error):  # the one thing that no file system takes in a name
             raise
         raise UserError(f"{path}: has a zero byte in its name; expected {wanted}.") from error
 
@@ -194,15 +194,15 @@ def _reason(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
-def read_json_object(path: Path, wanted: str = "a JSON object") -> dict[str, Any]:
-    """``read_json`` where the value must be an object."""
+def read_json_object(path: Path, wanted: str = "a JSON object") -> dict[str, object]:
+    """``read_json`` where the value must be an object; what its fields hold is for the caller to check or to trust."""
     value = read_json(path, wanted)
     if not isinstance(value, dict):
         raise UserError(f"{path}: holds a JSON {type(value).__name__}; expected {wanted}.")
     return value
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
+def read_json_lines(path: Path) -> list[dict[str, object]]:
     """The records of a ``.jsonl`` file; an unfinished last line (a killed writer) is left out."""
     lines = read_text(path, "a file of one JSON object a line").split("\n")
     records = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from ranked import SHAPE, save, trained, uniform
 from stillroom.choosing import RankRequest, RankSettings, prepare_ranking, rank_teachers, ranking_table
@@ -20,6 +22,8 @@ from stillroom.choosing.positions import HeldOut, Positions, read_positions
 from stillroom.config import StudyConfig
 from stillroom.corpora import Corpus, train_tokenizer
 from stillroom.models import build_model, hidden_states, load_model
+from stillroom.results.ranking_file import Ranking, TeacherRecord
+from stillroom.results_versions import RESULTS_VERSIONS
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
 from stillroom.types import Estimate, UserError
@@ -46,39 +50,39 @@ def request(folders: list[Path], corpus: Corpus, out: Path, settings: RankSettin
 
 
 @pytest.fixture(scope="module")
-def ranking(folders, tiny_corpus, tmp_path_factory) -> dict:
+def ranking(folders, tiny_corpus, tmp_path_factory) -> Ranking:
     out = tmp_path_factory.mktemp("ranking")
     return rank_teachers(prepare_ranking(request(list(folders.values()), tiny_corpus, out)), StageDisplay())
 
 
-def by_name(ranking: dict, name: str) -> dict:
-    return next(teacher for teacher in ranking["teachers"] if teacher["name"] == name)
+def by_name(ranking: Ranking, name: str) -> TeacherRecord:
+    return next(teacher for teacher in ranking.teachers if teacher.name == name)
 
 
 def test_the_longer_trained_teacher_is_first_and_the_ignorant_one_last(ranking):
-    order = ranking["teacher_loss"]["order"]
+    order = ranking.teacher_loss.order
     assert order.index("long") < order.index("short") < order.index("nothing")
-    assert order[0] == "long" and ranking["recommendation"]["teachers"] == ["long"]
-    assert not any(found["tie"] for found in ranking["teacher_loss"]["differences"])
+    assert order[0] == "long" and ranking.recommendation.teachers == ("long",)
+    assert not any(found.tie for found in ranking.teacher_loss.differences)
 
 
 def test_a_teacher_that_knows_nothing_has_the_numbers_of_a_uniform_one(ranking, tiny_corpus):
     nothing, nats = by_name(ranking, "nothing"), math.log(tiny_corpus.vocab_size)
-    assert nothing["ce"]["value"] == pytest.approx(nats, abs=1e-5)
-    assert nothing["entropy"]["mean"]["value"] == pytest.approx(nats, abs=1e-5)
-    assert nothing["leak"]["shared"]["value"] == pytest.approx(1 - 1 / tiny_corpus.vocab_size, abs=1e-6)
-    assert nothing["copyable"]["gold_probability"]["value"] == pytest.approx(1 / tiny_corpus.vocab_size, abs=1e-6)
-    assert nothing["looking_back"]["induction"] == "not begun"
+    assert nothing.ce.value == pytest.approx(nats, abs=1e-5)
+    assert nothing.entropy.mean.value == pytest.approx(nats, abs=1e-5)
+    assert nothing.leak.shared.value == pytest.approx(1 - 1 / tiny_corpus.vocab_size, abs=1e-6)
+    assert nothing.copyable.gold_probability.value == pytest.approx(1 / tiny_corpus.vocab_size, abs=1e-6)
+    assert nothing.looking_back.induction == "not begun"
 
 
 def test_sharpened_logits_are_overconfident_and_badly_calibrated(ranking):
     honest, boastful = by_name(ranking, "long"), by_name(ranking, "boastful")
-    assert boastful["overconfidence_nats"]["low"] > honest["overconfidence_nats"]["high"]
-    assert boastful["calibration"]["ece"]["value"] > 2 * honest["calibration"]["ece"]["value"]
-    same = ranking["agreement"]
-    first, second = same["names"].index("long"), same["names"].index("boastful")
-    assert same["same_first_choice"][first][second] > 0.999
-    assert same["jensen_shannon_nats"][first][second] > 0.01
+    assert boastful.overconfidence_nats.low > honest.overconfidence_nats.high
+    assert boastful.calibration.ece.value > 2 * honest.calibration.ece.value
+    same = ranking.agreement
+    first, second = same.names.index("long"), same.names.index("boastful")
+    assert same.same_first_choice[first][second] > 0.999
+    assert same.jensen_shannon_nats[first][second] > 0.01
 
 
 def test_every_number_is_that_of_a_float64_sum(folders, ranking, tiny_corpus):
@@ -108,10 +112,10 @@ def test_every_number_is_that_of_a_float64_sum(folders, ranking, tiny_corpus):
             if before and tokens[row, before[-1] + 1] == targets[row, place]:
                 copied.append(math.exp(gold[place]))
     long = by_name(ranking, "long")
-    assert long["ce"]["value"] == pytest.approx(np.mean(nats), abs=1e-5)
-    assert long["leak"]["shared"]["value"] == pytest.approx(np.mean(leak), abs=2e-4)
-    assert long["copyable"]["gold_probability"]["value"] == pytest.approx(np.mean(copied), abs=1e-5)
-    assert long["copyable"]["share"] == pytest.approx(len(copied) / len(nats))
+    assert long.ce.value == pytest.approx(np.mean(nats), abs=1e-5)
+    assert long.leak.shared.value == pytest.approx(np.mean(leak), abs=2e-4)
+    assert long.copyable.gold_probability.value == pytest.approx(np.mean(copied), abs=1e-5)
+    assert long.copyable.share == pytest.approx(len(copied) / len(nats))
 
 
 def test_the_same_call_again_measures_nothing_and_gives_the_same_numbers(folders, tiny_corpus, tmp_path, monkeypatch):
@@ -126,7 +130,26 @@ def test_the_same_call_again_measures_nothing_and_gives_the_same_numbers(folders
     assert len(loads) == 1  # for the part that was missing alone
     assert rank_teachers(prepared, StageDisplay()) == first
     assert len(loads) == 1
-    assert first["recommendation"]["sentences"][0].startswith("short is the only candidate")
+    assert first.recommendation.sentences[0].startswith("short is the only candidate")
+
+
+@pytest.mark.parametrize("stage", ["ranking", "model"])
+def test_folders_of_another_results_version_are_named_and_kept(folders, tiny_corpus, tmp_path, monkeypatch, stage):
+    settings = SETTINGS.model_copy(update={"problems": 0, "heldout_sequences": 8, "proxy_tokens": 1024})
+    asked = RankRequest([str(folders["short"])], tiny_corpus.folder, str(folders["long"]), tmp_path, settings)
+    prepared, shown = prepare_ranking(asked), io.StringIO()
+    first = rank_teachers(prepared, StageDisplay())
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*.npz")}
+    monkeypatch.setitem(RESULTS_VERSIONS, stage, 2)
+    display = StageDisplay(Console(file=shown, width=1000))
+    assert rank_teachers(prepared, display).teacher_loss == first.teacher_loss
+    said = [one for one in shown.getvalue().splitlines() if "made by results version 1, this is 2; kept" in one]
+    assert len(said) == 2  # teacher and student, or proxies of hard labels and of the teacher
+    assert all(file.read_bytes() == content for file, content in before.items())
+    assert len(list(tmp_path.rglob("*.npz"))) == len(before) + {"ranking": 3, "model": 2}[stage]
+    shown.truncate(0)
+    rank_teachers(prepared, display)
+    assert "results version" not in shown.getvalue()  # this version's are there now
 
 
 def test_proxy_students_decide_where_they_are_asked_for(folders, tiny_corpus, tmp_path):
@@ -135,13 +158,13 @@ def test_proxy_students_decide_where_they_are_asked_for(folders, tiny_corpus, tm
         [str(folders["long"]), str(folders["nothing"])], tiny_corpus.folder, str(folders["short"]), tmp_path, settings
     )
     found = rank_teachers(prepare_ranking(asked), StageDisplay())
-    proxies = found["proxies"]
-    assert proxies["order"] == ["long", "nothing"]
-    assert proxies["against_hard_labels"]["nothing"]["low"] > 0  # labels that say nothing cost a student
-    assert found["recommendation"]["basis"] == "held-out loss of proxy students"
-    long = by_name(found, "long")["capacity"]
-    assert long["side"] == "below" and long["value"] < 1
-    assert "8,192 tokens" in found["recommendation"]["sentences"][-1]
+    proxies = found.proxies
+    assert proxies is not None and proxies.order == ("long", "nothing")
+    assert proxies.against_hard_labels["nothing"].low > 0  # labels that say nothing cost a student
+    assert found.recommendation.basis == "held-out loss of proxy students"
+    long = by_name(found, "long").capacity
+    assert long.side == "below" and long.value < 1
+    assert "8,192 tokens" in found.recommendation.sentences[-1]
     ranking_table(found)
 
 
@@ -150,7 +173,7 @@ def test_a_stopped_proxy_goes_on_and_ends_where_an_unstopped_one_does(folders, t
     whole = prepare_ranking(
         RankRequest([str(folders["long"])], tiny_corpus.folder, str(folders["short"]), tmp_path / "a", settings)
     )
-    expected = rank_teachers(whole, StageDisplay())["proxies"]["ce"]
+    expected = rank_teachers(whole, StageDisplay()).proxies.ce
     calls = []
 
     def asked(stopper: Stopper) -> bool:
@@ -163,7 +186,7 @@ def test_a_stopped_proxy_goes_on_and_ends_where_an_unstopped_one_does(folders, t
         rank_teachers(again, StageDisplay())
     assert not (tmp_path / "b" / "ranking.json").exists()
     assert list((tmp_path / "b").rglob("checkpoints"))
-    assert rank_teachers(again, StageDisplay())["proxies"]["ce"] == expected
+    assert rank_teachers(again, StageDisplay()).proxies.ce == expected
 
 
 def test_a_proxy_that_cannot_be_trained_is_refused_at_once(folders, tiny_corpus, tmp_path):
@@ -186,11 +209,11 @@ def test_ties_are_called_ties():
     noise = rng.normal(0, 0.5, (60,))[items]
     nats = {"a": base, "b": base + noise - noise.mean(), "c": base + 0.5}
     found = order_by_loss(nats, Fake(None, 60))  # type: ignore[arg-type]
-    ties = {row["name"]: row["tie"] for row in found["differences"]}
-    assert found["order"][-1] == "c" and ties["c"] is False
-    assert ties[found["order"][1]] is True
-    assert found["level"] == pytest.approx(0.975)
-    assert found["differences"][-1]["nats"]["value"] == pytest.approx(0.5, abs=0.02)
+    ties = {row.name: row.tie for row in found.differences}
+    assert found.order[-1] == "c" and ties["c"] is False
+    assert ties[found.order[1]] is True
+    assert found.level == pytest.approx(0.975)
+    assert found.differences[-1].nats.value == pytest.approx(0.5, abs=0.02)
 
 
 def test_divergence_of_known_distributions():
@@ -213,15 +236,15 @@ def test_induction_is_finished_begun_or_not(low, high, state):
 
 
 def test_the_advice_names_ties_and_the_cheapest_of_them(ranking):
-    changed = json.loads(json.dumps(ranking))
-    for found in changed["teacher_loss"]["differences"]:
-        found["tie"] = found["name"] == "short"
-    by_name(changed, "short")["cost"]["flops"] = 1.0
-    advice = recommend(changed)
-    assert advice["teachers"] == ["long", "short"]
-    assert advice["sentences"][0].startswith("A tie: long and short cannot be told apart")
-    assert any("short labels for the fewest FLOPs" in sentence for sentence in advice["sentences"])
-    assert any("under way" in s or "not begun" in s for s in advice["sentences"])
+    tied = tuple(replace(found, tie=found.name == "short") for found in ranking.teacher_loss.differences)
+    cheap = {"short": replace(by_name(ranking, "short").cost, flops=1.0)}
+    teachers = tuple(replace(one, cost=cheap.get(one.name, one.cost)) for one in ranking.teachers)
+    loss = replace(ranking.teacher_loss, differences=tied)
+    advice = recommend(replace(ranking, teachers=teachers, teacher_loss=loss))
+    assert advice.teachers == ("long", "short")
+    assert advice.sentences[0].startswith("A tie: long and short cannot be told apart")
+    assert any("short labels for the fewest FLOPs" in sentence for sentence in advice.sentences)
+    assert any("under way" in s or "not begun" in s for s in advice.sentences)
 
 
 def test_another_tokenizer_is_refused_in_one_sentence(tiny_corpus, folders, tmp_path):
@@ -250,7 +273,7 @@ def test_positions_survive_their_file(folders, tiny_corpus, tmp_path):
     assert np.allclose(np.exp(again.logprob_PV).sum(1), 1, atol=1e-4)
     shared = shared_low_entropy({"a": found}, heldout, 0.15)
     assert 0.1 < shared.mean() < 0.2
-    assert agreement({"a": found, "b": again})["same_first_choice"] == [[1.0, 1.0], [1.0, 1.0]]
+    assert agreement({"a": found, "b": again}).same_first_choice == ((1.0, 1.0), (1.0, 1.0))
     assert Loaded(str(folders["short"]))() is not None
 
 
@@ -281,12 +304,12 @@ def test_a_run_s_models_are_found_from_its_folder(tmp_path, micro_recipe):
 
 def _mixed_study(config: StudyConfig, run: Path, root: Path) -> Path:
     """The same study with its teacher's labels averaged with those of another arm, stored and live."""
-    from stillroom.choosing.request import run_places
     from stillroom.config import parse
+    from stillroom.places import find_part
     from stillroom.study.pipeline import run_study
 
     values = config.model_dump()
-    values["teacher"]["mixture"] = {"teachers": {"spt": str(run_places(run).models["spt"])}, "weights": {"spt": 0.5}}
+    values["teacher"]["mixture"] = {"teachers": {"spt": find_part("model", f"{run}:spt").path}, "weights": {"spt": 0.5}}
     values["arms"] = {"stored": {"alpha": 0.9}, "live": {"alpha": 0.9, "teacher": "live"}}
     return run_study(parse(StudyConfig, values, "mixed"), root / "mixed", None, StageDisplay())
 

@@ -299,7 +299,7 @@ def test_a_study_shows_the_same_line_as_labelling_alone(text_corpus, teachers, t
     assert re.search(r"100 % of 1,024 tokens, [\d,]+ tokens/s, [\d.]+ bytes/token, 0:00:00 left", text.getvalue())
     assert "labels ..." in text.getvalue() and "✓ labels" in text.getvalue()
     stages.labels(text_corpus[1], (teachers[0], "key"))
-    assert "already there" in text.getvalue() and [stage["reused"] for stage in stages.record] == [False, True]
+    assert "already there" in text.getvalue() and [stage.reused for stage in stages.record] == [False, True]
 
 
 def test_the_rate_leaves_out_shards_that_were_there(made):

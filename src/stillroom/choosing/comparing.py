@@ -5,14 +5,30 @@ Letters: N counted positions, P sampled ones, I documents, C candidates, V vocab
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stillroom.choosing.positions import HeldOut, Positions
+from stillroom.choosing.request import Candidate
 from stillroom.evaluation.measuring.calibration import calibration, ratio_difference
-from stillroom.results.json_form import as_json
+from stillroom.results.ranking_file import (
+    CandidateAgreement,
+    Capacity,
+    CopyableMeasures,
+    EntropyDistribution,
+    FromFirst,
+    LabellingCost,
+    LeakMeasures,
+    LookingBack,
+    LossOrder,
+    NoPositions,
+    SolvedProblems,
+    TeacherRecord,
+)
 from stillroom.results.statistics import ratio
 from stillroom.types import Estimate
 
@@ -33,71 +49,93 @@ def shared_low_entropy(panel: dict[str, Positions], heldout: HeldOut, share: flo
     return heldout.lowest(mean_N, share)
 
 
-def mean_over(values_N: NDArray[Any], heldout: HeldOut, inside_N: NDArray[np.bool_] | None = None) -> dict[str, Any]:
-    """Mean of a value over the positions inside a mask, with its interval over documents; empty where there are none.
+@dataclass(frozen=True)
+class MeasuredTeacher:
+    """One candidate's numbers by position, and what needs no position."""
+
+    positions: Positions
+    looking_back: LookingBack
+    problems: SolvedProblems | None
+    cost: LabellingCost
+
+
+def mean_over(values_N: NDArray[Any], heldout: HeldOut, inside_N: NDArray[np.bool_] | None = None) -> Estimate:
+    """Mean of a value over the positions inside a mask, of which there must be one, with its interval over documents.
 
     Numerator and denominator are summed by document, and documents are drawn anew inside their source.
     """
     inside_N = np.ones(len(heldout.item_N), bool) if inside_N is None else inside_N
-    if not inside_N.any():
-        return {}
     top_I = heldout.per_item(np.asarray(values_N, np.float64), inside_N)
     bottom_I = heldout.per_item(np.ones(len(inside_N)), inside_N)
-    return ratio(top_I, bottom_I, strata=heldout.strata_I).as_dict()
+    return ratio(top_I, bottom_I, strata=heldout.strata_I)
 
 
-def text_measures(positions: Positions, heldout: HeldOut, shared_N: NDArray[np.bool_], share: float) -> dict[str, Any]:
-    """Everything that one candidate's forward pass tells; see ``docs/teachers.md`` for every definition."""
-    nats_N = -positions.gold_logprob_N.astype(np.float64)
+def _mean_where(values_N: NDArray[Any], heldout: HeldOut, inside_N: NDArray[np.bool_]) -> Estimate | NoPositions:
+    return mean_over(values_N, heldout, inside_N) if inside_N.any() else NoPositions()
+
+
+def describe_teacher(
+    teacher: Candidate,
+    measured: MeasuredTeacher,
+    heldout: HeldOut,
+    shared_N: NDArray[np.bool_],
+    share: float,
+    student_N: NDArray[np.float64] | None,
+) -> TeacherRecord:
+    """Everything that is known of one candidate; see ``docs/teachers.md`` for every definition."""
+    positions, nats_N = measured.positions, measured.positions.nats_N
     gold_N = np.exp(-nats_N)
     own_N = heldout.lowest(positions.entropy_N.astype(np.float64), share)
     calibrated = calibration(positions.confidence_N, positions.hit_N, heldout.item_N, strata=heldout.strata_I)
-    names = heldout.corpus.source_names
-    return {
-        "ce": mean_over(nats_N, heldout),
-        "ce_by_source": {
-            name: mean_over(nats_N, heldout, heldout.source_N == code)
-            for code, name in enumerate(names)
-            if (heldout.source_N == code).any()
+    sources = {name: heldout.source_N == code for code, name in enumerate(heldout.corpus.source_names)}
+    return TeacherRecord(
+        name=teacher.name,
+        path=teacher.path,
+        key=teacher.key,
+        parameters=teacher.parameters,
+        ce=mean_over(nats_N, heldout),
+        ce_by_source={
+            name: mean_over(nats_N, heldout, inside_N) for name, inside_N in sources.items() if inside_N.any()
         },
-        "entropy": entropy_distribution(positions.entropy_N, heldout),
-        "overconfidence_nats": mean_over(nats_N - positions.entropy_N, heldout),
-        "calibration": as_json(calibrated.result()),
-        "copyable": {
-            "share": float(heldout.copyable_N.mean()),
-            "gold_probability": mean_over(gold_N, heldout, heldout.copyable_N),
-            "ce": mean_over(nats_N, heldout, heldout.copyable_N),
-        },
-        "leak": {
-            "shared": mean_over(1.0 - gold_N, heldout, shared_N),
-            "own": mean_over(1.0 - gold_N, heldout, own_N),
-        },
-    }
+        entropy=entropy_distribution(positions.entropy_N, heldout),
+        overconfidence_nats=mean_over(nats_N - positions.entropy_N, heldout),
+        calibration=calibrated.result(),
+        copyable=CopyableMeasures(
+            share=float(heldout.copyable_N.mean()),
+            gold_probability=_mean_where(gold_N, heldout, heldout.copyable_N),
+            ce=_mean_where(nats_N, heldout, heldout.copyable_N),
+        ),
+        leak=LeakMeasures(
+            shared=_mean_where(1.0 - gold_N, heldout, shared_N), own=_mean_where(1.0 - gold_N, heldout, own_N)
+        ),
+        capacity=None if student_N is None else capacity(nats_N, student_N, heldout),
+        looking_back=measured.looking_back,
+        problems=measured.problems,
+        cost=measured.cost,
+    )
 
 
-def entropy_distribution(entropy_N: NDArray[np.float32], heldout: HeldOut) -> dict[str, Any]:
+def entropy_distribution(entropy_N: NDArray[np.float32], heldout: HeldOut) -> EntropyDistribution:
     """Mean with interval, quantiles and a histogram of the entropy, in nats."""
     edges = np.linspace(0.0, float(np.log(heldout.corpus.vocab_size)), _ENTROPY_BINS + 1)
     counts = np.histogram(np.minimum(entropy_N, edges[-1]), edges)[0]
-    return {
-        "mean": mean_over(entropy_N, heldout),
-        "quantiles": {f"{level:g}": float(np.quantile(entropy_N, level)) for level in _LEVELS},
-        "edges_nats": edges.round(6).tolist(),
-        "counts": counts.tolist(),
-    }
+    return EntropyDistribution(
+        mean=mean_over(entropy_N, heldout),
+        quantiles={level: float(np.quantile(entropy_N, level)) for level in _LEVELS},
+        edges_nats=tuple(edges.round(6).tolist()),
+        counts=tuple(counts.tolist()),
+    )
 
 
-def capacity(nats_N: NDArray[np.float64], student_nats_N: NDArray[np.float64], heldout: HeldOut) -> dict[str, Any]:
+def capacity(nats_N: NDArray[np.float64], student_nats_N: NDArray[np.float64], heldout: HeldOut) -> Capacity:
     """L_teacher / L_student over the same tokens, with its interval, and the side of the law's break that it is on."""
     estimate = ratio(heldout.per_item(nats_N), heldout.per_item(student_nats_N), strata=heldout.strata_I)
     below, above = estimate.high < CAPACITY_BREAK, estimate.low > CAPACITY_BREAK
-    return estimate.as_dict() | {
-        "break": CAPACITY_BREAK,
-        "side": "below" if below else "above" if above else "at the break",
-    }
+    side = "below" if below else "above" if above else "at the break"
+    return Capacity(estimate.value, estimate.low, estimate.high, estimate.num, CAPACITY_BREAK, side)
 
 
-def order_by_loss(nats: dict[str, NDArray[np.float64]], heldout: HeldOut) -> dict[str, Any]:
+def order_by_loss(nats: Mapping[str, NDArray[np.float64]], heldout: HeldOut) -> LossOrder:
     """Names from the lowest mean loss to the highest, each one's paired difference from the first, and the ties.
 
     ``nats[name]`` is (N,), or (seeds, N) for several training runs, whose mean is taken at every position. Differences
@@ -111,11 +149,11 @@ def order_by_loss(nats: dict[str, NDArray[np.float64]], heldout: HeldOut) -> dic
     differences = []
     for name in order[1:]:
         found = ratio_difference(sums[name] - sums[order[0]], tokens_I, heldout.strata_I, level=level)
-        differences.append({"name": name, "nats": found.as_dict(), "tie": found.low <= 0.0})
-    return {"order": order, "against": order[0], "level": level, "differences": differences}
+        differences.append(FromFirst(name=name, nats=found, tie=found.low <= 0.0))
+    return LossOrder(order=tuple(order), against=order[0], level=level, differences=tuple(differences))
 
 
-def agreement(panel: dict[str, Positions]) -> dict[str, Any]:
+def agreement(panel: dict[str, Positions]) -> CandidateAgreement:
     """Share of positions with the same first choice, and mean Jensen-Shannon divergence in nats, for every pair."""
     names = list(panel)
     top, divergence = np.eye(len(names)), np.zeros((len(names), len(names)))
@@ -126,14 +164,17 @@ def agreement(panel: dict[str, Positions]) -> dict[str, Any]:
             top[row, column] = top[column, row] = same
             value = jensen_shannon(panel[first].logprob_PV, panel[second].logprob_PV)
             divergence[row, column] = divergence[column, row] = value
-    num_sampled = len(next(iter(panel.values())).logprob_PV)
-    return {
-        "names": names,
-        "same_first_choice": top.tolist(),
-        "jensen_shannon_nats": divergence.tolist(),
-        "num_positions": len(next(iter(panel.values())).first_N),
-        "num_distributions": num_sampled,
-    }
+    return CandidateAgreement(
+        names=tuple(names),
+        same_first_choice=_rows(top),
+        jensen_shannon_nats=_rows(divergence),
+        num_positions=len(panel[names[0]].first_N),
+        num_distributions=len(panel[names[0]].logprob_PV),
+    )
+
+
+def _rows(matrix: NDArray[np.float64]) -> tuple[tuple[float, ...], ...]:
+    return tuple(map(tuple, matrix.tolist()))
 
 
 def jensen_shannon(first_PV: NDArray[np.float32], second_PV: NDArray[np.float32]) -> float:

@@ -6,12 +6,13 @@ A folder holds ``positions.npz``, ``looking-back.json``, ``problems.json`` and o
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 from transformers import PreTrainedModel
 
 from stillroom.analysis import head_scores
@@ -21,16 +22,15 @@ from stillroom.config import LabelsConfig, ObjectiveConfig, RunConfig
 from stillroom.corpora import Corpus
 from stillroom.evaluation import Attempts, Sampling, measure_copying, solve, summarise_samples
 from stillroom.evaluation.suites.icl import CopyingConfig, copying_tokens
-from stillroom.files import read_json_object, write_json
 from stillroom.labels import price
-from stillroom.models import load_model, precision_name
-from stillroom.results.coverage import pass_at_k
-from stillroom.results.json_form import as_json
+from stillroom.models import load_model
+from stillroom.results.json_form import read, write
+from stillroom.results.ranking_file import BestHead, LabellingCost, LookingBack, SolvedProblems
 from stillroom.study.interrupts import Stopper
+from stillroom.study.own_precision import own_precision
 from stillroom.study.progress import StageDisplay
 from stillroom.study.train_stage import load_here, train_into
 from stillroom.teachers import LiveTeacher
-from stillroom.training.distributed import own_device
 from stillroom.types import Estimate, OnProgress
 from stillroom.worlds.problems_world import problems
 
@@ -76,15 +76,15 @@ class Bench:
                 read_positions(model(), self.heldout, update).save(path)
         return Positions.load(path)
 
-    def looking_back(self, candidate: Candidate, model: Loaded, folder: Path) -> dict[str, Any]:
+    def looking_back(self, candidate: Candidate, model: Loaded, folder: Path) -> LookingBack:
         """Copying of repeated random tokens and the best induction head, measured or found."""
         path = folder / "looking-back.json"
         if not path.exists():
             with self.display.stage(f"{candidate.name}: copying and heads", "sequences") as update:
-                write_json(path, _looking_back(model(), self, update))
-        return read_json_object(path)
+                write(path, _looking_back(model(), self, update))
+        return read(LookingBack, path)
 
-    def problems(self, candidate: Candidate, model: Loaded, folder: Path) -> dict[str, Any] | None:
+    def problems(self, candidate: Candidate, model: Loaded, folder: Path) -> SolvedProblems | None:
         """pass@k, with every problem's right samples, measured or found; None without a source of problems."""
         options = problem_options(self.corpus)
         if not self.settings.problems or options is None:
@@ -92,10 +92,10 @@ class Bench:
         path = folder / "problems.json"
         if not path.exists():
             with self.display.stage(f"{candidate.name}: problems", "items") as update:
-                write_json(path, _problems(model(), self, options, update))
-        return read_json_object(path)
+                write(path, _problems(model(), self, options, update))
+        return read(SolvedProblems, path)
 
-    def cost(self, candidate: Candidate, positions: Positions) -> dict[str, Any]:
+    def cost(self, candidate: Candidate, positions: Positions) -> LabellingCost:
         """What labelling takes: FLOPs, bytes of the default codec, and hours at the speed just measured."""
         tokens = self.settings.label_tokens or self.corpus.train.num_tokens
         asked = price(
@@ -105,13 +105,13 @@ class Bench:
             self.corpus.vocab_size,
             tokens_per_second=float(positions.tokens_per_second),
         )
-        return {
-            "tokens": tokens,
-            "flops": asked.teacher_flops,
-            "bytes": asked.num_bytes,
-            "bytes_per_token": asked.bytes_per_token,
-            "hours": asked.hours,
-        }
+        return LabellingCost(
+            tokens=tokens,
+            flops=asked.teacher_flops,
+            bytes=asked.num_bytes,
+            bytes_per_token=asked.bytes_per_token,
+            hours=asked.hours,
+        )
 
     def proxies(self, name: str, teacher: str | None, folder: Path) -> NDArray[np.float64]:
         """Held-out nats (seeds, N) of proxy students of a teacher, or of hard labels where there is none."""
@@ -123,13 +123,13 @@ class Bench:
                 if not (work / "result.json").exists():
                     self._train(f"{name}: proxy student, seed {seed}", teacher, seed, work)
                 read_positions(load_here(work / "model"), self.heldout).save(work / "positions.npz")
-            rows.append(-Positions.load(work / "positions.npz").gold_logprob_N.astype(np.float64))
+            rows.append(Positions.load(work / "positions.npz").nats_N)
         return np.stack(rows)
 
     def _train(self, title: str, teacher: str | None, seed: int, work: Path) -> None:
         """A student of the proxy budget; killed, it goes on from its newest checkpoint."""
         training = self.student.training.model_copy(update={"seed": seed})
-        precision = precision_name(training.precision, own_device())
+        precision = own_precision(training.precision)
         alpha = self.settings.proxy_alpha if teacher else 0.0
         run = RunConfig(
             name="proxy",
@@ -138,7 +138,8 @@ class Bench:
             training=training,
             objective=ObjectiveConfig(alpha=alpha),
         )
-        source = LiveTeacher(load_model(teacher), precision, isolate=self.corpus.isolate) if teacher else None
+        known = {"isolate": self.corpus.isolate, "vocab_size": self.corpus.vocab_size}
+        source = LiveTeacher(load_model(teacher), precision, **known) if teacher else None
         with self.display.stage(title) as update, self.stopper.cooperative():
             train_into(
                 work, run=run, corpus=self.corpus, labels=source,
@@ -155,13 +156,13 @@ def keep_measured(folder: Path, damaged: list[str]) -> bool:
     return True
 
 
-def problem_options(corpus: Corpus) -> dict[str, Any] | None:
+def problem_options(corpus: Corpus) -> Mapping[str, JsonValue] | None:
     """The options of the corpus's own problems source; None where it has none."""
     sources = corpus.manifest["source_configs"].values()
     return next((dict(source["options"]) for source in sources if source["kind"] == "problems"), None)
 
 
-def _looking_back(model: PreTrainedModel, bench: Bench, progress: OnProgress) -> dict[str, Any]:
+def _looking_back(model: PreTrainedModel, bench: Bench, progress: OnProgress) -> LookingBack:
     settings, corpus = bench.settings, bench.corpus
     asked = CopyingConfig(
         copying_sequences=settings.copying_sequences,
@@ -177,17 +178,17 @@ def _looking_back(model: PreTrainedModel, bench: Bench, progress: OnProgress) ->
     )
     best = int(scores.prefix_matching.argmax())
     layer, head = divmod(best, scores.prefix_matching.shape[1])
-    return {
-        "copying": as_json(copying),
-        "induction": induction_state(copying.accuracy_repeat),
-        "best_head": {
-            "layer": scores.layer(layer),
-            "head": head,
-            "prefix_matching": float(scores.prefix_matching[layer, head]),
-            "copying": None if scores.copying is None else float(scores.copying[layer, head]),
-        },
-        "prefix_matching": scores.prefix_matching.tolist(),
-    }
+    return LookingBack(
+        copying=copying,
+        induction=induction_state(copying.accuracy_repeat),
+        best_head=BestHead(
+            layer=scores.layer(layer),
+            head=head,
+            prefix_matching=float(scores.prefix_matching[layer, head]),
+            copying=None if scores.copying is None else float(scores.copying[layer, head]),
+        ),
+        prefix_matching=tuple(map(tuple, scores.prefix_matching.tolist())),
+    )
 
 
 def induction_state(accuracy: Estimate | None) -> str:
@@ -202,7 +203,9 @@ def induction_state(accuracy: Estimate | None) -> str:
     return "not begun" if accuracy.high < BEGUN else "begun"
 
 
-def _problems(model: PreTrainedModel, bench: Bench, options: dict[str, Any], progress: OnProgress) -> dict[str, Any]:
+def _problems(
+    model: PreTrainedModel, bench: Bench, options: Mapping[str, JsonValue], progress: OnProgress
+) -> SolvedProblems:
     settings = bench.settings
     items = problems(settings.problems, settings.seed, options=options)
     (graded,) = solve(
@@ -218,15 +221,10 @@ def _problems(model: PreTrainedModel, bench: Bench, options: dict[str, Any], pro
         progress=progress,
     )
     found = summarise_samples(graded, KS, settings.seed)
-    return {
-        "temperature": settings.temperature,
-        "num_samples": settings.samples_per_problem,
-        "num_correct": [one.num_right for one in graded],
-        "pass_at": as_json(found.pass_at),
-        "unique_correct": as_json(found.unique_correct),
-    }
-
-
-def pass_per_problem(part: dict[str, Any], k: int) -> NDArray[np.float64]:
-    """pass@k of every problem of a ``problems`` part."""
-    return pass_at_k(part["num_samples"], part["num_correct"], k)
+    return SolvedProblems(
+        temperature=settings.temperature,
+        num_samples=settings.samples_per_problem,
+        num_correct=tuple(one.num_right for one in graded),
+        pass_at=found.pass_at,
+        unique_correct=found.unique_correct,
+    )

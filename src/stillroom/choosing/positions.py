@@ -120,6 +120,11 @@ class Positions:
     tokens_per_second: NDArray[np.float64]
     """Speed of the forward pass, one number."""
 
+    @property
+    def nats_N(self) -> NDArray[np.float64]:
+        """Loss of every position."""
+        return -self.gold_logprob_N.astype(np.float64)
+
     def save(self, path: Path) -> None:
         """Writes the numbers as one file, complete or not at all."""
         stream = io.BytesIO()

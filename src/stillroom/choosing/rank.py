@@ -4,41 +4,55 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from stillroom import checksums
 from stillroom.choosing.advice import recommend
 from stillroom.choosing.comparing import (
+    MeasuredTeacher,
     agreement,
-    capacity,
+    describe_teacher,
     order_by_loss,
     paired_pass,
     shared_low_entropy,
-    text_measures,
 )
-from stillroom.choosing.measure import Bench, Loaded, keep_measured, pass_per_problem
-from stillroom.choosing.positions import HeldOut, Positions
+from stillroom.choosing.measure import Bench, Loaded, keep_measured
+from stillroom.choosing.positions import HeldOut
 from stillroom.choosing.request import (
     Candidate,
     RankSettings,
     TargetStudent,
     candidates,
     check_proxies,
-    find_corpus,
     find_student,
 )
+from stillroom.corpora import open_corpus
 from stillroom.costs import flops_per_token
 from stillroom.evaluation.measuring.calibration import ratio_difference
-from stillroom.files import fingerprint, write_json
-from stillroom.results_versions import results_version
+from stillroom.files import fingerprint
+from stillroom.results.coverage import pass_at_k
+from stillroom.results.json_form import write
+from stillroom.results.ranking_file import (
+    ProxyOrder,
+    Ranking,
+    RankingCorpus,
+    RankingNumbers,
+    RankingText,
+    ReferenceStudent,
+    SolvedProblems,
+    SolverDifference,
+)
+from stillroom.results_versions import RESULTS_VERSIONS, results_version
 from stillroom.study.folders import held_alone, parts
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
 from stillroom.training import Interrupted
+from stillroom.types import Estimate
 
 
 @dataclass(frozen=True)
@@ -65,7 +79,7 @@ class Prepared:
 
 def prepare_ranking(request: RankRequest) -> Prepared:
     """Finds everything that a request names; raises ``UserError`` before anything is run or written."""
-    corpus = find_corpus(request.corpus)
+    corpus = open_corpus(request.corpus)
     settings = request.settings
     teachers = candidates(request.teachers, corpus)
     student = find_student(request.student, request.corpus, corpus, settings)
@@ -75,7 +89,7 @@ def prepare_ranking(request: RankRequest) -> Prepared:
     return Prepared(teachers, student, heldout, settings, request.out or Path("rankings") / name)
 
 
-def rank_teachers(prepared: Prepared, display: StageDisplay) -> dict[str, Any]:
+def rank_teachers(prepared: Prepared, display: StageDisplay) -> Ranking:
     """Measures what is not measured yet and writes ``ranking.json``; returns its content.
 
     Stopped anywhere, the same call goes on: every part of a candidate is a file of its own, and a proxy student goes on
@@ -84,14 +98,16 @@ def rank_teachers(prepared: Prepared, display: StageDisplay) -> dict[str, Any]:
     out = prepared.out
     with held_alone(out, "ranking"), Stopper() as stopper, contextlib.ExitStack() as folders:
         bench = Bench(prepared.heldout, prepared.settings, prepared.student, display, stopper)
+        for sentence in _older(prepared):
+            display.kept(sentence)
         for name, folder in _folders(prepared).items():
             folders.enter_context(parts(folder, keep_measured, functools.partial(display.damaged, name)))
         try:
-            ranking = _ranking(prepared, bench)
+            numbers = _ranking(prepared, bench)
         except Interrupted:
             stopper.leave()
-        ranking["recommendation"] = recommend(ranking)
-        write_json(out / "ranking.json", ranking)
+        ranking = Ranking(**vars(numbers), recommendation=recommend(numbers))
+        write(out / "ranking.json", ranking)
         checksums.seal(out, ["ranking.json"])
     return ranking
 
@@ -104,70 +120,65 @@ def _folders(prepared: Prepared) -> dict[str, Path]:
     return found | ({"hard labels": _control(prepared)} if prepared.settings.proxy_tokens else {})
 
 
-def _ranking(prepared: Prepared, bench: Bench) -> dict[str, Any]:
-    heldout = prepared.heldout
-    panel: dict[str, Positions] = {}
-    parts: dict[str, dict[str, Any]] = {}
-    for teacher in prepared.teachers:
-        panel[teacher.name], parts[teacher.name] = _measure(prepared, bench, teacher)
+def _ranking(prepared: Prepared, bench: Bench) -> RankingNumbers:
+    heldout, share = prepared.heldout, prepared.settings.low_entropy_share
+    measured = {teacher.name: _measure(prepared, bench, teacher) for teacher in prepared.teachers}
+    panel = {name: one.positions for name, one in measured.items()}
     proxies = _proxies(prepared, bench)
-    student = _student_nats(prepared, bench, proxies)
-    return {
-        "corpus": {"identity": heldout.corpus.identity, "sources": heldout.corpus.source_names},
-        "heldout": {
-            "sequences": heldout.num_sequences,
-            "documents": heldout.num_items,
-            "positions": len(heldout.item_N),
-        },
-        "settings": prepared.settings.canonical(),
-        "student": None if student is None else student[0],
-        "teachers": _records(prepared, panel, parts, None if student is None else student[1]),
-        "teacher_loss": order_by_loss({name: _nats(positions) for name, positions in panel.items()}, heldout),
-        "proxies": proxies and _proxy_comparison(proxies, prepared),
-        "agreement": agreement(panel),
-        "solvers": _solvers({name: part["problems"] for name, part in parts.items()}),
-    }
+    student, student_N = _student_nats(prepared, bench, proxies)
+    shared_N = shared_low_entropy(panel, heldout, share)
+    return RankingNumbers(
+        corpus=RankingCorpus(identity=heldout.corpus.identity, sources=tuple(heldout.corpus.source_names)),
+        heldout=RankingText(
+            sequences=heldout.num_sequences, documents=heldout.num_items, positions=len(heldout.item_N)
+        ),
+        settings=prepared.settings.canonical(),
+        student=student,
+        teachers=tuple(
+            describe_teacher(teacher, measured[teacher.name], heldout, shared_N, share, student_N)
+            for teacher in prepared.teachers
+        ),
+        teacher_loss=order_by_loss({name: positions.nats_N for name, positions in panel.items()}, heldout),
+        proxies=None if proxies is None else _proxy_comparison(proxies, prepared),
+        agreement=agreement(panel),
+        solvers=_solvers({name: one.problems for name, one in measured.items()}),
+    )
 
 
-def _measure(prepared: Prepared, bench: Bench, teacher: Candidate) -> tuple[Positions, dict[str, Any]]:
-    """A candidate's numbers by position, and the parts of its record that need nobody else's."""
+def _measure(prepared: Prepared, bench: Bench, teacher: Candidate) -> MeasuredTeacher:
     model, folder = Loaded(teacher.path), _folder(prepared, teacher)
     positions = bench.positions(teacher, model, folder)
-    return positions, {
-        "looking_back": bench.looking_back(teacher, model, folder),
-        "problems": bench.problems(teacher, model, folder),
-        "cost": bench.cost(teacher, positions),
-    }
+    return MeasuredTeacher(
+        positions,
+        bench.looking_back(teacher, model, folder),
+        bench.problems(teacher, model, folder),
+        bench.cost(teacher, positions),
+    )
 
 
-def _records(
-    prepared: Prepared, panel: dict[str, Positions], parts: dict[str, dict[str, Any]], student_N: np.ndarray | None
-) -> list[dict[str, Any]]:
-    """One record per candidate, in the order given."""
-    share = prepared.settings.low_entropy_share
-    shared_N = shared_low_entropy(panel, prepared.heldout, share)
-    records = []
-    for teacher in prepared.teachers:
-        positions = panel[teacher.name]
-        ratio = None if student_N is None else capacity(_nats(positions), student_N, prepared.heldout)
-        about = {"name": teacher.name, "path": teacher.path, "key": teacher.key, "parameters": teacher.parameters}
-        measures = text_measures(positions, prepared.heldout, shared_N, share)
-        records.append(about | measures | {"capacity": ratio} | parts[teacher.name])
-    return records
+def _folder(prepared: Prepared, candidate: Candidate, version: int | None = None) -> Path:
+    """A candidate's folder, named by everything that its measures depend on; by default of today's version."""
+    mark = [candidate.key, prepared.heldout.corpus.identity, _measured(prepared.settings)]
+    name = fingerprint([*mark, results_version("ranking", version)], 8)
+    return prepared.out / "teachers" / f"{candidate.slug}-{name}"
 
 
-def _nats(positions: Positions) -> np.ndarray:
-    """Loss of every position (N,), in nats."""
-    return -positions.gold_logprob_N.astype(np.float64)
+def _older(prepared: Prepared) -> Iterator[str]:
+    """What to say of folders that another version of results made, while this one's are not there."""
+    measured = [*prepared.teachers, *filter(None, [prepared.student.reference])]
+    stages = {"ranking": [functools.partial(_folder, prepared, one) for one in measured]}
+    if prepared.settings.proxy_tokens:
+        proxied = [functools.partial(_proxied, prepared, teacher) for teacher in prepared.teachers]
+        stages["model"] = [functools.partial(_control, prepared), *proxied]
+    for stage, found in stages.items():
+        now = RESULTS_VERSIONS[stage]
+        for folder, made in itertools.product(found, range(now - 1, 0, -1)):
+            if folder(made).is_dir() and not folder(now).is_dir():
+                name = folder(made).relative_to(prepared.out)
+                yield f"{name}: made by results version {made}, this is {now}; kept; made again under a new name"
 
 
-def _folder(prepared: Prepared, candidate: Candidate) -> Path:
-    """A candidate's folder, named by everything that its measures depend on."""
-    mark = [candidate.key, prepared.heldout.corpus.identity, _measured(prepared.settings), results_version("ranking")]
-    return prepared.out / "teachers" / f"{candidate.slug}-{fingerprint(mark, 8)}"
-
-
-def _measured(settings: RankSettings) -> dict[str, Any]:
+def _measured(settings: RankSettings) -> Mapping[str, object]:
     """The settings that a candidate's own measures depend on."""
     others = {"low_entropy_share", "label_tokens", "proxy_tokens", "proxy_seeds", "proxy_alpha"}
     return {name: value for name, value in settings.canonical().items() if name not in others}
@@ -177,42 +188,46 @@ def _proxies(prepared: Prepared, bench: Bench) -> dict[str, np.ndarray] | None:
     """Held-out nats (seeds, N) of the proxy students by teacher, and of hard labels under the empty name."""
     if not prepared.settings.proxy_tokens:
         return None
-    mark = _proxy_mark(prepared)
     found = {"": bench.proxies("hard labels", None, _control(prepared))}
     for teacher in prepared.teachers:
-        key = fingerprint([*mark, teacher.key, prepared.settings.proxy_alpha], 8)
-        found[teacher.name] = bench.proxies(teacher.name, teacher.path, _folder(prepared, teacher) / key)
+        found[teacher.name] = bench.proxies(teacher.name, teacher.path, _proxied(prepared, teacher))
     return found
 
 
-def _proxy_mark(prepared: Prepared) -> list[Any]:
+def _proxied(prepared: Prepared, teacher: Candidate, version: int | None = None) -> Path:
+    """The folder of a teacher's proxy students; by default of today's version."""
+    mark = [*_proxy_mark(prepared, version), teacher.key, prepared.settings.proxy_alpha]
+    return _folder(prepared, teacher) / fingerprint(mark, 8)
+
+
+def _proxy_mark(prepared: Prepared, version: int | None = None) -> list[object]:
     """What a proxy student of hard labels depends on."""
     student, heldout = prepared.student, prepared.heldout
     mark = [student.model.canonical(), student.training.identity(), heldout.corpus.identity]
-    return [*mark, heldout.num_sequences, results_version("model")]
+    return [*mark, heldout.num_sequences, results_version("model", version)]
 
 
-def _control(prepared: Prepared) -> Path:
-    """The folder of the proxy students of hard labels."""
-    return prepared.out / "hard-labels" / fingerprint(_proxy_mark(prepared), 8)
+def _control(prepared: Prepared, version: int | None = None) -> Path:
+    """The folder of the proxy students of hard labels; by default of today's version."""
+    return prepared.out / "hard-labels" / fingerprint(_proxy_mark(prepared, version), 8)
 
 
 def _student_nats(
     prepared: Prepared, bench: Bench, proxies: dict[str, np.ndarray] | None
-) -> tuple[dict[str, Any], np.ndarray] | None:
+) -> tuple[ReferenceStudent | None, np.ndarray | None]:
     """The supervised student's record and held-out nats (N,): the one that was named, else the hard-label proxy."""
     reference = prepared.student.reference
     if reference is not None:
         positions = bench.positions(reference, Loaded(reference.path), _folder(prepared, reference))
-        nats_N = _nats(positions)
-        return {"name": reference.name, "path": reference.path, "ce": float(nats_N.mean())}, nats_N
-    if proxies is None:
-        return None
-    nats_N = proxies[""].mean(axis=0)
-    return {"name": "hard-label proxy", "path": None, "ce": float(nats_N.mean())}, nats_N
+        name, path, nats_N = reference.name, reference.path, positions.nats_N
+    elif proxies is not None:
+        name, path, nats_N = "hard-label proxy", None, proxies[""].mean(axis=0)
+    else:
+        return None, None
+    return ReferenceStudent(name=name, path=path, ce=float(nats_N.mean())), nats_N
 
 
-def _proxy_comparison(proxies: dict[str, np.ndarray], prepared: Prepared) -> dict[str, Any]:
+def _proxy_comparison(proxies: dict[str, np.ndarray], prepared: Prepared) -> ProxyOrder:
     """The proxies' order with paired differences, each one's loss, and each one's difference from hard labels."""
     settings, heldout, student = prepared.settings, prepared.heldout, prepared.student
     distilled = {name: values for name, values in proxies.items() if name}
@@ -220,32 +235,34 @@ def _proxy_comparison(proxies: dict[str, np.ndarray], prepared: Prepared) -> dic
     rate = flops_per_token(
         student.model, heldout.corpus.vocab_size, heldout.corpus.train.sequence_length, backward=True
     )
-    return order_by_loss(distilled, heldout) | {
-        "tokens": settings.proxy_tokens,
-        "seeds": settings.proxy_seeds,
-        "alpha": settings.proxy_alpha,
-        "flops_each": rate * settings.proxy_tokens,
-        "ce": {name: [float(run.mean()) for run in values] for name, values in distilled.items()},
-        "hard_labels_ce": [float(run.mean()) for run in proxies[""]],
-        "against_hard_labels": gains,
-    }
+    losses = {name: tuple(float(run.mean()) for run in values) for name, values in proxies.items()}
+    return ProxyOrder(
+        **vars(order_by_loss(distilled, heldout)),
+        tokens=settings.proxy_tokens,
+        seeds=settings.proxy_seeds,
+        alpha=settings.proxy_alpha,
+        flops_each=rate * settings.proxy_tokens,
+        ce={name: losses[name] for name in distilled},
+        hard_labels_ce=losses[""],
+        against_hard_labels=gains,
+    )
 
 
-def _difference(first: np.ndarray, second: np.ndarray, heldout: HeldOut) -> dict[str, Any]:
+def _difference(first: np.ndarray, second: np.ndarray, heldout: HeldOut) -> Estimate:
     difference_I = heldout.per_item(first.mean(axis=0)) - heldout.per_item(second.mean(axis=0))
     tokens_I = heldout.per_item(np.ones(len(heldout.item_N)))
-    return ratio_difference(difference_I, tokens_I, heldout.strata_I).as_dict()
+    return ratio_difference(difference_I, tokens_I, heldout.strata_I)
 
 
-def _solvers(parts: dict[str, dict[str, Any] | None]) -> list[dict[str, Any]]:
+def _solvers(parts: Mapping[str, SolvedProblems | None]) -> tuple[SolverDifference, ...]:
     """Paired differences of pass@k, k the largest that was sampled, for every ordered pair of candidates."""
     measured = {name: part for name, part in parts.items() if part is not None}
     pairs = [(first, second) for first in measured for second in measured if first != second]
     level = 1 - 0.05 / max(1, len(measured) - 1)
     found = []
     for first, second in pairs:
-        k = max(int(name) for name in measured[first]["pass_at"])
-        values = [pass_per_problem(measured[name], k) for name in (first, second)]
+        k = max(measured[first].pass_at)
+        values = [pass_at_k(part.num_samples, part.num_correct, k) for part in (measured[first], measured[second])]
         difference = paired_pass(values[0], values[1], level)
-        found.append({"name": first, "against": second, "k": k, "difference": difference.as_dict()})
-    return found
+        found.append(SolverDifference(name=first, against=second, k=k, difference=difference))
+    return tuple(found)

@@ -17,12 +17,12 @@ from transformers import PreTrainedTokenizerBase
 from stillroom.checksums import seal
 from stillroom.corpora.corpus import SCHEMA, Corpus, open_corpus, pack_documents
 from stillroom.corpora.corpus_config import CorpusConfig
+from stillroom.corpora.naming import corpus_identity
 from stillroom.corpora.sources.source_config import SourceConfig
-from stillroom.corpora.sources.source_kinds import documents, source_identity, source_stamps
+from stillroom.corpora.sources.source_kinds import documents, source_stamps
 from stillroom.corpora.sources.table_rows import RowCount
 from stillroom.corpora.tokenizer import load_tokenizer, save_tokenizer, tokenizer_hash, train_tokenizer, with_marks
 from stillroom.files import fingerprint, folder_aside, write_json
-from stillroom.results_versions import results_version
 from stillroom.types import OnProgress, UserError
 from stillroom.vocabulary import Vocabulary, encode_documents, num_ids
 from stillroom.worlds.base import Split
@@ -41,15 +41,8 @@ _BYTES = 32
 _ID = (1 << _BYTES) - 1
 
 
-def corpus_identity(config: CorpusConfig) -> dict[str, Any]:
-    """What determines a corpus: its configuration, the content of its files, and the version of the results."""
-    identity = config.canonical() | results_version("corpus")
-    identity["sources"] = {name: source_identity(source) for name, source in config.sources.items()}
-    return identity
-
-
 def build_corpus(config: CorpusConfig, folder: Path, progress: OnProgress | None = None) -> Corpus:
-    """Builds the corpus into ``folder`` (which appears when complete) and opens it.
+    """Builds the corpus into ``folder``, which appears when complete, and returns it opened.
 
     Raises:
         UserError: A source cannot be read, holds too little, or changed meanwhile.
@@ -105,7 +98,7 @@ def _check_unchanged(before: set[tuple[str, int, str]], after: set[tuple[str, in
         )
 
 
-def _told(counts: dict[str, RowCount]) -> dict[str, Any]:
+def _told(counts: dict[str, RowCount]) -> dict[str, object]:
     """The part of the manifest on rows without text, which is said aloud too; empty where there are none."""
     some = {name: count for name, count in counts.items() if count.without_text}
     for name, count in some.items():

@@ -21,9 +21,11 @@ from transformers import PreTrainedTokenizerBase
 from stillroom.checksums import require
 from stillroom.corpora.tokenizer import load_tokenizer, special_ids, with_marks
 from stillroom.files import read_json_object
+from stillroom.places import find_part
 from stillroom.strict import parse
 from stillroom.types import IGNORE_INDEX, Batch, SpecialIds, UserError
 from stillroom.vocabulary import Vocabulary
+from stillroom.worlds import TEXT_WORLDS
 
 SCHEMA = 1
 
@@ -31,7 +33,7 @@ SCHEMA = 1
 def pack_documents(
     documents: Iterable[Sequence[int]], length: int, bos: int, eos: int
 ) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Sequences of exactly ``length`` ids cut from the stream bos, document, eos, bos, document, eos, ...
+    """Sequences of exactly T = ``length`` ids, (T,), cut from the stream bos, document, eos, bos, document, eos, ...
 
     Each comes with the number of the document in which it begins. Where one id marks both ends it is written once
     between two documents, which it closes and opens.
@@ -73,11 +75,15 @@ def make_batch(tokens_BT: Tensor, bos: int, eos: int | None = None) -> Batch:
 
 @dataclass(frozen=True)
 class SequenceSet:
-    """The sequences of one split, memory-mapped; also any first part of them (``first``)."""
+    """The S sequences of one split, memory-mapped; also any first part of them (``first``).
 
-    shards: tuple[NDArray[np.unsignedinteger[Any]], ...]  # each (sequences, T); all but the last equally long
-    source: NDArray[np.unsignedinteger[Any]]  # (sequences,) index into the corpus's source names
-    document: NDArray[np.uint32]  # (sequences,) the source's document in which each begins: what is sampled together
+    ``shards`` are tokens, (n, T) each, all but the last equally long; ``source``, (S,), has places in the corpus's
+    source names, and ``document``, (S,), the source's document in which each begins: what is sampled together.
+    """
+
+    shards: tuple[NDArray[np.unsignedinteger[Any]], ...]
+    source: NDArray[np.unsignedinteger[Any]]
+    document: NDArray[np.uint32]
     bos: int
     size: int
     eos: int | None = None
@@ -98,7 +104,10 @@ class SequenceSet:
         return self.size
 
     def first(self, num_tokens: int) -> SequenceSet:
-        """The first sequences, as many as hold ``num_tokens`` (at least one): the same data for every arm."""
+        """The first sequences, as many as hold ``num_tokens`` (at least one): the same data for every arm.
+
+        Raises ``UserError`` where there are fewer.
+        """
         size = max(1, num_tokens // self.sequence_length)
         if size > self.size:
             raise UserError(
@@ -151,6 +160,12 @@ class Corpus:
         return self.manifest["sources"]
 
     @property
+    def real_sources(self) -> list[str]:
+        """Names of the sources that hold text of people; the others are worlds."""
+        worlds = TEXT_WORLDS.names()
+        return [name for name, source in self.manifest["source_configs"].items() if source["kind"] not in worlds]
+
+    @property
     def isolate(self) -> bool:
         """Whether packed documents are kept from seeing one another."""
         return self.manifest["isolate_documents"]
@@ -161,7 +176,7 @@ class Corpus:
         return with_marks(load_tokenizer(self.folder / "tokenizer"))
 
     def check_bytes(self) -> None:
-        """Refuses bits per byte where the bytes of held-out tokens are neither told by their ids nor stored."""
+        """Raises ``UserError`` where the bytes of held-out tokens are neither told by their ids nor stored."""
         if not self.manifest.get("bytes_counted") and not Vocabulary.of(self.tokenizer).exact:
             raise UserError(
                 f"{self.folder}: was built before the bytes behind its tokenizer's tokens were counted in the text, so "
@@ -211,13 +226,13 @@ class _Manifest(BaseModel):
 
 
 def open_corpus(folder: Path) -> Corpus:
-    """A corpus from its folder; refuses one made by a newer version."""
+    """A corpus from its folder or that of a run; ``UserError`` for one made by a newer version."""
+    folder = Path(find_part("corpus", folder).path)
     file = folder / "corpus.json"
     require(file)
     manifest = read_json_object(file, "that of a built corpus")
-    if isinstance(manifest.get("schema"), int) and manifest["schema"] > SCHEMA:
-        raise UserError(
-            f"{folder}: corpus schema {manifest['schema']} is newer than {SCHEMA}, which this version reads; upgrade."
-        )
+    schema = manifest.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise UserError(f"{folder}: corpus schema {schema} is newer than {SCHEMA}, which this version reads; upgrade.")
     parse(_Manifest, manifest, str(file))
     return Corpus(folder, manifest)

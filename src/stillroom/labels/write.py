@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -177,13 +177,15 @@ class StoreWriter:
         """What the store's first labels lost, against the live teacher; measured once per store."""
         path = self.folder / "fidelity.json"
         with contextlib.suppress(UserError):  # missing or damaged, it is measured
-            return read_json_object(path)
+            kept: dict[str, Any] = read_json_object(path)
+            return kept
         numbers = self._batch_range(0, 0)[: max(1, FIDELITY_TOKENS // self._length)]
         name = str(self.shard_path(0))
         payloads = record_payloads(read_bytes(self.shard_path(0)), name, self.codebook_hash)[: len(numbers)]
         labels = self.codec.decode(payloads).tensors(len(payloads))
         _write(path, json.dumps(self.source.distance(numbers, labels), allow_nan=False).encode())
-        return read_json_object(path)
+        measured: dict[str, Any] = read_json_object(path)
+        return measured
 
     def finish(self) -> Manifest | None:
         """Writes index and manifest when every shard is there; None when some are still missing."""

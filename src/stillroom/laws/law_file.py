@@ -136,7 +136,7 @@ def load_law(name: str) -> Law:
     if name == PRESET:
         return published_law()
     path = Path(name) / "law.json" if Path(name).is_dir() else Path(name)
-    values = read_json_object(path, _WANTED)
+    values: dict[str, Any] = read_json_object(path, _WANTED)
     if values.get("kind") != "law":
         raise UserError(f"{path}: is no law, expected {_WANTED}.")
     with shaped(path, _WANTED):

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from stillroom.config import ModelConfig, StudyConfig, parse
 from stillroom.costs import size_of
 from stillroom.files import read_json_object, read_text, shaped
 from stillroom.laws.forms import Floats
+from stillroom.places import split_reference
 from stillroom.results.runs import ModelRun, Run, load
 from stillroom.types import UserError
 from stillroom.yamlfiles import parse_yaml
@@ -262,14 +264,13 @@ def measured_loss(place: str) -> float:
     Raises:
         UserError: there is no such run, model or loss.
     """
-    folder, name = Path(place), ""
-    if not folder.exists() and ":" in place:
-        head, _, name = place.rpartition(":")
-        folder = Path(head)
+    head, name = split_reference(place)
+    folder = head or Path(place)
     if (folder / "ranking.json").exists():
         file = folder / "ranking.json"
         with shaped(file, "that of stillroom teachers rank"):
-            losses = {one["name"]: float(one["ce"]["value"]) for one in read_json_object(file)["teachers"]}
+            ranking: dict[str, Any] = read_json_object(file)
+            losses = {one["name"]: float(one["ce"]["value"]) for one in ranking["teachers"]}
         if name not in losses:
             raise UserError(f"{place}: names no teacher of the ranking, expected {folder}:NAME of {', '.join(losses)}.")
         return losses[name]

@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -38,7 +37,7 @@ FRACTIONS = {"F64", "F32", "F16", "BF16"}
 _FOREIGN_TYPES = re.compile(r"F4$|F[68]_|C")
 
 
-def checked_json(path: Path, wanted: str) -> dict[str, Any]:
+def checked_json(path: Path, wanted: str) -> dict[str, object]:
     """The JSON object of a file of a model folder; refuses pointers of git-lfs and files far beyond their kind."""
     check_file(path, wanted)
     if path.stat().st_size > _LARGEST_JSON:
@@ -62,8 +61,8 @@ def check_file(path: Path, wanted: str) -> None:
         )
 
 
-def check_config(source: Source) -> dict[str, Any]:
-    """The content of a folder's ``config.json``, where it is of a causal language model that can be read as it is.
+def check_config(source: Source) -> None:
+    """Refuses a folder whose ``config.json`` is of no causal language model that can be read as it is.
 
     Raises ``UserError`` for other models, code of the folder's own, adapters and quantised weights.
     """
@@ -79,10 +78,9 @@ def check_config(source: Source) -> dict[str, Any]:
     _check_kind_of_model(source, config)
     _check_not_quantised(path, config)
     _check_sizes(path, config)
-    return config
 
 
-def check_no_code(path: Path, config: dict[str, Any]) -> None:
+def check_no_code(path: Path, config: Mapping[str, object]) -> None:
     """Refuses a configuration that wants code of its own to run, or kernels from the hub."""
     if config.get("auto_map"):
         raise UserError(
@@ -109,7 +107,7 @@ def _adapter(source: Source) -> UserError:
     )
 
 
-def _check_kind_of_model(source: Source, config: dict[str, Any]) -> None:
+def _check_kind_of_model(source: Source, config: Mapping[str, object]) -> None:
     path = source.folder / "config.json"
     kind, names = config.get("model_type"), config.get("architectures") or []
     if not isinstance(kind, str):
@@ -136,7 +134,7 @@ def _causal_names(kind: str) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
 
 
-def _check_not_quantised(path: Path, config: dict[str, Any]) -> None:
+def _check_not_quantised(path: Path, config: Mapping[str, object]) -> None:
     for name, value in _entries(config):
         if name in ("quantization_config", "compression_config") and value:
             method = value.get("quant_method", "unknown method") if isinstance(value, dict) else value
@@ -146,7 +144,7 @@ def _check_not_quantised(path: Path, config: dict[str, Any]) -> None:
             )
 
 
-def _check_sizes(path: Path, config: dict[str, Any]) -> None:
+def _check_sizes(path: Path, config: Mapping[str, object]) -> None:
     """Refuses sizes that no model has, before anything is built of them."""
     for name in _SIZES:
         value = config.get(name)
@@ -161,14 +159,14 @@ def _check_sizes(path: Path, config: dict[str, Any]) -> None:
             raise UserError(f"{path}: {name} is {value!r}; expected a type of torch, such as bfloat16.")
 
 
-def _is_type(value: Any) -> bool:
+def _is_type(value: object) -> bool:
     """Whether a configuration may give this as the type of its weights: a name, or one for each part."""
     if isinstance(value, str):
         return value == "auto" or isinstance(getattr(torch, value.removeprefix("torch."), None), torch.dtype)
     return value is None or isinstance(value, dict)
 
 
-def _entries(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _entries(config: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     """Every named value of a configuration and of those inside it."""
     for name, value in config.items():
         yield name, value

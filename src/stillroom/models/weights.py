@@ -10,7 +10,7 @@ import contextlib
 import math
 import re
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -90,7 +90,7 @@ class WeightsContract:
                 if original is not None:
                     setattr(PreTrainedModel, _STEP, staticmethod(original))
 
-    def check_report(self, model: PreTrainedModel, report: dict[str, Any]) -> None:
+    def check_report(self, model: PreTrainedModel, report: Mapping[str, object]) -> None:
         """The same from what ``output_loading_info`` gives, where it was not checked on the way."""
         if not self.is_checked:
             self.check(model, SimpleNamespace(conversion_errors={}, **report))

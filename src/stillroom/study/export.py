@@ -13,8 +13,9 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from stillroom.disk import copy_inside
 from stillroom.files import (
     check_new_folder,
     folder_aside,
+    read_json,
     read_json_lines,
     read_json_object,
     shaped,
@@ -37,8 +39,9 @@ from stillroom.files import (
 from stillroom.models import empty_model, export_model, libraries, read_config, read_weights
 from stillroom.models.model_config import ModelConfig, heads_that_do_not_fit
 from stillroom.objectives.schedules import highest_alpha
+from stillroom.places import Part, find_part, find_parts
 from stillroom.strict import parse, to_yaml
-from stillroom.training.checkpoint import Checkpoints, found, load_tensors
+from stillroom.training.checkpoint import Checkpoints, CheckpointState, found, load_tensors
 from stillroom.training.distributed import Ranks
 from stillroom.training.mtp_heads import FurtherHeads
 from stillroom.types import UserError
@@ -57,12 +60,30 @@ def gathered(model: nn.Module, ranks: Ranks) -> dict[str, Tensor] | None:
     return whole if ranks.is_first else None
 
 
+class StartRecord(TypedDict):
+    """``start.json``: what is known of a run when it begins."""
+
+    parameters: int
+    distinct_tokens: int
+    corpus: NotRequired[str]
+
+
+class RunRecord(StartRecord):
+    """``result.json``: what a run came to; ``validation_ce`` in nats per token."""
+
+    tokens: int
+    steps: int
+    seconds: float
+    validation_ce: float | None
+    unfinished: NotRequired[bool]
+
+
 def describe_start(
-    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, record: dict[str, Any]
+    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, record: StartRecord
 ) -> None:
     """Writes down what a checkpoint of the run in ``folder`` needs beside itself to be exported.
 
-    ``record`` holds ``parameters`` and ``distinct_tokens``; ``model`` may be on the meta device.
+    ``model`` may be on the meta device.
     """
     model.config.save_pretrained(folder / ARCHITECTURE)
     save_opening(tokenizer, folder / ARCHITECTURE)
@@ -78,7 +99,7 @@ def forget_start(folder: Path) -> None:
 def export_run(
     folder: Path,
     run: RunConfig,
-    record: dict[str, Any],
+    record: RunRecord,
     model: PreTrainedModel,
     weights: dict[str, Tensor],
     further: dict[str, Tensor] | None = None,
@@ -114,8 +135,44 @@ def load_further_heads(folder: Path, model: PreTrainedModel) -> FurtherHeads:
     return heads.eval()
 
 
+@dataclass(frozen=True)
+class Exported:
+    """A model that was written: where, and the step of its checkpoint, None where the run was finished."""
+
+    folder: Path
+    step: int | None
+
+
+def export_models(given: str | Path, target: Path, step: int | None = None) -> list[Exported]:
+    """Exports the model that ``RUN:NAME`` or a training's folder names to ``target``, which must be new or empty.
+
+    ``RUN`` alone is its student; of several, and of its teacher, each goes into ``target/NAME``.
+    """
+    found = find_parts("training", given)
+    students = [one for one in found if one.name != "teacher"]
+    if len(students) == 1 or len(found) == 1:
+        return [_export_part((students or found)[0], target, step)]
+    if step is not None:
+        raise UserError(f"--step {step}: {given} has several models; name one as RUN:NAME.")
+    check_new_folder(target)
+    return [_export_part(one, target / one.name, None) for one in found if (Path(one.path) / "config.yaml").is_file()]
+
+
+def _export_part(part: Part, target: Path, step: int | None) -> Exported:
+    run = Path(part.path)
+    if part.run is None or (run / "config.yaml").is_file():
+        return Exported(target, export_run_folder(run, target, step))
+    model = Path(find_part("model", str(part)).path)
+    if not (model / "config.json").is_file():
+        raise UserError(f"{part}: was not trained here, it is {model}; load it from there.")
+    with _new_folder(target) as scratch:
+        require(model)
+        copy_inside(model, scratch)
+    return Exported(target, None)
+
+
 def export_run_folder(run: Path, target: Path, step: int | None = None) -> int | None:
-    """Exports a run's folder, finished or under way, to ``target``, which must be new or empty.
+    """Exports the folder of a training, finished or under way, to ``target``, which must be new or empty.
 
     Returns the step of the checkpoint that was exported; None for a finished run.
     """
@@ -154,7 +211,7 @@ def export_checkpoint(run: Path, target: Path, step: int | None = None) -> int:
         step, seconds = int(state["step"]), float(state["seconds"])
     with shaped(run / "metrics.jsonl", "the metrics of the run"):
         results = _results(run, step, seconds)
-    record = read_json_object(run / START) | results
+    record = cast(RunRecord, read_json_object(run / START) | results)  # what it lacks, the card finds
     with shaped(run / START, "what the run wrote when it began"):
         model_card(config, record)  # before anything is written
     with _new_folder(target) as scratch:
@@ -186,7 +243,7 @@ def _give_own_ids(folder: Path, run: RunConfig) -> None:
             write_json(folder / name, read_json_object(folder / name) | carried)
 
 
-def _checkpoint(run: Path, step: int | None) -> tuple[Path, dict[str, Any]]:
+def _checkpoint(run: Path, step: int | None) -> tuple[Path, CheckpointState]:
     """The checkpoint of a step, or the newest undamaged one, and its state."""
     checkpoints = Checkpoints(run / "checkpoints")
     if step is None:
@@ -200,12 +257,13 @@ def _checkpoint(run: Path, step: int | None) -> tuple[Path, dict[str, Any]]:
         raise UserError(f"--step {step}: {run} keeps no checkpoint of that step, but of these: {kept}.")
     if not checkpoints.is_whole(steps[step]):
         raise UserError(f"--step {step}: {steps[step]} is damaged; choose another step.")
-    return steps[step], read_json_object(steps[step] / "state.json")
+    return steps[step], read_json(steps[step] / "state.json")
 
 
-def _results(run: Path, step: int, seconds: float) -> dict[str, Any]:
+def _results(run: Path, step: int, seconds: float) -> dict[str, object]:
     """What the metrics say of a run up to a step."""
-    records = [record for record in read_json_lines(run / "metrics.jsonl") if record["step"] <= step]
+    written: list[dict[str, Any]] = read_json_lines(run / "metrics.jsonl")
+    records = [record for record in written if record["step"] <= step]
     validations = [record["ce"] for record in records if record["kind"] == "validation"]
     tokens = [record["tokens"] for record in records if record["kind"] == "train"]
     return {
@@ -234,7 +292,7 @@ def trunk(config: ModelConfig, heads: int) -> ModelConfig:
     return config if heads == 1 else config.model_copy(update={"num_layers": config.num_layers - (heads - 1)})
 
 
-def model_card(run: RunConfig, record: dict[str, Any]) -> str:
+def model_card(run: RunConfig, record: RunRecord) -> str:
     """The README of an exported model: what it is, how it did, and the recipe that makes it again."""
     objective = run.objective
     alpha = highest_alpha(objective)

@@ -7,33 +7,40 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from stillroom.config import RunConfig, StudyConfig
 from stillroom.console import Terminal
 from stillroom.corpora import Corpus, build_corpus, corpus_identity, open_corpus
 from stillroom.labels import LabelStore, Scores
 from stillroom.labels.format.manifest import plan_fingerprint
-from stillroom.models import load_model, plan_pretrained_model, precision_name, use_short_attention
+from stillroom.models import load_model, plan_pretrained_model, use_short_attention
 from stillroom.objectives.schedules import ever_needs_teacher
 from stillroom.results.schema import StageRecord
 from stillroom.study.artifacts import Artifact, ArtifactStore, Keep, StoredLabels
 from stillroom.study.budgets import with_budgets
 from stillroom.study.evaluations import check_items, evaluate_into, keep_evaluated
-from stillroom.study.identities import Identity, evaluation_identity, labels_identity, model_identity
+from stillroom.study.identities import (
+    Identity,
+    evaluation_identity,
+    labels_identity,
+    model_identity,
+    taught_live,
+    teaching_key,
+)
 from stillroom.study.interrupts import Stopper
 from stillroom.study.label_stage import identity_in, keep_labelled, label_shown
 from stillroom.study.measurable import check_evaluation
-from stillroom.study.mixtures import check_mixture, live_mixture, mixture_scores, taught_live, teaching_key
+from stillroom.study.mixtures import check_mixture, live_mixture, mixture_scores
+from stillroom.study.own_precision import own_precision
 from stillroom.study.processes import in_processes
 from stillroom.study.progress import StageDisplay, no_update
 from stillroom.study.runfolder import FinishedParts, study_folder, write_run_folder
 from stillroom.study.single import arm_run, check_taught, labelled_tokens, single_study, teacher_run
-from stillroom.study.teacherfolders import check_vocabulary, teacher_hash
+from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
 from stillroom.study.train_stage import keep_trained, load_here, train_into
 from stillroom.teachers import LabelSource, LiveTeacher, ModelScores
 from stillroom.training import Interrupted
-from stillroom.training.distributed import launched_size, own_device
+from stillroom.training.distributed import launched_size
 from stillroom.types import OnProgress, UserError
 
 
@@ -55,7 +62,7 @@ class Stages:
     store: ArtifactStore
     display: StageDisplay
     stopper: Stopper
-    record: list[dict[str, Any]] = field(default_factory=list)
+    record: list[StageRecord] = field(default_factory=list)
 
     def _build(self, stage: _Stage, make: Callable[[Path, OnProgress], None], keep: Keep | None = None) -> Artifact:
         """Builds or finds an artifact; ``make`` gets the work folder and the progress callback.
@@ -74,14 +81,14 @@ class Stages:
                     kind, identity, lambda work: make(work, update),
                     together=kind == "model", keep=keep, say=lambda damage: self.display.damaged(stage.title, damage),
                 )  # fmt: skip
-        record = {"name": stage.title, "seconds": round(time.monotonic() - begin, 2), "reused": artifact.reused}
-        self.record.append(record | ({"damaged": list(map(str, artifact.mended))} if artifact.mended else {}))
+        seconds, damaged = round(time.monotonic() - begin, 2), tuple(map(str, artifact.mended))
+        self.record.append(StageRecord(name=stage.title, seconds=seconds, reused=artifact.reused, damaged=damaged))
         return artifact
 
     @property
     def precision(self) -> str:
         """The precision that ``auto`` stands for on this machine."""
-        return precision_name(self.config.training.precision, own_device())
+        return own_precision(self.config.training.precision)
 
     def corpus(self) -> Corpus:
         """The corpus, built or found."""
@@ -116,7 +123,9 @@ class Stages:
                 source = live_mixture(mixture, live[0], corpus, self.config.labels, self.precision)
             elif live is not None:
                 load = plan_pretrained_model if launched_size() > 1 else load_model
-                source = LiveTeacher(load(live[0]), self.precision, isolate=corpus.isolate)
+                source = LiveTeacher(
+                    load(live[0]), self.precision, isolate=corpus.isolate, vocab_size=corpus.vocab_size
+                )
             with self.stopper.cooperative():
                 train_into(
                     work,
@@ -144,6 +153,7 @@ class Stages:
         path = teacher.model.path
         if path is None:
             raise UserError("teacher: has neither training nor model.path; give one of them.")
+        path = teacher_folder(path)
         check_vocabulary(path, corpus)
         return Path(path), teacher_hash(path)
 
@@ -212,7 +222,7 @@ class _Student:
 
 def students_ahead(
     stages: Stages, corpus: Corpus, teacher: tuple[Path, str], labels: StoredLabels | None, jobs: int
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, StageRecord]:
     """Builds every arm's model and evaluation in ``jobs`` processes; returns the record of each stage by its name."""
     if launched_size() > 1:
         raise UserError(f"jobs: is {jobs} under torchrun, whose ranks train each student together; leave --jobs out.")
@@ -227,12 +237,12 @@ def students_ahead(
         record for made in in_processes(_student_task, tasks, jobs, stages.display, "students") for record in made
     ]
     for record in records:
-        if "damaged" in record:
-            stages.display.damaged(record["name"], record["damaged"])
-    return {record["name"]: record for record in records}
+        if record.damaged:
+            stages.display.damaged(record.name, record.damaged)
+    return {record.name: record for record in records}
 
 
-def _student_task(task: _Student) -> tuple[str, list[dict[str, Any]]]:
+def _student_task(task: _Student) -> tuple[str, list[StageRecord]]:
     silent = StageDisplay(Terminal(quiet=True))
     stages = Stages(StudyConfig.model_validate_json(task.config), ArtifactStore(task.artifacts), silent, Stopper())
     stages.student(task.arm, open_corpus(task.corpus), task.teacher, task.labels)
@@ -266,8 +276,7 @@ def run_study(
             made = _all_stages(stages, jobs)
         except Interrupted:
             stopper.leave()
-        records = [StageRecord(**record) for record in stages.record]
-        write_run_folder(folder, config, made, records, time.monotonic() - begin)
+        write_run_folder(folder, config, made, stages.record, time.monotonic() - begin)
     return folder.path
 
 
@@ -282,7 +291,7 @@ def _all_stages(stages: Stages, jobs: int) -> FinishedParts:
     models: dict[str, Artifact] = {}
     for name in stages.config.arms:
         models[name], evaluations[name] = stages.student(name, corpus, teacher, labels)
-    stages.record = [record | took.get(record["name"], {}) for record in stages.record]
+    stages.record = [took.get(record.name, record) for record in stages.record]
     return FinishedParts(corpus, teacher[0], models, labels, evaluations)
 
 

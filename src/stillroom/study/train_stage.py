@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -19,8 +18,17 @@ from stillroom.costs import STATE_BYTES
 from stillroom.files import read_json, write_json, write_text
 from stillroom.labels import LabelStore
 from stillroom.models import ModelPlan, build_model, load_model, num_positions, plan_model, read_config
-from stillroom.study.export import describe_start, export_run, forget_start, gathered, model_card, trunk
-from stillroom.study.teacherfolders import check_vocabulary
+from stillroom.study.export import (
+    RunRecord,
+    StartRecord,
+    describe_start,
+    export_run,
+    forget_start,
+    gathered,
+    model_card,
+    trunk,
+)
+from stillroom.study.teacherfolders import check_labelled, check_vocabulary
 from stillroom.teachers import LabelSource, LiveTeacher
 from stillroom.training import Hooks, Ranks, TrainingData, TrainingResult, join, train
 from stillroom.training.distributed import launched_rank, launched_size, own_device
@@ -66,6 +74,8 @@ def train_into(
         _complete(folder, run, corpus)
         return
     model_config, training, objective = run.model, run.training, run.objective
+    if isinstance(labels, LabelStore):
+        check_labelled(labels, corpus)
     check_length(model_config, corpus, "model.path")
     if launched_rank() == 0:
         write_text(folder / "config.yaml", to_yaml(run, "run"))
@@ -84,7 +94,7 @@ def train_into(
         label_temperature=labels.manifest.settings.temperature if isinstance(labels, LabelStore) else 1.0,
     )
     ranks = join(training.parallel, _state_bytes(model, labels))
-    start = {
+    start: StartRecord = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "distinct_tokens": len(data.train) * data.train.sequence_length,
         "corpus": corpus.identity,
@@ -121,7 +131,7 @@ def _finish(
     folder: Path,
     run: RunConfig,
     corpus: Corpus,
-    start: dict[str, Any],
+    start: StartRecord,
     model: PreTrainedModel,
     result: TrainingResult,
     ranks: Ranks,
@@ -130,7 +140,8 @@ def _finish(
     whole = gathered(model, ranks)
     further = gathered(result.further, ranks) if result.further is not None else None
     if whole is not None:
-        record = start | {
+        record: RunRecord = {
+            **start,
             "tokens": result.tokens,
             "steps": result.steps,
             "seconds": round(result.seconds, 2),

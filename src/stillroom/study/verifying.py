@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -69,7 +70,8 @@ def _places(path: Path) -> Iterator[Path]:
     """The folders that a run's own record names."""
     for name in ("study.json", "sandbox.json"):
         if (path / name).is_file() and not any(damage.name == name for damage in checksums.check(path)):
-            places = read_json_object(path / name).get("places") or {}
+            record: dict[str, Any] = read_json_object(path / name)
+            places = record.get("places") or {}
             for value in places.values():
                 inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
                 yield from (Path(os.path.normpath(path / one)) for one in inner if one)

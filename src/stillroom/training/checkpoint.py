@@ -13,9 +13,9 @@ import re
 import shutil
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 import torch.distributed as dist
@@ -51,6 +51,13 @@ def run_tensors(model: nn.Module, optimizers: list[Optimizer]) -> dict[str, Tens
     return tensors
 
 
+class CheckpointState(TypedDict):
+    """What ``state.json`` of a checkpoint says of the run: steps done, and seconds that training took so far."""
+
+    step: int
+    seconds: float
+
+
 class Checkpoints:
     """The checkpoints ``folder/step-NNNNNNNN`` of a run, written in the background.
 
@@ -67,7 +74,7 @@ class Checkpoints:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
-    def save(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    def save(self, step: int, tensors: dict[str, Tensor], state: Mapping[str, float]) -> None:
         """Copies the tensors and begins to write them; raises what went wrong with the save before this one."""
         self.wait()
         staged = {name: _staged(value) for name, value in tensors.items()}
@@ -83,7 +90,7 @@ class Checkpoints:
             error, self._error = self._error, None
             raise error
 
-    def _write(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    def _write(self, step: int, tensors: dict[str, Tensor], state: Mapping[str, float]) -> None:
         target = self.folder / f"step-{step:08d}"
         scratch = self.folder / f".{target.name}.unfinished"
         try:
@@ -98,7 +105,7 @@ class Checkpoints:
                 _write_hash(scratch, self._ranks.rank)
                 self._meet()
                 if self._ranks.is_first:
-                    _write_state(scratch, {"schema": SCHEMA, "step": step, "ranks": self._ranks.size} | state)
+                    _write_state(scratch, {"schema": SCHEMA, "step": step, "ranks": self._ranks.size, **state})
                     shutil.rmtree(target, ignore_errors=True)
                     disk.publish(scratch, target)
                     self._prune()
@@ -115,7 +122,7 @@ class Checkpoints:
             if not self._keep_every or _step(old) % self._keep_every:
                 shutil.rmtree(old, ignore_errors=True)
 
-    def latest(self) -> tuple[Path, dict[str, Any]] | None:
+    def latest(self) -> tuple[Path, CheckpointState] | None:
         """The newest undamaged checkpoint and its state; a damaged one is named in a warning and passed over."""
         paths = found(self.folder)
         for place, path in reversed(list(enumerate(paths))):
@@ -212,16 +219,16 @@ def _write_hash(folder: Path, rank: int) -> None:
     write_json(folder / f"hash-{rank + 1:05d}.json", {"xxh3": _digest(folder / _shard(rank))})
 
 
-def _write_state(folder: Path, state: dict[str, Any]) -> None:
+def _write_state(folder: Path, state: Mapping[str, float]) -> None:
     """Writes ``state.json`` with the hash of every shard and one of itself: nothing of another step fits it."""
     ranks = range(1, int(state["ranks"]) + 1)
-    body = state | {"shards": [read_json(folder / f"hash-{number:05d}.json")["xxh3"] for number in ranks]}
+    body = {**state, "shards": [read_json(folder / f"hash-{number:05d}.json")["xxh3"] for number in ranks]}
     write_json(folder / "state.json", body | {"check": check_of(body)})
 
 
 def _state_of(path: Path) -> dict[str, Any]:
     """The state of a checkpoint; raises ``ValueError`` where it is not as it was written."""
-    state = read_json_object(path / "state.json")
+    state: dict[str, Any] = read_json_object(path / "state.json")
     check = state.pop("check", None)
     is_old = state["schema"] == _WITHOUT_HASHES and check is None
     if (check != check_of(state) or state["schema"] != SCHEMA) and not is_old:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ class MetricsLog:
         self._tracker = tracker
         self._stream = path.open("a", encoding="utf-8") if active else None
 
-    def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
+    def write(self, kind: str, step: int, values: Mapping[str, object]) -> None:
         """One record; a number that is not finite becomes null, since JSON has none, and ``reason`` says so."""
         if self._stream is None:
             return
@@ -43,7 +44,7 @@ class MetricsLog:
             self._tracker.close()
 
 
-def finite_or_none(value: Any) -> Any:
+def finite_or_none(value: object) -> object:
     """A value, or None where it is a number that is not finite."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
@@ -51,10 +52,12 @@ def finite_or_none(value: Any) -> Any:
 def drop_after(path: Path, step: int) -> None:
     """Removes the records of steps that will be done again."""
     if path.exists():
-        kept = [json.dumps(record) for record in read_json_lines(path) if record["step"] <= step]
+        records: list[dict[str, Any]] = read_json_lines(path)
+        kept = [json.dumps(record) for record in records if record["step"] <= step]
         write_text(path, "".join(f"{line}\n" for line in kept))
 
 
 def last_validation(path: Path) -> float:
     """The newest validation cross-entropy of a run, nats per token; a finished run has one, and it is finite."""
-    return [record["ce"] for record in read_json_lines(path) if record["kind"] == "validation"][-1]
+    ces: list[Any] = [record["ce"] for record in read_json_lines(path) if record["kind"] == "validation"]
+    return ces[-1]

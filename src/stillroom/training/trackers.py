@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,7 +40,7 @@ class _TensorBoard:
 class _Run:
     """Weights & Biases and trackio share one interface: ``init``, ``log``, ``finish``."""
 
-    def __init__(self, name: str, folder: Path, config: dict[str, Any]) -> None:
+    def __init__(self, name: str, folder: Path, config: Mapping[str, object]) -> None:
         self._module = _module(name, name)
         run = folder.name.strip(".").removesuffix(".unfinished")  # the folder's name once it is finished
         options: dict[str, Any] = {"project": "stillroom", "name": run, "config": config, "resume": "allow"}
@@ -63,7 +64,7 @@ def _module(name: str, shown: str) -> Any:
         ) from error
 
 
-def open_tracker(name: str, folder: Path, config: dict[str, Any]) -> Tracker | None:
+def open_tracker(name: str, folder: Path, config: Mapping[str, object]) -> Tracker | None:
     """The tracker called ``name`` for the run in ``folder``; None for ``none``."""
     if name == "none":
         return None

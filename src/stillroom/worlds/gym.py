@@ -6,7 +6,7 @@ second to import, so it is imported when the first of its problems is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from random import Random
 from typing import Any
@@ -16,7 +16,7 @@ from stillroom.worlds.families import Worked, whole_number
 SIZE = 2**30
 """Problems addressed by number in each generator; a generator makes problem i from its seed and i alone."""
 
-PARAMETERS: dict[str, dict[str, Any]] = {
+PARAMETERS: dict[str, dict[str, int]] = {
     "chain_sum": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2},
     "gcd": {"min_numbers": 2, "max_numbers": 2, "min_value": 2, "max_value": 30},
     "number_sorting": {
@@ -38,7 +38,7 @@ def _generator(name: str) -> Any:
     return reasoning_gym.create_dataset(name, seed=0, size=SIZE, **PARAMETERS[name])
 
 
-def is_right(name: str, answer: str, entry: dict[str, Any]) -> bool:
+def is_right(name: str, answer: str, entry: Mapping[str, object]) -> bool:
     """Whether the generator's verifier gives the answer full marks; a verifier that raises says no."""
     try:
         return _generator(name).score_answer(answer, entry) == 1.0

@@ -135,11 +135,6 @@ class RecallWorld:
         """V."""
         return len(self.bigrams.characters)
 
-    def identity(self) -> dict[str, Any]:
-        """What determines the sequences besides seed and numbers."""
-        rounded = [[round(float(value), 9) for value in row] for row in self.bigrams.rows_VV]
-        return {"options": vars(self.options), "rows": rounded}
-
     def sample(self, numbers: Sequence[int] | NDArray[np.int64], length: int, seed: int) -> RecallSample:
         """The sequences with these numbers, ``length`` tokens each.
 

@@ -87,35 +87,40 @@ def _training(sweep: BigramSweep, seed: int) -> TrainingConfig:
     )  # fmt: skip
 
 
+Distances = dict[str, dict[str, float]]
+"""``tv`` and ``kl`` by class of token."""
+
+
 @dataclass
 class Notes:
     """Measurements at training tokens on a logarithmic scale, kept in a file so that a stop loses none."""
 
     file: Path
     wanted: frozenset[int]
-    found: dict[str, Any]
+    found: dict[str, Distances]
 
     @classmethod
     def continued(cls, file: Path, tokens: int) -> Notes:
         """Notes of a run of so many tokens, with what an earlier, killed call wrote."""
         steps = np.geomspace(1, tokens // (LENGTH * BATCH), _CHECKPOINTS).round().astype(int)
         wanted = frozenset(LENGTH * BATCH * int(step) for step in steps)
-        return cls(file, wanted, read_json_object(file) if file.exists() else {})
+        found: dict[str, Any] = read_json_object(file) if file.exists() else {}
+        return cls(file, wanted, found)
 
-    def take(self, tokens: int, measure: Callable[[], dict[str, Any]]) -> None:
+    def take(self, tokens: int, measure: Callable[[], Distances]) -> None:
         """Measures after so many tokens, where that is wanted."""
         if tokens in self.wanted:
             self.found[str(tokens)] = measure()
             write_json(self.file, self.found)
 
-    def columns(self) -> dict[str, Any]:
+    def columns(self) -> dict[str, list[int] | list[dict[str, float]]]:
         """Training tokens, and the measurements at them in the same order."""
         sizes = sorted(int(size) for size in self.found)
         return {"samples": sizes} | {name: [self.found[str(size)][name] for size in sizes] for name in ("tv", "kl")}
 
 
 @torch.no_grad()
-def distances(model: PreTrainedModel, world: BigramWorld, sequences: BigramSequences) -> dict[str, dict[str, float]]:
+def distances(model: PreTrainedModel, world: BigramWorld, sequences: BigramSequences) -> Distances:
     """Mean TV and KL of the model's next-token distributions from the true rows, over held-out positions by class."""
     was_training = model.training
     model.eval()

@@ -172,7 +172,10 @@ def _mean(values_BT: Tensor, mask_BT: Tensor) -> float | None:
     return float(values_BT[mask_BT].double().mean()) if mask_BT.any() else None
 
 
-def head_measures(model: PreTrainedModel, truth: RecallTruth, num: int) -> dict[str, Any]:
+Patterns = list[list[list[list[float]]]]
+
+
+def head_measures(model: PreTrainedModel, truth: RecallTruth, num: int) -> dict[str, list[list[float]]]:
     """``previous_token`` and ``prefix_matching`` of every head, lists (L, H), on the first ``num`` sequences.
 
     Previous token: mean attention to the token before. Prefix matching: on scored positions, see
@@ -192,7 +195,7 @@ def head_measures(model: PreTrainedModel, truth: RecallTruth, num: int) -> dict[
     }
 
 
-def attention_picture(model: PreTrainedModel, truth: RecallTruth, length: int) -> dict[str, Any]:
+def attention_picture(model: PreTrainedModel, truth: RecallTruth, length: int) -> dict[str, list[int] | Patterns]:
     """The first ``length`` tokens of the first held-out sequence and every head's attention over them, (L, H, T, T)."""
     was_training = model.training
     model.eval()
