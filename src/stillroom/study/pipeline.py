@@ -36,7 +36,7 @@ from stillroom.study.processes import in_processes
 from stillroom.study.progress import StageDisplay, no_update
 from stillroom.study.runfolder import FinishedParts, study_folder, write_run_folder
 from stillroom.study.single import arm_run, check_taught, labelled_tokens, single_study, teacher_run
-from stillroom.study.teacherfolders import check_vocabulary, teacher_hash
+from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
 from stillroom.study.train_stage import keep_trained, load_here, train_into
 from stillroom.teachers import LabelSource, LiveTeacher, ModelScores
 from stillroom.training import Interrupted
@@ -153,6 +153,7 @@ class Stages:
         path = teacher.model.path
         if path is None:
             raise UserError("teacher: has neither training nor model.path; give one of them.")
+        path = teacher_folder(path)
         check_vocabulary(path, corpus)
         return Path(path), teacher_hash(path)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +9,15 @@ from stillroom.corpora import Corpus, is_tokenizer_of, load_tokenizer, same_ids
 from stillroom.files import file_hash, fingerprint, read_json_object
 from stillroom.labels import LabelStore
 from stillroom.models import check_files, find_source, read_config
+from stillroom.places import find_part
 from stillroom.types import UserError
 
 _TOKENIZER_FILES = ("tokenizer*", "vocab.*", "*.tiktoken", "spiece.model", "sentencepiece*.model", "tekken.json")
 
 
 def teacher_folder(teacher: str) -> str:
-    """The model folder of a teacher: a training run's folder stands for its ``model/``."""
-    inside = os.path.join(os.path.expanduser(teacher), "model")
-    return inside if os.path.isfile(os.path.join(inside, "config.json")) else teacher
+    """The model folder, hub id or file of a teacher; a run stands for its teacher, a training for its model."""
+    return find_part("model", teacher, "teacher").path
 
 
 def teacher_hash(teacher: str) -> str:
