@@ -88,7 +88,7 @@ def compare_items(first: Evaluation, second: Evaluation, *, seed: int = 0) -> di
 
 def differs(first: Evaluation, second: Evaluation) -> str:
     """What two evaluations were not both measured on, in words; empty where that is not known."""
-    one, other = first.measured_on, second.measured_on
+    one, other = (getattr(each, "measured_on", None) for each in (first, second))
     return "" if one is None or other is None else one.differs(other)
 
 

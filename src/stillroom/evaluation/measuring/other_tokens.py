@@ -102,7 +102,7 @@ class OtherTokens:
         return row
 
     def _document(self, row: Row, known: bytes, text: bytes, number: int, *, opened: bool) -> None:
-        """Says what is known of a document (context alone) and what is to be predicted; half characters are left out."""
+        """Says what is known of a document (context alone) and what is predicted; half characters are left out."""
         whole = (known + text).decode("utf-8", errors="ignore")
         start = len(known.decode("utf-8", errors="ignore"))
         before, after = whole[:start], whole[start:]
@@ -118,7 +118,7 @@ class OtherTokens:
         sizes = self._other.bytes_of(self._tokenizer, text, ids)
         if sizes is None:
             raise UserError(
-                f"its tokenizer cannot say {text[:40]!r} of the held-out text, so bits per byte would be wrong; expected "
+                f"its tokenizer cannot say {text[:40]!r} of the held-out text, so bits per byte would be wrong; use "
                 "one that keeps every character, such as a byte-level one."
             )
         return sizes.tolist()
