@@ -174,7 +174,7 @@ class Corpus:
         """Hash of the held-out tokens and of their tokenizer: models that were measured on the same have the same."""
         state = xxhash.xxh3_128(self.manifest["tokenizer_hash"].encode())
         for shard in self.heldout.shards:
-            state.update(np.ascontiguousarray(shard))
+            state.update(np.ascontiguousarray(shard).data)
         return state.hexdigest()
 
     def check_bytes(self) -> None:
