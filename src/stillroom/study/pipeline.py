@@ -31,6 +31,7 @@ from stillroom.study.interrupts import Stopper
 from stillroom.study.label_stage import identity_in, keep_labelled, label_shown
 from stillroom.study.links import NotedPlaces
 from stillroom.study.measurable import check_evaluation
+from stillroom.study.measured_text import text_of
 from stillroom.study.mixtures import check_mixture, live_mixture, mixture_scores
 from stillroom.study.needs import Needs
 from stillroom.study.own_precision import own_precision
@@ -205,7 +206,7 @@ class Stages:
         asked, sources = self.config.evaluation, self.config.corpus.sources
 
         def make(work: Path, update: OnProgress) -> None:
-            evaluate_into(work, model, asked, sources, corpus, update)
+            evaluate_into(work, model, asked, text_of(corpus, sources), update)
 
         identity = evaluation_identity(key, corpus.identity, asked)
         return self._build(_Stage(f"evaluate {title}", "evaluation", identity, "items"), make, keep_evaluated)
