@@ -304,12 +304,12 @@ def test_a_run_s_models_are_found_from_its_folder(tmp_path, micro_recipe):
 
 def _mixed_study(config: StudyConfig, run: Path, root: Path) -> Path:
     """The same study with its teacher's labels averaged with those of another arm, stored and live."""
-    from stillroom.choosing.request import run_places
     from stillroom.config import parse
+    from stillroom.places import find_part
     from stillroom.study.pipeline import run_study
 
     values = config.model_dump()
-    values["teacher"]["mixture"] = {"teachers": {"spt": str(run_places(run).models["spt"])}, "weights": {"spt": 0.5}}
+    values["teacher"]["mixture"] = {"teachers": {"spt": find_part("model", f"{run}:spt").path}, "weights": {"spt": 0.5}}
     values["arms"] = {"stored": {"alpha": 0.9}, "live": {"alpha": 0.9, "teacher": "live"}}
     return run_study(parse(StudyConfig, values, "mixed"), root / "mixed", None, StageDisplay())
 

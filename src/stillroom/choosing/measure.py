@@ -139,7 +139,8 @@ class Bench:
             training=training,
             objective=ObjectiveConfig(alpha=alpha),
         )
-        source = LiveTeacher(load_model(teacher), precision, isolate=self.corpus.isolate) if teacher else None
+        known = {"isolate": self.corpus.isolate, "vocab_size": self.corpus.vocab_size}
+        source = LiveTeacher(load_model(teacher), precision, **known) if teacher else None
         with self.display.stage(title) as update, self.stopper.cooperative():
             train_into(
                 work, run=run, corpus=self.corpus, labels=source,

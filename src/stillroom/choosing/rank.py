@@ -29,9 +29,9 @@ from stillroom.choosing.request import (
     TargetStudent,
     candidates,
     check_proxies,
-    find_corpus,
     find_student,
 )
+from stillroom.corpora import open_corpus
 from stillroom.costs import flops_per_token
 from stillroom.evaluation.measuring.calibration import ratio_difference
 from stillroom.files import fingerprint
@@ -79,7 +79,7 @@ class Prepared:
 
 def prepare_ranking(request: RankRequest) -> Prepared:
     """Finds everything that a request names; raises ``UserError`` before anything is run or written."""
-    corpus = find_corpus(request.corpus)
+    corpus = open_corpus(request.corpus)
     settings = request.settings
     teachers = candidates(request.teachers, corpus)
     student = find_student(request.student, request.corpus, corpus, settings)

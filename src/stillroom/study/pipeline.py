@@ -35,7 +35,7 @@ from stillroom.study.processes import in_processes
 from stillroom.study.progress import StageDisplay, StageProgress
 from stillroom.study.runfolder import FinishedParts, study_folder, write_run_folder
 from stillroom.study.single import arm_run, check_taught, labelled_tokens, single_study, teacher_run
-from stillroom.study.teacherfolders import check_vocabulary, teacher_hash
+from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
 from stillroom.study.train_stage import keep_trained, load_here, train_into
 from stillroom.teachers import LabelSource, LiveTeacher, ModelScores
 from stillroom.training import Hooks, Interrupted
@@ -122,7 +122,9 @@ class Stages:
                 source = live_mixture(mixture, live[0], corpus, self.config.labels, self.precision)
             elif live is not None:
                 load = plan_pretrained_model if launched_size() > 1 else load_model
-                source = LiveTeacher(load(live[0]), self.precision, isolate=corpus.isolate)
+                source = LiveTeacher(
+                    load(live[0]), self.precision, isolate=corpus.isolate, vocab_size=corpus.vocab_size
+                )
             with self.stopper.cooperative():
                 train_into(
                     work,
@@ -149,6 +151,7 @@ class Stages:
         path = teacher.model.path
         if path is None:
             raise UserError("teacher: has neither training nor model.path; give one of them.")
+        path = teacher_folder(path)
         check_vocabulary(path, corpus)
         return Path(path), teacher_hash(path)
 

@@ -44,8 +44,10 @@ def available_recipes() -> list[str]:
 def resolve_recipe(name: str) -> Strict:
     """The configuration that a recipe stands for.
 
-    ``name`` is a recipe's name, ``FILE.py`` or ``FILE.py:FUNCTION``, or a resolved ``config.yaml`` of a run folder.
+    ``name`` is a recipe's name, ``FILE.py`` or ``FILE.py:FUNCTION``, or a run folder or its resolved ``config.yaml``.
     """
+    if (Path(name) / "config.yaml").is_file():
+        return _from_yaml(Path(name) / "config.yaml")
     if name.endswith((".yaml", ".yml")):
         return _from_yaml(_there(name))
     file_name, _, function = (name, "", "") if name.endswith(".py") else name.rpartition(":")

@@ -27,6 +27,7 @@ from stillroom.corpora import load_tokenizer
 from stillroom.costs import size_of_path
 from stillroom.files import read_json_object, write_bytes, write_json
 from stillroom.models import export_model, load_model
+from stillroom.places import find_part
 from stillroom.results_versions import results_version
 from stillroom.strict import Factor, Items, PositiveFloat, Seed
 from stillroom.study.folders import held_alone, set_damage_aside
@@ -34,7 +35,7 @@ from stillroom.study.identities import VERSIONS, mismatches, source_hash
 from stillroom.study.interrupts import Stopper
 from stillroom.study.own_precision import own_precision
 from stillroom.study.progress import StageDisplay
-from stillroom.study.teacherfolders import teacher_folder, teacher_hash
+from stillroom.study.teacherfolders import teacher_hash
 from stillroom.training import Hooks, Interrupted, TrainingData, train
 from stillroom.training.errors import DivergedError
 from stillroom.training.finite import all_finite
@@ -159,7 +160,7 @@ def _packed(
 
 def open_base(base: str, config: Strict, kind: str, out: Path) -> tuple[str, Record]:
     """The base's model folder, and what determines the tuned model; refuses an ``out`` that holds another one."""
-    path = teacher_folder(base)
+    path = find_part("model", base).path
     identity: Record = {
         "kind": kind,
         "base": teacher_hash(path),

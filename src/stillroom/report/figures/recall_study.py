@@ -182,7 +182,7 @@ def attention_maps(arms: Sequence[RecallArm], symbols: Sequence[str], triggers: 
     title = "What attention looks at"
     pictured = [arm for arm in arms if arm.seeds[0].attention]
     if not pictured:
-        return Figure("fig-attention", title, absent="No picture of attention was kept in this run.")
+        return Figure("fig-attention", title)
     first, panels = pictured[0], []
     asked = None if triggers is None else {place for place, symbol in enumerate(symbols) if symbol in triggers}
     for picture in first.seeds[0].attention[:-1]:

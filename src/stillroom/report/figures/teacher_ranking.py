@@ -61,7 +61,7 @@ def order_figure(ranking: Ranking, entries: tuple[RankedTeacher, ...]) -> Figure
         parts.append(("Held-out loss of proxy students", ranking.proxies))
     title = "Who is first, and who is tied"
     if len(entries) < 2:
-        return Figure("fig-order", title, absent="One candidate alone has nothing to be compared with.")
+        return Figure("fig-order", title)
     by_name = {entry.name: entry for entry in entries}
     panels = tuple(Panel(f"{words}, above {part.against}", _forest(part, by_name)) for words, part in parts)
     rows = tuple(
@@ -229,7 +229,7 @@ def agreement_figure(ranking: Ranking) -> Figure:
     part, title = ranking.agreement, "Agreement between candidates"
     names = part.names
     if len(names) < 2:
-        return Figure("fig-agreement", title, absent="One candidate alone has nobody to agree with.")
+        return Figure("fig-agreement", title)
     pictures = (
         Panel("Same first choice", _matrix(names, part.same_first_choice, 1.0, 2)),
         Panel("Jensen–Shannon divergence (nats)", _matrix(names, part.jensen_shannon_nats, 0.693147, 3)),
