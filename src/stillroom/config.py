@@ -180,6 +180,7 @@ class RunConfig(Strict):
     """One training run: ``stillroom train``."""
 
     name: Name = "run"
+    """What the run is called in folders and tables."""
     corpus: CorpusConfig
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
@@ -213,11 +214,14 @@ class StudyConfig(Strict):
     """A corpus, a teacher, its labels, students that differ in one thing each, and what is measured on all."""
 
     name: Name
+    """What the study is called in its folder and on its page."""
     corpus: CorpusConfig
     teacher: TeacherConfig = TeacherConfig()
     labels: LabelsConfig = LabelsConfig()
     student: ModelConfig = ModelConfig()
+    """The model of every student."""
     training: TrainingConfig = TrainingConfig()
+    """The budget of every student, but for what its arm says otherwise."""
     arms: Named[ArmConfig] = Field(min_length=1)
     evaluation: EvaluationConfig = EvaluationConfig()
 

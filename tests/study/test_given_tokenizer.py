@@ -36,7 +36,7 @@ from stillroom.study.model_inspection import ModelRequest
 from stillroom.study.progress import StageDisplay
 from stillroom.study.train_stage import train_into
 from stillroom.teachers import LiveTeacher, ModelScores
-from stillroom.training import TrainingData, train
+from stillroom.training import Hooks, TrainingData, train
 from stillroom.training.step import StepContext, Student, global_step
 from stillroom.types import SpecialIds, UserError
 from stillroom.vocabulary import num_ids
@@ -71,9 +71,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Corpus, RunConfig, 
     run = RunConfig(name="given", corpus=config, model=MODEL.model_copy(update={"tie_embeddings": False}),
                     training=training)  # fmt: skip
     (root / "run").mkdir()
-    train_into(
-        root / "run", run=run, corpus=corpus, labels=None, precision_name="fp32", progress=None, stop=lambda: False
-    )
+    train_into(root / "run", run=run, corpus=corpus, labels=None, precision_name="fp32", hooks=Hooks())
     return corpus, run, root / "run"
 
 
@@ -213,8 +211,7 @@ def test_a_model_of_another_tokenizer_is_not_inspected_asked_or_trained(built, t
     config = RunConfig(name="x", corpus=built[1].corpus, model=ModelConfig(path=str(stranger)))
     with pytest.raises(UserError, match=rf"model\.path .*{said}, so its weights"):
         train_into(
-            tmp_path / "run", run=config, corpus=corpus, labels=None, precision_name="fp32", progress=None,
-            stop=lambda: False,
+            tmp_path / "run", run=config, corpus=corpus, labels=None, precision_name="fp32", hooks=Hooks(),
         )  # fmt: skip
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stillroom.config import RunConfig, StudyConfig
-from stillroom.console import Terminal
 from stillroom.corpora import Corpus, build_corpus, corpus_identity, open_corpus
 from stillroom.labels import LabelStore, Scores
 from stillroom.labels.format.manifest import plan_fingerprint
@@ -36,13 +35,13 @@ from stillroom.study.mixtures import check_mixture, live_mixture, mixture_scores
 from stillroom.study.needs import Needs
 from stillroom.study.own_precision import own_precision
 from stillroom.study.processes import in_processes
-from stillroom.study.progress import StageDisplay, no_update
+from stillroom.study.progress import StageDisplay, StageProgress
 from stillroom.study.runfolder import FinishedParts, study_folder, write_run_folder
 from stillroom.study.single import arm_run, check_taught, labelled_tokens, single_study, teacher_run
 from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
 from stillroom.study.train_stage import keep_trained, load_here, train_into
 from stillroom.teachers import LabelSource, LiveTeacher, ModelScores
-from stillroom.training import Interrupted
+from stillroom.training import Hooks, Interrupted
 from stillroom.training.distributed import launched_size
 from stillroom.types import OnProgress, UserError
 
@@ -68,7 +67,7 @@ class Stages:
     record: list[StageRecord] = field(default_factory=list)
     noted: NotedPlaces = field(default_factory=NotedPlaces)
 
-    def _build(self, stage: _Stage, make: Callable[[Path, OnProgress], None], keep: Keep | None = None) -> Artifact:
+    def _build(self, stage: _Stage, make: Callable[[Path, StageProgress], None], keep: Keep | None = None) -> Artifact:
         """Builds or finds an artifact; ``make`` gets the work folder and the progress callback.
 
         One that is damaged is made again, with what ``keep`` lets stay of it; one of an older version is left alone.
@@ -79,8 +78,8 @@ class Stages:
             self.display.reused(stage.title, is_sealed=artifact.is_sealed)
         else:
             self.display.kept(self.store.older(kind, identity))
-            shown = self.display.stage(stage.title, stage.unit) if stage.unit else contextlib.nullcontext(no_update)
-            with shown as update:
+            own = contextlib.nullcontext(StageProgress(""))
+            with self.display.stage(stage.title, stage.unit) if stage.unit else own as update:
                 artifact = self.store.build(
                     kind, identity, lambda work: make(work, update),
                     together=kind == "model", keep=keep, say=lambda damage: self.display.damaged(stage.title, damage),
@@ -125,7 +124,7 @@ class Stages:
         identity = self._model_identity(run, corpus, labels, live)
         self.noted.note(models={title: self.store.locate("model", identity)[0] / "model"})
 
-        def make(work: Path, update: OnProgress) -> None:
+        def make(work: Path, update: StageProgress) -> None:
             source: LabelSource | None = None
             mixture = self.config.teacher.mixture
             if labels is not None:
@@ -144,8 +143,7 @@ class Stages:
                     corpus=corpus,
                     labels=source,
                     precision_name=self.precision,
-                    progress=update,
-                    stop=self.stopper.asked,
+                    hooks=Hooks(update, self.stopper.asked, update.loss),
                 )
 
         def keep(work: Path, damaged: list[str]) -> bool:
@@ -246,6 +244,8 @@ class _Student:
     teacher: tuple[Path, str]
     labels: StoredLabels | None
     arm: str
+    shown: bool
+    """Whether the process prints how far it is."""
 
 
 def students_ahead(
@@ -256,8 +256,9 @@ def students_ahead(
         raise UserError(f"jobs: is {jobs} under torchrun, whose ranks train each student together; leave --jobs out.")
     config = stages.config
     distinct = {arm.fingerprint(): name for name, arm in reversed(config.arms.items())}  # equal arms are one artifact
+    shown = stages.display.is_shared
     tasks = [
-        _Student(config.model_dump_json(), stages.store, corpus.folder, teacher, labels, name)
+        _Student(config.model_dump_json(), stages.store, corpus.folder, teacher, labels, name, shown)
         for name in config.arms
         if name in distinct.values()
     ]
@@ -271,8 +272,8 @@ def students_ahead(
 
 
 def _student_task(task: _Student) -> tuple[str, list[StageRecord]]:
-    silent = StageDisplay(Terminal(quiet=True))
-    stages = Stages(StudyConfig.model_validate_json(task.config), task.store, silent, Stopper())
+    display = StageDisplay.of_child(task.shown)
+    stages = Stages(StudyConfig.model_validate_json(task.config), task.store, display, Stopper())
     stages.student(task.arm, open_corpus(task.corpus), task.teacher, task.labels)
     return task.arm, stages.record
 
