@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from stillroom.corpora.corpus import Corpus, SequenceSet, next_token_targets, open_corpus, pack_documents
     from stillroom.corpora.naming import corpus_identity
     from stillroom.corpora.order import batch_indices, permute
+    from stillroom.corpora.sources.part import Part
     from stillroom.corpora.sources.source_kinds import SOURCES, SourceKind, documents, source_identity
     from stillroom.corpora.tokenizer import (
         BOS,
@@ -31,6 +32,7 @@ __all__ = [
     "PAD",
     "SOURCES",
     "Corpus",
+    "Part",
     "SequenceSet",
     "SourceKind",
     "batch_indices",

@@ -42,7 +42,7 @@ _ID = (1 << _BYTES) - 1
 
 
 def build_corpus(config: CorpusConfig, folder: Path, progress: OnProgress | None = None) -> Corpus:
-    """Builds the corpus into ``folder`` (which appears when complete) and opens it.
+    """Builds the corpus into ``folder``, which appears when complete, and returns it opened.
 
     Raises:
         UserError: A source cannot be read, holds too little, or changed meanwhile.
@@ -86,11 +86,11 @@ def build_corpus(config: CorpusConfig, folder: Path, progress: OnProgress | None
     return open_corpus(folder)
 
 
-def _stamps(config: CorpusConfig) -> set[tuple[str, int, int]]:
+def _stamps(config: CorpusConfig) -> set[tuple[str, int, str]]:
     return {stamp for source in config.sources.values() for stamp in source_stamps(source)}
 
 
-def _check_unchanged(before: set[tuple[str, int, int]], after: set[tuple[str, int, int]]) -> None:
+def _check_unchanged(before: set[tuple[str, int, str]], after: set[tuple[str, int, str]]) -> None:
     if before != after:
         raise UserError(
             f"{min(before ^ after)[0]}: changed while the corpus was made of it; run the same command again when "

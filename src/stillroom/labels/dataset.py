@@ -76,7 +76,7 @@ class LabelCollator:
 
 
 def batch_of(collated: Mapping[str, Tensor]) -> Batch:
-    """The tokens, targets and documents of a collated batch, as ``packed_inputs`` and the losses take it."""
+    """Tokens, targets and documents, (B, T) each, of B collated sequences, as ``packed_inputs`` and losses take it."""
     targets_BT = torch.full_like(collated["labels"], IGNORE_INDEX)
     targets_BT[:, :-1] = collated["labels"][:, 1:]
     document_BT = (collated["position_ids"] == 0).cumsum(dim=1, dtype=torch.int32) - 1
@@ -84,6 +84,6 @@ def batch_of(collated: Mapping[str, Tensor]) -> Batch:
 
 
 def soft_labels_of(batch: MutableMapping[str, Tensor]) -> SoftLabels:
-    """The soft labels inside a collated batch, which they are taken out of."""
+    """The soft labels inside a collated batch of B sequences, (B, T) or (B, T, K), which they are taken out of."""
     fields = {name: batch.pop(f"teacher_{name}") for name in LABEL_FIELDS}
     return SoftLabels(**fields, tail=batch.pop("teacher_tail", None))

@@ -13,14 +13,14 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from stillroom.files import file_aside, write_bytes
+from stillroom.http import LONGEST, HttpFiles, filesystem, printable_url
 from stillroom.labels.format.layout import CHECK_BYTES, Damaged, checksum, damaged, read_table, shard_name
 from stillroom.labels.format.manifest import Manifest, from_text
-from stillroom.labels.http import LONGEST, SCHEMES, HttpFiles, printable_url
 from stillroom.types import UserError
 
 OPEN_SHARDS = 128
@@ -103,7 +103,7 @@ class RemoteFolder:
 
     def __init__(self, url: str, cache: Path | None = None):
         self.url, self.name = url.rstrip("/"), printable_url(url.rstrip("/"))
-        self._system, self._root = _opened(self.url)
+        self._system, self._root = filesystem(self.url)
         manifest = self._manifest()
         self._cache = (cache or default_cache()) / self._mark(manifest)
         if not self._is_sound(self._cache / "manifest.json", "manifest.json"):
@@ -277,25 +277,6 @@ class RemoteFolder:
             raise UserError(
                 f"{self.name}/{file}: cannot be read ({why}); check the address, the connection and the right to read."
             ) from error
-
-
-def _opened(url: str) -> tuple[Any, str]:
-    """The filesystem of an address and the path in it; a ``UserError`` where its driver is missing."""
-    if url.lower().startswith(SCHEMES):
-        return HttpFiles(), url
-    try:
-        import fsspec
-
-        return fsspec.core.url_to_fs(url)
-    except ImportError as error:
-        raise UserError(
-            f"{printable_url(url)}: no driver for such an address is installed ({error}); install it."
-        ) from error
-    except Exception as error:  # drivers look for keys and settings and raise classes of their own
-        why = str(error).replace(url, printable_url(url)) or type(error).__name__
-        raise UserError(
-            f"{printable_url(url)}: cannot be opened ({why}); expected a folder or an fsspec address."
-        ) from error
 
 
 def _beginning(path: Path) -> str:

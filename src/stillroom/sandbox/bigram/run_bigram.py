@@ -28,9 +28,9 @@ from stillroom.study.environment import this_environment
 from stillroom.study.folders import RunFolder
 from stillroom.study.identities import Identity
 from stillroom.study.interrupts import Stopper
-from stillroom.study.progress import StageDisplay
+from stillroom.study.needs import Needs
+from stillroom.study.progress import StageDisplay, StageProgress
 from stillroom.training.errors import Interrupted
-from stillroom.types import OnProgress
 from stillroom.worlds.bigram import BigramWorld
 
 _RATIO = {"states", "world_seed", "ratio_tolerances", "seeds"}
@@ -39,7 +39,7 @@ _SWEEP = (_GRADIENT - {"gradient_samples"}) | {"samples", "ks"}
 _TRANSFORMER = {"transformer_tokens"}
 Key = Mapping[str, str | int]
 """What tells a cell from others of its kind."""
-Make = Callable[[Path, OnProgress], None]
+Make = Callable[[Path, "_Part"], None]
 """Measures a cell into a folder and tells how far it is."""
 C = TypeVar("C")
 
@@ -58,7 +58,8 @@ def run_bigram(sweep: BigramSweep, out: Path | None, artifacts: Path | None, dis
     begin = time.monotonic()
     folder = check_folder(sweep, out)
     world = sweep.make_world()
-    cells = Cells(world, sweep, ArtifactStore(artifacts or folder.artifacts), display)
+    artifacts = artifacts or folder.artifacts
+    cells = Cells(world, sweep, ArtifactStore(artifacts, Needs.of_run(artifacts, folder.path)), display)
     with Stopper() as stopper, folder.claimed(display.damaged):
         summary = summarise(world, sweep, _measure(cells, stopper))
         results = replace(
@@ -139,20 +140,20 @@ class Cells:
         return found
 
 
-def _made_in(make: Make, progress: OnProgress, work: Path) -> None:
-    make(work, progress)
+def _made_in(make: Make, part: _Part, work: Path) -> None:
+    make(work, part)
 
 
 @dataclass(frozen=True)
 class _Part:
     """Moves the bar of a stage within one of its cells."""
 
-    update: OnProgress
+    stage: StageProgress
     number: int
     count: int
 
     def __call__(self, done: int, total: int) -> None:
-        self.update(round(100 * (self.number + done / max(1, total))), 100 * self.count)
+        self.stage(round(100 * (self.number + done / max(1, total))), 100 * self.count)
 
 
 def _transformer_cells(cells: Cells, stopper: Stopper) -> dict[str, list[TransformerCell]]:
@@ -161,10 +162,12 @@ def _transformer_cells(cells: Cells, stopper: Stopper) -> dict[str, list[Transfo
     if not sweep.transformer_tokens:
         return {}
     from stillroom.sandbox.bigram.bigram_transformer import transformer_cell
+    from stillroom.training import Hooks
 
-    def train(arm: Arm, seed: int, work: Path, progress: OnProgress) -> None:
+    def train(arm: Arm, seed: int, work: Path, part: _Part) -> None:
         with stopper.cooperative():
-            transformer_cell(work, cells.world, sweep, arm, seed, progress=progress, stop=stopper.asked)
+            hooks = Hooks(part, stopper.asked, part.stage.loss)
+            transformer_cell(work, cells.world, sweep, arm, seed, hooks=hooks)
 
     places = [(arm, seed) for arm in sweep.transformer_arms() for seed in range(sweep.transformer_seeds)]
     asked = [({"arm": arm.name, "seed": seed}, partial(train, arm, seed)) for arm, seed in places]
