@@ -18,7 +18,7 @@ from stillroom.corpora import Corpus, load_tokenizer, open_corpus
 from stillroom.evaluation import Heldout, Material, Suite, contamination, find_suite, sample
 from stillroom.evaluation.sampling.draw import Sampler
 from stillroom.files import fingerprint, read_json, write_json, write_text
-from stillroom.places import Part, find_part, find_parts
+from stillroom.places import RunPart, find_part, find_parts
 from stillroom.results.compare import write_comparison
 from stillroom.results.json_form import Json, as_json, read
 from stillroom.results.schema import Evaluation
@@ -219,7 +219,7 @@ def evaluate_models(
     _show(folders, out / "comparison.json", config, display)
 
 
-def _own_corpus(named: Sequence[Part]) -> Path | None:
+def _own_corpus(named: Sequence[RunPart]) -> Path | None:
     """The corpus of the run that all models are of; None where they are of several, or of none."""
     found = {find_part("corpus", part.run).path if part.run is not None else None for part in named}
     only = found.pop() if len(found) == 1 else None
