@@ -88,11 +88,13 @@ def opened_table(file: str, packing: str, kind: str) -> Iterator[Any]:
     """A ``ParquetFile``, or a reader of Arrow's file or stream format; of a local file nothing is copied."""
     pyarrow, place = arrow(file), printable_url(file)
     with unpacked(file, packing) as packed, _seekable(packed, packing) as stream:
+        is_here = not packing and not is_url(file)
         if kind == "parquet":
-            yield parquet_file(stream, place)
+            with parquet_file(file if is_here else stream, place) as table:
+                yield table
             return
         with whole_table(place, "Arrow"):
-            source = stream if packing or is_url(file) else pyarrow.memory_map(file)
+            source = pyarrow.memory_map(file) if is_here else stream
             is_file = stream.read(6) == b"ARROW1"
             stream.seek(0)
             yield pyarrow.ipc.open_file(source) if is_file else pyarrow.ipc.open_stream(source)
