@@ -15,7 +15,7 @@ Values = tuple[str, list[str]]
 
 
 def swept(config: StudyConfig, sweeps: Sequence[str], seeds: int | None = None) -> StudyConfig:
-    """The study with each swept arm replaced by one for every value, or for every combination of several fields' values.
+    """The study with a swept arm replaced by one for every value, or every combination of values of several fields.
 
     Arguments:
         config: the study.
@@ -60,8 +60,9 @@ def _arms_of(config: StudyConfig, name: str, asked: list[Values]) -> Iterator[tu
         pairs = list(zip(fields, values, strict=True))
         arm = _changed(config, name, pairs)
         called = name + "".join(f"-{field.rpartition('.')[2]}{value}" for field, value in pairs)
-        if (twin := seen.setdefault(arm.fingerprint(), called)) != called or called in list(seen.values())[:-1]:
+        if (twin := seen.get(arm.fingerprint())) is not None:
             raise UserError(f"--sweep arms.{name}: {twin} and {called} are one arm; give every value once.")
+        seen[arm.fingerprint()] = called
         yield called, arm
 
 
