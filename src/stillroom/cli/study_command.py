@@ -68,14 +68,14 @@ def _run(config: StudyConfig, out: Path | None, artifacts: Path | None, jobs: in
     """Runs the study, makes its page and prints what was found."""
     from stillroom.cli.ask import print_parts
     from stillroom.console import Terminal, line
-    from stillroom.report import build_report, seeds_table, summary_table
+    from stillroom.report import build_report, seeds_tables, summary_table
     from stillroom.study.pipeline import run_study
     from stillroom.study.progress import StageDisplay
 
     folder = run_study(config, out, artifacts, StageDisplay(), jobs=jobs)
     console = Terminal()
     console.print(summary_table(folder))
-    if (seeds := seeds_table([folder])) is not None:
+    for seeds in seeds_tables([folder]):
         console.print(seeds)
     print_study_forecast(law, config, folder)
     page = build_report(folder)
