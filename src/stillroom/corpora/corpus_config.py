@@ -27,3 +27,4 @@ class CorpusConfig(Strict):
     isolate_documents: bool = True
     """Attention does not cross from one packed document to another and positions restart at each."""
     seed: Seed = 0
+    """Seed of which text is held out, of what worlds draw and of the order of documents."""

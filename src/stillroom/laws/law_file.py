@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 
 from stillroom.files import read_json_object, shaped, write_json
+from stillroom.laws.coefficients import coefficient_intervals, distilled_told, supervised_told
 from stillroom.laws.forms import DistillationLaw, Floats, SupervisedLaw
 from stillroom.laws.points import Model, Points
 from stillroom.laws.presets import BUSBRIDGE_2025, REACH, Reach, preset_draws
+from stillroom.results.json_form import as_json
+from stillroom.results.schema import MeasuredOn
 from stillroom.types import Estimate, UserError
 
 PRESET = "busbridge-2025"
@@ -62,6 +65,8 @@ class Law:
     sentences: tuple[str, ...] = ()
     """What the fit says of itself: form, errors, coefficients that it cannot tell apart."""
     profiles: tuple[Profile, ...] = ()
+    measured_on: MeasuredOn | None = None
+    """What its losses are of; None where nothing says it."""
 
     def drawn(self) -> tuple[SupervisedLaw, DistillationLaw | None]:
         """Both laws with arrays (R, 1) of draws as their coefficients."""
@@ -75,7 +80,22 @@ class Law:
         return self.distilled
 
     def intervals(self) -> dict[str, Estimate]:
-        """Every coefficient with its 95 % interval; the distillation law's own have a prime."""
+        """Every coefficient with its 95 % interval; the distillation law's own have a prime.
+
+        By the points that the law was fitted on (``coefficient_intervals``); by the draws where there are none.
+        """
+        found = self._by_draws()
+        hard = self.points.hard if self.points is not None else None
+        base = supervised_told(self.supervised, hard) if hard is not None and len(hard) else None
+        if base is not None:
+            found |= coefficient_intervals(self.supervised, base)
+        if self.distilled is not None and self.points is not None:
+            told = distilled_told(self.distilled, self.points.distilled, base)
+            own = coefficient_intervals(self.distilled, told)
+            found |= {name + ("'" if name in SupervisedLaw.names() else ""): one for name, one in own.items()}
+        return found
+
+    def _by_draws(self) -> dict[str, Estimate]:
         found = {}
         pairs = [(self.supervised, self.supervised_draws, "")]
         pairs += [(self.distilled, self.distilled_draws, "'")] if self.distilled is not None else []
@@ -95,6 +115,7 @@ class Law:
             "errors": [asdict(one) for one in self.errors], "sentences": self.sentences,
             "profiles": [asdict(one) for one in self.profiles],
             "points": None if self.points is None else _rows(self.points),
+            "measured_on": None if self.measured_on is None else as_json(self.measured_on),
         }  # fmt: skip
         for name in ("supervised_draws", "distilled_draws", "hard_noise", "distilled_noise"):
             values[name] = _short(getattr(self, name))
@@ -159,6 +180,7 @@ def load_law(name: str) -> Law:
             points=None if not rows else Points(*columns, names_P=tuple(row[4] for row in rows)),
             errors=tuple(Errors(**one) for one in values["errors"]),
             sentences=tuple(values["sentences"]),
+            measured_on=MeasuredOn(**values["measured_on"]) if values.get("measured_on") else None,
             profiles=tuple(
                 Profile(one["name"], tuple(one["values"]), tuple(one["objective"])) for one in values["profiles"]
             ),
