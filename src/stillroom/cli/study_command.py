@@ -106,7 +106,7 @@ def _run(config: StudyConfig, law: str | None, where: _Where) -> None:
     """Runs the study, makes its page and prints what was found."""
     from stillroom.cli.ask import print_parts
     from stillroom.console import Terminal, line
-    from stillroom.report import build_report, seeds_table, summary_table
+    from stillroom.report import build_report, seeds_tables, summary_table
     from stillroom.results.json_form import read
     from stillroom.results.schema import WorthTable
     from stillroom.study.evaluation_tables import multipliers_table
@@ -116,7 +116,7 @@ def _run(config: StudyConfig, law: str | None, where: _Where) -> None:
     folder = run_study(config, where.out, where.artifacts, StageDisplay(), jobs=where.jobs, labels=where.labels)
     console = Terminal()
     console.print(summary_table(folder))
-    if (seeds := seeds_table([folder])) is not None:
+    for seeds in seeds_tables([folder]):
         console.print(seeds)
     if (folder / "worth.json").is_file():
         console.print(multipliers_table(read(WorthTable, folder / "worth.json")))
