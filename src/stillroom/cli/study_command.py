@@ -38,9 +38,25 @@ Explain = Annotated[
 ]
 
 
+Sweeps = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sweep",
+        metavar="arms.NAME.FIELD=V,V",
+        help="An arm for every value, named after it, e.g. [bold]arms.dpt90.alpha=0.3,0.6,0.9[/]; several of one arm "
+        "make every combination.",
+    ),
+]
+Seeds = Annotated[
+    int | None, typer.Option("--seeds", min=1, help="Train every arm at so many seeds; the page compares over them.")
+]
+
+
 def study_command(
     recipe: Recipe,
     assignments: StudyFields = None,
+    sweeps: Sweeps = None,
+    seeds: Seeds = None,
     out: RunFolder = None,
     artifacts: Artifacts = None,
     jobs: Jobs = 1,
@@ -59,6 +75,10 @@ def study_command(
     from stillroom.cli.ask import study_config
 
     config = study_config(recipe, assignments or [])
+    if sweeps or seeds:
+        from stillroom.study.arm_sweeps import swept
+
+        config = swept(config, sweeps or [], seeds)
     if dry_run:
         from stillroom.study.plan import print_plan
 
