@@ -69,6 +69,9 @@ def _run(config: StudyConfig, out: Path | None, artifacts: Path | None, jobs: in
     from stillroom.cli.ask import print_parts
     from stillroom.console import Terminal, line
     from stillroom.report import build_report, seeds_table, summary_table
+    from stillroom.results.json_form import read
+    from stillroom.results.schema import WorthTable
+    from stillroom.study.evaluation_tables import multipliers_table
     from stillroom.study.pipeline import run_study
     from stillroom.study.progress import StageDisplay
 
@@ -77,6 +80,8 @@ def _run(config: StudyConfig, out: Path | None, artifacts: Path | None, jobs: in
     console.print(summary_table(folder))
     if (seeds := seeds_table([folder])) is not None:
         console.print(seeds)
+    if (folder / "worth.json").is_file():
+        console.print(multipliers_table(read(WorthTable, folder / "worth.json")))
     print_study_forecast(law, config, folder)
     page = build_report(folder)
     print_parts(folder)

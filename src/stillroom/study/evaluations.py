@@ -17,18 +17,26 @@ from stillroom.corpora import Corpus, open_corpus
 from stillroom.evaluation import Material, Suite, contamination, find_suite, sample
 from stillroom.evaluation.sampling.draw import Sampler
 from stillroom.files import fingerprint, read_json, write_json, write_text
-from stillroom.places import Part, find_part, find_parts
+from stillroom.places import RunPart, find_part, find_parts
 from stillroom.results.compare import write_comparison
 from stillroom.results.json_form import Json, as_json, read
-from stillroom.results.schema import Evaluation
+from stillroom.results.schema import Evaluation, StudyRecord
 from stillroom.results.statistics import NotFiniteError, require_finite_parts
 from stillroom.results_versions import results_version
-from stillroom.study.evaluation_tables import comparison_table, estimates_table, needle_table, seed_means_table
+from stillroom.study.evaluation_tables import (
+    comparison_table,
+    estimates_table,
+    multipliers_table,
+    needle_table,
+    seed_means_table,
+)
 from stillroom.study.external import External, evaluate_external, measuring
 from stillroom.study.folders import parts
+from stillroom.study.ladder import write_worth
 from stillroom.study.measurable import fewest_positions, refuse_too_long
 from stillroom.study.measured_text import MeasuredText, Sources, material_of, text_for
 from stillroom.study.progress import StageDisplay
+from stillroom.study.recipe_files import resolve_recipe
 from stillroom.study.teacherfolders import teacher_hash
 from stillroom.study.train_stage import load_here
 from stillroom.types import OnProgress, UserError
@@ -196,13 +204,27 @@ def evaluate_models(
         folders[folder.name if name in folders else name] = folder
         display.console.print(line((folder / "evaluation.json", "dim")), soft_wrap=True)
     _show(folders, out / "comparison.json", config, display)
+    _show_worth(named, folders, out / "worth.json")
 
 
-def _own_corpus(named: Sequence[Part]) -> Path | None:
+def _own_corpus(named: Sequence[RunPart]) -> Path | None:
     """The corpus of the run that all models are of; None where they are of several, or of none."""
     found = {find_part("corpus", part.run).path if part.run is not None else None for part in named}
     only = found.pop() if len(found) == 1 else None
     return None if only is None else Path(only)
+
+
+def _show_worth(named: Sequence[RunPart], folders: Mapping[str, Path], target: Path) -> None:
+    """What soft labels were worth where all models are of one run that has a ladder; written into ``target``."""
+    runs = {part.run for part in named}
+    run = runs.pop() if len(runs) == 1 else None
+    if run is None or len(folders) < len(named):
+        target.unlink(missing_ok=True)
+        return
+    config, records = resolve_recipe(str(run / "config.yaml")), read(StudyRecord, run / "study.json").models
+    found = write_worth(target, config, records, folders) if isinstance(config, StudyConfig) else None
+    if found is not None:
+        Terminal().print(multipliers_table(found))
 
 
 def _show(folders: Mapping[str, Path], target: Path, config: EvaluationConfig, display: StageDisplay) -> None:
