@@ -16,7 +16,7 @@ PretrainedTeacher = Annotated[
     str | None,
     typer.Option(
         "--teacher",
-        help="A pretrained teacher: model folder, hub id, .gguf file or [bold]RUN:ARM[/]. Default: one is trained here.",
+        help="A pretrained teacher: model folder, hub id, .gguf or [bold]RUN:ARM[/]. Default: one is trained here.",
     ),
 ]
 Tokens = Annotated[

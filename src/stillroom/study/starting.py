@@ -100,10 +100,7 @@ class _Shape:
     heads: int
 
 
-_SIZES = (
-    (100_000, _Shape(64, 192, 2, 4), _Shape(96, 256, 2, 4)),
-    (None, _Shape(128, 384, 4, 4), _Shape(256, 768, 4, 4)),
-)
+_SMALL, _LARGER = (_Shape(64, 192, 2, 4), _Shape(96, 256, 2, 4)), (_Shape(128, 384, 4, 4), _Shape(256, 768, 4, 4))
 """Student and teacher."""
 _FEW_TOKENS = 100_000
 
