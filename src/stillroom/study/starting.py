@@ -19,6 +19,9 @@ _HELD_OUT = 0.9
 """Part of the text that may be trained on; a little is held out."""
 _MOST_TOKENS = 2_000_000
 _FEWEST_TOKENS = 4_096
+_FEWEST_BYTES = 30_000
+_PIECES = 200
+"""Documents that even a small text is cut into: one in twenty is held out."""
 _TEMPLATE = '''"""{title}
 
 stillroom study {file} --dry-run    what it will take; nothing is written
@@ -54,7 +57,7 @@ def study() -> StudyConfig:
     )
     corpus = CorpusConfig(
         sources={{
-            "text": SourceConfig(kind="files", path=TEXT),
+            "text": SourceConfig(kind="files", path=TEXT{pieces}),
             # Further sources are mixed in by their share of the tokens:
             # "facts": SourceConfig(kind="facts", share=0.2),
         }},
@@ -129,8 +132,11 @@ def _text_bytes(text: Path) -> int:
     """Bytes of the files under a path; refuses one that is not there or empty."""
     with disk_errors(text):
         size = sum(file.stat().st_size for file in _files(text))
-    if not size:
-        raise UserError(f"{text}: holds no text, expected a file or folder of it; put some there first.")
+    if size < _FEWEST_BYTES:
+        raise UserError(
+            f"{text}: holds {size:,} bytes of text, expected at least {_FEWEST_BYTES:,} (a real try wants a million); "
+            "put more there first."
+        )
     return size
 
 
@@ -164,7 +170,8 @@ def _recipe(name: str, text: str, teacher: str | None, size: int | None, asked: 
         if teacher is None
         else "tokenizer=TEACHER,  # soft labels are of its tokens",
         length=length,
-        heldout=max(length * 8, min(50_000, tokens // 25)),
+        heldout=max(length * 2, min(50_000, tokens // 25)),
+        pieces="" if size is None or size >= _PIECES * 4000 else f", max_document_chars={max(200, size // _PIECES)}",
         teacher=_TRAINED.format(**vars(own)) if teacher is None else _PRETRAINED,
         measured=64 if is_small else 256,
         **vars(student),
