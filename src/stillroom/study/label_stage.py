@@ -229,8 +229,8 @@ def _print_price(job: _Job, config: LabelsConfig, display: StageDisplay) -> None
     for sentence in asked.sentences():
         display.console.print(line(sentence))
     display.console.print(
-        f"Time is at {speed:,.0f} tokens/s, tried on {found.tokens:,} tokens now: it may be 1.7 times as long or as short "
-        "while the machine is as busy, bytes a third more or less. Nothing was written.",
+        f"Time is at {speed:,.0f} tokens/s, tried on {found.tokens:,} tokens now: it may be 1.7 times as long or as "
+        "short while the machine is as busy, bytes a third more or less. Nothing was written.",
         style="dim",
         soft_wrap=True,
     )

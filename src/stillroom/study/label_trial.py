@@ -35,7 +35,7 @@ class LabelTrial:
 
 
 def try_labelling(scores: Scores, sequences: Sequences, settings: SaysSettings, owner: Identity) -> LabelTrial:
-    """Labels a few sequences twice, into folders that are gone afterwards; what the second took more is by the token."""
+    """Labels a few sequences, then more, into folders that are gone afterwards: what the second took more is a rate."""
     few, length = min(_FEW, len(sequences)), sequences.sequence_length
     with tempfile.TemporaryDirectory(prefix="stillroom-trial-") as scratch:
 

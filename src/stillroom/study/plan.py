@@ -183,8 +183,8 @@ def _how_told(trials: Trials, machine: Machine) -> str:
     paper = f"{'other times are' if tried else 'Times are'} on paper, at {machine.describe()}"
     parts = [f"Tried on a little of it just now: {tried}" if tried else "", paper, *trials.missing]
     return (
-        f"{'; '.join(filter(None, parts))}. Times go from the lowest to the highest that is likely while the machine is "
-        "as busy as now; memory is weights, gradients, optimizer state and one micro-batch. Nothing was written."
+        f"{'; '.join(filter(None, parts))}. Times go from the lowest to the highest that is likely while the machine "
+        "is as busy as now; memory is weights, gradients, optimizer state and one micro-batch. Nothing was written."
     )
 
 
@@ -259,7 +259,8 @@ def print_gpu_plan(config: StudyConfig | RunConfig, console: Console, machine: M
     note = f"Time is at {gpu.utilisation:.0%} of {gpu.flops / 1e12:.0f} TFLOP/s per GPU; no step was measured."
     if isinstance(config, StudyConfig) and (tokens := labelled_tokens(config)):
         asked = price(tokens, _teaching_rate(config), config.labels, vocab)
-        size = f"at about {asked.bytes_per_token:.0f} bytes, {asked.num_bytes / 2**30:.0f} GiB"
+        sure = " to ".join(f"{part * asked.num_bytes / 2**30:.0f}" for part in _LABEL_BYTES)
+        size = f"at about {asked.bytes_per_token:.0f} bytes, {sure} GiB by how sure the teacher is"
         note += f" Label store: {tokens / 1e9:.2f} G tokens {size}"
         hours = asked.teacher_flops / gpu.reached / 3600
         note += "." if math.isnan(hours) else f"; labelling takes {hours:.0f} GPU-hours, on any number of GPUs."
