@@ -10,7 +10,7 @@ import pytest
 
 from stillroom.config import ModelConfig, StudyConfig, TeacherConfig, override
 from stillroom.console import Terminal
-from stillroom.corpora import Corpus
+from stillroom.corpora import Corpus, build_corpus
 from stillroom.labels import LabelStore
 from stillroom.models import build_model, export_model
 from stillroom.study.label_stage import LabelRequest, label_corpus
@@ -55,14 +55,15 @@ def test_every_stage_is_tried_and_nothing_is_left(scratch):
     assert not list(scratch.iterdir())
 
 
-def test_a_pretrained_teacher_s_labels_are_a_part_of_the_plan(teacher, tiny_corpus, scratch, capsys, monkeypatch):
+def test_a_pretrained_teacher_s_labels_are_a_part_of_the_plan(teacher, scratch):
     config = micro(f"corpus.tokenizer={teacher}", "corpus.sequence_length=32").model_copy(
         update={"teacher": TeacherConfig(model=ModelConfig(path=str(teacher)), training=None)}
     )
     trials = try_stages(config)
     assert "labels" in trials.seconds and "teacher" not in trials.seconds and not trials.missing
     out, display = scratch / "labels", StageDisplay(Terminal(quiet=True))
-    label_corpus(LabelRequest(str(teacher), tiny_corpus.folder, out, {}, 4096, dry_run=False), display)
+    build_corpus(config.corpus, scratch / "corpus")
+    label_corpus(LabelRequest(str(teacher), scratch / "corpus", out, {}, 4096, dry_run=False), display)
     size = LabelStore.open(out).manifest.bytes_per_token
     assert trials.label_bytes is not None and trials.label_bytes.low < size < trials.label_bytes.high
 
