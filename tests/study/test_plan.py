@@ -63,7 +63,9 @@ def test_a_pretrained_teacher_s_labels_are_a_part_of_the_plan(teacher, scratch):
     assert "labels" in trials.seconds and "teacher" not in trials.seconds and not trials.missing
     out, display = scratch / "labels", StageDisplay(Terminal(quiet=True))
     build_corpus(config.corpus, scratch / "corpus")
-    label_corpus(LabelRequest(str(teacher), scratch / "corpus", out, {}, 4096, dry_run=False), display)
+    label_corpus(
+        LabelRequest(str(teacher), scratch / "corpus", out, {"shard_sequences": 16}, 4096, dry_run=False), display
+    )
     size = LabelStore.open(out).manifest.bytes_per_token
     assert trials.label_bytes is not None and trials.label_bytes.low < size < trials.label_bytes.high
 
