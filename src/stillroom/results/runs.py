@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -23,6 +24,7 @@ from stillroom.results.schema import (
     EntropyProfile,
     Environment,
     Evaluation,
+    MeasuredOn,
     MetricsLine,
     ModelRecord,
     SampledProblem,
@@ -32,6 +34,7 @@ from stillroom.results.schema import (
     arm_and_seed,
 )
 from stillroom.types import Estimate, UserError
+from stillroom.yamlfiles import parse_yaml
 
 if TYPE_CHECKING:
     from pandas import DataFrame  # type: ignore[import-not-found]
@@ -183,6 +186,11 @@ class Run:
         raise UserError(f"{self.folder}: has no model {name}; it has {', '.join(m.record.name for m in self.models)}.")
 
     @property
+    def measured_on(self) -> MeasuredOn | None:
+        """The text and tokenizer that its models were measured on; None in runs of older versions."""
+        return next((one.evaluation.measured_on for one in self.models if one.evaluation.measured_on), None)
+
+    @property
     def measures(self) -> tuple[MeasuredNumber, ...]:
         """Every number of every model."""
         return tuple(row for model in self.models for row in _measured(model))
@@ -218,7 +226,7 @@ class Run:
 
 
 def load(folder: str | Path) -> Run:
-    """Everything that a run folder says.
+    """Everything that a run folder says: a study's, that of one training, or evaluations side by side.
 
     Raises:
         UserError: a file is missing or damaged; the sentence names it.
@@ -230,6 +238,10 @@ def load(folder: str | Path) -> Run:
         )
     for damage in check(folder):
         raise damage.error()
+    if not (folder / "study.json").is_file():
+        from stillroom.results.other_folders import load_other  # which makes what stands here of other files
+
+        return load_other(folder)
     study = read(StudyRecord, folder / "study.json")
     if not study.models:
         raise UserError(f"{folder / 'study.json'}: lists no models; run the study again.")
@@ -249,12 +261,39 @@ def load(folder: str | Path) -> Run:
     )
 
 
+def measured_texts(runs: Sequence[Run]) -> tuple[str, ...]:
+    """A name for each run of what it was measured on: alike where numbers of two runs may be compared.
+
+    Where a run of an older version does not say, all go by the corpora of their configurations.
+    """
+    known = [run.measured_on for run in runs]
+    if None not in known:
+        return tuple(f"{on.text} in {on.tokenizer}" for on in known if on is not None)
+    return tuple(_corpus_of(run) for run in runs)
+
+
+def _corpus_of(run: Run) -> str:
+    """The configuration of a run's corpus, without the length of its training part."""
+    values = parse_yaml(run.config_yaml, str(run.folder / "config.yaml"), "the run's configuration")
+    corpus = values.get("corpus") if isinstance(values, dict) else None
+    if not isinstance(corpus, dict):
+        return ""
+    return json.dumps({name: value for name, value in corpus.items() if name != "train_tokens"}, sort_keys=True)
+
+
 def _load_model(folder: Path, record: ModelRecord) -> ModelRun:
     home = folder / record.folder
     evaluation = read(Evaluation, home / "evaluation.json")
     path = home / "metrics.jsonl"
     trained = record.role == "student" or path.exists()  # a pretrained teacher has no metrics
-    metrics = read_lines(MetricsLine, path) if trained else ()
+    return loaded_model(home, record, evaluation, read_lines(MetricsLine, path) if trained else ())
+
+
+def loaded_model(
+    home: Path, record: ModelRecord, evaluation: Evaluation, metrics: tuple[MetricsLine, ...] = ()
+) -> ModelRun:
+    """A model with the curves of its metrics, and its samples where problems were sampled."""
+    path = home / "metrics.jsonl"
     return ModelRun(
         record=record,
         evaluation=evaluation,
@@ -276,19 +315,25 @@ def _curve(metrics: Sequence[MetricsLine], kind: str, key: str, path: Path) -> C
     return Curve(tuple(tokens for tokens, _ in finite), tuple(value for _, value in finite))
 
 
-def estimates(value: object, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Estimate]]:
-    """Every estimate inside an evaluation, or a part of one, with its place: the names and keys that lead to it."""
+def estimates(
+    value: object, place: tuple[str, ...] = (), *, missing: bool = False
+) -> Iterator[tuple[tuple[str, ...], Estimate]]:
+    """Every estimate inside an evaluation, or a part of one, with its place: the names and keys that lead to it.
+
+    With ``missing`` also those that have no number, as NaN.
+    """
     found = as_estimate(value)
     if found is not None:
-        if not math.isnan(found.value):
+        if missing or not math.isnan(found.value):
             yield place, found
     elif isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from estimates(inner, (*place, f"{name:g}" if isinstance(name, float) else str(name)))
+            key = f"{name:g}" if isinstance(name, float) else str(name)
+            yield from estimates(inner, (*place, key), missing=missing)
     elif is_dataclass(value):
         for one in fields(value):
             inner = getattr(value, one.name)
-            yield from estimates(inner, place if one.name == "others" else (*place, one.name))
+            yield from estimates(inner, place if one.name == "others" else (*place, one.name), missing=missing)
 
 
 def _measured(model: ModelRun) -> Iterator[MeasuredNumber]:

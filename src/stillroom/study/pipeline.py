@@ -8,16 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stillroom.config import RunConfig, StudyConfig
-from stillroom.corpora import Corpus, build_corpus, corpus_identity, open_corpus
+from stillroom import disk
+from stillroom.config import RunConfig, StudyConfig, parse
+from stillroom.corpora import Corpus, SequenceSet, build_corpus, corpus_identity, open_corpus
 from stillroom.labels import LabelStore, Scores
 from stillroom.labels.format.manifest import plan_fingerprint
 from stillroom.models import load_model, plan_pretrained_model, use_short_attention
 from stillroom.objectives.schedules import ever_needs_teacher
+from stillroom.places import find_part
 from stillroom.results.schema import StageRecord
 from stillroom.study.artifacts import Artifact, ArtifactStore, Keep, StoredLabels
 from stillroom.study.budgets import with_budgets
 from stillroom.study.evaluations import check_items, evaluate_into, keep_evaluated
+from stillroom.study.found_labels import WantedLabels, given_labels, labels_made_before
 from stillroom.study.identities import (
     Identity,
     evaluation_identity,
@@ -66,6 +69,8 @@ class Stages:
     stopper: Stopper
     record: list[StageRecord] = field(default_factory=list)
     noted: NotedPlaces = field(default_factory=NotedPlaces)
+    given_labels: str | None = None
+    """A label store to be used instead of one that is made."""
 
     def _build(self, stage: _Stage, make: Callable[[Path, StageProgress], None], keep: Keep | None = None) -> Artifact:
         """Builds or finds an artifact; ``make`` gets the work folder and the progress callback.
@@ -181,6 +186,8 @@ class Stages:
         owner = identity_in(corpus, teaching_key(self.config, key))
         isolate = self.config.corpus.isolate_documents
         identity = labels_identity(owner, self.config.labels, len(sequences), isolate, self.precision)
+        if (found := self._labels_found(corpus, sequences, teacher, identity)) is not None:
+            return found
 
         def make(work: Path, _: OnProgress) -> None:
             asked = (self._scores(folder, corpus), sequences, self.config.labels, work / "labels")
@@ -189,6 +196,31 @@ class Stages:
         made = self._build(_Stage("labels", "labels", identity), make, keep_labelled)
         self.noted.note(labels=str(made.path / "labels"))
         return StoredLabels(str(made.path / "labels"), made.key, made.path)
+
+    def _labels_found(
+        self, corpus: Corpus, sequences: SequenceSet, teacher: tuple[Path, str], identity: Identity
+    ) -> StoredLabels | None:
+        """The store that was named, or one that another command made of the same; it stands in for the artifact."""
+        target, key = self.store.locate("labels", identity)
+        if self.given_labels is None and disk.is_finished(target):
+            return None
+        folder, own = teacher
+        names = {teaching_key(self.config, one) for one in (own, teacher_hash(str(folder)))}
+        asked = self.config.corpus.isolate_documents, self.precision
+        wanted = WantedLabels(corpus, sequences, frozenset(names), self.config.labels, *asked)
+        if self.given_labels is not None:
+            path = given_labels(self.given_labels, wanted, self.store.root)
+        elif (found := labels_made_before(wanted, self.store.root)) is not None:
+            path = found
+        else:
+            return None
+        artifact = Path(path).resolve().parent
+        if artifact.parent == self.store.root.resolve():
+            self.store.mark(artifact.name)
+        self.display.found("labels", path)
+        self.record.append(StageRecord(name="labels", seconds=0.0, reused=True))
+        self.noted.note(labels=path)
+        return StoredLabels(path, key)
 
     def _scores(self, teacher: Path, corpus: Corpus) -> Scores:
         """What is labelled with: the teacher, or the mixture that it is part of."""
@@ -279,7 +311,13 @@ def _student_task(task: _Student) -> tuple[str, list[StageRecord]]:
 
 
 def run_study(
-    config: StudyConfig, out: Path | None, artifacts: Path | None, display: StageDisplay, *, jobs: int = 1
+    config: StudyConfig,
+    out: Path | None,
+    artifacts: Path | None,
+    display: StageDisplay,
+    *,
+    jobs: int = 1,
+    labels: str | None = None,
 ) -> Path:
     """Runs every stage that is not there yet and returns the run folder, complete but for the report.
 
@@ -290,6 +328,8 @@ def run_study(
         display: what a person sees.
         jobs: students trained and evaluated at once, each in a process with its share of the cores; 1 trains one after
             another on all of them.
+        labels: a label store, or a run that holds one, to be used instead of one that is made; refused where it is not
+            of the same teacher, tokens and fidelity.
 
     Raises ``UserError`` for a mistake, ``KeyboardInterrupt`` or ``SystemExit`` when stopped; in each case what was
     complete is kept and the same call goes on from there.
@@ -297,11 +337,13 @@ def run_study(
     begin = time.monotonic()
     config = with_budgets(config)
     check_evaluation(config)
+    if labels is not None and not labelled_tokens(config):
+        raise UserError(f"--labels {labels}: no arm of {config.name} learns from stored labels; leave it out.")
     folder = study_folder(config, out)
     artifacts = artifacts or folder.artifacts
     store = ArtifactStore(artifacts, Needs.of_run(artifacts, folder.path))
     with Stopper() as stopper, folder.claimed(display.damaged):
-        stages = Stages(config, store, display, stopper, noted=NotedPlaces(folder.path))
+        stages = Stages(config, store, display, stopper, noted=NotedPlaces(folder.path), given_labels=labels)
         try:
             made = _all_stages(stages, jobs)
         except Interrupted:
@@ -326,17 +368,27 @@ def _all_stages(stages: Stages, jobs: int) -> FinishedParts:
     return FinishedParts(corpus, teacher[0], models, labels, evaluations)
 
 
-def run_single(config: RunConfig | StudyConfig, arm: str | None, artifacts: Path, display: StageDisplay) -> Path:
-    """Trains one model, with the teacher and labels that it needs, and returns its folder."""
+def run_single(
+    config: RunConfig | StudyConfig,
+    arm: str | None,
+    artifacts: Path,
+    display: StageDisplay,
+    labels: str | None = None,
+) -> Path:
+    """Trains one model, with the teacher and labels that it needs; returns its folder. ``labels`` as in a study."""
     if isinstance(config, StudyConfig):
         config = with_budgets(config)
         run = teacher_run(config) if arm == "teacher" else arm_run(config, arm or "")
+    elif labels is not None and config.teaching is None:
+        run = parse(RunConfig, config.model_dump() | {"labels": labels}, "--labels")
     else:
         run = config
     check_taught(run)
+    if labels is not None and not ever_needs_teacher(run.objective):
+        raise UserError(f"--labels {labels}: {run.name} learns from hard labels alone; leave it out.")
     with Stopper() as stopper:
         needs = Needs.of_training(artifacts, run.name, run.fingerprint())
-        stages = Stages(single_study(run), ArtifactStore(artifacts, needs), display, stopper)
+        stages = Stages(single_study(run), ArtifactStore(artifacts, needs), display, stopper, given_labels=labels)
         try:
             corpus = stages.corpus()
             artifact = stages.trained(run.name, run, corpus, *_taught(run, stages, corpus))
@@ -351,7 +403,8 @@ def _taught(run: RunConfig, stages: Stages, corpus: Corpus) -> tuple[StoredLabel
     if not ever_needs_teacher(run.objective):
         return None, None
     if run.labels is not None:
-        return StoredLabels(run.labels, plan_fingerprint(LabelStore.open(run.labels).manifest)), None
+        path = find_part("labels", run.labels).path
+        return StoredLabels(path, plan_fingerprint(LabelStore.open(path).manifest)), None
     teacher = stages.teacher(corpus)
     if run.teaching is None or run.teaching.source == "live":
         return None, teacher

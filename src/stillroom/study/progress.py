@@ -134,6 +134,11 @@ class StageDisplay:
         note = "" if is_sealed else ", without checksums"
         self.console.print(line(("✓", "green"), " ", name, (f" already there{note}", "dim")))
 
+    def found(self, name: str, place: str) -> None:
+        """Says that what a stage would make was made before by another command, and is used from there."""
+        what = f" {name}: of the same teacher, tokens and fidelity, used from "
+        self.console.print(line(("✓", "green"), what, place), soft_wrap=True)
+
     def kept(self, sentence: str | None) -> None:
         """Says of an artifact of another version that it is kept and not used; nothing where there is none."""
         if sentence is not None:
