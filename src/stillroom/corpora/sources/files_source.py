@@ -13,6 +13,7 @@ from stillroom.corpora.sources.listing import Listing, list_files
 from stillroom.corpora.sources.readers import file_rows
 from stillroom.corpora.sources.row_documents import mixed, row_documents
 from stillroom.corpora.sources.source_config import SourceConfig
+from stillroom.corpora.sources import shim
 from stillroom.corpora.sources.source_kinds import SourceKind
 from stillroom.corpora.sources.table_rows import RowCount, row_texts
 from stillroom.corpora.sources.texts import sections
@@ -37,7 +38,7 @@ def _texts(listing: Listing, source: SourceConfig, seed: int, count: RowCount) -
 
 
 SOURCE = SourceKind(
-    file_documents,
+    None, shim.parts, shim.texts,
     takes=("path", "pattern", "exclude", "format", "field", "max_document_chars"),
     path="a file or a folder of text",
     listing=list_files,

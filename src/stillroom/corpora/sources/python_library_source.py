@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stillroom.corpora.sources.files_source import file_documents
 from stillroom.corpora.sources.listing import list_files
+from stillroom.corpora.sources import shim
 from stillroom.corpora.sources.source_kinds import SourceKind
 
-SOURCE = SourceKind(file_documents, takes=("max_document_chars",), listing=list_files)
+SOURCE = SourceKind(None, shim.parts, shim.texts, takes=("max_document_chars",), listing=list_files)

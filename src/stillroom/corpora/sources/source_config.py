@@ -36,6 +36,8 @@ class SourceConfig(Strict):
     """Split of the dataset that is read (``hub``); None means train. Held-out text is set apart within it."""
     max_document_chars: Annotated[int, Field(ge=100, le=MANY)] = 4000
     """Longer texts are cut into documents of at most this many characters, at line ends."""
+    epochs: Annotated[Factor, ADDED_LATER] = 1.0
+    """Most times that its text is used where its share asks for more than there is."""
     options: dict[str, int | float | str | bool] = Field(default_factory=dict)
     """Knobs of a world, by name; the world refuses those that it does not know."""
 
@@ -51,7 +53,7 @@ class SourceConfig(Strict):
     def _fits_its_kind(self) -> Self:
         kind = source_kind(self.kind)
         for name, field in type(self).model_fields.items():
-            if name in ("kind", "share", *kind.takes):
+            if name in ("kind", "share", "epochs", *kind.takes):
                 continue
             if getattr(self, name) != field.get_default(call_default_factory=True):
                 raise ValueError(

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stillroom.corpora.sources.table_rows import RowCount
 from stillroom.files import file_hash, reading
@@ -26,12 +26,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A piece of a source."""
+
+    file: str
+    start: int
+    stop: int
+    unit: str
+    size: int
+
+
+@dataclass(frozen=True)
 class SourceKind:
     """One kind of source."""
 
     documents: Callable[[SourceConfig, int, Split, RowCount], Iterator[str]]
     """Of a seed and a split: the same ones whenever they are asked for, none in both splits. The count is told of the
     rows that were read, where there are any."""
+    parts: Any = None
+    texts: Any = None
     takes: tuple[str, ...] = ("options",)
     """Fields of ``SourceConfig`` that have an effect; others are refused."""
     path: str | None = None
@@ -59,7 +72,7 @@ def source_kind(name: str) -> SourceKind:
 
 
 _WORLD = SourceKind(
-    lambda source, seed, split, count: make_world(source.kind, source.options).documents(seed, split),
+    lambda source, seed, split: make_world(source.kind, source.options).documents(seed, split),
     check=lambda source: make_world(source.kind, source.options),
 )
 """Worlds are endless; the same options give the same documents."""
@@ -70,7 +83,7 @@ def documents(source: SourceConfig, seed: int, split: Split, count: RowCount | N
 
     ``count`` is told of the rows that were read.
     """
-    return source_kind(source.kind).documents(source, seed, split, RowCount() if count is None else count)
+    return source_kind(source.kind).documents(source, seed, split)
 
 
 def source_identity(source: SourceConfig) -> dict[str, JsonValue]:
