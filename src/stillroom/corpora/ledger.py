@@ -26,7 +26,7 @@ from stillroom.corpora.encoding import Encoded, Encoder
 from stillroom.corpora.sources.source_config import SourceConfig
 from stillroom.corpora.sources.table_rows import RowCount
 from stillroom.corpora.tasks import Task, pieces_of, texts_of
-from stillroom.files import disk_errors, read_json_object, reading, write_json
+from stillroom.files import disk_errors, json_text, read_json_object
 from stillroom.strict import parse
 from stillroom.types import UserError
 
@@ -138,21 +138,24 @@ class Ledger:
 
     def _record(self, task: Task) -> _Record:
         place = self.place(task)
-        values = read_json_object(place / RECORD, "the record of a finished task")
-        record = parse(_Record, values, str(place / RECORD))
-        body = {name: value for name, value in values.items() if name != "check"}
-        if record.check != check_of(body):
-            raise self._lies(place / RECORD, "it is not as it was written")
+        try:
+            values = read_json_object(place / RECORD, "the record of a finished task")
+            record = parse(_Record, values, str(place / RECORD))
+            digest = hash_of_file(place / DATA)
+        except UserError as error:
+            raise self._lies(place, str(error)) from error
+        if record.check != check_of({name: value for name, value in values.items() if name != "check"}):
+            raise self._lies(place, f"{RECORD} is not as it was written")
         if (record.build, record.task) != (self.build, task.key()):
-            raise self._lies(place / RECORD, "it is of another build")
-        if hash_of_file(place / DATA) != record.xxh3_128:
-            raise self._lies(place / DATA, "it does not match its checksum")
+            raise self._lies(place, f"{RECORD} is of another build or task")
+        if digest != record.xxh3_128:
+            raise self._lies(place, f"{DATA} does not match its checksum")
         return record
 
-    def _lies(self, file: Path, what: str) -> UserError:
+    def _lies(self, place: Path, what: str) -> UserError:
         return UnfinishedError(
-            f"{file}: says of a finished part of the corpus what does not hold ({what}); remove {file.parent}, then "
-            "run the same command again, which makes that part anew."
+            f"{place}: is said to be a finished part of the corpus and is not ({what}); remove {place}, then run the "
+            "same command again, which makes that part anew."
         )
 
     def run(self, task: Task, hear: OnTokens = lambda tokens: None) -> bool:
@@ -172,7 +175,11 @@ class Ledger:
             shutil.rmtree(left, ignore_errors=True)
         work = Path(tempfile.mkdtemp(dir=self.root, prefix=f".{place.name}.part-"))
         try:
-            write_json(work / RECORD, self._written(task, work / DATA, hear))
+            record = self._written(task, work / DATA, hear)
+            with (work / RECORD).open("w") as stream:  # which makes no folder, where the build is gone meanwhile
+                stream.write(json_text(record))
+                stream.flush()
+                disk.flush(stream.fileno())
             disk.let_all_read(work, 0o755)
             disk.publish(work, place)
         except BaseException:
