@@ -73,7 +73,7 @@ def reading(path: Path, wanted: str = "a file") -> Iterator[None]:
         code = error.errno if isinstance(error.errno, int) else errno.EIO
         raise UserError(f"{path}: cannot be read ({os.strerror(code)}); expected {wanted}.") from error
     except ValueError as error:
-        if "null" not in str(error):  # the one thing that no file system takes in a name
+        if "embedded null" not in str(error):  # the one thing that no file system takes in a name
             raise
         raise UserError(f"{path}: has a zero byte in its name; expected {wanted}.") from error
 

@@ -63,6 +63,10 @@ class UserError(Exception):
         return printable(super().__str__())
 
 
+class Unreadable(UserError):
+    """Data that is damaged or not what its kind should be, as against a configuration that is wrong."""
+
+
 class _Moves:
     """Moves every tensor of a frozen dataclass to a device."""
 
@@ -153,8 +157,7 @@ class Estimate:
 
     def as_dict(self) -> dict[str, float | int | None]:
         """Plain numbers for JSON, which has none that are not finite: an unknown end of the interval is None."""
-        numbers = {"value": self.value, "low": self.low, "high": self.high}
-        return {name: value if math.isfinite(value) else None for name, value in numbers.items()} | {"num": self.num}
+        return {name: value if math.isfinite(value) else None for name, value in vars(self).items()}
 
 
 class Sequences(Protocol):

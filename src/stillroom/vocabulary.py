@@ -320,15 +320,21 @@ def encode_documents(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     return [list(ids) for ids in encoded]
 
 
+def text_begins_with_space(tokenizer: Any) -> bool:
+    """Whether the tokenizer puts a space before every text."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return backend is not None and _Spelling.of(backend).cut(backend, "a").startswith(b" ")
+
+
 _INSIDE: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
 def _inside(tokenizer: Any) -> Any:
     """The tokenizer without the space that it puts before a text; None where it puts none."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None or not _Spelling.of(backend).cut(backend, "a").startswith(b" "):
+    if not text_begins_with_space(tokenizer):
         return None
     if tokenizer not in _INSIDE:
+        backend = tokenizer.backend_tokenizer
         state = json.loads(backend.to_str()) | {"truncation": None, "padding": None}
         for part in ("normalizer", "pre_tokenizer"):
             state[part] = _without_prefix(state[part])

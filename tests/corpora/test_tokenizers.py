@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tokenizers import processors
-from transformers import AutoConfig, AutoTokenizer, ByT5Tokenizer, GPTNeoXTokenizer, LlamaForCausalLM
+from tokenizers import Tokenizer, processors
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    ByT5Tokenizer,
+    GPTNeoXTokenizer,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from stillroom.config import CorpusConfig, ModelConfig, SourceConfig
 from stillroom.corpora import (
@@ -23,12 +31,12 @@ from stillroom.corpora import (
     tokenizer_hash,
     train_tokenizer,
 )
-from stillroom.corpora.tokenizer import hash_before, save_tokenizer, with_marks
+from stillroom.corpora.tokenizer import habits, hash_before, save_tokenizer, with_marks
 from stillroom.evaluation import Heldout, measure_likelihood
 from stillroom.files import read_json, write_json
 from stillroom.models.meta import llama_config
 from stillroom.types import UserError
-from stillroom.vocabulary import num_ids, token_bytes
+from stillroom.vocabulary import encode_documents, num_ids, token_bytes
 from tokenizer_kinds import KEEPS, KNOWS_LETTERS_ALONE, LOSES, OPENS_WITH_A_SPACE, byte_level, words
 
 PLAIN = ["the cat sat  on 12 mats.\n", " an indented the\n\tcat 'sat'", "é = 12,\r\n the end", "a", "\n\nthe", "cat "]
@@ -132,13 +140,63 @@ def test_a_tokenizer_in_python_is_refused(tmp_path: Path) -> None:
         token_bytes(ByT5Tokenizer())
 
 
-def test_a_tokenizer_without_marks_is_refused_and_one_serves_for_both() -> None:
+def test_one_mark_serves_for_both() -> None:
     tokenizer = byte_level()
     tokenizer.bos_token = None
+    assert habits(tokenizer) == ["it has no token that opens a document; '</s>' does both"]
     assert with_marks(tokenizer).bos_token_id == tokenizer.eos_token_id == 2
+
+
+def test_a_tokenizer_that_names_no_mark_ends_documents_with_its_own_special_token() -> None:
+    tokenizer = byte_level()
     tokenizer.bos_token = tokenizer.eos_token = None
-    with pytest.raises(UserError, match="neither a bos nor an eos token"):
-        with_marks(tokenizer)
+    assert habits(tokenizer) == ["it names no token that opens or ends a document; '</s>' does both"]
+    assert with_marks(tokenizer).bos_token_id == tokenizer.eos_token_id == 2
+
+
+def test_a_tokenizer_without_any_mark_gets_one_and_says_so(tmp_path: Path) -> None:
+    state = json.loads(byte_level().backend_tokenizer.to_str()) | {"added_tokens": []}
+    without = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(state)))
+    size = num_ids(without)
+    (sentence,) = habits(without)
+    assert sentence.endswith(f"'<|eos|>' does both, which is added to it as id {size}")
+    corpus = corpus_of(tmp_path, without, PLAIN)
+    assert (corpus.vocab_size, corpus.manifest["bos"], corpus.manifest["eos"]) == (size + 1, size, size)
+    assert tokenizer_hash(open_corpus(corpus.folder).tokenizer) == tokenizer_hash(without)
+
+
+@pytest.mark.parametrize("kind", sorted(OPENS_WITH_A_SPACE))
+def test_a_space_before_every_text_is_told(kind: str) -> None:
+    assert any("puts a space before every text" in one for one in habits(KEEPS[kind]()))
+
+
+def test_marks_that_a_tokenizer_puts_around_a_text_by_itself_are_put_once_and_told(tmp_path: Path) -> None:
+    tokenizer = byte_level()
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    assert "puts <s> and </s> around a text" in habits(tokenizer)[0]
+    ids = corpus_of(tmp_path, tokenizer, PLAIN, 900).train.tokens([0])[0].tolist()
+    assert [1, 1] not in map(list, itertools.pairwise(ids)) and [2, 2] not in map(list, itertools.pairwise(ids))
+
+
+def test_most_tokenizers_have_no_habits() -> None:
+    assert habits(train_tokenizer(["a b"] * 9, 300)) == []
+
+
+def test_digits_stand_alone_or_in_runs() -> None:
+    texts = ["12345 a12345 12345b"] * 50
+    assert all(len(name) == 1 for name in train_tokenizer(texts, 300).tokenize("12345"))
+    runs = train_tokenizer(texts, 300, digits="runs")
+    assert runs.tokenize("a12345b") == ["a", "12345", "b"]
+
+
+def test_special_tokens_of_ones_own_follow_the_marks_and_no_text_gives_them(tmp_path: Path) -> None:
+    save_tokenizer(train_tokenizer(["a b"] * 9, 300, specials=("<|user|>", "<|model|>")), tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.convert_tokens_to_ids(["<|user|>", "<|model|>"]) == [3, 4]
+    assert not {3, 4} & set(encode_documents(tokenizer, ["<|user|> a <|model|>"])[0])
+    assert tokenizer.decode([3, 4], skip_special_tokens=True) == ""
 
 
 def test_ids_beyond_the_number_of_tokens_fit_the_corpus(tmp_path: Path) -> None:

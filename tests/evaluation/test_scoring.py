@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -158,6 +159,19 @@ def test_sequences_of_one_document_are_drawn_together(llama, heldout_sequences, 
     assert together.num == len(np.unique(documents)) and apart.num == len(heldout_sequences)
     one = measure_likelihood(llama, Heldout(heldout_sequences, sizes, documents=np.zeros(len(heldout_sequences))))
     assert one.bits_per_byte.low == one.bits_per_byte.high  # one document says nothing of others
+
+
+def test_text_is_that_of_the_real_sources_and_all_where_there_is_none(llama, heldout_sequences, tokenizer) -> None:
+    codes = np.arange(len(heldout_sequences)) % 2
+    heldout = Heldout(heldout_sequences, token_bytes(tokenizer), ["people", "world"], codes, real_sources=["people"])
+    mixed = measure_likelihood(llama, heldout)
+    assert mixed.text_bits_per_byte.value == pytest.approx(mixed.by_source["people"]["bits_per_byte"].value, rel=1e-12)
+    assert mixed.text_bits_per_byte.num == (codes == 0).sum()
+    top, bottom = (np.array(kept["text_bits_per_byte"]) for kept in (mixed.per_item, mixed.per_item_weights))
+    assert (top * bottom).sum() / bottom.sum() == pytest.approx(mixed.text_bits_per_byte.value, rel=1e-12)
+    assert not bottom[codes == 1].any()
+    worlds = measure_likelihood(llama, replace(heldout, real_sources=()))
+    assert worlds.text_bits_per_byte.value == pytest.approx(worlds.bits_per_byte.value, rel=1e-12)
 
 
 def test_bits_per_byte_at_batch_1_and_64(llama, heldout_sequences, tokenizer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from stillroom.results import measures as registry
 from stillroom.results.abilities import Effort, Ladder, read_items, worth_table
 from stillroom.results.compare import write_comparison
 from stillroom.results.json_form import write
-from stillroom.results.measures import HEADLINE, Measure
+from stillroom.results.measures import BITS_PER_BYTE, HEADLINE, Measure
+from stillroom.results.schema import ModelRecord, baseline_of
+from stillroom.types import Estimate
 
 SOLVED = Measure("proofs found", "share of proofs", "higher", ("proof", "solved"), per_item=True, roles=HEADLINE)
 """The one line."""
@@ -68,3 +71,30 @@ def test_places_and_titles_are_different() -> None:
     for field in ("place", "title"):
         values = [getattr(one, field) for one in registered_measures()]
         assert len(set(values)) == len(values)
+
+
+def test_an_evaluation_of_an_older_version_gives_all_its_text_for_text(run: Path) -> None:
+    found = load(run).model("spt").evaluation
+    assert found.lm is not None and found.lm.text_bits_per_byte is None
+    part = replace(found.lm, per_item={"bits_per_byte": (1.0, 2.0)}, per_item_weights={"bits_per_byte": (3.0, 4.0)})
+    evaluation = replace(found, lm=part)
+    assert BITS_PER_BYTE.read(evaluation) == part.bits_per_byte
+    items = BITS_PER_BYTE.items(evaluation)
+    assert items is not None and items.values == part.per_item["bits_per_byte"]
+    newer = replace(part, text_bits_per_byte=Estimate(9.0, 8.0, 10.0, 2))
+    assert BITS_PER_BYTE.read(replace(evaluation, lm=newer)) == newer.text_bits_per_byte
+    assert BITS_PER_BYTE.items(replace(evaluation, lm=newer)) is None  # it keeps none of this measure by item
+
+
+def test_the_baseline_has_the_text_of_the_students_of_soft_labels() -> None:
+    def record(name: str, tokens: int, alpha: float = 0.0) -> ModelRecord:
+        return ModelRecord(
+            name=name, role="student", label=name, folder=name, alpha=alpha, parameters=1, distinct_tokens=tokens,
+            tokens=tokens,
+        )  # fmt: skip
+
+    ladder = [record("half", 1), record("one", 2), record("two", 4)]
+    assert baseline_of([*ladder, record("dpt", 2, 0.9), record("routed", 2, 0.9)]) is ladder[1]
+    assert baseline_of(ladder) is ladder[0]
+    assert baseline_of([record("dpt", 4, 0.9), record("other", 2, 0.9)]).name == "dpt"
+    assert baseline_of([]) is None

@@ -26,6 +26,7 @@ from stillroom.corpora.corpus import SCHEMA, Corpus, open_corpus
 from stillroom.corpora.corpus_config import CorpusConfig
 from stillroom.corpora.corpus_files import GROWING, claim_of, growing_folder
 from stillroom.corpora.ledger import UnfinishedError
+from stillroom.corpora.naming import corpus_identity
 from stillroom.corpora.plan_file import (
     Build,
     BuildPlan,
@@ -36,14 +37,12 @@ from stillroom.corpora.plan_file import (
     stamps_of,
     tokenizer_folder,
 )
-from stillroom.corpora.sources.source_kinds import source_identity
 from stillroom.corpora.sources.table_rows import RowCount
 from stillroom.corpora.sequences import Told
 from stillroom.corpora.tasks import Task, source_shares, texts_of
 from stillroom.corpora.tokenizer import load_tokenizer, save_tokenizer, tokenizer_hash, train_tokenizer, with_marks
 from stillroom.corpora.workers import Workers, do_one, start_crew
 from stillroom.files import disk_errors, fingerprint, read_json_object, write_json
-from stillroom.results_versions import results_version
 from stillroom.types import OnProgress, UserError
 from stillroom.vocabulary import num_ids
 
@@ -54,17 +53,10 @@ _PAUSE = 0.1
 logger = logging.getLogger(__name__)
 
 
-def corpus_identity(config: CorpusConfig) -> dict[str, JsonValue]:
-    """What determines a corpus: its configuration, the content of its files, and the version of the results."""
-    identity = config.canonical() | results_version("corpus")
-    identity["sources"] = {name: source_identity(source) for name, source in config.sources.items()}
-    return identity
-
-
 def build_corpus(
     config: CorpusConfig, folder: Path, progress: OnProgress | None = None, workers: Workers = Workers()
 ) -> Corpus:
-    """Builds the corpus into ``folder`` (which appears when complete) and opens it.
+    """Builds the corpus into ``folder``, which appears when complete, and returns it opened.
 
     A build that was stopped is gone on with. Any number of processes may build one folder at the same time: they share
     the tasks, and the first that is free puts them together. ``progress`` hears of the tokens that all have made.

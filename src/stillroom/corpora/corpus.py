@@ -23,9 +23,11 @@ from stillroom.checksums import require
 from stillroom.corpora.corpus_files import GROWING, CorpusFiles, FinishedFiles, GrowingFiles, ShardFiles
 from stillroom.corpora.tokenizer import load_tokenizer, special_ids, with_marks
 from stillroom.files import read_json_object
+from stillroom.places import find_part
 from stillroom.strict import parse
 from stillroom.types import IGNORE_INDEX, Batch, SpecialIds, UserError
 from stillroom.vocabulary import Vocabulary
+from stillroom.worlds import TEXT_WORLDS
 
 SCHEMA = 2
 
@@ -55,12 +57,15 @@ def make_batch(tokens_BT: Tensor, bos: int, eos: int | None = None) -> Batch:
 
 @dataclass(frozen=True)
 class SequenceSet:
-    """The sequences of one split, memory-mapped; also any first part of them (``first``)."""
+    """The S sequences of one split, memory-mapped; also any first part of them (``first``).
 
-    shards: Sequence[NDArray[np.unsignedinteger[Any]]]  # each (sequences, T); all but the last equally long
-    source: NDArray[np.unsignedinteger[Any]]  # (sequences,) index into the corpus's source names
+    ``shards`` are tokens, (n, T) each, all but the last equally long; ``source``, (S,), has places in the corpus's
+    source names, and ``document``, (S,), the number of the source's text in which each begins: what is sampled together.
+    """
+
+    shards: Sequence[NDArray[np.unsignedinteger[Any]]]
+    source: NDArray[np.unsignedinteger[Any]]
     document: NDArray[np.unsignedinteger[Any]]
-    """(sequences,) number of the source's text in which each begins: what is sampled together."""
     bos: int
     size: int
     eos: int | None = None
@@ -83,7 +88,10 @@ class SequenceSet:
         return self.size
 
     def first(self, num_tokens: int) -> SequenceSet:
-        """The first sequences, as many as hold ``num_tokens`` (at least one): the same data for every arm."""
+        """The first sequences, as many as hold ``num_tokens`` (at least one): the same data for every arm.
+
+        Raises ``UserError`` where there are fewer.
+        """
         size = max(1, num_tokens // self.sequence_length)
         if size > self.size:
             raise UserError(
@@ -137,6 +145,12 @@ class Corpus:
         return self.manifest["sources"]
 
     @property
+    def real_sources(self) -> list[str]:
+        """Names of the sources that hold text of people; the others are worlds."""
+        worlds = TEXT_WORLDS.names()
+        return [name for name, source in self.manifest["source_configs"].items() if source["kind"] not in worlds]
+
+    @property
     def isolate(self) -> bool:
         """Whether packed documents are kept from seeing one another."""
         return self.manifest["isolate_documents"]
@@ -147,7 +161,7 @@ class Corpus:
         return with_marks(load_tokenizer(self.files.path("tokenizer")))
 
     def check_bytes(self) -> None:
-        """Refuses bits per byte where the bytes of held-out tokens are neither told by their ids nor stored."""
+        """Raises ``UserError`` where the bytes of held-out tokens are neither told by their ids nor stored."""
         if not self.manifest.get("bytes_counted") and not Vocabulary.of(self.tokenizer).exact:
             raise UserError(
                 f"{self.folder}: was built before the bytes behind its tokenizer's tokens were counted in the text, so "
@@ -221,7 +235,7 @@ class _Manifest2(_Manifest):
 
 
 def open_corpus(folder: Path, wait_for: int = 0) -> Corpus:
-    """A corpus from its folder; refuses one made by a newer version.
+    """A corpus from its folder or that of a run; ``UserError`` for one made by a newer version.
 
     With ``wait_for``, one that is being built too, as soon as it has so many training tokens; what of it is not there
     yet is waited for when it is asked for. It must be built with ``corpus.shuffle_tokens`` of at most ``wait_for``, so
@@ -229,6 +243,7 @@ def open_corpus(folder: Path, wait_for: int = 0) -> Corpus:
     """
     if wait_for and not disk.is_finished(folder):
         return _growing(folder, wait_for)
+    folder = Path(find_part("corpus", folder).path)
     return _opened(folder, folder / "corpus.json", FinishedFiles(folder))
 
 

@@ -115,7 +115,7 @@ def ordered_documents(
     while (result := read(len(drops))) is not None:
         bases.append(told.texts)
         told.texts += result.hash_S.size
-        told.rows = _added(told.rows, result.rows)
+        told.rows += result.rows
         repeated = np.zeros(0, bool) if order.seen is None else order.seen.repeated(result.hash_S)
         drops.append(np.flatnonzero(repeated))
         told.duplicates += drops[-1].size
@@ -138,10 +138,6 @@ def ordered_documents(
 def _seed(seed: int, epoch: int, place: int) -> int:
     """A seed for the order of one thing in one epoch."""
     return (seed * 1_000_003 + epoch) * 1_000_003 + place
-
-
-def _added(one: RowCount, other: RowCount) -> RowCount:
-    return RowCount(*(a + b for a, b in zip(vars(one).values(), vars(other).values(), strict=True)))
 
 
 def _shuffled(

@@ -16,8 +16,9 @@ from pydantic import JsonValue
 
 from stillroom.corpora.corpus_config import CorpusConfig
 from stillroom.corpora.sources.holding_out import content_hash, is_held_out
+from stillroom.corpora.sources.part import Part
 from stillroom.corpora.sources.source_config import SourceConfig
-from stillroom.corpora.sources.source_kinds import Part, source_kind
+from stillroom.corpora.sources.source_kinds import source_kind
 from stillroom.corpora.sources.table_rows import RowCount
 from stillroom.corpora.sources.texts import cut
 from stillroom.files import fingerprint

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
@@ -16,25 +16,31 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from stillroom.files import fingerprint, read_json, write_json
 from stillroom.models import read_tokenizer
 from stillroom.types import SpecialIds, UserError
-from stillroom.vocabulary import PROBES, encode_documents, num_ids
+from stillroom.vocabulary import PROBES, encode_documents, num_ids, text_begins_with_space
 
 SPECIALS = ("<|bos|>", "<|eos|>", "<|pad|>")
 BOS, EOS, PAD = range(3)
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, digits: Literal["single", "runs"] = "single", specials: Sequence[str] = ()
+) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer with ``vocab_size`` tokens (fewer where the text does not support as many).
 
-    Ids 0, 1 and 2 are ``<|bos|>``, ``<|eos|>`` and ``<|pad|>``. Every byte string can be encoded.
+    Ids 0, 1 and 2 are ``<|bos|>``, ``<|eos|>`` and ``<|pad|>``, those after them the ``specials``. Every byte string
+    can be encoded. ``digits``: each stands alone, or runs of them may become tokens, never with other letters.
     """
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # pyright: ignore[reportAttributeAccessIssue]
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Digits(individual_digits=digits == "single"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
     trainer = BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=list(SPECIALS),
+        special_tokens=[*SPECIALS, *specials],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -44,6 +50,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         bos_token=SPECIALS[BOS],
         eos_token=SPECIALS[EOS],
         pad_token=SPECIALS[PAD],
+        extra_special_tokens=list(specials),
         clean_up_tokenization_spaces=False,
     )
 
@@ -126,11 +133,16 @@ def is_tokenizer_of(tokenizer: PreTrainedTokenizerBase, manifest_hash: str) -> b
 def with_marks(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """The tokenizer with both a bos and an eos token, by which documents are opened and closed.
 
-    Where it has one of the two only, that one serves for both. The ids of a text do not change by it.
+    Where it has one of the two only, that one serves for both; where it has neither, a special token of its own that
+    others use so, else one that is added to it (``<|eos|>``). The ids of a text do not change by it.
     """
     bos, eos = tokenizer.bos_token, tokenizer.eos_token
     if bos is None and eos is None:
-        raise UserError("corpus.tokenizer: has neither a bos nor an eos token; documents could not be told apart.")
+        own = {str(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special}
+        eos = next((name for name in _USUAL_ENDS if name in own), None)
+        if eos is None:
+            eos = SPECIALS[EOS]
+            tokenizer.add_special_tokens({"eos_token": eos})
     tokenizer.bos_token, tokenizer.eos_token = bos or eos, eos or bos
     for role in ("bos", "eos"):
         if getattr(tokenizer, f"{role}_token_id") is None:
@@ -139,6 +151,39 @@ def with_marks(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
                 "could not be told apart; add the token to its vocabulary."
             )
     return tokenizer
+
+
+_USUAL_ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "[SEP]", "<|im_end|>")
+"""What the special token that ends documents is called, where a tokenizer does not say which it is."""
+
+
+def habits(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """What is done differently with a tokenizer than it does by itself, in sentences; none for most.
+
+    Asked of it as it was loaded, before ``with_marks``.
+    """
+    bos, eos, size = tokenizer.bos_token, tokenizer.eos_token, num_ids(tokenizer)
+    marked = with_marks(copy.deepcopy(tokenizer))
+    found = []
+    if bos is None and eos is None:
+        new = f", which is added to it as id {marked.eos_token_id}" if num_ids(marked) > size else ""
+        found.append(f"it names no token that opens or ends a document; {marked.eos_token!r} does both{new}")
+    elif bos is None or eos is None:
+        missing = "opens" if bos is None else "ends"
+        found.append(f"it has no token that {missing} a document; {bos or eos!r} does both")
+    put: list[int] = tokenizer("a")["input_ids"]  # pyright: ignore[reportAssignmentType]
+    bare = encode_documents(tokenizer, ["a"])[0]
+    if put != bare:
+        names = [str(tokenizer.convert_ids_to_tokens(i)) for i in put if i not in bare]
+        found.append(
+            f"by itself it puts {' and '.join(dict.fromkeys(names))} around a text; here a document is opened by "
+            f"{marked.bos_token} and closed by {marked.eos_token}, once"
+        )
+    if text_begins_with_space(tokenizer):
+        found.append(
+            "it puts a space before every text, and so before every document; the space is no byte of the text"
+        )
+    return found
 
 
 def special_ids(tokenizer: PreTrainedTokenizerBase) -> SpecialIds:

@@ -10,7 +10,7 @@ from stillroom.report.view import Entry, View, without_seed
 from stillroom.results.intervals import difference_by_seed, paired_interval
 from stillroom.results.measures import Measure
 from stillroom.results.runs import Run
-from stillroom.results.schema import Difference, ModelRecord, arm_and_seed
+from stillroom.results.schema import Difference, ModelRecord, arm_and_seed, baseline_of
 from stillroom.types import Estimate
 from stillroom.yamlfiles import parse_yaml
 
@@ -98,9 +98,10 @@ def _label(key: tuple[Any, ...], entry: Entry, several: bool) -> str:
 
 
 def baseline_arm(arms: tuple[SeededArm, ...]) -> SeededArm | None:
-    """The arm without a teacher and with the fewest tokens; else the first."""
-    plain = [arm for arm in arms if arm.entry.model.record.alpha == 0]
-    return min(plain, key=lambda arm: arm.entry.model.record.tokens) if plain else next(iter(arms), None)
+    """The arm that others are compared with (``baseline_of``)."""
+    by_record = {id(arm.entry.model.record): arm for arm in arms}
+    found = baseline_of([arm.entry.model.record for arm in arms])
+    return None if found is None else by_record[id(found)]
 
 
 def mean_of(arm: SeededArm, measure: Measure) -> Estimate | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from stillroom.report.arms import SeededArm, arms_over_seeds, baseline_arm, mean_of, paired_with
 from stillroom.report.differences import Word, verdicts
-from stillroom.report.formats import fixed, has_width, interval, listing, overlap
+from stillroom.report.formats import fixed, has_width, listing, overlap, with_interval
 from stillroom.report.headline import headline_passes, headline_temperature, measured
 from stillroom.report.view import Entry, View, make_view, run_names
 from stillroom.results.measures import Measure, registered_measures, unique_answers
+from stillroom.results.schema import WorthTable, arm_and_seed
 from stillroom.types import Estimate
 
 CLOSING = (
@@ -30,6 +33,12 @@ PAIRED_CLOSING = (
     "Every difference is tested on the same items and corrected for the number of measures. It is one of single "
     "training runs, and at another seed it may be another."
 )
+BOUGHT, NOT_BOUGHT = "What soft labels bought", "What they did not"
+NOT_TOLD = "nothing that these items can tell"
+HOW_SURE = (
+    "How sure: every difference is tested on the same items and corrected for the number of measures, but each student "
+    "is a single training run, and at another seed a difference may be another. A study of several seeds tells that."
+)
 NOTHING = "No student was evaluated, so there is nothing to compare."
 
 
@@ -45,6 +54,8 @@ def summary(view: View) -> tuple[str, ...]:
         return (_arms_over_seeds(view, arms),)
     if (found := verdicts(view)) and _findings(view):
         assert view.baseline is not None
+        if (opening := _opening(view, view.baseline, found)) is not None:
+            return opening
         told = [_verdict_sentence(entry, view.baseline, words) for entry, words in found]
         return (*told, f"{PAIRED_CLOSING} {OVER_SEEDS}" if len(arms) > 1 else PAIRED_CLOSING)
     closing = f"{CLOSING} {OVER_SEEDS}" if len(arms) > 1 else CLOSING
@@ -54,6 +65,39 @@ def summary(view: View) -> tuple[str, ...]:
         return (f"{findings} {closing}",) if findings else (NOTHING,)
     named = zip(run_names(view.runs), alone, strict=True)
     return (*(f"{name}. {_findings(each) or NOTHING}" for name, each in named), closing)
+
+
+def _opening(
+    view: View, baseline: Entry, found: Sequence[tuple[Entry, Mapping[Word, list[str]]]]
+) -> tuple[str, str, str] | None:
+    """What soft labels bought, what they did not, and how sure that is; None where no ladder says what one was worth.
+
+    Of the student of soft labels that has the baseline's text and no routing, else of the first one.
+    """
+    worths = view.runs[0].worth
+    text = baseline.model.record.distinct_tokens
+    distilled = sorted(
+        (pair for pair in found if pair[0].model.record.alpha > 0),
+        key=lambda pair: (pair[0].model.record.distinct_tokens != text, pair[0].model.record.routing is not None),
+    )
+    if worths is None or not distilled:
+        return None
+    entry, words = distilled[0]
+    better, worse, same = (words.get(word, []) for word in ("better", "worse", "no clear difference"))
+    bought = f"{entry.label} does better than {baseline.label} in {listing(better)}" if better else NOT_TOLD
+    lost = f"{entry.label} does worse than {baseline.label} in {listing(worse)}" if worse else ""
+    level = f"there is no clear difference in {listing(same)}" if same else ""
+    rest = "; ".join(part for part in (lost, level) if part) or "there is no measure without a gain"
+    return f"{BOUGHT}: {bought}{_worth_of_text(worths, entry)}.", f"{NOT_BOUGHT}: {rest}.", HOW_SURE
+
+
+def _worth_of_text(worths: WorthTable, entry: Entry) -> str:
+    """What one of its tokens was worth on the first ability, which is real text where there is any."""
+    ability = next(iter(worths.abilities), None)
+    found = ability and ability.arms.get(arm_and_seed(entry.model.record.name)[0])
+    if ability is None or found is None or found.data.why == "flat":
+        return ""
+    return f". On {ability.title}, one of its tokens was worth {found.data} of hard labels"
 
 
 def _verdict_sentence(entry: Entry, baseline: Entry, words: dict[Word, list[str]]) -> str:
@@ -101,7 +145,7 @@ def _arms_finding(arms: tuple[SeededArm, ...], baseline: SeededArm, measure: Mea
             word = "better" if low > 0 else "worse" if high < 0 else "not told apart"
             change = fixed(paired.mean.value, measure.decimals)
             groups[word].append(f"{arm.label} ({'+' if paired.mean.value > 0 else ''}{change})")
-    value = f"{fixed(reference.value, measure.decimals)} ({interval(reference, measure.decimals)})"
+    value = with_interval(reference, measure.decimals)
     start = measure.said().format(model=baseline.label, value=value)
     parts = [f"{listing(found)} {_is(found)} {word}" for word, found in groups.items() if found]
     return f"{start}: {'; '.join(parts)}." if parts else f"{start}."
@@ -118,7 +162,7 @@ def _finding(view: View, baseline: Entry, measure: Measure) -> str:
     reference = baseline.read(measure)
     if reference is None:
         return ""
-    value = f"{fixed(reference.value, measure.decimals)} ({interval(reference, measure.decimals)})"
+    value = with_interval(reference, measure.decimals)
     start = measure.said().format(model=baseline.label, value=value)
     others = [pair for pair in measured(view, measure) if not pair[0].is_teacher and pair[0] is not baseline]
     return f"{start}: {_verdict(others, reference, measure)}." if others else f"{start}."

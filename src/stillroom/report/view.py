@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from stillroom.results.measures import Measure
 from stillroom.results.runs import ModelRun, Run
-from stillroom.results.schema import arm_and_seed
+from stillroom.results.schema import arm_and_seed, baseline_of
 from stillroom.types import Estimate
 
 NUM_STUDENT_COLOURS = 7
 NUM_TEACHER_COLOURS = 3
 MARKERS = ("circle", "square", "triangle", "diamond", "wedge", "cross", "bar")
 _SEED = re.compile(r", seed \d+$")
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a thing looks in every figure of a page: ``colour`` is a CSS class."""
+
+    name: str
+    colour: str
+    marker: str
+
+
+def styles(names: Sequence[str], first_marker: int = 0) -> list[Style]:
+    """A colour and a marker for each name."""
+    return [
+        Style(name, f"s{place % NUM_STUDENT_COLOURS}", MARKERS[(place + first_marker) % len(MARKERS)])
+        for place, name in enumerate(names)
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +73,10 @@ class View:
 
     @property
     def baseline(self) -> Entry | None:
-        """The student without a teacher and with the fewest tokens; else the first student, if there is one."""
-        plain = [entry for entry in self.students if entry.model.record.alpha == 0]
-        if plain:
-            return min(plain, key=lambda entry: entry.model.record.tokens)
-        return self.students[0] if self.students else None
+        """The student that others are compared with (``baseline_of``), if there is one."""
+        by_record = {id(entry.model.record): entry for entry in self.students}
+        found = baseline_of([entry.model.record for entry in self.students])
+        return None if found is None else by_record[id(found)]
 
 
 def make_view(runs: tuple[Run, ...]) -> View:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -42,6 +43,8 @@ class LikelihoodResult:
 
     bits_per_byte: Estimate
     nats_per_token: Estimate | None = None
+    text_bits_per_byte: Estimate | None = sometimes()
+    """Of the sources that hold text of people; of all where none does. Evaluations of older versions lack it."""
     per_item: PerItem = sometimes(dict)
     """Of every document; 0 where it has no text."""
     per_item_weights: PerItem = sometimes(dict)
@@ -414,6 +417,18 @@ class ModelRecord:
         return self.student_flops + self.teacher_flops
 
 
+def baseline_of(records: Sequence[ModelRecord]) -> ModelRecord | None:
+    """The student that others are compared with: of hard labels, with the text that most students of soft labels had.
+
+    With the least text where that leaves a choice; the first student where all have soft labels, None without any.
+    """
+    students = [record for record in records if record.role == "student"]
+    plain = [record for record in students if record.alpha == 0]
+    texts = Counter(record.distinct_tokens for record in students if record.alpha > 0)
+    fewest = min(plain, key=lambda record: (-texts[record.distinct_tokens], record.tokens), default=None)
+    return fewest or next(iter(students), None)
+
+
 @dataclass(frozen=True, kw_only=True)
 class LabelsRecord:
     """The label store of a study."""
@@ -683,6 +698,38 @@ class Rung:
 
     arm: str
     tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmForecast:
+    """An arm's forecast loss in nats per token, or why there is none; its measured loss once it is there."""
+
+    arm: str
+    forecast: Estimate | None = None
+    why: str = ""
+    outcome: float | None = None
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether the measured loss is outside the forecast's interval."""
+        known = self.forecast is not None and self.outcome is not None
+        return known and not self.forecast.low <= self.outcome <= self.forecast.high  # type: ignore[union-attr, operator]
+
+    def cells(self) -> tuple[str, str, str]:
+        """A row for people: arm, forecast, outcome."""
+        told = self.why
+        if self.forecast is not None:
+            told = f"{self.forecast.value:.3f} ({self.forecast.low:.3f} to {self.forecast.high:.3f})"
+        after = "" if self.outcome is None else f"{self.outcome:.3f}{' (outside)' if self.is_outside else ''}"
+        return self.arm, told, after
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyForecast:
+    """``forecast.json``: what a law expected of every arm of a study, and what came out."""
+
+    law: str
+    arms: tuple[ArmForecast, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,7 @@ from stillroom.objectives import ever_needs_teacher
 from stillroom.results.abilities import Effort, Ladder, read_items, worth_table
 from stillroom.results.json_form import write
 from stillroom.results.schema import ModelRecord, arm_and_seed
-
-REAL_TEXT = ("python-library", "files", "hub")
-"""Kinds of sources that hold text of people; the others are worlds."""
+from stillroom.worlds import TEXT_WORLDS
 
 
 def write_worth(folder: Path, config: StudyConfig, records: Sequence[ModelRecord]) -> None:
@@ -27,7 +25,7 @@ def write_worth(folder: Path, config: StudyConfig, records: Sequence[ModelRecord
     ladder = ladder_of(config, [name for name in students if name in config.arms])
     if len(ladder.rungs) < 2 or not ladder.others:
         return
-    real = [name for name, source in config.corpus.sources.items() if source.kind in REAL_TEXT]
+    real = [name for name, source in config.corpus.sources.items() if source.kind not in TEXT_WORLDS.names()]
     items = {name: read_items(folder / "models" / name, real=real) for name in students}
     efforts = {name: Effort(record.distinct_tokens, record.flops) for name, record in students.items()}
     write(folder / "worth.json", worth_table(ladder, efforts, items, seed=config.evaluation.seed))

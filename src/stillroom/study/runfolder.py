@@ -16,7 +16,6 @@ from stillroom.costs import flops_per_token, size_of_path
 from stillroom.disk import copy_file
 from stillroom.files import read_json
 from stillroom.labels import LabelStore
-from stillroom.models import precision_name
 from stillroom.objectives.schedules import ever_needs_teacher, highest_alpha
 from stillroom.results.compare import write_comparison
 from stillroom.results.json_form import write
@@ -30,13 +29,14 @@ from stillroom.results.schema import (
     SourceProfile,
     StageRecord,
     StudyRecord,
+    baseline_of,
 )
 from stillroom.study.artifacts import Artifact, StoredLabels
 from stillroom.study.budgets import spent
 from stillroom.study.environment import this_environment
 from stillroom.study.folders import RunFolder
 from stillroom.study.ladder import write_worth
-from stillroom.training.distributed import own_device
+from stillroom.study.own_precision import own_precision
 
 _BINS = 40
 PROFILE = "labels/profile.json"
@@ -74,11 +74,13 @@ def write_run_folder(
         if store is not None:
             rules = [arm.routing for arm in config.arms.values() if arm.routing is not None]
             write(folder / PROFILE, entropy_profile(store, made.corpus, rules))
-        arms = {name: folder / "models" / name for name in config.arms if name in made.evaluations}
+        base = baseline_of(records)
+        names = sorted(config.arms, key=lambda name: base is None or name != base.name)  # the baseline comes first
+        arms = {name: folder / "models" / name for name in names if name in made.evaluations}
         if len(arms) > 1:
             write_comparison(folder / "comparison.json", arms, config.evaluation.ks, seed=config.evaluation.seed)
             write_worth(folder, config, records)
-        precision = precision_name(config.training.precision, own_device())
+        precision = own_precision(config.training.precision)
         write(folder / "environment.json", this_environment(precision))
         study = StudyRecord(
             name=config.name,

@@ -5,7 +5,7 @@ Imports nothing of stillroom; needs no network.
 
 from __future__ import annotations
 
-import functools
+import os
 import sysconfig
 from pathlib import Path
 
@@ -13,12 +13,11 @@ from pathlib import Path
 _SKIPPED = frozenset({"site-packages", "test", "tests", "idle_test", "encodings", "pydoc_data", "__pycache__"})
 
 
-@functools.cache
 def library_files() -> tuple[Path, list[Path]]:
-    """The library's folder and its source files, sorted; those of generated tables and tests are left out.
-
-    They are listed once for a process.
-    """
+    """The library's folder and its source files, sorted; those of generated tables and tests are left out."""
     root = Path(sysconfig.get_path("stdlib"))
-    files = (file for file in sorted(root.rglob("*.py")) if file.is_file())
-    return root, [file for file in files if not _SKIPPED.intersection(file.relative_to(root).parts)]
+    found = []
+    for folder, inner, names in os.walk(root):
+        inner[:] = [name for name in inner if name not in _SKIPPED]  # packages that are installed are many
+        found += [Path(folder, name) for name in names if name.endswith(".py")]
+    return root, [file for file in sorted(found) if file.is_file()]

@@ -22,7 +22,7 @@ from stillroom.types import IGNORE_INDEX, Estimate, OnProgress, Sequences, UserE
 
 @dataclass(frozen=True)
 class Heldout:
-    """Held-out sequences, and what is known of their tokens.
+    """Held-out sequences, and what is known of their tokens; V ids.
 
     ``byte_lengths_V`` is bytes of text per token id (``token_bytes``). ``source_codes`` numbers the source of every
     sequence, (I,), or of every position, (I, T); a position's code is that of its own token, which shares a document
@@ -41,6 +41,8 @@ class Heldout:
     (``SequenceSet.token_bytes``); a token's bytes are counted where it is a target."""
     isolate: bool = True
     """Whether packed documents are isolated from one another, as they were in training."""
+    real_sources: Sequence[str] = ()
+    """Names of the sources that hold text of people, not of worlds; where there are none, all text counts as such."""
 
 
 def measure_likelihood(
@@ -56,15 +58,23 @@ def measure_likelihood(
 
     Nats per token counts every target. Bits per byte counts targets that are text, nats / ln 2 / bytes: a special
     token has no bytes, so its nats are not in it. Intervals are over documents, where it is known which sequences are
-    of one. ``per_item`` has both numbers of every document, ``per_item_weights`` its bytes and its targets.
+    of one. ``per_item`` has the numbers of every document, ``per_item_weights`` its bytes and its targets;
+    ``text_bits_per_byte`` is over documents of real sources alone. Raises ``UserError`` without sequences.
     """
     total = len(heldout.sequences) if num_sequences is None else min(num_sequences, len(heldout.sequences))
     if not total:
         raise UserError("evaluation: the held-out set has no sequence, expected at least one; raise heldout_tokens.")
+    sums_IS4 = _sums(model, heldout, total, max(1, tokens_at_a_time // heldout.sequences.sequence_length), progress)
+    return _result(_by_document(sums_IS4, heldout.documents), heldout, seed)
+
+
+def _sums(
+    model: PreTrainedModel, heldout: Heldout, total: int, per_batch: int, progress: OnProgress | None
+) -> NDArray[np.float64]:
+    """The columns of every sequence by source, summed over its positions; (I, S, 4)."""
     codes_IT = _codes(heldout, total)
     num_sources = max(1, len(heldout.source_names))
     sums_IS4 = np.zeros((total, num_sources, 4))
-    per_batch = max(1, tokens_at_a_time // heldout.sequences.sequence_length)
     for start in range(0, total, per_batch):
         indices = range(start, min(start + per_batch, total))
         nats_BT, targets_BT = _nats(model, heldout, indices)
@@ -75,12 +85,19 @@ def measure_likelihood(
             sums_IS4[indices.start : indices.stop, source] = (columns_BT4 * inside_BT[..., None]).sum(axis=1)
         if progress:
             progress(indices.stop, total)
-    sums_IS4 = _by_document(sums_IS4, heldout.documents)
+    return sums_IS4
+
+
+def _result(sums_IS4: NDArray[np.float64], heldout: Heldout, seed: int) -> LikelihoodResult:
+    """Estimates over documents (I), in all, of real text, and by source."""
     source_I = sums_IS4[:, :, 3].argmax(axis=1)
-    names, weights_I = heldout.source_names, sums_IS4.sum(axis=1)
-    per_item, per_item_weights = _per_item(weights_I)
+    names, weights_I4 = heldout.source_names, sums_IS4.sum(axis=1)
+    is_real_I = np.isin(source_I, [code for code, name in enumerate(names) if name in heldout.real_sources])
+    text_I4 = weights_I4 * (is_real_I | ~is_real_I.any())[:, None]
+    per_item, per_item_weights = _per_item(weights_I4, text_I4)
     return LikelihoodResult(
-        **_estimates(weights_I, seed, source_I),
+        **_estimates(weights_I4, seed, source_I),
+        text_bits_per_byte=_estimates(text_I4[text_I4[:, 1] > 0], seed)["bits_per_byte"],
         per_item=per_item,
         per_item_weights=per_item_weights,
         per_item_sources=SourceCodes(names=tuple(names), codes=tuple(source_I.tolist())) if names else None,
@@ -92,12 +109,14 @@ def measure_likelihood(
     )
 
 
-def _per_item(sums_I4: NDArray[np.float64]) -> tuple[PerItem, PerItem]:
-    """Bits per byte and nats per token of every document, 0 where it has none, and how much each one weighs."""
+def _per_item(sums_I4: NDArray[np.float64], text_I4: NDArray[np.float64]) -> tuple[PerItem, PerItem]:
+    """The measures of every document, 0 where it has none, and how much each one weighs."""
     bits_I, bytes_I, nats_I, targets_I = sums_I4.T
-    names = ("bits_per_byte", "nats_per_token")
-    values = (bits_I / math.log(2) / np.maximum(bytes_I, 1), nats_I / np.maximum(targets_I, 1))
-    columns = (dict(zip(names, each, strict=True)) for each in (values, (bytes_I, targets_I)))
+    names = ("bits_per_byte", "nats_per_token", "text_bits_per_byte")
+    per_byte_I = bits_I / math.log(2) / np.maximum(bytes_I, 1)
+    text_bytes_I = text_I4[:, 1]
+    values = (per_byte_I, nats_I / np.maximum(targets_I, 1), per_byte_I * (text_bytes_I > 0))
+    columns = (dict(zip(names, each, strict=True)) for each in (values, (bytes_I, targets_I, text_bytes_I)))
     per_item, weights = ({name: tuple(of_I.tolist()) for name, of_I in each.items()} for each in columns)
     return per_item, weights
 

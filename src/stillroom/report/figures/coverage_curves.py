@@ -14,7 +14,6 @@ from stillroom.report.charts.figure import (
     names,
     panel_width,
     span,
-    with_interval,
 )
 from stillroom.report.charts.scales import Scale, tight
 from stillroom.report.charts.svg import (
@@ -32,7 +31,7 @@ from stillroom.report.charts.svg import (
 )
 from stillroom.report.figures import captions
 from stillroom.report.figures.bars import bars
-from stillroom.report.formats import fixed, interval
+from stillroom.report.formats import fixed, with_interval
 from stillroom.report.headline import all_ks, draws, measured, temperatures
 from stillroom.report.view import Entry, View
 from stillroom.results.measures import unique_answers
@@ -44,7 +43,7 @@ def pass_curves(view: View) -> Figure:
     """pass@k against k, one panel for each temperature, with 95 % bands."""
     shown = _sampled(view)
     if not shown:
-        return Figure("fig-passk", "pass@k", absent="No problems were sampled in this run (suite tts).")
+        return Figure("fig-passk", "pass@k")
     heats = temperatures(view)
     width = panel_width(len(heats))
     highest = tight([est.high for _, _, drawn in _all_draws(shown) for est in drawn.pass_at.values()], zero=True)
@@ -84,7 +83,7 @@ def _pass_line(frame: Frame, entry: Entry, drawn: TemperatureResult) -> Markup:
     points = frame.points([k for k, _ in at], [est.value for _, est in at])
     parts = [path(points, curve_class(entry))]
     for (k, est), (x, y) in zip(at, points, strict=False):
-        hint = f"{entry.label}: pass@{k} {fixed(est.value, 3)} ({interval(est, 3)})"
+        hint = f"{entry.label}: pass@{k} {with_interval(est, 3)}"
         parts.append(marker(entry.marker, x, y, f"mark {entry.colour}", hint))
     return joined(parts)
 
@@ -136,8 +135,7 @@ def frontier(view: View) -> Figure:
         if ks[0] in drawn.pass_at and ks[-1] in drawn.pass_at
     ]
     if not ends or len(ks) < 2:
-        words = "pass@k was not measured for two values of k in this run (suite tts), so there is no trade-off to draw."
-        return Figure("fig-frontier", title, absent=words)
+        return Figure("fig-frontier", title)
     first, last = ks[0], ks[-1]
     frame = Frame(
         WIDE,
@@ -194,7 +192,7 @@ def unique_right(view: View) -> Figure:
     found = [(heat, rows) for heat in temperatures(view) if (rows := measured(view, unique_answers(heat)))]
     title = "Different right answers"
     if not found:
-        return Figure("fig-unique", title, absent="Answers were not sampled in this run (suite tts).")
+        return Figure("fig-unique", title)
     width = panel_width(len(found))
     panels = tuple(Panel(f"temperature {heat:g}", bars(unique_answers(heat), rows, width)) for heat, rows in found)
     shown = tuple(dict.fromkeys(entry for _, rows in found for entry, _ in rows))

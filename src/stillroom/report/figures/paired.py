@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from stillroom.report.charts.figure import Figure, Panel, Table, panel_width, with_interval
+from stillroom.report.charts.figure import Figure, Panel, Table, panel_width
 from stillroom.report.differences import all_kinds
 from stillroom.report.figures import captions
 from stillroom.report.figures.bars import bars
-from stillroom.report.formats import MISSING
+from stillroom.report.formats import MISSING, with_interval
 from stillroom.report.headline import all_ks, headline_temperature
 from stillroom.report.view import Entry, View
 from stillroom.results.measures import Measure
@@ -19,7 +19,7 @@ def paired_figure(view: View) -> Figure:
     """Differences from the baseline, item by item, with their intervals; p-values in the table."""
     comparison = view.runs[0].comparison if len(view.runs) == 1 else None
     if comparison is None or not comparison.against:
-        return Figure(ID, TITLE, absent="Models are compared item by item within one run of two students or more.")
+        return Figure(ID, TITLE)
     entries = {entry.model.record.name: entry for entry in view.entries}
     shown = [(entries[name], against) for name, against in comparison.against.items() if name in entries]
     found = [

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from stillroom.report.arms import Paired, SeededArm, arms_over_seeds, baseline_arm, mean_of, paired_with
-from stillroom.report.charts.figure import Figure, Panel, Table, panel_width, span, with_interval
+from stillroom.report.charts.figure import Figure, Panel, Table, panel_width, span
 from stillroom.report.figures import captions
 from stillroom.report.figures.bars import bars
-from stillroom.report.formats import MISSING
+from stillroom.report.formats import MISSING, with_interval
 from stillroom.report.headline import seed_measures
 from stillroom.report.view import View
 from stillroom.results.intervals import corrected, p_text
@@ -20,8 +20,7 @@ def seeds_figure(view: View) -> Figure:
     arms = arms_over_seeds(view)
     baseline = baseline_arm(arms)
     if baseline is None or len(arms) < 2:
-        absent = "Arms are compared over training seeds where two of them or more were trained at two seeds or more."
-        return Figure(ID, TITLE, absent=absent)
+        return Figure(ID, TITLE)
     measures = [one for one in seed_measures(view) if any(mean_of(arm, one) is not None for arm in arms)]
     found = {
         measure: [
@@ -63,7 +62,7 @@ def _table(
             if mean is None:
                 continue
             one = tests.get((arm, measure))
-            difference = MISSING if one is None else with_interval(one.estimate, measure.decimals)
+            difference = with_interval(one and one.estimate, measure.decimals)
             pairs = MISSING if one is None else str(one.num)
             shown_p = MISSING if one is None or one.p_holm is None else p_text(one.p_holm)
             value = with_interval(mean, measure.decimals)

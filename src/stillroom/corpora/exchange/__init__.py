@@ -1,0 +1,1 @@
+"""Token ids of other software, in and out."""
