@@ -1,4 +1,4 @@
-"""Builds: the same bytes whoever does them, whatever happens on the way; what cannot be met or does not hold is told."""
+"""Builds: the same bytes whoever does them, whatever happens on the way; what cannot be is told."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from stillroom.types import UserError
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["stillroom.corpora.build"])
-DONE = "tasks/*/task.json"
+DONE = "tasks/[!.]*/task.json"
 
 
 @pytest.fixture(scope="module")
@@ -288,9 +288,7 @@ def be_another(place: Path) -> None:
     ],
     ids=["flip", "shorten", "tokens", "another", "no-data", "no-record", "no-json", "list"],
 )
-def test_a_ledger_that_lies_is_named_and_heals_as_the_sentence_says(
-    text, tokenizer, whole, tmp_path, monkeypatch, lie
-):
+def test_a_ledger_that_lies_is_named_and_heals_as_the_sentence_says(text, tokenizer, whole, tmp_path, monkeypatch, lie):
     config, folder = config_of(text, tokenizer), tmp_path / "corpus"
     scratch = stopped(config, folder, monkeypatch)
     place = sorted(scratch.glob("tasks/train-*"))[0]
@@ -315,7 +313,7 @@ def test_a_full_disk_is_told_and_what_is_done_stays(text, tokenizer, whole, tmp_
 
     with monkeypatch.context() as patch:
         patch.setattr(ledger_module._Writer, "add", add)
-        with pytest.raises(UserError, match="no space is left on this disk.*what was complete is kept"):
+        with pytest.raises(UserError, match=r"no space is left on this disk.*what was complete is kept"):
             build_corpus(config, folder)
     assert list((tmp_path / ".corpus.unfinished").glob(DONE)) and not folder.exists()
     build_corpus(config, folder)

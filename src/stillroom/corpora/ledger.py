@@ -6,7 +6,6 @@ named and refused: it is never taken on trust.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -273,4 +272,3 @@ class _Made:
             "texts": np.concatenate([np.empty(0, np.uint64), *self._texts]),
             "hashes": np.frombuffer(bytes(self._hashes), "<u8"),
         }
-

@@ -127,7 +127,9 @@ def ordered_documents(
         for number in permute(np.arange(len(drops)), len(drops), _seed(order.seed, epoch, 0)).tolist():
             again = read(number)
             assert again is not None
-            for block in _shuffled(again, drops[number], bases[number], _seed(order.seed, epoch, number + 1), order.block):
+            for block in _shuffled(
+                again, drops[number], bases[number], _seed(order.seed, epoch, number + 1), order.block
+            ):
                 if left <= 0:
                     return
                 left -= block.codes_N.size
@@ -140,9 +142,7 @@ def _seed(seed: int, epoch: int, place: int) -> int:
     return (seed * 1_000_003 + epoch) * 1_000_003 + place
 
 
-def _shuffled(
-    result: TaskResult, dropped: NDArray[np.int64], base: int, seed: int, most: int
-) -> Iterator[Documents]:
+def _shuffled(result: TaskResult, dropped: NDArray[np.int64], base: int, seed: int, most: int) -> Iterator[Documents]:
     """The documents of a task in random order, about ``most`` ids at a time."""
     ends_D = result.ends_D.astype(np.int64)
     starts_D = np.concatenate([[0], ends_D[:-1]]) if ends_D.size else ends_D

@@ -226,6 +226,4 @@ def parts_json(parts: Parts) -> dict[str, JsonValue]:
 
 def parts_from(values: dict[str, dict[str, list]]) -> Parts:
     """Parts from what ``parts_json`` made of them."""
-    return {
-        name: [Part(one["files"][file], *rest) for file, *rest in one["parts"]] for name, one in values.items()
-    }
+    return {name: [Part(one["files"][file], *rest) for file, *rest in one["parts"]] for name, one in values.items()}
