@@ -110,7 +110,7 @@ def test_a_run_folder_holds_what_a_report_reads(finished):
         dpt["copying"]["icl_score"]["value"] - spt["copying"]["icl_score"]["value"]
     )
     assert difference["low"] <= difference["value"] <= difference["high"] and 0 < difference["p_value"] <= 1
-    profile = json.loads((folder / "labels" / "profile.json").read_text())
+    profile = json.loads((folder / "profile.json").read_text())
     assert sum(profile["entropy_histogram"]["counts"]) == sum(
         sum(source["counts"]) for source in profile["by_source"].values()
     )
