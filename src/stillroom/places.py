@@ -153,7 +153,7 @@ def _named(run: RunParts, wanted: Wanted, name: str) -> list[RunPart]:
     raise UserError(f"{run.folder}:{name}: {run.folder} is {run.what} and has no {wanted} {name!r}{end}.")
 
 
-def _kept_steps(run: RunParts, model: str) -> dict[int, Part]:
+def _kept_steps(run: RunParts, model: str) -> dict[int, RunPart]:
     """The models of a training's kept checkpoints by step."""
     folder = Path(run.models[model]).parent / "steps"
     found = [(int(match[1]), one) for one in folder.glob("step-*") if (match := _STEP.fullmatch(one.name))]
