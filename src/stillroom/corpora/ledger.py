@@ -24,7 +24,7 @@ from stillroom.checksums import check_of, hash_of_file
 from stillroom.corpora.encoding import Encoded, Encoder
 from stillroom.corpora.sources.source_config import SourceConfig
 from stillroom.corpora.sources.table_rows import RowCount
-from stillroom.corpora.tasks import Task, pieces_of, texts_of
+from stillroom.corpora.tasks import Task, pieces_of, task_texts
 from stillroom.files import disk_errors, json_text, read_json_object
 from stillroom.strict import parse
 from stillroom.types import UserError
@@ -251,7 +251,7 @@ class _Made:
         texts: list[str] = []
         owners: list[int] = []
         held = 0
-        for number, (text, digest) in enumerate(texts_of(self._task, self._source, self._seed, rows)):
+        for number, (text, digest) in enumerate(task_texts(self._task, self._source, self._seed, rows)):
             self._hashes += digest[:8]
             for piece in pieces_of(text, self._source):
                 texts.append(piece)
