@@ -226,7 +226,7 @@ class Run:
 
 
 def load(folder: str | Path) -> Run:
-    """Everything that a run folder says.
+    """Everything that a run folder says: a study's, that of one training, or evaluations side by side.
 
     Raises:
         UserError: a file is missing or damaged; the sentence names it.
@@ -238,6 +238,10 @@ def load(folder: str | Path) -> Run:
         )
     for damage in check(folder):
         raise damage.error()
+    if not (folder / "study.json").is_file():
+        from stillroom.results.other_folders import load_other  # which makes what stands here of other files
+
+        return load_other(folder)
     study = read(StudyRecord, folder / "study.json")
     if not study.models:
         raise UserError(f"{folder / 'study.json'}: lists no models; run the study again.")
@@ -282,7 +286,14 @@ def _load_model(folder: Path, record: ModelRecord) -> ModelRun:
     evaluation = read(Evaluation, home / "evaluation.json")
     path = home / "metrics.jsonl"
     trained = record.role == "student" or path.exists()  # a pretrained teacher has no metrics
-    metrics = read_lines(MetricsLine, path) if trained else ()
+    return loaded_model(home, record, evaluation, read_lines(MetricsLine, path) if trained else ())
+
+
+def loaded_model(
+    home: Path, record: ModelRecord, evaluation: Evaluation, metrics: tuple[MetricsLine, ...] = ()
+) -> ModelRun:
+    """A model with the curves of its metrics, and its samples where problems were sampled."""
+    path = home / "metrics.jsonl"
     return ModelRun(
         record=record,
         evaluation=evaluation,
