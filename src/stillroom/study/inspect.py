@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 from transformers import PreTrainedTokenizerBase
 
 from stillroom.console import Terminal, line
 from stillroom.corpora import is_tokenizer_of, load_tokenizer, open_corpus
+from stillroom.corpora.corpus_table import corpus_table
 from stillroom.labels import LabelStore, inspect_store
 from stillroom.labels.terminal import inspection_tables
 from stillroom.results.inspected import InspectedCheckpoints, InspectedModel
@@ -50,14 +50,7 @@ def inspect_path(
 
 def _corpus(path: Path, console: Console) -> None:
     corpus = open_corpus(path)
-    table = Table(title=f"Corpus {corpus.identity}", title_justify="left", show_header=False)
-    table.add_row("vocabulary", f"{corpus.vocab_size} tokens")
-    table.add_row("sequence length", f"{corpus.train.sequence_length} tokens")
-    for name, part in (("train", corpus.train), ("held out", corpus.heldout)):
-        table.add_row(name, f"{len(part)} sequences, {part.num_tokens} tokens")
-    for code, name in enumerate(corpus.source_names):
-        table.add_row(f"from {name}", f"{(corpus.train.source == code).mean():.1%} of the training sequences")
-    console.print(table)
+    console.print(corpus_table(corpus))
     console.print("First training sequence:")
     console.print(line((repr(corpus.tokenizer.decode(corpus.train.tokens([0])[0])), "dim")))
 

@@ -1,0 +1,164 @@
+"""The options of ``stillroom corpus``, and the configuration that they ask for."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from pydantic import JsonValue
+
+from stillroom.cli.shared_options import dry_run_option, jobs_option, out_option, seed_option, set_option
+from stillroom.types import UserError
+
+if TYPE_CHECKING:
+    from stillroom.config import CorpusConfig
+
+_COUNT = re.compile(r"(\d+(?:\.\d+)?)([kmbt]?)", re.IGNORECASE)
+_THOUSANDS = {"": 0, "k": 1, "m": 2, "b": 3, "t": 4}
+
+
+def count(text: str) -> int:
+    """A number of tokens as it is typed: 1000000, 1_000_000, 10M, 2.5B."""
+    found = _COUNT.fullmatch(text.replace("_", "").replace(",", ""))
+    if found is None:
+        raise UserError(f"{text!r}: is no number of tokens; expected one such as 1000000, 10M or 2.5B.")
+    return round(float(found[1]) * 1000 ** _THOUSANDS[found[2].lower()])
+
+
+def _tokens_option(name: str, text: str) -> object:
+    return typer.Option(name, parser=count, metavar="N", help=text, show_default=False)
+
+
+Data = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="DATA...",
+        help="Files, folders, patterns ([bold]'text/**/*.jsonl.zst'[/]), URLs ([bold]s3://[/], [bold]hf://[/], "
+        "[bold]https://[/]), [bold]hub:ID[/] for a dataset of the Hub ([bold]hub:ID:CONFIG@SPLIT[/]), "
+        "[bold]tokens:FILE[/] for ids, or a world's name. [bold]NAME=PLACE[/] names a source.",
+        show_default=False,
+    ),
+]
+TokenData = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="DATA...",
+        help="Files of token ids, or folders and patterns of them: [bold].bin[/] with [bold].idx[/] (Megatron), "
+        "[bold].ds[/] (datatrove), [bold].bin[/] (nanoGPT, llm.c), [bold].npy[/] (OLMo, numpy), [bold].parquet[/] and "
+        "[bold].arrow[/] with a column of ids. [bold]NAME=PLACE[/] names a source.",
+    ),
+]
+Out = Annotated[Path, out_option("Folder of the corpus; the same command goes on where it was stopped.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="YAML file of the fields of a corpus ([bold]--dry-run[/] prints one); options go before it.",
+        exists=False,
+        show_default=False,
+    ),
+]
+Tokenizer = Annotated[
+    str | None, typer.Option(help="A tokenizer's folder or hub id: that of the teacher, where there is one.")
+]
+TrainTokenizer = Annotated[
+    int | None,
+    typer.Option(metavar="V", help="Train a byte-level BPE tokenizer of V tokens on a fair sample of the text."),
+]
+Digits = Annotated[
+    str | None,
+    typer.Option(help="Of a trained tokenizer: [bold]single[/] digits (the default) or [bold]runs[/] of them."),
+]
+Specials = Annotated[
+    list[str] | None,
+    typer.Option("--special", metavar="NAME", help="A further special token of a trained tokenizer, as <|user|>."),
+]
+Tokens = Annotated[int | None, _tokens_option("--tokens", "Training tokens, such as 10M or 2.5B.")]
+HeldoutTokens = Annotated[int | None, _tokens_option("--heldout-tokens", "Held-out tokens. Default: 50,000.")]
+SequenceLength = Annotated[
+    int | None, typer.Option("--length", metavar="L", help="Tokens of a sequence.", show_default=False)
+]
+Shares = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--share", metavar="NAME=NUMBER", help="Part of the tokens that a source has, relative to the others'."
+    ),
+]
+Field = Annotated[
+    str | None, typer.Option(help="Column of the text (or of the ids); [bold]a.b[/] is field b of field a.")
+]
+Template = Annotated[
+    str | None, typer.Option(help="Text made of several columns: [bold]'{question}\\n{answer}'[/].")
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TEST", help="Rows to take: [bold]'score >= 3'[/], [bold]'lang == en'[/]; all must hold."),
+]
+Pattern = Annotated[str | None, typer.Option(help="Which files of a folder. Default: all but hidden ones.")]
+Exclude = Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Files and folders to leave out.")]
+Epochs = Annotated[float | None, typer.Option(help="Most times that a source's text is used. Default: once.")]
+Errors = Annotated[
+    str | None, typer.Option(help="What is damaged: [bold]refuse[/] (the default), or [bold]skip[/] and count it.")
+]
+Packing = Annotated[
+    str | None,
+    typer.Option(
+        help="[bold]concat[/] (the default): sequences are cut from one stream. [bold]best-fit[/]: documents are kept "
+        "whole where they fit."
+    ),
+]
+Deduplicate = Annotated[bool, typer.Option("--deduplicate", help="Drop documents that came before, letter by letter.")]
+Seed = Annotated[int | None, seed_option("the order of the text and of what is held out")]
+Jobs = Annotated[int | None, jobs_option("Processes that encode. Default: one for each core.")]
+Rank = Annotated[
+    int, typer.Option(min=0, help="Which of --world processes this is, where a shell loop or array job starts them.")
+]
+World = Annotated[int, typer.Option(min=1, help="How many such processes there are; the folder is one for all.")]
+On = Annotated[str, typer.Option(help="Where the jobs run: [bold]local[/], [bold]slurm[/] or [bold]ray[/].")]
+Sets = Annotated[list[str] | None, set_option("sources.code.field=body")]
+DryRun = Annotated[
+    bool, dry_run_option("Print the configuration, the files and the size of every source; write nothing.")
+]
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def corpus_config(
+    asked: Mapping[str, JsonValue], sources: Mapping[str, JsonValue], file: Path | None, assignments: list[str]
+) -> CorpusConfig:
+    """The corpus that options ask for: a file's fields, then ``asked`` where it is not None, then ``assignments``."""
+    from stillroom.config import CorpusConfig, override, parse
+    from stillroom.yamlfiles import read_yaml
+
+    values: dict[str, JsonValue] = {}
+    if file is not None:
+        read = read_yaml(file, "the fields of a corpus")
+        if not isinstance(read, dict):
+            raise UserError(f"{file}: holds {type(read).__name__}, expected fields of a corpus, such as sources.")
+        values = {name: value for name, value in read.items() if name != "kind"}
+    values |= {name: value for name, value in asked.items() if value is not None}
+    if sources:
+        before = values.get("sources")
+        values["sources"] = {**(before if isinstance(before, dict) else {}), **sources}
+    _check_complete(values)
+    return override(parse(CorpusConfig, values, "corpus"), assignments)
+
+
+def _check_complete(values: Mapping[str, JsonValue]) -> None:
+    """Refuses what a corpus needs and nobody said."""
+    wanted = {
+        ("sources",): "DATA is missing: name files, folders or datasets",
+        ("train_tokens",): "--tokens is missing: say how many training tokens there are to be, such as 10M",
+        ("sequence_length",): "--length is missing: say how many tokens a sequence has, such as 512",
+        ("tokenizer", "vocab_size"): "give --tokenizer with a folder or hub id, or --train-tokenizer with a size",
+    }
+    for names, sentence in wanted.items():
+        if not any(name in values for name in names):
+            raise UserError(f"corpus: {sentence} (see stillroom corpus build --help).")
