@@ -106,11 +106,16 @@ def import_command(
     epochs: options.Epochs = None,
     dtype: Annotated[
         str | None,
-        typer.Option(help="Of ids in files that do not say it: uint16, uint32, int32 or int64. Default: by the tokenizer."),
+        typer.Option(
+            help="Of ids in files that do not say it: uint16, uint32, int32 or int64. Default: by the tokenizer."
+        ),
     ] = None,
     document_end: Annotated[
         str | None,
-        typer.Option(metavar="ID", help="The id between documents, where it is not the tokenizer's; [bold]none[/]: there is none."),
+        typer.Option(
+            metavar="ID",
+            help="The id between documents, where it is not the tokenizer's; [bold]none[/]: there is none.",
+        ),
     ] = None,
     packing: options.Packing = None,
     deduplicate: options.Deduplicate = False,

@@ -91,9 +91,7 @@ Shares = Annotated[
 Field = Annotated[
     str | None, typer.Option(help="Column of the text (or of the ids); [bold]a.b[/] is field b of field a.")
 ]
-Template = Annotated[
-    str | None, typer.Option(help="Text made of several columns: [bold]'{question}\\n{answer}'[/].")
-]
+Template = Annotated[str | None, typer.Option(help="Text made of several columns: [bold]'{question}\\n{answer}'[/].")]
 Where = Annotated[
     list[str] | None,
     typer.Option(metavar="TEST", help="Rows to take: [bold]'score >= 3'[/], [bold]'lang == en'[/]; all must hold."),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pydantic import JsonValue
 
@@ -30,7 +30,7 @@ def sources_of(data: Sequence[str], shares: Sequence[str], common: Mapping[str, 
     for text in data:
         name, place = _named(text)
         fields = _fields(place, kind)
-        name = name or _own_name(place, found)
+        name = name or _own_name(str(fields.get("path", fields["kind"])), found)
         if name in found:
             raise UserError(f"{text}: there is a source {name!r} already; name this one, as in other={place}.")
         found[name] = fields
@@ -62,16 +62,12 @@ def _fields(place: str, kind: str) -> Fields:
             return {"kind": place}
     if not source_kind(kind).path:
         raise UserError(f"{kind}:{place}: {kind} has no path; give {kind} alone, and its options by --set.")
-    if not _GLOB.search(place) or Path(place).exists() or "://" in place:
-        return {"kind": kind, "path": _there(place)}
-    parts = PurePosixPath(place).parts
-    first = next(number for number, part in enumerate(parts) if _GLOB.search(part))
-    return {"kind": kind, "path": str(PurePosixPath(*parts[:first])), "pattern": "/".join(parts[first:])}
+    return {"kind": kind, "path": _there(place)}
 
 
 def _there(place: str) -> str:
     """The place itself; one that is nowhere here is told what it might have been."""
-    if "://" in place or Path(place).expanduser().exists():
+    if "://" in place or _GLOB.search(place) or Path(place).expanduser().exists():
         return place
     hub = f" (a dataset of the Hub is written hub:{place})" if re.fullmatch(r"[\w.-]+/[\w.-]+", place) else ""
     raise UserError(
@@ -88,7 +84,10 @@ def _of_hub(place: str) -> Fields:
 
 def _own_name(place: str, taken: Mapping[str, object]) -> str:
     """A name after the last part of a place, with a number where it is taken."""
-    last = next((part for part in reversed(re.split(r"[/:@]", place)) if part and not _GLOB.search(part)), "data")
+    path = place.partition("?")[0] if "://" in place else place
+    last = next(
+        (part for part in reversed(path.split("/")) if part not in ("", ".", "..") and not _GLOB.search(part)), "data"
+    )
     plain = re.sub(r"[^\w+-]+", "-", last.split(".")[0]).strip("-_") or "data"
     names = [plain, *(f"{plain}-{number}" for number in range(2, len(taken) + 2))]
     return next(name for name in names if name not in taken)

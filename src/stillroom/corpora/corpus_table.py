@@ -20,5 +20,7 @@ def corpus_table(corpus: Corpus) -> Table:
     for name, count in zip(corpus.source_names, counts.tolist(), strict=True):
         table.add_row(f"from {name}", f"{count / len(corpus.train):.1%} of the training sequences")
     for name, rows in corpus.manifest.get("rows", {}).items():
-        table.add_row(f"rows of {name}", ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in rows.items()))
+        table.add_row(
+            f"rows of {name}", ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in rows.items())
+        )
     return table
