@@ -9,6 +9,7 @@ script of its own, ``benchmarks/sandbox_recall.py``.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -69,7 +70,13 @@ ROWS = {"sweep": tabular_sweep, "bigram": whole_command}
 
 
 def main() -> None:
-    for name in sys.argv[1:] or ROWS:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}; all where none is named")
+    rows = parser.parse_args().rows or list(ROWS)
+    for name in rows:
+        if name not in ROWS:
+            parser.error(f"{name} is no row; expected one of {', '.join(ROWS)}")
+    for name in rows:
         print(json.dumps(ROWS[name]() | {"cores": len(os.sched_getaffinity(0))}))
 
 

@@ -6,6 +6,7 @@ Processes are started once, and those that wait do not compute, so that a noisy 
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import socket
@@ -104,4 +105,8 @@ def _take_turns(task: Task, changes: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    _take_turns(Task(**json.loads(sys.argv[1])), json.loads(sys.argv[2]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", type=json.loads, help="fields of Task, as JSON")
+    parser.add_argument("changes", type=json.loads, help="changes of its training, as JSON")
+    asked = parser.parse_args()
+    _take_turns(Task(**asked.task), asked.changes)

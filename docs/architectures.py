@@ -7,6 +7,7 @@ Reads ``architectures.json`` beside it, which ``python tests/models/sweep.py`` w
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -52,4 +53,5 @@ def _escaped(text: str) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     PAGE.write_text(page())

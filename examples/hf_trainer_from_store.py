@@ -9,7 +9,7 @@ K stored ids.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Trainer, TrainingArguments
 
-from stillroom.labels import LabelCollator, LabelDataset, LabelStore, soft_labels_of
+from stillroom.labels import LabelCollator, LabelDataset, LabelStore, batch_of, soft_labels_of
+from stillroom.models import packed_inputs
 
 ALPHA = 0.9
 
@@ -38,10 +39,9 @@ class DistillingTrainer(Trainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
         """The loss of one batch."""
-        soft = soft_labels_of(inputs)
-        labels_BT = inputs.pop("labels")
-        outputs = model(**inputs)
-        loss = distilled_loss(outputs.logits, labels_BT, soft)
+        soft, packed = soft_labels_of(inputs), packed_inputs(batch_of(inputs), model)
+        outputs = model(**packed)  # documents that share a row do not see each other, whatever the model is made of
+        loss = distilled_loss(packed.unpacked(outputs.logits), inputs["labels"], soft)
         return (loss, outputs) if return_outputs else loss
 
 
@@ -62,7 +62,11 @@ def train(store: LabelStore, model: PreTrainedModel, folder: Path, **settings: A
 
 def main() -> None:
     """Opens the store, trains a small student and saves it."""
-    store, folder = LabelStore.open(sys.argv[1]), Path(sys.argv[2])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store", metavar="STORE", help="a label store: a folder or a URL")
+    parser.add_argument("out", metavar="OUT", type=Path, help="where the student is saved")
+    asked = parser.parse_args()
+    store, folder = LabelStore.open(asked.store), asked.out
     config = LlamaConfig(
         vocab_size=store.manifest.vocab_size,
         hidden_size=128,

@@ -14,6 +14,41 @@ import pytest
 
 from stillroom.config import CorpusConfig, SourceConfig
 
+LONG = 10.0
+"""Seconds of processor time that no test should need."""
+
+
+def _processor_seconds() -> float:
+    """Of this process and of those that it has waited for: what a busy machine does not change."""
+    return sum(os.times()[:4])
+
+
+def _timed(item: pytest.Item, what: str) -> Iterator[None]:
+    begin = _processor_seconds()
+    yield
+    item.user_properties.append((f"{what}_seconds", _processor_seconds() - begin))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    yield from _timed(item, "fixtures")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    yield from _timed(item, "test")
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Names tests that need too long, and fixtures; it fails nothing, because machines differ."""
+    reports = [one for found in terminalreporter.stats.values() for one in found if hasattr(one, "user_properties")]
+    taken = {(one.nodeid, what): seconds for one in reports for what, seconds in one.user_properties}
+    long = sorted((seconds, *about) for about, seconds in taken.items() if seconds > LONG)
+    if long:
+        terminalreporter.section(f"above {LONG:g} s of processor time: make these smaller")
+    for seconds, name, what in reversed(long):
+        terminalreporter.line(f"{seconds:.1f} s {what.removesuffix('_seconds')} {name}")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

@@ -5,6 +5,7 @@ The shapes of the curves are plausible so that layout problems show; no conclusi
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import random
@@ -338,6 +339,6 @@ def make_seeds(folder: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> Path:
 
 
 if __name__ == "__main__":
-    import sys
-
-    make_run(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where the run folder is made")
+    make_run(parser.parse_args().folder)

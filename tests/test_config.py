@@ -19,6 +19,7 @@ from stillroom.config import (
     RunConfig,
     SourceConfig,
     StudyConfig,
+    TeacherConfig,
     TrainingConfig,
     override,
     parse,
@@ -168,3 +169,53 @@ def test_field_names_follow_optional_objects_and_mappings():
     assert "share" in field_names(StudyConfig, ["arms", "anything", "routing"])
     assert "alpha" in field_names(RunConfig, ["objective"])
     assert field_names(StudyConfig, ["nowhere"]) == []
+
+
+SMALL = {"training": TrainingConfig(tokens=5000, batch_sequences=4, learning_rate=0.1)}
+
+
+def small(**changes) -> StudyConfig:
+    sources = {"facts": SourceConfig(kind="facts")}
+    return study(corpus=CorpusConfig(sources=sources, train_tokens=5000), **(SMALL | changes))
+
+
+@pytest.mark.parametrize("teacher", [{}, {"teacher": TeacherConfig()}, {"teacher": {"model": {"num_layers": 2}}}])
+def test_a_teacher_whose_training_is_not_set_asks_for_no_more_text_than_its_students(teacher):
+    config = small(**teacher)
+    assert config.teacher.training == SMALL["training"].model_copy(update={"epochs": 2.0})
+    less = override(config, ["training.tokens=4000", "corpus.train_tokens=4000"])
+    assert less.teacher.training is not None and less.teacher.training.tokens == 4000
+    longer = override(config, ["teacher.training.epochs=3", "training.tokens=4000"])
+    assert longer.teacher.training == SMALL["training"].model_copy(update={"epochs": 3.0})
+    assert TeacherConfig() == TeacherConfig(training=TrainingConfig(epochs=2.0))  # nobody else's object is changed
+    assert parse(StudyConfig, config.canonical(), "config.yaml") == config
+
+
+def test_a_pretrained_teacher_is_used_as_it_is_where_nothing_else_is_said():
+    pretrained = ModelConfig(path="teachers/one")
+    assert small(teacher=TeacherConfig(model=pretrained)).teacher.training is None
+    further = TrainingConfig(tokens=5000)
+    assert small(teacher=TeacherConfig(model=pretrained, training=further)).teacher.training == further
+
+
+def test_the_teacher_of_a_run_is_trained_as_the_run_is_where_nothing_else_is_said():
+    values = {"corpus": CorpusConfig(sources={"facts": SourceConfig(kind="facts")}), "objective": {"alpha": 0.5}}
+    run = RunConfig(**values, **SMALL, teaching={"teacher": {}})
+    assert run.teaching is not None and run.teaching.teacher.training is not None
+    assert run.teaching.teacher.training.tokens == 5000
+    less = override(run, ["training.tokens=4000"])
+    assert less.teaching is not None and less.teaching.teacher.training is not None
+    assert less.teaching.teacher.training.tokens == 4000
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"training": TrainingConfig(tokens=6000)}, "but training.tokens asks for 6000"),
+        ({"arms": {"x": ArmConfig(data=2)}}, "but training.tokens times arms.x.data asks for 10000"),
+        ({"teacher": TeacherConfig(training=TrainingConfig(tokens=7000))}, "but teacher.training.tokens asks for 7000"),
+    ],
+)
+def test_who_asks_for_more_text_than_there_is_is_named(changes, words):
+    with pytest.raises(ValueError, match=f"corpus.train_tokens is 5000 {words}; raise the one or lower the other"):
+        small(**changes)

@@ -5,6 +5,7 @@ python experiments/020_recall/figure.py
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -75,4 +76,5 @@ def picture(contrasts: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     write_text(HERE / "figure.svg", picture(read_json(HERE / "results.json")["contrasts"]))

@@ -8,7 +8,8 @@ from typing import Any
 
 from grid import FOCUS, GRID, TEACHERS
 
-from stillroom.sandbox.recall.recall_results import mean_where_found, paired
+from stillroom.results.statistics import paired_interval
+from stillroom.sandbox.recall.recall_results import mean_where_found
 
 Values = dict[str, Any]
 MEASURES = (
@@ -59,11 +60,15 @@ class Results:
 
     def mean(self, name: str, measure: str) -> Values | None:
         """Mean over seeds with its interval."""
-        return mean_where_found(self.values(name, measure))
+        found = mean_where_found(self.values(name, measure))
+        return found and found.as_dict()
 
     def difference(self, first: str, second: str, measure: str) -> Values | None:
         """``first`` minus ``second``, paired by seed."""
-        return paired(self.values(first, measure), self.values(second, measure))
+        others = self.values(second, measure)
+        pairs = [(value, others.get(seed)) for seed, value in self.values(first, measure).items()]
+        differences = [value - other for value, other in pairs if value is not None and other is not None]
+        return paired_interval(differences).as_dict() if differences else None
 
 
 def contrasts(found: Values) -> Values:

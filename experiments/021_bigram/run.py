@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ def contrasts(worlds: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     found = [measured(sweep(world)) for world in WORLDS]
     write_json(HERE / "results.json", {"sizes": SIZES, "worlds": found, "contrasts": contrasts(found)})
     write_json(HERE / "environment.json", environment())

@@ -6,6 +6,7 @@ Reads the frozen results. For every part of the text: Pearson's correlation, ove
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -34,4 +35,5 @@ def mediator(values: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     write_json(HERE / "mediator.json", mediator(read_json(HERE / "results.json")["values"]))

@@ -118,9 +118,19 @@ class TeacherConfig(Strict):
 
     model: ModelConfig = ModelConfig(hidden_size=256, intermediate_size=768, num_layers=4)
     training: TrainingConfig | None = TrainingConfig(epochs=2.0)
-    """None where ``model.path`` names a model to be used as it is."""
+    """None where ``model.path`` names a model to be used as it is. Where it is not set, such a model is; any other is
+    trained as its students are, on the same tokens twice."""
     mixture: MixtureConfig | None = None
     """Further teachers whose labels are mixed with this one's."""
+
+    def for_students(self, training: TrainingConfig) -> Self:
+        """This teacher, with a training that was not set worked out from that of its students."""
+        if "training" in self.model_fields_set:
+            return self
+        own = None if self.model.path else training.model_copy(update={"epochs": 2.0})
+        teacher = self.model_copy(update={"training": own})
+        teacher.model_fields_set.discard("training")
+        return teacher
 
 
 class TeachingConfig(Strict):
@@ -156,7 +166,15 @@ class RunConfig(Strict):
             raise ValueError(f"{' and '.join(given)} are both given; say once where soft labels come from")
         if problem := heads_that_do_not_fit(self.model, self.objective.heads):
             raise ValueError(f"objective.{problem}")
+        if self.teaching is not None:
+            teacher = self.teaching.teacher.for_students(self.training)
+            vars(self)["teaching"] = self.teaching.model_copy(update={"teacher": teacher})
         return self
+
+    def worked_out(self) -> tuple[str, ...]:
+        """See ``Strict``."""
+        is_set = self.teaching is None or "training" in self.teaching.teacher.model_fields_set
+        return () if is_set else ("teaching.teacher.training",)
 
 
 class StudyConfig(Strict):
@@ -196,11 +214,26 @@ class StudyConfig(Strict):
                 raise ValueError(f"arms names one {name!r}, which is the study's own teacher; call it otherwise")
             if problem := heads_that_do_not_fit(self.student, arm.heads):
                 raise ValueError(f"arms.{name}.{problem}")
-        needed = max(round(self.training.tokens * arm.data) for arm in self.arms.values())
-        if self.teacher.training is not None:
-            needed = max(needed, self.teacher.training.tokens)
+        vars(self)["teacher"] = self.teacher.for_students(self.training)
+        field, needed = self._most_tokens()
         if needed > self.corpus.train_tokens:
             raise ValueError(
-                f"corpus.train_tokens is {self.corpus.train_tokens} but an arm or the teacher needs {needed}; raise it"
+                f"corpus.train_tokens is {self.corpus.train_tokens} but {field} asks for {needed}; raise the one or "
+                "lower the other"
             )
         return self
+
+    def _most_tokens(self) -> tuple[str, int]:
+        """The field that asks for the most training tokens, and how many."""
+        asked = {
+            "training.tokens" + f" times arms.{name}.data" * (arm.data != 1): round(self.training.tokens * arm.data)
+            for name, arm in self.arms.items()
+        }
+        if self.teacher.training is not None and "training" in self.teacher.model_fields_set:
+            asked["teacher.training.tokens"] = self.teacher.training.tokens
+        field = max(asked, key=asked.__getitem__)
+        return field, asked[field]
+
+    def worked_out(self) -> tuple[str, ...]:
+        """See ``Strict``."""
+        return () if "training" in self.teacher.model_fields_set else ("teacher.training",)

@@ -20,7 +20,7 @@ RESULTS_VERSIONS = {
 }
 
 
-def results_version(stage: str) -> dict[str, int]:
-    """The part of an identity that tells results of one version from another's: nothing at version 1."""
-    version = RESULTS_VERSIONS[stage]
+def results_version(stage: str, version: int | None = None) -> dict[str, int]:
+    """The part of an identity that tells results of one version, by default today's, from another's: nothing at 1."""
+    version = RESULTS_VERSIONS[stage] if version is None else version
     return {"results_version": version} if version > 1 else {}

@@ -138,6 +138,10 @@ class Strict(BaseModel):
         """Plain JSON-able values of every field, defaults included, but for fields ``ADDED_LATER``."""
         return self.model_dump(mode="json")
 
+    def worked_out(self) -> tuple[str, ...]:
+        """Dotted names of fields that follow from others as long as nobody sets them."""
+        return ()
+
     def fingerprint(self) -> str:
         """A hash of every field: two objects with the same fingerprint ask for the same thing."""
         return fingerprint(self.canonical())
@@ -221,13 +225,36 @@ def parse(kind: type[M], values: Any, where: str) -> M:
 
 def override(config: C, assignments: list[str]) -> C:
     """The configuration with ``dotted.name=value`` assignments applied; values are read as YAML."""
-    values = config.model_dump(mode="python")
+    values, named = _plain(config), []
     for assignment in assignments:
         name, sign, text = assignment.partition("=")
         if not sign:
             raise UserError(f"--set {assignment}: no '=' found, expected dotted.name=value.")
-        _assign(values, type(config), name.strip().split("."), _scalar(text, assignment), assignment)
-    return parse(type(config), values, "--set") if assignments else config
+        named.append(name.strip())
+        _assign(values, type(config), named[-1].split("."), _scalar(text, assignment), assignment)
+    return _parse_given(config, values, "--set", named) if assignments else config
+
+
+def asked_again(config: C, where: str) -> C:
+    """The configuration with every rule asked again: ``model_copy`` asks none."""
+    return _parse_given(config, _plain(config), where, [])
+
+
+def _plain(value: Any) -> Any:
+    """Objects as mappings of what they hold, whether or not it fits them."""
+    if isinstance(value, Strict):
+        return {name: _plain(inner) for name, inner in vars(value).items()}
+    return {name: _plain(inner) for name, inner in value.items()} if isinstance(value, dict) else value
+
+
+def _parse_given(config: C, values: dict[str, Any], where: str, named: list[str]) -> C:
+    """From values, without those that were worked out and that no name sets."""
+    for field in config.worked_out():
+        if not any(f"{name}.".startswith(f"{field}.") for name in named):
+            *path, last = field.split(".")
+            inner = functools.reduce(lambda found, part: found[part], path, values)
+            del inner[last]
+    return parse(type(config), values, where)
 
 
 def _scalar(text: str, assignment: str) -> Any:

@@ -153,8 +153,7 @@ class Estimate:
 
     def as_dict(self) -> dict[str, float | int | None]:
         """Plain numbers for JSON, which has none that are not finite: an unknown end of the interval is None."""
-        numbers = {"value": self.value, "low": self.low, "high": self.high}
-        return {name: value if math.isfinite(value) else None for name, value in numbers.items()} | {"num": self.num}
+        return {name: value if math.isfinite(value) else None for name, value in vars(self).items()}
 
 
 class Sequences(Protocol):

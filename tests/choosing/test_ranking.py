@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from ranked import SHAPE, save, trained, uniform
 from stillroom.choosing import RankRequest, RankSettings, prepare_ranking, rank_teachers, ranking_table
@@ -21,6 +23,7 @@ from stillroom.config import StudyConfig
 from stillroom.corpora import Corpus, train_tokenizer
 from stillroom.models import build_model, hidden_states, load_model
 from stillroom.results.ranking_file import Ranking, TeacherRecord
+from stillroom.results_versions import RESULTS_VERSIONS
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
 from stillroom.types import Estimate, UserError
@@ -128,6 +131,25 @@ def test_the_same_call_again_measures_nothing_and_gives_the_same_numbers(folders
     assert rank_teachers(prepared, StageDisplay()) == first
     assert len(loads) == 1
     assert first.recommendation.sentences[0].startswith("short is the only candidate")
+
+
+@pytest.mark.parametrize("stage", ["ranking", "model"])
+def test_folders_of_another_results_version_are_named_and_kept(folders, tiny_corpus, tmp_path, monkeypatch, stage):
+    settings = SETTINGS.model_copy(update={"problems": 0, "heldout_sequences": 8, "proxy_tokens": 1024})
+    asked = RankRequest([str(folders["short"])], tiny_corpus.folder, str(folders["long"]), tmp_path, settings)
+    prepared, shown = prepare_ranking(asked), io.StringIO()
+    first = rank_teachers(prepared, StageDisplay())
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*.npz")}
+    monkeypatch.setitem(RESULTS_VERSIONS, stage, 2)
+    display = StageDisplay(Console(file=shown, width=1000))
+    assert rank_teachers(prepared, display).teacher_loss == first.teacher_loss
+    said = [one for one in shown.getvalue().splitlines() if "made by results version 1, this is 2; kept" in one]
+    assert len(said) == 2  # teacher and student, or proxies of hard labels and of the teacher
+    assert all(file.read_bytes() == content for file, content in before.items())
+    assert len(list(tmp_path.rglob("*.npz"))) == len(before) + {"ranking": 3, "model": 2}[stage]
+    shown.truncate(0)
+    rank_teachers(prepared, display)
+    assert "results version" not in shown.getvalue()  # this version's are there now
 
 
 def test_proxy_students_decide_where_they_are_asked_for(folders, tiny_corpus, tmp_path):
@@ -282,12 +304,12 @@ def test_a_run_s_models_are_found_from_its_folder(tmp_path, micro_recipe):
 
 def _mixed_study(config: StudyConfig, run: Path, root: Path) -> Path:
     """The same study with its teacher's labels averaged with those of another arm, stored and live."""
-    from stillroom.choosing.request import run_places
     from stillroom.config import parse
+    from stillroom.places import find_part
     from stillroom.study.pipeline import run_study
 
     values = config.model_dump()
-    values["teacher"]["mixture"] = {"teachers": {"spt": str(run_places(run).models["spt"])}, "weights": {"spt": 0.5}}
+    values["teacher"]["mixture"] = {"teachers": {"spt": find_part("model", f"{run}:spt").path}, "weights": {"spt": 0.5}}
     values["arms"] = {"stored": {"alpha": 0.9}, "live": {"alpha": 0.9, "teacher": "live"}}
     return run_study(parse(StudyConfig, values, "mixed"), root / "mixed", None, StageDisplay())
 

@@ -15,7 +15,9 @@ from stillroom import disk
 from stillroom.choosing.tuning.reinforce import ReinforcedConfig, reinforce, reward_function
 from stillroom.choosing.tuning.supervise import SupervisedConfig, supervise, worked_problems
 from stillroom.corpora import Corpus, load_tokenizer
+from stillroom.files import read_json, write_json
 from stillroom.models import build_model, load_model
+from stillroom.results_versions import RESULTS_VERSIONS
 from stillroom.study.progress import StageDisplay
 from stillroom.study.verifying import verify
 from stillroom.types import IGNORE_INDEX, UserError
@@ -67,7 +69,7 @@ def test_a_held_out_problem_is_never_trained_on(tiny_corpus):
     assert not prompts("train") & prompts("heldout")
 
 
-def test_supervised_tuning_lowers_the_loss_of_answers_and_is_done_once(base, tmp_path):
+def test_supervised_tuning_lowers_the_loss_of_answers_and_is_done_once(base, tmp_path, monkeypatch):
     out = tmp_path / "tuned"
     folder = supervise(str(base), CONFIG, out, StageDisplay())
     first = json.loads((out / "result.json").read_text())
@@ -78,8 +80,15 @@ def test_supervised_tuning_lowers_the_loss_of_answers_and_is_done_once(base, tmp
     assert supervise(str(base), CONFIG, out, StageDisplay()) == folder
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
     assert load_tokenizer(folder)("A: 7")["input_ids"] == load_tokenizer(base)("A: 7")["input_ids"]
-    with pytest.raises(UserError, match="tuned otherwise"):
+    with pytest.raises(UserError, match=r"tuned otherwise \(in its tuning.json config.epochs is 4.0, here 0.3\)"):
         supervise(str(base), short, out, StageDisplay())
+    for made, now in ((1, 2), (3, 2)):
+        write_json(
+            out / "tuning.json", read_json(out / "tuning.json") | ({"results_version": made} if made > 1 else {})
+        )
+        monkeypatch.setitem(RESULTS_VERSIONS, "tuning", now)
+        with pytest.raises(UserError, match=f"results_version is {made if made > 1 else 'nothing'}, here 2"):
+            supervise(str(base), CONFIG, out, StageDisplay())
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "note.txt").write_text("mine")
     with pytest.raises(UserError, match="no tuned model"):

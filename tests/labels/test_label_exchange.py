@@ -16,17 +16,19 @@ import yaml
 from torch.utils.data import DataLoader
 
 from stillroom.config import LabelsConfig
+from stillroom.corpora.corpus import SequenceSet, make_batch
 from stillroom.labels import (
     LabelCollator,
     LabelDataset,
     LabelStore,
+    batch_of,
     export_parquet,
     import_distillkit,
     import_kd,
     import_parquet,
     soft_labels_of,
 )
-from stillroom.types import IGNORE_INDEX, UserError
+from stillroom.types import IGNORE_INDEX, SpecialIds, UserError
 from tiny_labels import IDENTITY, LENGTH, VOCAB, TinySequences, make, tiny_teacher
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "hf_trainer_from_store.py"
@@ -64,7 +66,27 @@ def test_targets_of_the_collator_do_not_cross_documents(corpus, made):
     shifted[:, :-1] = batch["labels"][:, 1:]
     assert torch.equal(shifted, original.targets_BT)
     begins = original.document_BT.diff(dim=1, prepend=original.document_BT[:, :1] - 1) != 0
-    assert (batch["position_ids"][begins] == 0).all()
+    assert torch.equal(batch["position_ids"] == 0, begins)
+    again = batch_of(batch)
+    assert torch.equal(again.tokens_BT, original.tokens_BT) and torch.equal(again.targets_BT, original.targets_BT)
+    assert torch.equal(again.document_BT, original.document_BT - original.document_BT[:, :1])
+
+
+@pytest.mark.parametrize("eos", [0, 1])
+def test_special_ids_tell_the_documents_that_a_store_does_not_know(teacher, tmp_path, eos):
+    """Of one mark for both ends, and of labels that another software wrote, which have a next token everywhere."""
+    tokens_RT = TinySequences().batch(range(8)).tokens_BT
+    known = make_batch(tokens_RT, 0, eos)
+    whole = SequenceSet((tokens_RT.numpy(),), np.zeros(8), np.zeros(8), -1, 8)  # type: ignore[arg-type]
+    kept = SequenceSet((tokens_RT.numpy(),), np.zeros(8), np.zeros(8), 0, 8, 0)  # type: ignore[arg-type]
+    make(teacher, kept if eos == 0 else whole, tmp_path / "labels")  # type: ignore[arg-type]
+    collate = LabelCollator(LabelStore.open(tmp_path / "labels"), SpecialIds(0, eos))
+    batch = batch_of(collate([{"row": row} for row in range(8)]))
+    by_tokens = {tuple(row): place for place, row in enumerate(tokens_RT.tolist())}
+    order = [by_tokens[tuple(row)] for row in batch.tokens_BT.tolist()]
+    assert torch.equal(batch.targets_BT, known.targets_BT[order])
+    wanted = known.document_BT[order]
+    assert torch.equal(batch.document_BT, wanted - wanted[:, :1])
 
 
 def test_the_loss_of_the_example_is_that_of_dense_targets(corpus, made):

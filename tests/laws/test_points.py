@@ -13,9 +13,11 @@ from made_points import made_points
 from stillroom.config import StudyConfig, to_yaml
 from stillroom.laws.fitting import fit_law
 from stillroom.laws.points import COLUMNS, Pilots, measured_loss, read_pilots
-from stillroom.laws.study_forecast import beside_outcome, study_forecasts
+from stillroom.laws.study_forecast import study_forecasts, write_forecast
 from stillroom.recipes.tiny import tiny
-from stillroom.report.pages.forecast_page import build_outcome_page
+from stillroom.report.page import page_text
+from stillroom.report.view import make_view
+from stillroom.results import load
 from stillroom.types import UserError
 
 ROWS = "1e6,1e7,,3.5\n1e6,1e7,3.0,3.4\n"
@@ -152,7 +154,9 @@ def test_a_study_is_foretold_and_stands_beside_its_outcome(tmp_path: Path) -> No
     assert "routing" in before["dpt90_routed"].why
     assert study_forecasts(law, config, 2.2)[2].forecast is not None
     folder = made_run(tmp_path / "a", config, "a")
-    after = {one.arm: one for one in beside_outcome(law, config, folder)}
-    page = build_outcome_page(law, "tiny", [one.cells() for one in after.values()], folder)
-    assert "forecast and outcome" in page.read_text() and "4.400 (outside)" in page.read_text()
+    after = {one.arm: one for one in write_forecast(law, config, folder).arms}
+    page = page_text(make_view((load(folder),)))
+    assert "Forecast and outcome" in page and "4.400 (outside)" in page and "its interval)" in page
+    (folder / "forecast.json").unlink()
+    assert "Forecast and outcome" not in page_text(make_view((load(folder),)))
     assert after["spt"].outcome == 4.4 and after["spt"].cells()[2] == "4.400 (outside)"

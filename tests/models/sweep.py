@@ -7,8 +7,8 @@ shows.
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -218,6 +218,9 @@ def write_table(names: tuple[str, ...] = ARCHITECTURES) -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kinds", nargs="*", metavar="ARCHITECTURE", help="by model type; all where none is named")
+    asked = parser.parse_args().kinds
     warnings.simplefilter("ignore")
     transformers_logging.set_verbosity_error()
-    write_table(tuple(sys.argv[1:]) or ARCHITECTURES)
+    write_table(tuple(asked) or ARCHITECTURES)

@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 
 from stillroom.report.pages.recall_page import build_recall_report, leak_floor, shown_arms
+from stillroom.results.json_form import as_json, read
+from stillroom.results.recall_file import RecallResults
 from stillroom.types import UserError
 
 STEPS = (1, 2, 4, 8, 16, 32, 64)
 PER_STEP = 4096
 FINAL = ("copy_accuracy", "copy_loss", "kl", "kl_high", "kl_low", "kl_first", "over_copying", "calibration_error")
 LEAKING = {"kind": "leaking", "leak": 0.1, "towards": "unigram", "temperature": 1.0, "until": 1.0}
+HEADS = {"num_layers": 1, "num_heads": 1, "previous_token": [[0.1]], "prefix_matching": [[0.1]]}
 SYMBOLS = [*" <&", *(chr(97 + place) for place in range(30))]
 
 
@@ -45,12 +48,14 @@ def arm(name: str, label: str, speed: float, seeds: tuple[int, ...], teacher: st
         "routing": {"rule": "copy-aware", "share": 0.15} if routed else None,
         "seeds": [
             {
-                "seed": seed, "seconds": 12.0, "parameters": 113_000, "probes": probes,
+                "seed": seed, "seconds": 12.0, "parameters": 113_000, "random_tokens": HEADS, "probes": probes,
                 "attention": [dict(picture, tokens_seen=PER_STEP), picture] if seed == seeds[0] else [],
                 "routed_share": 0.12 if routed else None,
                 "crossings": {
-                    "copy_accuracy": 60_000.0, "transition": {"low": 3e4, "high": 6e4, "rise": 0.3},
-                    "best_previous_token": best, "best_prefix_matching": best,
+                    "copy_accuracy": 60_000.0, "copy_accuracy_80": None,
+                    "transition": {"low": 3e4, "high": 6e4, "rise": 0.3}, "heads": {},
+                    "previous_token": 60_000.0, "best_previous_token": best,
+                    "prefix_matching": None, "best_prefix_matching": best,
                 },
             }
             for seed in seeds
@@ -67,7 +72,8 @@ def make_run(folder: Path, seeds: tuple[int, ...] = (0,)) -> Path:
     results = {
         "kind": "recall", "name": "recall", "fingerprint": "0123456789abcdef",
         "world": {
-            "characters": 33, "triggers": 2, "outputs": "uniform", "symbols": SYMBOLS,
+            "characters": 33, "triggers": 2, "draw": "fixed", "skip": 0, "outputs": "uniform",
+            "sequence_length": 128, "symbols": SYMBOLS,
             "trigger_symbols": [" ", "<"], "optimal_loss": 1.8, "scored_per_sequence": 14.2,
             "chance_loss": math.log(33), "high_nats": 2.0, "low_nats": 1.0,
         },
@@ -130,8 +136,18 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path):
     assert first == build_recall_report(make_run(tmp_path / "b")).read_bytes()
 
 
+def test_results_are_read_and_written_as_they_were(tmp_path: Path):
+    file = make_run(tmp_path, (0, 1)) / "sandbox.json"
+    again, values = as_json(read(RecallResults, file)), json.loads(file.read_text())
+    for result in (again, values):
+        for arm_result in result["arms"]:
+            for seed in arm_result["seeds"]:
+                del seed["random_tokens"]
+    assert again == values
+
+
 def test_the_floor_is_that_of_the_population_optimum(tmp_path: Path):
-    results = json.loads((make_run(tmp_path) / "sandbox.json").read_text())
+    results = read(RecallResults, make_run(tmp_path) / "sandbox.json")
     spt, leaking, routed = shown_arms(results)
     assert leak_floor(spt, results) is None
     assert leak_floor(routed, results) is None

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 from chromium import browser, executable
 
 from stillroom.report.pages.teachers_page import build_teachers_page, teachers_text
+from stillroom.results.json_form import as_json, from_json
+from stillroom.results.ranking_file import Ranking
 from stillroom.types import UserError
 
 
@@ -28,7 +31,8 @@ def teacher(name: str, loss: float) -> dict:
         "copyable": {"share": 0.3, "gold_probability": est(0.5), "ce": est(1.0)},
         "leak": {"shared": est(0.2), "own": est(0.15)},
         "capacity": est(0.9, 0.01) | {"break": 1.315, "side": "below"},
-        "looking_back": {"copying": {"accuracy_repeat": est(0.4)}, "induction": "begun", "prefix_matching": [[0.3]],
+        "looking_back": {"copying": {"icl_score": est(-0.1), "accuracy_repeat": est(0.4)}, "induction": "begun",
+                         "prefix_matching": [[0.3]],
                          "best_head": {"layer": 0, "head": 0, "prefix_matching": 0.3, "copying": None}},
         "problems": None,
         "cost": {"tokens": 65_536, "flops": 1e12, "bytes": 7e5, "bytes_per_token": 11.2, "hours": None},
@@ -51,7 +55,8 @@ def ranking(*names: str, proxies: bool = False) -> dict:
         "teachers": [teacher(name, 3.0 + place) for place, name in enumerate(order)],
         "teacher_loss": comparison,
         "proxies": comparison | {"tokens": 4096, "seeds": 1, "alpha": 0.9, "ce": {name: [3.5] for name in order},
-                                 "hard_labels_ce": [3.6], "against_hard_labels": {}} if proxies else None,
+                                 "hard_labels_ce": [3.6], "flops_each": 1e12,
+                                 "against_hard_labels": {}} if proxies else None,
         "agreement": {"names": order, "same_first_choice": [[1.0] * size] * size,
                       "jensen_shannon_nats": [[0.0] * size] * size, "num_positions": 1000, "num_distributions": 100},
         "solvers": [],
@@ -59,24 +64,40 @@ def ranking(*names: str, proxies: bool = False) -> dict:
     }  # fmt: skip
 
 
+def text_of(values: dict) -> str:
+    return teachers_text(from_json(Ranking, values, Path("ranking.json")))
+
+
 def test_the_page_has_every_part_and_asks_for_nothing():
-    page = teachers_text(ranking("a", "b", "c", proxies=True))
+    page = text_of(ranking("a", "b", "c", proxies=True))
     for words in ("A tie: a and b.", "Calibration", "Agreement", "fig-order", "b (tie)", "proxy student", "1.315"):
         assert words in page
     assert "default-src 'none'" in page and "<script src" not in page and "http://" not in page
-    assert teachers_text(ranking("a", "b", "c", proxies=True)) == page
+    assert text_of(ranking("a", "b", "c", proxies=True)) == page
+
+
+def test_a_ranking_is_read_and_written_as_it_was():
+    values = ranking("a", "b", proxies=True)
+    values["teachers"][0]["copyable"]["ce"] = {}
+    values["teachers"][1]["capacity"] = None
+    again = as_json(from_json(Ranking, values, Path("ranking.json")))
+    assert {name: again[name] for name in values} == values | {"teachers": again["teachers"]}
+    for before, after in zip(values["teachers"], again["teachers"], strict=True):
+        assert {name: after[name] for name in before if name != "looking_back"} == {
+            name: value for name, value in before.items() if name != "looking_back"
+        }
 
 
 def test_one_candidate_has_nothing_to_be_compared_with():
-    page = teachers_text(ranking("a"))
-    assert "nothing to be compared with" in page and "nobody to agree with" in page
+    page = text_of(ranking("a"))
+    assert "fig-order" not in page and "fig-agreement" not in page and "Calibration" in page
 
 
 def test_names_are_text_and_missing_measures_are_dashes():
     values = ranking("<b>x</b>", "y")
     values["teachers"][1]["copyable"]["gold_probability"] = {}
     values["teachers"][1]["capacity"] = None
-    page = teachers_text(values)
+    page = text_of(values)
     assert "<b>x</b>" not in page and "&lt;b&gt;x&lt;/b&gt;" in page and "–" in page
 
 
@@ -86,7 +107,7 @@ def test_a_folder_without_a_ranking_is_said_so(tmp_path):
     broken = copy.deepcopy(ranking("a"))
     del broken["agreement"]
     (tmp_path / "ranking.json").write_text(json.dumps(broken))
-    with pytest.raises(UserError, match="has no agreement"):
+    with pytest.raises(UserError, match="agreement does not fit"):
         build_teachers_page(tmp_path)
 
 

@@ -29,7 +29,7 @@ from stillroom.sandbox.recall.recall_data import make_recall_world
 from stillroom.sandbox.recall.recall_plan import plan_lines
 from stillroom.sandbox.recall.recall_presets import PRESETS, preset, tiny
 from stillroom.sandbox.recall.recall_probes import last_follower, measures, prefix_matching_in, recall_truth
-from stillroom.sandbox.recall.recall_results import crossing, mean_where_found, paired, steepest, tokens_over_seeds
+from stillroom.sandbox.recall.recall_results import crossing, mean_where_found, steepest, tokens_over_seeds
 from stillroom.sandbox.recall.run_recall import Cells, run_recall
 from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.progress import StageDisplay
@@ -175,24 +175,21 @@ def test_crossings_are_interpolated_on_the_logarithm():
     assert crossing([10, 40], [0.0, 0.4]) is None
     assert crossing([10, 20, 40], [0.1, None, 0.9]) == pytest.approx(20.0)
     found = steepest([1, 2, 4, 8], [0.1, 0.2, 0.8, 0.9])
-    assert found == {"low": 2.0, "high": 4.0, "rise": pytest.approx(0.6)}
+    assert (found.low, found.high, found.rise) == (2.0, 4.0, pytest.approx(0.6))
 
 
 def test_intervals_are_students_t():
     found = mean_where_found(dict(enumerate([1.0, 2.0, 3.0, 4.0, 5.0])))
     assert found is not None
-    assert found["value"] == 3.0
-    assert found["high"] - 3.0 == pytest.approx(2.776 * math.sqrt(2.5 / 5), abs=1e-3)
+    assert found.value == 3.0
+    assert found.high - 3.0 == pytest.approx(2.776 * math.sqrt(2.5 / 5), abs=1e-3)
     assert mean_where_found({0: None}) is None
     alone = mean_where_found({0: 0.5, 1: None})
     assert alone is not None
-    assert (alone["low"], alone["num"], alone["of"]) == (None, 1, 2)
+    assert alone.as_dict() == {"value": 0.5, "low": None, "high": None, "num": 1, "of": 2}
     geometric = tokens_over_seeds({0: 100.0, 1: 400.0})
     assert geometric is not None
-    assert geometric["value"] == pytest.approx(200.0)
-    difference = paired({0: 3.0, 1: 5.0, 2: 1.0}, {0: 1.0, 1: 2.0})
-    assert difference is not None
-    assert (difference["value"], difference["num"]) == (2.5, 2)
+    assert geometric.value == pytest.approx(200.0)
 
 
 def test_a_whole_study_is_written_and_its_cells_are_reused(tmp_path: Path):

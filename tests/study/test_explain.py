@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,11 +13,14 @@ from stillroom import results_versions
 from stillroom.config import override
 from stillroom.corpora import corpus_identity
 from stillroom.files import write_json
+from stillroom.models import precision_name
 from stillroom.study import artifacts as artifacts_module
 from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.explain import explain_study
 from stillroom.study.identities import MADE_BY, mismatches
+from stillroom.study.own_precision import _processor_flags, own_precision
 from stillroom.study.recipe_files import resolve_recipe
+from stillroom.training.distributed import own_device
 
 
 def micro(*assignments: str):
@@ -89,3 +94,39 @@ def test_the_field_that_differs_from_the_nearest_artifact_is_named(tmp_path):
     first, *_ = explain_study(micro("corpus.train_tokens=8000"), tmp_path / "run", store.root)
     assert not first.is_there and "corpus.train_tokens" not in first.why
     assert first.why.endswith("train_tokens is 8192, here 8000")
+
+
+def test_nobody_waits_for_torch_to_hear_what_would_be_made(tmp_path):
+    store, config = ArtifactStore(tmp_path / "artifacts"), micro()
+    corpus = made(store, "corpus", corpus_identity(config.corpus))
+    manifest = {"identity": corpus.name.removeprefix("corpus-"), "tokenizer_hash": "t", "vocab_size": 300}
+    (corpus / "corpus").mkdir()
+    write_json(corpus / "corpus" / "corpus.json", manifest)
+    recipe, out = str(Path(__file__).parents[1] / "micro.py"), str(tmp_path / "run")
+    asked = ["study", recipe, "--explain", "--out", out, "--artifacts", str(store.root)]
+    program = (
+        "import sys\nfrom stillroom.cli.main import run\ntry:\n    run(sys.argv[1:])\nexcept SystemExit as left:\n"
+        "    print(left.code, [name for name in ('torch', 'transformers', 'scipy') if name in sys.modules])\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", program, *asked], capture_output=True, text=True, timeout=60)
+    assert shown.stdout.splitlines()[-1] == "0 []", shown
+    assert f"{corpus.name} is used again" in shown.stdout and "+ dpt90: model-" in shown.stdout
+    assert "?" not in shown.stdout  # every name is known
+
+
+@pytest.mark.parametrize("name", ["auto", "fp32", "bf16"])
+def test_what_the_system_says_of_the_processor_is_what_torch_says(name):
+    assert own_precision(name) == precision_name(name, own_device())
+
+
+@pytest.mark.parametrize(
+    ("text", "flags"),
+    [("processor : 0\nflags\t\t: fpu amx_bf16\n", {"fpu", "amx_bf16"}), ("Features : fp asimd bf16\n", None)],
+    ids=["x86", "ARM"],
+)
+def test_torch_is_asked_where_the_system_does_not_say(text, flags, monkeypatch):
+    monkeypatch.setattr(Path, "glob", lambda *_: iter(()))
+    monkeypatch.setattr(Path, "read_text", lambda _: text)
+    assert _processor_flags() == flags
+    monkeypatch.setattr(Path, "glob", lambda *_: iter([Path("/dev/nvidia0")]))
+    assert _processor_flags() is None

@@ -16,7 +16,9 @@ from transformers import (
     GPT2LMHeadModel,
     PreTrainedTokenizerFast,
 )
+from typer.testing import CliRunner
 
+from stillroom.cli.main import app
 from stillroom.config import CorpusConfig, ModelConfig, ObjectiveConfig, RunConfig, SourceConfig, TrainingConfig
 from stillroom.corpora import Corpus, build_corpus, open_corpus, save_opening, train_tokenizer
 from stillroom.files import read_json, write_json
@@ -30,7 +32,9 @@ from stillroom.study.label_stage import LabelRequest, label_corpus
 from stillroom.study.model_inspection import ModelRequest
 from stillroom.study.progress import StageDisplay
 from stillroom.study.train_stage import train_into
+from stillroom.teachers import LiveTeacher, ModelScores
 from stillroom.training import TrainingData, train
+from stillroom.training.step import StepContext, Student, global_step
 from stillroom.types import SpecialIds, UserError
 
 MODEL = ModelConfig(hidden_size=16, intermediate_size=32, num_layers=1, num_heads=2, max_positions=64)
@@ -253,3 +257,69 @@ def test_a_corpus_with_the_hash_of_an_earlier_version_still_fits_its_models(buil
     values = {"heldout_sequences": 2}
     evaluate_models([run], tmp_path / "corpus", ["lm"], tmp_path / "out", values, StageDisplay())
     assert list((tmp_path / "out").glob("*/evaluation.json"))
+
+
+def test_an_unembedding_with_fewer_rows_than_the_corpus_has_tokens_ends_in_a_sentence(built, tmp_path: Path) -> None:
+    """Tokens were added to the tokenizer and never to the model."""
+    corpus = built[0]
+    short = random_gpt2(tmp_path / "short", corpus.vocab_size - 2, tokenizer_of())
+    display, said = StageDisplay(), "short: its unembedding has 257 rows, expected one for each of the corpus's 259"
+    with pytest.raises(UserError, match=rf"teacher .*{said}"):
+        label_corpus(LabelRequest(str(short), corpus.folder, tmp_path / "labels", {}, 64, dry_run=False), display)
+    with pytest.raises(UserError, match=rf"model .*{said}"):
+        evaluate_models([short], corpus.folder, ["lm"], tmp_path / "out", {}, display)
+    with pytest.raises(UserError, match="its unembedding has 257 rows, expected one for each of the tokenizer's 259"):
+        ModelScores(load_model(short), corpus.vocab_size)
+    assert not (tmp_path / "labels").exists() and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("spare", [0, 5])
+@pytest.mark.parametrize("student_spare", [0, 3])
+def test_rows_that_no_token_owns_change_nothing_of_a_live_teacher(
+    built, tmp_path: Path, spare: int, student_spare: int
+) -> None:
+    corpus, run, _ = built
+    path = random_gpt2(tmp_path / "teacher", corpus.vocab_size + spare, tokenizer_of())
+    teacher = LiveTeacher(load_model(path), vocab_size=corpus.vocab_size)
+    batch = corpus.train.batch(range(4))
+    objective = ObjectiveConfig(alpha=1.0)
+    context = StepContext(objective, teacher)
+    student = build_model(run.model, corpus.vocab_size + student_spare, 0)
+    found = global_step(Student(student), [batch], context, objective, seed=0).means()
+    with torch.no_grad():
+        assert teacher.labels(batch).vocab_size == corpus.vocab_size
+        p_NV = torch.cat(list(ModelScores(student, corpus.vocab_size, precision="fp32").chunks(batch))).log_softmax(-1)
+        q_NV = torch.cat(list(ModelScores(teacher.model, corpus.vocab_size, precision="fp32").chunks(batch)))
+        q_NV = q_NV.log_softmax(-1)
+    counted_N = batch.targets_BT.flatten() >= 0
+    expected = -(q_NV.exp() * p_NV).sum(-1)[counted_N].mean()
+    assert found["teacher_ce"] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_labels_of_another_tokenizer_are_not_trained_on(built, tmp_path: Path) -> None:
+    """Another tokenizer of as many tokens, so that every id is one of the corpus's too."""
+    corpus, run, model = built
+    other = train_tokenizer(["some other words"], corpus.vocab_size)
+    other.save_pretrained(tmp_path / "tokenizer")
+    config = built[1].corpus.model_copy(update={"tokenizer": str(tmp_path / "tokenizer")})
+    foreign = build_corpus(config, tmp_path / "corpus")
+    label_corpus(LabelRequest(str(model), corpus.folder, tmp_path / "store", {}, 64, dry_run=False), StageDisplay())
+    with pytest.raises(UserError, match=r"labels .*store: are of the ids of another tokenizer \(259 tokens, .*\) than"):
+        train_into(
+            tmp_path / "run", run=run, corpus=foreign, labels=LabelStore.open(tmp_path / "store"),
+            precision_name="fp32", progress=None, stop=lambda: False,
+        )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_that_a_store_without_the_labels_names_is_one(built, tmp_path: Path) -> None:
+    corpus, _, run = built
+    label_corpus(LabelRequest(str(run), corpus.folder, tmp_path / "store", {}, 64, dry_run=False), StageDisplay())
+    with pytest.raises(UserError) as caught:
+        LabelStore.open(tmp_path / "store").lookup(torch.full((1, 32), 3))
+    command = str(caught.value).split("'")[-2].split()
+    places = {"TEACHER": str(run), "CORPUS": str(corpus.folder), "LABELS": str(tmp_path / "more")}
+    assert command[0] == "stillroom" and set(places) <= set(command)
+    asked = [places.get(word, word) for word in command[1:]]
+    done = CliRunner().invoke(app, [*asked, "--dry-run"])
+    assert done.exit_code == 0, done.output

@@ -15,16 +15,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stillroom.config import override
+from stillroom.choosing import RankRequest, RankSettings, prepare_ranking, rank_teachers
+from stillroom.choosing.positions import Positions
+from stillroom.choosing.tuning import reinforce as reinforcement
+from stillroom.choosing.tuning.supervise import SupervisedConfig, supervise, worked_problems
+from stillroom.config import ModelConfig, ObjectiveConfig, TrainingConfig, override
 from stillroom.console import Terminal
+from stillroom.corpora import load_tokenizer
 from stillroom.files import fingerprint, read_json, read_json_lines
 from stillroom.results_versions import RESULTS_VERSIONS
 from stillroom.sandbox.bigram.bigram_cells import seed_cell, theory_cell
 from stillroom.sandbox.bigram.bigram_config import BigramSweep
+from stillroom.sandbox.bigram.bigram_transformer import transformer_cell
+from stillroom.sandbox.recall.recall_cell import Cell, train_cell
+from stillroom.sandbox.recall.recall_config import (
+    RecallArmConfig,
+    RecallConfig,
+    RecallProbeConfig,
+    RecallTeacherConfig,
+    RecallWorldConfig,
+)
 from stillroom.study.label_stage import LabelRequest, label_corpus
 from stillroom.study.pipeline import run_study
 from stillroom.study.progress import StageDisplay
 from stillroom.study.recipe_files import resolve_recipe
+from stillroom.vocabulary import Vocabulary
+from stillroom.worlds.problems_world import problems
 
 GOLDEN: dict[tuple[str, int], str] = {
     ("corpus", 1): "bb27616270858b11",
@@ -32,10 +48,53 @@ GOLDEN: dict[tuple[str, int], str] = {
     ("labels", 1): "7ad1fc0990d6737f",
     ("evaluation", 1): "42ef15da8bb6ea5f",
     ("sandbox-bigram", 1): "20a574eb789122c8",
+    ("ranking", 1): "e13e6429b5ac202b",
+    ("tuning", 1): "0f9c68070444f04a",
+    ("sandbox-recall", 1): "191758c35924d147",
+    ("sandbox-bigram-transformer", 1): "f7a37f3a51d288bb",
 }
 LOSSES: dict[tuple[str, int], list[float]] = {
     ("model", 1): [5.69425978, 5.61255895, 5.59120785, 5.69425978, 5.6222785, 5.60789735],
     ("evaluation", 1): [5.94543066, -0.00191779],
+    ("ranking", 1): [
+        5.36982537,
+        -0.30761168,
+        0.96040525,
+        5.60789735,
+        -0.09090152,
+        1.00298496,
+        0.99528775,
+        0.99628633,
+        0.00507076,
+        5.59120784,
+        0.22963814,
+        7.8,
+    ],
+    ("tuning", 1): [8, 3072, 5.43109469],
+    ("sandbox-recall", 1): [
+        2.46989846,
+        2.38313258,
+        0.90802425,
+        0.39074833,
+        0.07748913,
+        2.46764445,
+        2.3875552,
+        0.90036267,
+        0.38254113,
+        0.07555594,
+    ],
+    ("sandbox-bigram-transformer", 1): [
+        1.83306038,
+        0.3572444,
+        0.75500053,
+        0.39542124,
+        1.42330897,
+        1.84432507,
+        0.35848847,
+        0.76129025,
+        0.39899337,
+        1.44864535,
+    ],
 }
 SETTINGS = (
     "training.tokens=1024", "training.precision=fp32", "teacher.training.tokens=1024",
@@ -62,6 +121,10 @@ def check(stage: str, found: str) -> None:
 def check_near(stage: str, found: list[float]) -> None:
     key = (stage, RESULTS_VERSIONS[stage])
     assert LOSSES.get(key) == pytest.approx(found, rel=1e-3, abs=1e-3), f"see the head of this file: {key}: {found}"
+
+
+def test_every_stage_has_one() -> None:
+    assert set(RESULTS_VERSIONS.items()) <= set(GOLDEN)
 
 
 def test_corpus(artifacts: Path) -> None:
@@ -103,3 +166,110 @@ def test_bigram_cells() -> None:
     world = sweep.make_world()
     cells = json.dumps([seed_cell(world, sweep, 0), theory_cell(world, sweep)], sort_keys=True, default=list)
     check("sandbox-bigram", fingerprint(json.loads(cells, parse_float=lambda text: f"{float(text):.6g}")))
+
+
+@pytest.fixture
+def whole_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``auto`` stands for would be bf16 on some machines."""
+    for module in ("choosing.measure", "choosing.tuning.supervise"):
+        monkeypatch.setattr(f"stillroom.{module}.own_precision", lambda *_: "fp32")
+    monkeypatch.setattr("stillroom.sandbox.bigram.bigram_transformer.precision_name", lambda *_: "fp32")
+
+
+def display() -> StageDisplay:
+    return StageDisplay(Terminal(quiet=True))
+
+
+def shape_of(found: object) -> object:
+    """Names of fields, whole numbers and words; of other numbers only that they are there."""
+    if isinstance(found, dict):
+        return {name: shape_of(one) for name, one in found.items()}
+    if isinstance(found, list):
+        return [shape_of(one) for one in found]
+    return "a number" if isinstance(found, float) else found
+
+
+def test_ranking(artifacts: Path, tmp_path: Path, whole_precision: None) -> None:
+    settings = RankSettings(
+        heldout_sequences=16, copying_sequences=4, copying_period=8, copying_repeats=3, problems=4,
+        samples_per_problem=2, max_new_tokens=4, proxy_tokens=1024,
+    )  # fmt: skip
+    asked = RankRequest([f"{artifacts}:teacher", f"{artifacts}:dpt90"], artifacts, None, tmp_path / "out", settings)
+    rank_teachers(prepare_ranking(asked), display())
+    found = read_json(tmp_path / "out" / "ranking.json")
+    first, second = found["teachers"]
+    measured = [shape_of(one["looking_back"]["copying"]) for one in found["teachers"]]
+    counts = [found["heldout"], found["settings"], [one["copyable"]["share"] for one in found["teachers"]]]
+    check("ranking", fingerprint([sorted(found), sorted(first), sorted(first["cost"]), measured, counts]))
+    sampled = [Positions.load(file) for file in sorted(tmp_path.glob("out/teachers/*/positions.npz"))]
+    assert len(sampled) == 3 and len({one.logprob_PV.shape for one in sampled}) == 1  # the teachers, and the student
+    values = [one[name]["value"] for one in (first, second) for name in ("ce", "overconfidence_nats", "capacity")]
+    values += [one["leak"]["shared"]["value"] for one in (first, second)]
+    values += [found["agreement"]["jensen_shannon_nats"][0][1], found["proxies"]["hard_labels_ce"][0]]
+    check_near("ranking", [*values, first["cost"]["flops"] / 1e9, first["cost"]["bytes_per_token"]])
+
+
+class Arguments(dict):
+    """Stands for what TRL takes, so that it need not be installed."""
+
+    GRPOConfig = dict
+
+
+def test_tuning(artifacts: Path, tmp_path: Path, whole_precision: None) -> None:
+    run = json.loads((artifacts / "study.json").read_text())
+    base = artifacts / run["places"]["models"]["spt"]
+    tokenizer, families = load_tokenizer(str(base)), {"families": "between pair_sum"}
+    data = worked_problems(tokenizer, num=40, length=96, seed=0, split="train", options=families)
+    digest = hashlib.sha256(data.tokens_ST.tobytes() + data.targets_ST.tobytes() + data.document_ST.tobytes())
+    items = problems(8, 0, split="train", options=families)
+    config = reinforcement.ReinforcedConfig(families=families["families"], steps=20)
+    arguments = reinforcement._arguments(Arguments, config, Path("out")) | {"use_cpu": 0, "dataloader_pin_memory": 0}
+    vocabulary = Vocabulary.of(tokenizer)
+    endings = [[*tokenizer(f" {answer}")["input_ids"], *end] for answer in range(12) for end in ([], [vocabulary.eos])]
+    reward = reinforcement.reward_function(items, vocabulary)
+    rewards = [reward(completion_ids=endings, number=[place] * len(endings)) for place in range(len(items))]
+    rows = reinforcement._rows(tokenizer, items)
+    check("tuning", fingerprint([digest.hexdigest(), rows, arguments, rewards]))
+    tuning = SupervisedConfig(
+        families=families["families"], problems=40, heldout_problems=8, sequence_length=96, epochs=2, batch_sequences=4
+    )
+    supervise(str(base), tuning, tmp_path / "tuned", display())
+    result = read_json(tmp_path / "tuned" / "result.json")
+    check_near("tuning", [result["steps"], result["tokens"], result["answer_ce"]])
+
+
+def test_recall_cells(tmp_path: Path) -> None:
+    config = RecallConfig(
+        world=RecallWorldConfig(characters=12, triggers=2, sequence_length=16),
+        model=ModelConfig(hidden_size=16, intermediate_size=32, num_layers=2, num_heads=2, max_positions=64),
+        training=TrainingConfig(steps=6, batch_sequences=4, validate_every=0, precision="fp32"),
+        teachers={"leaking": RecallTeacherConfig(kind="leaking", leak=0.1)},
+        arms={
+            "spt": RecallArmConfig(label="SPT"),
+            "leaking": RecallArmConfig(label="DPT-90", teacher="leaking", objective=ObjectiveConfig(alpha=0.9)),
+        },
+        probes=RecallProbeConfig(sequences=8, pattern_sequences=2, per_doubling=1),
+    )
+    found, last = [], []
+    for name in config.arms:
+        train_cell(tmp_path / name, config, Cell(name, 0))
+        probes = read_json_lines(tmp_path / name / "probes.jsonl")
+        result = {key: value for key, value in read_json(tmp_path / name / "result.json").items() if key != "seconds"}
+        found += [[shape_of(probe) for probe in probes], shape_of(result)]
+        last += [probes[-1][one] for one in ("loss", "copy_loss", "kl", "kl_high", "calibration_error")]
+    check("sandbox-recall", fingerprint(found))
+    check_near("sandbox-recall", last)
+
+
+def test_bigram_transformer(tmp_path: Path, whole_precision: None) -> None:
+    sweep = BigramSweep(
+        states=8, teachers=("exact",), alphas=(0.9,), ratio_supports=(5,), transformer_tokens=8192, seeds=1
+    )
+    world, found, last = sweep.make_world(), [], []
+    for arm in sweep.transformer_arms():
+        transformer_cell(tmp_path / arm.name, world, sweep, arm, 0)
+        cell = {key: value for key, value in read_json(tmp_path / arm.name / "cell.json").items() if key != "seconds"}
+        found.append([arm.name, shape_of(cell)])
+        last += [cell["validation_ce"], *cell["tv"][-1].values(), *cell["kl"][-1].values()]
+    check("sandbox-bigram-transformer", fingerprint(found))
+    check_near("sandbox-bigram-transformer", last)

@@ -11,7 +11,8 @@ from ranked import SHAPE, save
 from stillroom.config import LabelsConfig, MixtureConfig, StudyConfig, parse
 from stillroom.corpora import Corpus
 from stillroom.models import build_model, load_model
-from stillroom.study.mixtures import live_mixture, mixture_key, mixture_scores
+from stillroom.study.identities import mixture_key
+from stillroom.study.mixtures import live_mixture, mixture_scores
 from stillroom.study.recipe_files import resolve_recipe
 from stillroom.teachers import ModelScores
 from stillroom.types import UserError

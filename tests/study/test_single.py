@@ -84,7 +84,7 @@ def test_soft_labels_come_from_one_place():
 
 def test_a_run_with_more_tokens_than_the_corpus_is_a_mistake_in_a_sentence():
     config = override(arm_run(small(x=ArmConfig(alpha=0.9)), "x"), ["training.tokens=1000000"])
-    with pytest.raises(UserError, match="train_tokens is 8192 but an arm or the teacher needs 1000000"):
+    with pytest.raises(UserError, match=r"train_tokens is 8192 but training\.tokens asks for 1000000"):
         single_study(config)
 
 

@@ -23,14 +23,14 @@ from stillroom.corpora import Corpus
 from stillroom.evaluation import Attempts, Sampling, measure_copying, solve, summarise_samples
 from stillroom.evaluation.suites.icl import CopyingConfig, copying_tokens
 from stillroom.labels import price
-from stillroom.models import load_model, precision_name
+from stillroom.models import load_model
 from stillroom.results.json_form import read, write
 from stillroom.results.ranking_file import BestHead, LabellingCost, LookingBack, SolvedProblems
 from stillroom.study.interrupts import Stopper
+from stillroom.study.own_precision import own_precision
 from stillroom.study.progress import StageDisplay
 from stillroom.study.train_stage import load_here, train_into
 from stillroom.teachers import LiveTeacher
-from stillroom.training.distributed import own_device
 from stillroom.types import Estimate, OnProgress
 from stillroom.worlds.problems_world import problems
 
@@ -129,7 +129,7 @@ class Bench:
     def _train(self, title: str, teacher: str | None, seed: int, work: Path) -> None:
         """A student of the proxy budget; killed, it goes on from its newest checkpoint."""
         training = self.student.training.model_copy(update={"seed": seed})
-        precision = precision_name(training.precision, own_device())
+        precision = own_precision(training.precision)
         alpha = self.settings.proxy_alpha if teacher else 0.0
         run = RunConfig(
             name="proxy",
@@ -138,7 +138,8 @@ class Bench:
             training=training,
             objective=ObjectiveConfig(alpha=alpha),
         )
-        source = LiveTeacher(load_model(teacher), precision, isolate=self.corpus.isolate) if teacher else None
+        known = {"isolate": self.corpus.isolate, "vocab_size": self.corpus.vocab_size}
+        source = LiveTeacher(load_model(teacher), precision, **known) if teacher else None
         with self.display.stage(title) as update, self.stopper.cooperative():
             train_into(
                 work, run=run, corpus=self.corpus, labels=source,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,9 +29,9 @@ from stillroom.choosing.request import (
     TargetStudent,
     candidates,
     check_proxies,
-    find_corpus,
     find_student,
 )
+from stillroom.corpora import open_corpus
 from stillroom.costs import flops_per_token
 from stillroom.evaluation.measuring.calibration import ratio_difference
 from stillroom.files import fingerprint
@@ -46,7 +47,7 @@ from stillroom.results.ranking_file import (
     SolvedProblems,
     SolverDifference,
 )
-from stillroom.results_versions import results_version
+from stillroom.results_versions import RESULTS_VERSIONS, results_version
 from stillroom.study.folders import held_alone, parts
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
@@ -78,7 +79,7 @@ class Prepared:
 
 def prepare_ranking(request: RankRequest) -> Prepared:
     """Finds everything that a request names; raises ``UserError`` before anything is run or written."""
-    corpus = find_corpus(request.corpus)
+    corpus = open_corpus(request.corpus)
     settings = request.settings
     teachers = candidates(request.teachers, corpus)
     student = find_student(request.student, request.corpus, corpus, settings)
@@ -97,6 +98,8 @@ def rank_teachers(prepared: Prepared, display: StageDisplay) -> Ranking:
     out = prepared.out
     with held_alone(out, "ranking"), Stopper() as stopper, contextlib.ExitStack() as folders:
         bench = Bench(prepared.heldout, prepared.settings, prepared.student, display, stopper)
+        for sentence in _older(prepared):
+            display.kept(sentence)
         for name, folder in _folders(prepared).items():
             folders.enter_context(parts(folder, keep_measured, functools.partial(display.damaged, name)))
         try:
@@ -153,10 +156,26 @@ def _measure(prepared: Prepared, bench: Bench, teacher: Candidate) -> MeasuredTe
     )
 
 
-def _folder(prepared: Prepared, candidate: Candidate) -> Path:
-    """A candidate's folder, named by everything that its measures depend on."""
-    mark = [candidate.key, prepared.heldout.corpus.identity, _measured(prepared.settings), results_version("ranking")]
-    return prepared.out / "teachers" / f"{candidate.slug}-{fingerprint(mark, 8)}"
+def _folder(prepared: Prepared, candidate: Candidate, version: int | None = None) -> Path:
+    """A candidate's folder, named by everything that its measures depend on; by default of today's version."""
+    mark = [candidate.key, prepared.heldout.corpus.identity, _measured(prepared.settings)]
+    name = fingerprint([*mark, results_version("ranking", version)], 8)
+    return prepared.out / "teachers" / f"{candidate.slug}-{name}"
+
+
+def _older(prepared: Prepared) -> Iterator[str]:
+    """What to say of folders that another version of results made, while this one's are not there."""
+    measured = [*prepared.teachers, *filter(None, [prepared.student.reference])]
+    stages = {"ranking": [functools.partial(_folder, prepared, one) for one in measured]}
+    if prepared.settings.proxy_tokens:
+        proxied = [functools.partial(_proxied, prepared, teacher) for teacher in prepared.teachers]
+        stages["model"] = [functools.partial(_control, prepared), *proxied]
+    for stage, found in stages.items():
+        now = RESULTS_VERSIONS[stage]
+        for folder, made in itertools.product(found, range(now - 1, 0, -1)):
+            if folder(made).is_dir() and not folder(now).is_dir():
+                name = folder(made).relative_to(prepared.out)
+                yield f"{name}: made by results version {made}, this is {now}; kept; made again under a new name"
 
 
 def _measured(settings: RankSettings) -> Mapping[str, object]:
@@ -169,24 +188,28 @@ def _proxies(prepared: Prepared, bench: Bench) -> dict[str, np.ndarray] | None:
     """Held-out nats (seeds, N) of the proxy students by teacher, and of hard labels under the empty name."""
     if not prepared.settings.proxy_tokens:
         return None
-    mark = _proxy_mark(prepared)
     found = {"": bench.proxies("hard labels", None, _control(prepared))}
     for teacher in prepared.teachers:
-        key = fingerprint([*mark, teacher.key, prepared.settings.proxy_alpha], 8)
-        found[teacher.name] = bench.proxies(teacher.name, teacher.path, _folder(prepared, teacher) / key)
+        found[teacher.name] = bench.proxies(teacher.name, teacher.path, _proxied(prepared, teacher))
     return found
 
 
-def _proxy_mark(prepared: Prepared) -> list[object]:
+def _proxied(prepared: Prepared, teacher: Candidate, version: int | None = None) -> Path:
+    """The folder of a teacher's proxy students; by default of today's version."""
+    mark = [*_proxy_mark(prepared, version), teacher.key, prepared.settings.proxy_alpha]
+    return _folder(prepared, teacher) / fingerprint(mark, 8)
+
+
+def _proxy_mark(prepared: Prepared, version: int | None = None) -> list[object]:
     """What a proxy student of hard labels depends on."""
     student, heldout = prepared.student, prepared.heldout
     mark = [student.model.canonical(), student.training.identity(), heldout.corpus.identity]
-    return [*mark, heldout.num_sequences, results_version("model")]
+    return [*mark, heldout.num_sequences, results_version("model", version)]
 
 
-def _control(prepared: Prepared) -> Path:
-    """The folder of the proxy students of hard labels."""
-    return prepared.out / "hard-labels" / fingerprint(_proxy_mark(prepared), 8)
+def _control(prepared: Prepared, version: int | None = None) -> Path:
+    """The folder of the proxy students of hard labels; by default of today's version."""
+    return prepared.out / "hard-labels" / fingerprint(_proxy_mark(prepared, version), 8)
 
 
 def _student_nats(

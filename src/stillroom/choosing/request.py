@@ -13,15 +13,15 @@ from typing import Annotated
 
 from pydantic import Field
 
-from stillroom.config import ArmConfig, CorpusConfig, ModelConfig, Strict, StudyConfig, TrainingConfig, parse
-from stillroom.corpora import Corpus, open_corpus
+from stillroom.config import ArmConfig, CorpusConfig, ModelConfig, Strict, StudyConfig, TrainingConfig
+from stillroom.corpora import Corpus
 from stillroom.costs import size_of_path
-from stillroom.files import read_json_object
 from stillroom.models import empty_model, looks_local, read_config
 from stillroom.objectives.schedules import ever_needs_teacher
-from stillroom.strict import Count, Fraction, Items, Length, Named, Positive, Seed, Share, Temperature, nearest
+from stillroom.places import find_part, find_parts, split_reference
+from stillroom.strict import Count, Fraction, Items, Length, Positive, Seed, Share, Temperature
 from stillroom.study.recipe_files import resolve_recipe
-from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
+from stillroom.study.teacherfolders import check_vocabulary, teacher_hash
 from stillroom.types import UserError
 
 
@@ -75,78 +75,6 @@ class TargetStudent:
     reference: Candidate | None
 
 
-class _Places(Strict):
-    """Where what a run was made of lies, from its folder; runs of earlier versions name corpus and models alone."""
-
-    corpus: str
-    models: Named[str]
-    labels: str | None = None
-    evaluations: Named[str] = Field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class RunPlaces:
-    """A run's corpus and its models by name, as absolute paths."""
-
-    corpus: Path
-    models: dict[str, Path]
-
-
-def is_run(path: Path) -> bool:
-    """Whether a folder is that of a finished study."""
-    return (path / "study.json").is_file()
-
-
-def run_places(run: Path) -> RunPlaces:
-    """Where a run's corpus and models lie; ``UserError`` where the run does not say, or they are not there."""
-    file = run / "study.json"
-    found = read_json_object(file, "that of a finished study")
-    if not found.get("places"):
-        raise UserError(
-            f"{run}: its study.json does not say where its models lie; run the same stillroom study command again, "
-            "which finds everything in place and writes it down."
-        )
-    places = parse(_Places, found["places"], f"{file}: places")
-    corpus = (run / places.corpus).resolve()
-    models = {name: (run / folder).resolve() for name, folder in places.models.items()}
-    for folder in (corpus, *models.values()):
-        if not folder.exists():
-            raise UserError(f"{run}: names {folder}, which is not there; give the moved folder itself, or run again.")
-    return RunPlaces(corpus, models)
-
-
-def find_corpus(path: Path) -> Corpus:
-    """The corpus of a run folder, of an artifact folder, or the folder itself."""
-    if is_run(path):
-        return open_corpus(run_places(path).corpus)
-    if not path.exists():
-        raise UserError(f"--corpus {path}: no such folder; expected a run folder or a built corpus.")
-    return open_corpus(path / "corpus" if (path / "corpus" / "corpus.json").is_file() else path)
-
-
-def find_models(given: str) -> dict[str, str]:
-    """Name to path of what one argument stands for: a run's models (``RUN`` or ``RUN:ARM``), or one model."""
-    folder, sign, arm = given.rpartition(":")
-    if sign and is_run(Path(folder)):
-        models = run_places(Path(folder)).models
-        if arm not in models:
-            raise UserError(f"teacher {given}: run {folder} has no model {arm!r}{nearest(arm, list(models))}.")
-        return {arm: str(models[arm])}
-    if is_run(Path(given)):
-        return {name: str(path) for name, path in run_places(Path(given)).models.items()}
-    path = teacher_folder(given)
-    folder_name = Path(path).parent.name if Path(path).name == "model" else Path(path).name
-    return {folder_name: path}
-
-
-def find_one(given: str) -> str:
-    """The path of the one model that an argument names."""
-    named = find_models(given)
-    if len(named) != 1:
-        raise UserError(f"{given}: stands for {len(named)} models; name one as RUN:ARM, one of {', '.join(named)}.")
-    return next(iter(named.values()))
-
-
 def candidates(given: list[str], corpus: Corpus) -> list[Candidate]:
     """Every model that the arguments name, each once, all of the corpus's tokenizer.
 
@@ -154,8 +82,9 @@ def candidates(given: list[str], corpus: Corpus) -> list[Candidate]:
     """
     found: list[Candidate] = []
     for argument in given:
-        for name, path in find_models(argument).items():
-            candidate = describe(_free(name, argument, [other.name for other in found]), path, corpus)
+        for part in find_parts("model", argument):
+            name = _free(part.name, argument, [other.name for other in found])
+            candidate = describe(name, part.path, corpus)
             same = next((other for other in found if other.key == candidate.key), None)
             if same is not None:
                 raise UserError(f"teacher {argument}: {name} is the same model as {same.name}; name it once.")
@@ -166,7 +95,7 @@ def candidates(given: list[str], corpus: Corpus) -> list[Candidate]:
 def _free(name: str, argument: str, taken: list[str]) -> str:
     if name not in taken:
         return name
-    longer = f"{Path(argument.rpartition(':')[0] or argument).name}:{name}"
+    longer = f"{Path(split_reference(argument)[0] or argument).name}:{name}"
     return longer if longer not in taken else f"{longer} #{len(taken) + 1}"
 
 
@@ -190,20 +119,18 @@ def find_student(given: str | None, corpus_path: Path, corpus: Corpus, settings:
     ``RUN:ARM`` or a model folder is the supervised student; without one, the corpus's run gives its first arm of
     alpha 0. Proxies take the run's student and training, else the folder's layout, else the defaults.
     """
-    if given is None and is_run(corpus_path):
-        given = _supervised_arm(corpus_path)
+    if given is None and (run := _study_folder(corpus_path)) is not None:
+        given = _supervised_arm(run)
     study = _study_of(given, corpus_path)
     model = ModelConfig() if study is None else study.student
     training = TrainingConfig() if study is None else study.training
     if given is None:
         return TargetStudent(model, _proxy_training(training, settings), None)
-    named = find_models(given)
-    if len(named) != 1:
-        raise UserError(f"--student {given}: stands for {len(named)} models; name one as RUN:ARM.")
-    name, path = next(iter(named.items()))
+    part = find_part("model", given)
     if study is None and settings.proxy_tokens:
-        model = layout_of(path)
-    return TargetStudent(model, _proxy_training(training, settings), describe(f"student {name}", path, corpus))
+        model = layout_of(part.path)
+    reference = describe(f"student {part.name}", part.path, corpus)
+    return TargetStudent(model, _proxy_training(training, settings), reference)
 
 
 def check_proxies(student: TargetStudent, corpus: Corpus, settings: RankSettings) -> None:
@@ -234,8 +161,14 @@ def _is_plain(arm: ArmConfig) -> bool:
 
 
 def _study_of(given: str | None, corpus_path: Path) -> StudyConfig | None:
-    folder = Path(given.rpartition(":")[0]) if given and ":" in given else corpus_path
-    return _read_study(folder) if is_run(folder) else None
+    folder = _study_folder(given or corpus_path) or _study_folder(corpus_path)
+    return None if folder is None else _read_study(folder)
+
+
+def _study_folder(given: str | Path) -> Path | None:
+    """The folder of the finished study that a reference names, or names a part of."""
+    folder, _ = split_reference(given)
+    return folder if folder is not None and (folder / "study.json").is_file() else None
 
 
 def _read_study(run: Path) -> StudyConfig:

@@ -12,8 +12,9 @@ from stillroom.cli.shared_options import folder_place
 Run = Annotated[
     Path,
     typer.Argument(
-        help="Folder of one model's training among the artifacts: [bold]model-KEY[/], or "
-        "[bold].model-KEY.unfinished[/] while it trains."
+        metavar="RUN",
+        help="A run folder (its students, each in a folder of its own where there are several), [bold]RUN:dpt90[/], "
+        "[bold]RUN:dpt90@500[/] (a kept checkpoint) or the folder of one training.",
     ),
 ]
 Folder = Annotated[
@@ -28,11 +29,11 @@ def export_command(run: Run, folder: Folder, step: Step = None) -> None:
     Weights (safetensors), tokenizer, configuration and a card with results and recipe; heads for tokens further ahead
     go into a file of their own beside them. Training may go on meanwhile.
 
-    [bold]Example[/]:  stillroom export runs/artifacts/.model-2f1c.unfinished halfway
+    [bold]Example[/]:  stillroom export runs/quickstart-1a2b3c4d:dpt90 student
     """
     from stillroom.console import Terminal, line
-    from stillroom.study.export import export_run_folder
+    from stillroom.study.export import export_models
 
-    exported = export_run_folder(run, folder, step)
-    state = "the finished run" if exported is None else f"step {exported}"
-    Terminal().print(line(f"Model ({state}): ", (folder, "bold")), soft_wrap=True)
+    for one in export_models(run, folder, step):
+        state = "finished" if one.step is None else f"step {one.step}"
+        Terminal().print(line(f"Model ({state}): ", (one.folder, "bold")), soft_wrap=True)

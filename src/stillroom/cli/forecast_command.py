@@ -218,26 +218,20 @@ def _coefficients(law: Law) -> Table:
 
 
 def print_study_forecast(law: str | None, config: StudyConfig, folder: Path | None = None) -> None:
-    """What a law expects of the arms of a study, and a page with what was measured where its folder is given."""
+    """What a law expects of the arms of a study; beside what was measured, and kept, where its folder is given."""
     if law is None:
         return
     from rich.table import Table
 
-    from stillroom.console import Terminal, line
+    from stillroom.console import Terminal
     from stillroom.laws.law_file import load_law
-    from stillroom.laws.study_forecast import beside_outcome, study_forecasts
+    from stillroom.laws.study_forecast import study_forecasts, write_forecast
 
     known = load_law(law)
-    rows = study_forecasts(known, config) if folder is None else beside_outcome(known, config, folder)
+    rows = study_forecasts(known, config) if folder is None else write_forecast(known, config, folder).arms
     table = Table(title=f"Held-out loss by {known.name}, nats per token", title_justify="left")
     for heading in ("arm", "forecast", "outcome"):
         table.add_column(heading)
     for row in rows:
         table.add_row(*row.cells())
-    console = Terminal()
-    console.print(table)
-    if folder is not None:
-        from stillroom.report.pages.forecast_page import build_outcome_page
-
-        page = build_outcome_page(known, config.name, [row.cells() for row in rows], folder)
-        console.print(line("Forecast and outcome: ", (page, "bold")), soft_wrap=True)
+    Terminal().print(table)

@@ -58,8 +58,8 @@ def dry_run_option(text: str) -> Any:
 Recipe = Annotated[
     str,
     typer.Argument(
-        help="A recipe's name ([bold]quickstart[/], [bold]tiny[/]), a [bold]FILE.py:FUNCTION[/], or the "
-        "[bold]config.yaml[/] of a run folder, which runs again as it is."
+        help="A recipe's name ([bold]quickstart[/], [bold]tiny[/]), a [bold]FILE.py:FUNCTION[/], or a "
+        "run folder or its [bold]config.yaml[/], which runs again as it is."
     ),
 ]
 StudyFields = Annotated[list[str] | None, set_option("arms.dpt90.alpha=0.7")]

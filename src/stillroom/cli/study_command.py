@@ -72,10 +72,10 @@ def _run(config: StudyConfig, out: Path | None, artifacts: Path | None, jobs: in
     from stillroom.study.progress import StageDisplay
 
     folder = run_study(config, out, artifacts, StageDisplay(), jobs=jobs)
-    page = build_report(folder)
     console = Terminal()
     console.print(summary_table(folder))
     if (seeds := seeds_table([folder])) is not None:
         console.print(seeds)
     print_study_forecast(law, config, folder)
+    page = build_report(folder)
     console.print(line("Report: ", (page, "bold")), soft_wrap=True)

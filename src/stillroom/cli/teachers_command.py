@@ -144,7 +144,6 @@ def supervise_command(
 
     [bold]Example[/]:  stillroom teachers supervise runs/quickstart-1a2b3c4d:teacher --out teachers/supervised
     """
-    from stillroom.choosing.request import find_one
     from stillroom.choosing.tuning.supervise import SupervisedConfig, print_supervised_plan, supervise
     from stillroom.config import parse
     from stillroom.console import Terminal, line
@@ -156,9 +155,9 @@ def supervise_command(
     }  # fmt: skip
     config = parse(SupervisedConfig, values, "teachers supervise")
     if dry_run:
-        print_supervised_plan(find_one(base), config, out, Terminal())
+        print_supervised_plan(base, config, out, Terminal())
         return
-    folder = supervise(find_one(base), config, out, StageDisplay())
+    folder = supervise(base, config, out, StageDisplay())
     Terminal().print(line("Model: ", (folder, "bold")), soft_wrap=True)
 
 
@@ -185,7 +184,6 @@ def reinforce_command(
 
     [bold]Example[/]:  stillroom teachers reinforce teachers/supervised/model --out teachers/reinforced
     """
-    from stillroom.choosing.request import find_one
     from stillroom.choosing.tuning.reinforce import ReinforcedConfig, print_reinforced_plan, reinforce
     from stillroom.config import parse
     from stillroom.console import Terminal, line
@@ -198,7 +196,7 @@ def reinforce_command(
     }  # fmt: skip
     config = parse(ReinforcedConfig, values, "teachers reinforce")
     if dry_run:
-        print_reinforced_plan(find_one(base), config, out, Terminal())
+        print_reinforced_plan(base, config, out, Terminal())
         return
-    folder = reinforce(find_one(base), config, out, StageDisplay())
+    folder = reinforce(base, config, out, StageDisplay())
     Terminal().print(line("Model: ", (folder, "bold")), soft_wrap=True)

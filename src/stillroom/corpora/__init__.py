@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from stillroom.on_demand import names_of
 
 if TYPE_CHECKING:
-    from stillroom.corpora.build import build_corpus, corpus_identity
+    from stillroom.corpora.build import build_corpus
     from stillroom.corpora.corpus import Corpus, SequenceSet, next_token_targets, open_corpus, pack_documents
+    from stillroom.corpora.naming import corpus_identity
     from stillroom.corpora.order import batch_indices, permute
     from stillroom.corpora.sources.source_kinds import SOURCES, SourceKind, documents, source_identity
     from stillroom.corpora.tokenizer import (

@@ -12,18 +12,17 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import JsonValue
 from transformers import PreTrainedTokenizerBase
 
 from stillroom.checksums import seal
 from stillroom.corpora.corpus import SCHEMA, Corpus, open_corpus, pack_documents
 from stillroom.corpora.corpus_config import CorpusConfig
+from stillroom.corpora.naming import corpus_identity
 from stillroom.corpora.sources.source_config import SourceConfig
-from stillroom.corpora.sources.source_kinds import documents, source_identity, source_stamps
+from stillroom.corpora.sources.source_kinds import documents, source_stamps
 from stillroom.corpora.sources.table_rows import RowCount
 from stillroom.corpora.tokenizer import load_tokenizer, save_tokenizer, tokenizer_hash, train_tokenizer, with_marks
 from stillroom.files import fingerprint, folder_aside, write_json
-from stillroom.results_versions import results_version
 from stillroom.types import OnProgress, UserError
 from stillroom.vocabulary import Vocabulary, encode_documents, num_ids
 from stillroom.worlds.base import Split
@@ -40,13 +39,6 @@ _Packed = tuple[int, int, NDArray[np.int64]]
 """Code of the source, number of the document in which the sequence begins, ids (with their bytes where held out)."""
 _BYTES = 32
 _ID = (1 << _BYTES) - 1
-
-
-def corpus_identity(config: CorpusConfig) -> dict[str, JsonValue]:
-    """What determines a corpus: its configuration, the content of its files, and the version of the results."""
-    identity = config.canonical() | results_version("corpus")
-    identity["sources"] = {name: source_identity(source) for name, source in config.sources.items()}
-    return identity
 
 
 def build_corpus(config: CorpusConfig, folder: Path, progress: OnProgress | None = None) -> Corpus:

@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from stillroom.checksums import require
 from stillroom.corpora.tokenizer import load_tokenizer, special_ids, with_marks
 from stillroom.files import read_json_object
+from stillroom.places import find_part
 from stillroom.strict import parse
 from stillroom.types import IGNORE_INDEX, Batch, SpecialIds, UserError
 from stillroom.vocabulary import Vocabulary
@@ -218,7 +219,8 @@ class _Manifest(BaseModel):
 
 
 def open_corpus(folder: Path) -> Corpus:
-    """A corpus from its folder; refuses one made by a newer version."""
+    """A corpus from its folder or that of a run; refuses one made by a newer version."""
+    folder = Path(find_part("corpus", folder).path)
     file = folder / "corpus.json"
     require(file)
     manifest = read_json_object(file, "that of a built corpus")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from stillroom.on_demand import names_of
 
 if TYPE_CHECKING:
-    from stillroom.labels.dataset import LabelCollator, LabelDataset, soft_labels_of
+    from stillroom.labels.dataset import LabelCollator, LabelDataset, batch_of, soft_labels_of
     from stillroom.labels.exchange.importing import import_kd
     from stillroom.labels.exchange.parquet import export_parquet, import_distillkit, import_parquet
     from stillroom.labels.format.layout import Damaged
@@ -30,6 +30,7 @@ __all__ = [
     "Manifest",
     "Price",
     "Scores",
+    "batch_of",
     "export_parquet",
     "import_distillkit",
     "import_kd",

@@ -21,6 +21,7 @@ from stillroom.config import ModelConfig, StudyConfig, parse
 from stillroom.costs import size_of
 from stillroom.files import read_json_object, read_text, shaped
 from stillroom.laws.forms import Floats
+from stillroom.places import split_reference
 from stillroom.results.runs import ModelRun, Run, load
 from stillroom.types import UserError
 from stillroom.yamlfiles import parse_yaml
@@ -263,10 +264,8 @@ def measured_loss(place: str) -> float:
     Raises:
         UserError: there is no such run, model or loss.
     """
-    folder, name = Path(place), ""
-    if not folder.exists() and ":" in place:
-        head, _, name = place.rpartition(":")
-        folder = Path(head)
+    head, name = split_reference(place)
+    folder = head or Path(place)
     if (folder / "ranking.json").exists():
         file = folder / "ranking.json"
         with shaped(file, "that of stillroom teachers rank"):

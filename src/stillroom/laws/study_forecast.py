@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from stillroom.config import StudyConfig
@@ -10,28 +10,10 @@ from stillroom.laws.forecasts import PlannedStudent, forecast
 from stillroom.laws.law_file import Law
 from stillroom.laws.points import beside_embeddings
 from stillroom.objectives.schedules import ever_needs_teacher
-from stillroom.results.runs import load
-from stillroom.types import Estimate, UserError
-
-
-@dataclass(frozen=True)
-class ArmForecast:
-    """An arm's forecast loss in nats per token, or why there is none; its measured loss once it is there."""
-
-    arm: str
-    forecast: Estimate | None
-    why: str = ""
-    outcome: float | None = None
-
-    def cells(self) -> tuple[str, str, str]:
-        """A row for people: arm, forecast, outcome."""
-        told = self.why
-        if self.forecast is not None:
-            told = f"{self.forecast.value:.3f} ({self.forecast.low:.3f} to {self.forecast.high:.3f})"
-        if self.outcome is None:
-            return self.arm, told, ""
-        inside = self.forecast is None or self.forecast.low <= self.outcome <= self.forecast.high
-        return self.arm, told, f"{self.outcome:.3f}{'' if inside else ' (outside)'}"
+from stillroom.results.json_form import write
+from stillroom.results.runs import FORECAST, load
+from stillroom.results.schema import ArmForecast, StudyForecast
+from stillroom.types import UserError
 
 
 def study_forecasts(law: Law, config: StudyConfig, teacher_loss: float | None = None) -> list[ArmForecast]:
@@ -44,11 +26,11 @@ def study_forecasts(law: Law, config: StudyConfig, teacher_loss: float | None = 
     for name, arm in config.arms.items():
         tokens = config.training.tokens * arm.data
         if arm.routing is not None or arm.epochs != 1:
-            found.append(ArmForecast(name, None, "a law says nothing of routing or of text seen twice"))
+            found.append(ArmForecast(arm=name, why="a law says nothing of routing or of text seen twice"))
         elif not ever_needs_teacher(arm):
             found.append(_told(law, name, PlannedStudent(student, tokens, law.reach.teacher[0]), distilled=False))
         elif teacher_loss is None:
-            found.append(ArmForecast(name, None, "the teacher's loss is not known before it is measured"))
+            found.append(ArmForecast(arm=name, why="the teacher's loss is not known before it is measured"))
         else:
             found.append(_told(law, name, PlannedStudent(student, tokens, teacher_loss), distilled=True))
     return found
@@ -58,18 +40,21 @@ def _told(law: Law, name: str, student: PlannedStudent, *, distilled: bool) -> A
     try:
         found = forecast(law, student)
     except UserError as error:
-        return ArmForecast(name, None, str(error))
-    return ArmForecast(name, found.distilled if distilled else found.hard)
+        return ArmForecast(arm=name, why=str(error))
+    return ArmForecast(arm=name, forecast=found.distilled if distilled else found.hard)
 
 
-def beside_outcome(law: Law, config: StudyConfig, folder: Path) -> list[ArmForecast]:
-    """The forecasts with the measured loss of the teacher, beside the measured losses of the arms."""
+def write_forecast(law: Law, config: StudyConfig, folder: Path) -> StudyForecast:
+    """Writes ``forecast.json`` into a run folder and returns it: forecasts beside the measured losses of the arms.
+
+    Distilled arms are foretold with the measured loss of their teacher.
+    """
     measured = {
         model.record.name: model.evaluation.lm.nats_per_token.value
         for model in load(folder).models
         if model.evaluation.lm is not None and model.evaluation.lm.nats_per_token is not None
     }
-    return [
-        ArmForecast(one.arm, one.forecast, one.why, measured.get(one.arm))
-        for one in study_forecasts(law, config, measured.get("teacher"))
-    ]
+    told = study_forecasts(law, config, measured.get("teacher"))
+    found = StudyForecast(law=law.name, arms=tuple(replace(one, outcome=measured.get(one.arm)) for one in told))
+    write(folder / FORECAST, found)
+    return found

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from stillroom.models.locate import find_source, libraries, looks_local
     from stillroom.models.meta import ModelPlan, allocate, place, realise
     from stillroom.models.output_layer import Readout, logit_softcap, readout, unembedding
+    from stillroom.models.own_loops import PackedInputs, packed_inputs
     from stillroom.models.packing import attention_mask, position_ids
     from stillroom.models.tokenizers import read_tokenizer
 
 __all__ = [
     "ModelPlan",
+    "PackedInputs",
     "Readout",
     "allocate",
     "attention_mask",
@@ -43,6 +45,7 @@ __all__ = [
     "looks_local",
     "multiplies_bf16",
     "num_positions",
+    "packed_inputs",
     "place",
     "plan_model",
     "plan_pretrained_model",

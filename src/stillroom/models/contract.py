@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from stillroom.models.forward import hidden_states, layer_list, num_positions
 from stillroom.models.output_layer import does_not_run, matrix, output_layer, output_layer_gives, readout
-from stillroom.models.packing import needs_rows, shortest_window, use_rows
+from stillroom.models.packing import REFUSED, needs_rows, shortest_window, use_rows
 from stillroom.models.score import logits
 from stillroom.types import Batch, UserError
 
@@ -29,16 +29,6 @@ _LONGEST_WINDOW = 64
 """Windows up to which the first document reaches beyond the window."""
 _FEW = 1 << 20
 """Numbers in an unembedding that is small enough to be multiplied out."""
-_BY_RANK = "picks the keys that it attends to by ranks that change with the padding of a row"
-_REFUSED = {
-    "axk2": _BY_RANK,
-    "big_bird": "runs on lengths that are a multiple of its blocks alone",
-    "doge": _BY_RANK,
-    "dots3_note": _BY_RANK,
-    "dots3_note_text": _BY_RANK,
-    "reformer": "hashes what it attends to, at random where no seed is set, and trains on one length alone",
-}
-"""What a short text does not show: found by the sweep over all architectures."""
 _TOLERANCE = 1e-4
 """Of the largest number, in float32, between two ways to the same logits."""
 _DEPENDS = 1e-5
@@ -82,7 +72,7 @@ def _check_fast(model: PreTrainedModel, name: str) -> None:
 
 def _check(model: PreTrainedModel, name: str) -> None:
     """Two rows of two documents: they share the second document in one test, and the first in the other."""
-    reason = _REFUSED.get(model.config.model_type)
+    reason = REFUSED.get(model.config.model_type)
     if reason is not None:
         raise UserError(f"{name}: {type(model).__name__} {reason}, expected a causal model that takes texts of any "
                         "length; choose another.")  # fmt: skip

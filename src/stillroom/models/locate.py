@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 from stillroom import disk
 from stillroom.checksums import require
 from stillroom.files import read_json_object, reading
+from stillroom.places import find_part
 from stillroom.types import UserError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -45,11 +46,13 @@ class Source:
 
 
 def find_source(path: str | Path, *, weights: bool = True) -> Source:
-    """The files that ``path`` names: a folder, a ``.gguf`` file, or a hub id, of which they are fetched if they must be
-    (without ``weights`` its description and tokenizer alone).
+    """The files that ``path`` names: a folder, a run's model (of a run alone its teacher), a ``.gguf`` file, or a hub
+    id, of which they are fetched if they must be (without ``weights`` its description and tokenizer alone).
 
     Raises ``UserError`` where nothing is there, or where it is not as its checksums say.
     """
+    _expanded(path)
+    path = find_part("model", path, "teacher").path
     place = _expanded(path)
     if place.suffix == ".gguf":
         _check_kind(place, path, stat.S_ISREG, GGUF)

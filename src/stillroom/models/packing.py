@@ -43,6 +43,17 @@ RESTARTED = MASKED - {"biogpt", "falcon", "gpt_neo", "gpt_oss", "opt"}
 BY_LAYER_TYPE = frozenset({"gpt_oss"})
 """Model types that take masks of ours by the type of a layer, windows included, and make none of positions."""
 
+_BY_RANK = "picks the keys that it attends to by ranks that change with the padding of a row"
+REFUSED = {
+    "axk2": _BY_RANK,
+    "big_bird": "runs on lengths that are a multiple of its blocks alone",
+    "doge": _BY_RANK,
+    "dots3_note": _BY_RANK,
+    "dots3_note_text": _BY_RANK,
+    "reformer": "hashes what it attends to, at random where no seed is set, and trains on one length alone",
+}
+"""What a short text does not show: found by the sweep over all architectures."""
+
 _ATTENTION = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
 _overrides: weakref.WeakKeyDictionary[PreTrainedModel, bool] = weakref.WeakKeyDictionary()
 
@@ -88,15 +99,15 @@ class Calls:
         return flat_ND[self.order_N].view(*self.shape, -1)
 
 
-def calls(model: PreTrainedModel, tokens_BT: Tensor, document_BT: Tensor) -> Calls:
-    """How to run a model on packed documents so that none sees another."""
+def calls(model: PreTrainedModel, tokens_BT: Tensor, document_BT: Tensor, *, one_call: bool = False) -> Calls:
+    """How to run a model on packed documents so that none sees another; in a single forward pass with ``one_call``."""
     shape = (tokens_BT.shape[0], tokens_BT.shape[1])
     way = way_of(model, 1, shape[1])
     if way not in ("mask", "one row"):  # looking at the lengths makes an accelerator wait
         lengths = document_lengths(document_BT)
         way = way_of(model, min(lengths), max(lengths))
     if way == "rows":
-        return _in_rows(model, tokens_BT, document_BT)
+        return _in_rows(model, tokens_BT, document_BT, one_call)
     positions = position_ids(document_BT)
     if way == "one row":  # which takes no mask: the documents are found where the positions of a single row restart
         return Calls(({"input_ids": tokens_BT.reshape(1, -1), "position_ids": positions.reshape(1, -1)},), shape)
@@ -184,16 +195,16 @@ def rotary_limits(model: PreTrainedModel) -> set[int]:
     return {int(limit) for limit in limits if limit}
 
 
-def _in_rows(model: PreTrainedModel, tokens_BT: Tensor, document_BT: Tensor) -> Calls:
+def _in_rows(model: PreTrainedModel, tokens_BT: Tensor, document_BT: Tensor, one_call: bool) -> Calls:
     """Every document at the beginning of a row; rows of like length share a call."""
     lengths = document_lengths(document_BT)
     starts = [sum(lengths[:number]) for number in range(len(lengths))]
-    one_call = any(isinstance(part, FSDPModule) for part in model.modules())  # which all ranks make together
+    one_call = one_call or any(isinstance(part, FSDPModule) for part in model.modules())  # all ranks make it together
     if one_call and straddles(model, min(lengths), max(lengths)):
         raise UserError(
             f"documents of {min(lengths)} and of {max(lengths)} tokens get other rotary frequencies from a "
-            f"{type(model).__name__}, expected one kind where the model is sharded; shorten the sequences to "
-            f"{min(rotary_limits(model))} tokens or run one process."
+            f"{type(model).__name__}, expected one kind in one forward pass; shorten the sequences to "
+            f"{min(rotary_limits(model))} tokens, or do without sharding and an own loop."
         )
     flat_N = tokens_BT.flatten()
     arguments, inside, sources = [], [], []

@@ -14,8 +14,7 @@ from typing import Literal
 
 from stillroom.config import ArmConfig, StudyConfig, TeacherConfig
 from stillroom.models.model_config import ModelConfig
-from stillroom.recipes.quickstart import TOKENS as QUICKSTART_TOKENS
-from stillroom.recipes.quickstart import quickstart
+from stillroom.recipes.quickstart import TOKENS, quickstart
 
 Size = Literal["small", "middle", "large"]
 SIZES: dict[Size, ModelConfig] = {
@@ -23,8 +22,6 @@ SIZES: dict[Size, ModelConfig] = {
     "middle": ModelConfig(hidden_size=96, intermediate_size=288, num_layers=3, num_heads=4, rope_theta=100.0),
     "large": ModelConfig(hidden_size=144, intermediate_size=432, num_layers=4, num_heads=4, rope_theta=100.0),
 }
-TOKENS = 2 * QUICKSTART_TOKENS
-"""Text of the longest pilots; the corpus holds twice as much, for longer students whose losses can be compared."""
 PARTS = {"eighth": 0.125, "quarter": 0.25, "half": 0.5, "all": 1.0}
 EARLY = 0.25
 """Part of the text that the weaker teacher has seen, once; the other one sees all of it twice."""
@@ -42,7 +39,6 @@ def part(size: Size, *, early: bool = False) -> StudyConfig:
     return base.model_copy(
         update={
             "name": f"pilots-{size}{'-early' if early else ''}",
-            "corpus": base.corpus.model_copy(update={"train_tokens": 2 * TOKENS}),
             "teacher": TeacherConfig(
                 model=base.teacher.model, training=base.teacher.training.model_copy(update=seen | quiet)
             ),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
+from stillroom.report.charts.figure import Figure
 from stillroom.report.charts.svg import number
 from stillroom.report.formats import kept_together
 from stillroom.types import printable_lines
@@ -44,12 +46,16 @@ def picture_file(picture: Markup, width: float, height: float) -> str:
     return f"{found}\n"
 
 
-def fill(template: str, **values: Any) -> str:
-    """A page of ``templates/`` with the common style and script inside it; the script's hash lets it alone run."""
+def fill(template: str, *, figures: Sequence[Figure] = (), **values: Any) -> str:
+    """A page of ``templates/`` with the common style and script inside it; the script's hash lets it alone run.
+
+    Figures that have nothing to show are left out, so that numbers run without gaps.
+    """
     environment = _templates()
     script = environment.get_template("script.js.j2").render()
     return environment.get_template(template).render(
         **values,
+        figures=[figure for figure in figures if figure.is_shown],
         style=environment.get_template("style.css.j2").render(),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

@@ -45,7 +45,7 @@ def compare_report(run_folders: list[Path], out: Path) -> Path:
 
 def page_text(view: View) -> str:
     """The page as text: the key figure first where there is one, then the table, then every other figure."""
-    figures = all_figures(view)
+    key, *others = all_figures(view)
     return fill(
         "page.html.j2",
         title=view.title,
@@ -54,8 +54,8 @@ def page_text(view: View) -> str:
         columns=summary_columns(view),
         rows=summary_rows(view),
         temperature=headline_temperature(view),
-        key=figures[0] if figures[0].panels else None,
-        figures=figures[1:],
+        key=key if key.panels else None,
+        figures=others,
         families=family_table(view),
         problems=shown_problems(view),
         costs=cost_table(view),

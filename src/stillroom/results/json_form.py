@@ -25,13 +25,14 @@ D = TypeVar("D")
 _SOMETIMES = "written only where it says something"
 
 
-def _with_nan(value: object) -> object:
+def with_nan(value: object) -> object:
+    """An estimate of a file, with NaN where it holds null."""
     if not isinstance(value, dict):
         return value
     return {name: math.nan if number is None else number for name, number in value.items()}
 
 
-Estimate = Annotated[types.Estimate, BeforeValidator(_with_nan)]
+Estimate = Annotated[types.Estimate, BeforeValidator(with_nan)]
 """An estimate as a file holds it: null, which reads as NaN, where there is no number."""
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
-from pydantic import JsonValue
+from pydantic import BeforeValidator, JsonValue
 
 from stillroom import types
 from stillroom.results.json_form import Estimate
@@ -57,7 +58,12 @@ class Capacity(types.Estimate):
 
     def as_dict(self) -> dict[str, float | int | str | None]:  # type: ignore[override]
         """For JSON, where the law's break is ``break``."""
-        return super().as_dict() | {"break": self.law_break, "side": self.side}
+        numbers = types.Estimate(self.value, self.low, self.high, self.num).as_dict()
+        return numbers | {"break": self.law_break, "side": self.side}
+
+
+def _named(value: object) -> object:
+    return value | {"law_break": value.get("break")} if isinstance(value, dict) else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +126,7 @@ class TeacherRecord:
     calibration: CalibrationResult
     copyable: CopyableMeasures
     leak: LeakMeasures
-    capacity: Capacity | None
+    capacity: Annotated[Capacity | None, BeforeValidator(_named)]
     looking_back: LookingBack
     problems: SolvedProblems | None
     cost: LabellingCost

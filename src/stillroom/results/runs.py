@@ -24,6 +24,7 @@ from stillroom.results.schema import (
     MetricsLine,
     ModelRecord,
     SampledProblem,
+    StudyForecast,
     StudyRecord,
     WorthTable,
     arm_and_seed,
@@ -32,6 +33,9 @@ from stillroom.types import Estimate, UserError
 
 if TYPE_CHECKING:
     from pandas import DataFrame  # type: ignore[import-not-found]
+
+
+FORECAST = "forecast.json"
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,8 @@ class Run:
     profile: EntropyProfile | None = None
     comparison: Comparison | None = None
     worth: WorthTable | None = None
+    forecast: StudyForecast | None = None
+    """What a law expected of its students, where one was asked."""
 
     def model(self, name: str) -> ModelRun:
         """The model of this name, such as ``dpt90``; ``UserError`` where there is none."""
@@ -199,6 +205,7 @@ def load(folder: str | Path) -> Run:
         profile=read(EntropyProfile, profile) if study.labels is not None or profile.exists() else None,
         comparison=read(Comparison, comparison) if comparison.exists() else None,
         worth=read(WorthTable, worth) if worth.exists() else None,
+        forecast=read(StudyForecast, folder / FORECAST) if (folder / FORECAST).exists() else None,
     )
 
 

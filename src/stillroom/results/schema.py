@@ -701,6 +701,38 @@ class Rung:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ArmForecast:
+    """An arm's forecast loss in nats per token, or why there is none; its measured loss once it is there."""
+
+    arm: str
+    forecast: Estimate | None = None
+    why: str = ""
+    outcome: float | None = None
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether the measured loss is outside the forecast's interval."""
+        known = self.forecast is not None and self.outcome is not None
+        return known and not self.forecast.low <= self.outcome <= self.forecast.high  # type: ignore[union-attr, operator]
+
+    def cells(self) -> tuple[str, str, str]:
+        """A row for people: arm, forecast, outcome."""
+        told = self.why
+        if self.forecast is not None:
+            told = f"{self.forecast.value:.3f} ({self.forecast.low:.3f} to {self.forecast.high:.3f})"
+        after = "" if self.outcome is None else f"{self.outcome:.3f}{' (outside)' if self.is_outside else ''}"
+        return self.arm, told, after
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyForecast:
+    """``forecast.json``: what a law expected of every arm of a study, and what came out."""
+
+    law: str
+    arms: tuple[ArmForecast, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorthTable:
     """``worth.json``: what a soft label was worth on each ability, over seeds or over the items of one seed."""
 

@@ -18,6 +18,7 @@ from stillroom.corpora import Corpus, load_tokenizer, open_corpus
 from stillroom.evaluation import Heldout, Material, Suite, contamination, find_suite, sample
 from stillroom.evaluation.sampling.draw import Sampler
 from stillroom.files import fingerprint, read_json, write_json, write_text
+from stillroom.places import Part, find_part, find_parts
 from stillroom.results.compare import write_comparison
 from stillroom.results.json_form import Json, as_json, read
 from stillroom.results.schema import Evaluation
@@ -28,7 +29,7 @@ from stillroom.study.external import External, evaluate_external, measuring
 from stillroom.study.folders import parts
 from stillroom.study.measurable import fewest_positions, refuse_too_long
 from stillroom.study.progress import StageDisplay
-from stillroom.study.teacherfolders import check_measured, teacher_folder, teacher_hash
+from stillroom.study.teacherfolders import check_measured, teacher_hash
 from stillroom.study.train_stage import load_here
 from stillroom.types import OnProgress, UserError
 from stillroom.vocabulary import token_bytes
@@ -183,19 +184,26 @@ def evaluate_models(
     display: StageDisplay,
     external: External | None = None,
 ) -> None:
-    """Evaluates model folders side by side into ``out/<name>``, compares them, and prints one table."""
+    """Evaluates models side by side into ``out/<name>``, compares them, and prints one table.
+
+    Models are folders or those of runs (``RUN``, ``RUN:dpt90``, ``RUN:dpt90@all``), whose corpus is taken where none is
+    named.
+    """
     config = parse(EvaluationConfig, {"suites": suites, **values}, "evaluate")
     if external is not None:
         external.check(config)
     elif not suites:
         raise UserError("evaluate: --suite names none and no benchmark is given; name something to measure.")
+    named = [part for given in models for part in find_parts("model", given)]
+    if corpus_folder is None and external is None:
+        corpus_folder = _own_corpus(named)
     corpus, sources = _opened(corpus_folder, config, external)
     folders: dict[str, Path] = {}
-    for given in models:
-        model = Path(teacher_folder(str(given)))
+    for part in named:
+        model = Path(part.path)
         if corpus is not None and (note := check_measured(str(model), corpus)):
             display.console.print(note, style="yellow", markup=False, soft_wrap=True)
-        name = model.parent.name if model.name == "model" else model.name
+        name = part.name
         owner = [teacher_hash(str(model)), None if corpus is None else corpus.identity, config.canonical()]
         owner += results_version("evaluation").values()
         key = fingerprint(owner if external is None else [*owner, external.identity()], 8)
@@ -209,6 +217,13 @@ def evaluate_models(
         folders[folder.name if name in folders else name] = folder
         display.console.print(line((folder / "evaluation.json", "dim")), soft_wrap=True)
     _show(folders, out / "comparison.json", config, display)
+
+
+def _own_corpus(named: Sequence[Part]) -> Path | None:
+    """The corpus of the run that all models are of; None where they are of several, or of none."""
+    found = {find_part("corpus", part.run).path if part.run is not None else None for part in named}
+    only = found.pop() if len(found) == 1 else None
+    return None if only is None else Path(only)
 
 
 def _show(folders: Mapping[str, Path], target: Path, config: EvaluationConfig, display: StageDisplay) -> None:

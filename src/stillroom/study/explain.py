@@ -13,18 +13,24 @@ from rich.console import Console
 from stillroom import disk
 from stillroom.config import StudyConfig
 from stillroom.console import line
-from stillroom.corpora import corpus_identity, open_corpus
-from stillroom.models import precision_name
+from stillroom.corpora import corpus_identity
+from stillroom.files import read_json_object
 from stillroom.objectives.schedules import ever_needs_teacher
 from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.budgets import with_budgets
-from stillroom.study.identities import Identity, Mismatch, evaluation_identity, labels_identity, model_identity
-from stillroom.study.label_stage import identity_in
-from stillroom.study.mixtures import taught_live, teaching_key
-from stillroom.study.runfolder import study_folder
+from stillroom.study.folders import RunFolder
+from stillroom.study.identities import (
+    Identity,
+    Mismatch,
+    evaluation_identity,
+    labels_identity,
+    labels_owner,
+    model_identity,
+    taught_live,
+    teaching_key,
+)
+from stillroom.study.own_precision import own_precision
 from stillroom.study.single import arm_run, labelled_tokens, teacher_run
-from stillroom.study.teacherfolders import teacher_hash
-from stillroom.training.distributed import own_device
 from stillroom.types import UserError
 
 _FIELDS = 3
@@ -107,6 +113,8 @@ class _Plan:
         if teacher.training is None:
             if teacher.model.path is None:
                 raise UserError("teacher: has neither training nor model.path; give one of them.")
+            from stillroom.study.teacherfolders import teacher_hash  # on demand: it looks into weights by torch
+
             return teacher_hash(teacher.model.path)
         identity = model_identity(teacher_run(self.config), corpus, None, self.precision)
         return str(self.stage("teacher", "model", identity))
@@ -118,10 +126,11 @@ class _Plan:
         folder = self.store.root / f"corpus-{corpus}" / "corpus"
         if not (folder / "corpus.json").is_file():
             return self.stage("labels", "labels", None, "its corpus is made first")
-        owner = identity_in(open_corpus(folder), teaching_key(self.config, teacher))
+        manifest = read_json_object(folder / "corpus.json", "that of a built corpus")
+        owner = labels_owner(manifest, teaching_key(self.config, teacher))
         asked = self.config.corpus
         sequences = max(1, tokens // asked.sequence_length)
-        identity = labels_identity(dict(owner), self.config.labels, sequences, asked.isolate_documents, self.precision)
+        identity = labels_identity(owner, self.config.labels, sequences, asked.isolate_documents, self.precision)
         return self.stage("labels", "labels", identity)
 
     def _evaluation(self, name: str, model: str | None, corpus: str) -> None:
@@ -135,8 +144,8 @@ def explain_study(config: StudyConfig, out: Path | None, artifacts: Path | None)
     ``out`` and ``artifacts`` are as in ``run_study``.
     """
     config = with_budgets(config)
-    folder = study_folder(config, out)
-    precision = precision_name(config.training.precision, own_device())
+    folder = RunFolder.of(config, "study", config.name, out)
+    precision = own_precision(config.training.precision)
     return _Plan(config, ArtifactStore(artifacts or folder.artifacts), precision).all()
 
 

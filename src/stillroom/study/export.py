@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
@@ -38,6 +39,7 @@ from stillroom.files import (
 from stillroom.models import empty_model, export_model, libraries, read_config, read_weights
 from stillroom.models.model_config import ModelConfig, heads_that_do_not_fit
 from stillroom.objectives.schedules import highest_alpha
+from stillroom.places import Part, find_part, find_parts
 from stillroom.strict import parse, to_yaml
 from stillroom.training.checkpoint import Checkpoints, CheckpointState, found, load_tensors
 from stillroom.training.distributed import Ranks
@@ -133,8 +135,44 @@ def load_further_heads(folder: Path, model: PreTrainedModel) -> FurtherHeads:
     return heads.eval()
 
 
+@dataclass(frozen=True)
+class Exported:
+    """A model that was written: where, and the step of its checkpoint, None where the run was finished."""
+
+    folder: Path
+    step: int | None
+
+
+def export_models(given: str | Path, target: Path, step: int | None = None) -> list[Exported]:
+    """Exports the model that ``RUN:NAME`` or a training's folder names to ``target``, which must be new or empty.
+
+    ``RUN`` alone is its student; of several, and of its teacher, each goes into ``target/NAME``.
+    """
+    found = find_parts("training", given)
+    students = [one for one in found if one.name != "teacher"]
+    if len(students) == 1 or len(found) == 1:
+        return [_export_part((students or found)[0], target, step)]
+    if step is not None:
+        raise UserError(f"--step {step}: {given} has several models; name one as RUN:NAME.")
+    check_new_folder(target)
+    return [_export_part(one, target / one.name, None) for one in found if (Path(one.path) / "config.yaml").is_file()]
+
+
+def _export_part(part: Part, target: Path, step: int | None) -> Exported:
+    run = Path(part.path)
+    if part.run is None or (run / "config.yaml").is_file():
+        return Exported(target, export_run_folder(run, target, step))
+    model = Path(find_part("model", str(part)).path)
+    if not (model / "config.json").is_file():
+        raise UserError(f"{part}: was not trained here, it is {model}; load it from there.")
+    with _new_folder(target) as scratch:
+        require(model)
+        copy_inside(model, scratch)
+    return Exported(target, None)
+
+
 def export_run_folder(run: Path, target: Path, step: int | None = None) -> int | None:
-    """Exports a run's folder, finished or under way, to ``target``, which must be new or empty.
+    """Exports the folder of a training, finished or under way, to ``target``, which must be new or empty.
 
     Returns the step of the checkpoint that was exported; None for a finished run.
     """

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import stillroom
-from stillroom.config import EvaluationConfig, LabelsConfig, RunConfig
+from stillroom.config import EvaluationConfig, LabelsConfig, MixtureConfig, RunConfig, StudyConfig
+from stillroom.files import fingerprint
 from stillroom.results_versions import results_version
 
 Identity = Mapping[str, Any]
@@ -60,6 +61,32 @@ def labels_identity(
         "precision": precision,
         **results_version("labels"),
     }
+
+
+def labels_owner(corpus: Identity, teacher: str) -> Identity:
+    """What a store says that its labels are of, by a corpus's manifest and its teacher's hash."""
+    sizes = {"vocab_size": corpus["vocab_size"], "corpus": corpus["identity"]}
+    return {"teacher": teacher, "tokenizer": corpus["tokenizer_hash"], **sizes}
+
+
+def mixture_key(config: MixtureConfig, own_key: str) -> str:
+    """A hash of what determines the mixture's labels."""
+    from stillroom.study.teacherfolders import teacher_folder, teacher_hash  # on demand: it looks into weights by torch
+
+    hashes = {name: teacher_hash(teacher_folder(path)) for name, path in config.teachers.items()}
+    return fingerprint([own_key, hashes, config.rule, dict(config.weights), dict(config.domains)])
+
+
+def teaching_key(config: StudyConfig, own_key: str) -> str:
+    """The hash of what gives a study's labels: its teacher's own, or that of the mixture that it is part of."""
+    mixture = config.teacher.mixture
+    return own_key if mixture is None else mixture_key(mixture, own_key)
+
+
+def taught_live(config: StudyConfig, own_key: str) -> object:
+    """What an arm that asks the teacher at every step depends on: of a mixture, also what it keeps of the labels."""
+    key = teaching_key(config, own_key)
+    return key if config.teacher.mixture is None else [key, config.labels.canonical()]
 
 
 def evaluation_identity(model: str, corpus: str, config: EvaluationConfig) -> Identity:

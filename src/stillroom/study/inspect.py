@@ -12,6 +12,7 @@ from stillroom.corpora import is_tokenizer_of, load_tokenizer, open_corpus
 from stillroom.corpora.corpus_table import corpus_table
 from stillroom.labels import LabelStore, inspect_store
 from stillroom.labels.terminal import inspection_tables
+from stillroom.places import find_part, split_reference
 from stillroom.results.inspected import InspectedCheckpoints, InspectedModel
 from stillroom.study.model_inspection import ModelRequest, checkpoint_folders, show_checkpoints, show_model
 from stillroom.study.verifying import print_verified
@@ -26,8 +27,10 @@ def inspect_path(
     ``request`` says what more is asked of a model. Returns what a page can draw of it, None where there is nothing.
     """
     console = Terminal()
-    if not path.exists():
-        raise UserError(f"{path}: no such file or folder; expected a label store, a corpus or a model folder.")
+    folder, part = split_reference(path)
+    if folder is None:
+        raise UserError(f"{path}: no such file or folder; expected a run, a label store, a corpus or a model folder.")
+    path = folder if part is None else Path(find_part("part", path).path)
     if verify and not (path / "manifest.json").is_file():
         print_verified(path, console)
     elif (path / "corpus.json").is_file():

@@ -32,8 +32,9 @@ from stillroom.labels.format import manifest as manifests
 from stillroom.labels.format.layout import shard_name
 from stillroom.labels.format.manifest import Plan
 from stillroom.study.exactworlds import WORLD_PREFIX, drawn_sequences, exact_scores, exact_world, world_hash
+from stillroom.study.identities import labels_owner, mixture_key
 from stillroom.study.labelprogress import label_stage
-from stillroom.study.mixtures import check_mixture, mixture_key, mixture_scores
+from stillroom.study.mixtures import check_mixture, mixture_scores
 from stillroom.study.progress import StageDisplay
 from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
 from stillroom.study.train_stage import load_here
@@ -205,12 +206,7 @@ def export_labels(store: Path, target: Path) -> int:
 
 def identity_in(corpus: Corpus, teacher: str) -> Identity:
     """What names labels of this corpus by a teacher of this hash."""
-    return Identity(
-        teacher=teacher,
-        tokenizer=corpus.manifest["tokenizer_hash"],
-        vocab_size=corpus.vocab_size,
-        corpus=corpus.identity,
-    )
+    return Identity(**labels_owner(corpus.manifest, teacher))
 
 
 def _say(manifest: Manifest | None, out: Path, display: StageDisplay) -> None:

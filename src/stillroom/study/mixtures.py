@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stillroom.config import LabelsConfig, MixtureConfig, StudyConfig
+from stillroom.config import LabelsConfig, MixtureConfig
 from stillroom.corpora import Corpus
-from stillroom.files import fingerprint
 from stillroom.models import use_short_attention
 from stillroom.strict import nearest
-from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
+from stillroom.study.teacherfolders import check_vocabulary, teacher_folder
 from stillroom.study.train_stage import load_here
 from stillroom.teachers import Domains, LiveLabels, MixtureScores, ModelScores
 from stillroom.types import UserError
@@ -26,24 +25,6 @@ def check_mixture(config: MixtureConfig, corpus: Corpus) -> None:
             raise UserError(f"mixture.domains: the corpus has no source {source!r}{hint}.")
     for path in config.teachers.values():
         check_vocabulary(teacher_folder(path), corpus)
-
-
-def mixture_key(config: MixtureConfig, own_key: str) -> str:
-    """A hash of what determines the mixture's labels."""
-    hashes = {name: teacher_hash(teacher_folder(path)) for name, path in config.teachers.items()}
-    return fingerprint([own_key, hashes, config.rule, dict(config.weights), dict(config.domains)])
-
-
-def teaching_key(config: StudyConfig, own_key: str) -> str:
-    """The hash of what gives a study's labels: its teacher's own, or that of the mixture that it is part of."""
-    mixture = config.teacher.mixture
-    return own_key if mixture is None else mixture_key(mixture, own_key)
-
-
-def taught_live(config: StudyConfig, own_key: str) -> object:
-    """What an arm that asks the teacher at every step depends on: of a mixture, also what it keeps of the labels."""
-    key = teaching_key(config, own_key)
-    return key if config.teacher.mixture is None else [key, config.labels.canonical()]
 
 
 def mixture_scores(config: MixtureConfig, own: Path, corpus: Corpus, precision: str) -> MixtureScores:

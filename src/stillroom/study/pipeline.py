@@ -13,26 +13,34 @@ from stillroom.console import Terminal
 from stillroom.corpora import Corpus, build_corpus, corpus_identity, open_corpus
 from stillroom.labels import LabelStore, Scores
 from stillroom.labels.format.manifest import plan_fingerprint
-from stillroom.models import load_model, plan_pretrained_model, precision_name, use_short_attention
+from stillroom.models import load_model, plan_pretrained_model, use_short_attention
 from stillroom.objectives.schedules import ever_needs_teacher
 from stillroom.results.schema import StageRecord
 from stillroom.study.artifacts import Artifact, ArtifactStore, Keep, StoredLabels
 from stillroom.study.budgets import with_budgets
 from stillroom.study.evaluations import check_items, evaluate_into, keep_evaluated
-from stillroom.study.identities import Identity, evaluation_identity, labels_identity, model_identity
+from stillroom.study.identities import (
+    Identity,
+    evaluation_identity,
+    labels_identity,
+    model_identity,
+    taught_live,
+    teaching_key,
+)
 from stillroom.study.interrupts import Stopper
 from stillroom.study.label_stage import identity_in, keep_labelled, label_shown
 from stillroom.study.measurable import check_evaluation
-from stillroom.study.mixtures import check_mixture, live_mixture, mixture_scores, taught_live, teaching_key
+from stillroom.study.mixtures import check_mixture, live_mixture, mixture_scores
+from stillroom.study.own_precision import own_precision
 from stillroom.study.processes import in_processes
 from stillroom.study.progress import StageDisplay, no_update
 from stillroom.study.runfolder import FinishedParts, study_folder, write_run_folder
 from stillroom.study.single import arm_run, check_taught, labelled_tokens, single_study, teacher_run
-from stillroom.study.teacherfolders import check_vocabulary, teacher_hash
+from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
 from stillroom.study.train_stage import keep_trained, load_here, train_into
 from stillroom.teachers import LabelSource, LiveTeacher, ModelScores
 from stillroom.training import Interrupted
-from stillroom.training.distributed import launched_size, own_device
+from stillroom.training.distributed import launched_size
 from stillroom.types import OnProgress, UserError
 
 
@@ -80,7 +88,7 @@ class Stages:
     @property
     def precision(self) -> str:
         """The precision that ``auto`` stands for on this machine."""
-        return precision_name(self.config.training.precision, own_device())
+        return own_precision(self.config.training.precision)
 
     def corpus(self) -> Corpus:
         """The corpus, built or found."""
@@ -115,7 +123,9 @@ class Stages:
                 source = live_mixture(mixture, live[0], corpus, self.config.labels, self.precision)
             elif live is not None:
                 load = plan_pretrained_model if launched_size() > 1 else load_model
-                source = LiveTeacher(load(live[0]), self.precision, isolate=corpus.isolate)
+                source = LiveTeacher(
+                    load(live[0]), self.precision, isolate=corpus.isolate, vocab_size=corpus.vocab_size
+                )
             with self.stopper.cooperative():
                 train_into(
                     work,
@@ -143,6 +153,7 @@ class Stages:
         path = teacher.model.path
         if path is None:
             raise UserError("teacher: has neither training nor model.path; give one of them.")
+        path = teacher_folder(path)
         check_vocabulary(path, corpus)
         return Path(path), teacher_hash(path)
 

@@ -16,7 +16,6 @@ from stillroom.costs import flops_per_token, size_of_path
 from stillroom.disk import copy_file
 from stillroom.files import read_json
 from stillroom.labels import LabelStore
-from stillroom.models import precision_name
 from stillroom.objectives.schedules import ever_needs_teacher, highest_alpha
 from stillroom.results.compare import write_comparison
 from stillroom.results.json_form import write
@@ -37,7 +36,7 @@ from stillroom.study.budgets import spent
 from stillroom.study.environment import this_environment
 from stillroom.study.folders import RunFolder
 from stillroom.study.ladder import write_worth
-from stillroom.training.distributed import own_device
+from stillroom.study.own_precision import own_precision
 
 _BINS = 40
 PROFILE = "labels/profile.json"
@@ -81,7 +80,7 @@ def write_run_folder(
         if len(arms) > 1:
             write_comparison(folder / "comparison.json", arms, config.evaluation.ks, seed=config.evaluation.seed)
             write_worth(folder, config, records)
-        precision = precision_name(config.training.precision, own_device())
+        precision = own_precision(config.training.precision)
         write(folder / "environment.json", this_environment(precision))
         study = StudyRecord(
             name=config.name,

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from stillroom.corpora import Corpus, is_tokenizer_of, load_tokenizer, same_ids
 from stillroom.files import file_hash, fingerprint, read_json_object
-from stillroom.models import check_files, find_source
+from stillroom.labels import LabelStore
+from stillroom.models import check_files, find_source, read_config
+from stillroom.places import find_part
 from stillroom.types import UserError
 
 _TOKENIZER_FILES = ("tokenizer*", "vocab.*", "*.tiktoken", "spiece.model", "sentencepiece*.model", "tekken.json")
 
 
 def teacher_folder(teacher: str) -> str:
-    """The model folder of a teacher: a training run's folder stands for its ``model/``."""
-    inside = os.path.join(os.path.expanduser(teacher), "model")
-    return inside if os.path.isfile(os.path.join(inside, "config.json")) else teacher
+    """The model folder, hub id or file of a teacher; a run stands for its teacher, a training for its model."""
+    return find_part("model", teacher, "teacher").path
 
 
 def teacher_hash(teacher: str) -> str:
@@ -36,12 +36,35 @@ def check_vocabulary(model: str, corpus: Corpus, role: str = "teacher") -> None:
     # The corpus's own copy may have been read otherwise than what it was copied from, whose hash it keeps.
     as_written = is_tokenizer_of(tokenizer, corpus.manifest["tokenizer_hash"])
     if same_ids(own, tokenizer, marks, as_written=as_written):
+        _check_rows(model, corpus, role)
         return
     raise UserError(
         f"{role} {model}: its tokenizer ({len(tokenizer)} tokens) differs from the corpus's "
         f"({corpus.vocab_size} tokens), so its {_NAMED.get(role, 'ids')} would name other tokens; "
         f"{_HELP.get(role, 'build a corpus with this model as corpus.tokenizer')}."
     )
+
+
+def _check_rows(model: str, corpus: Corpus, role: str) -> None:
+    """Refuses a model with fewer rows in its unembedding than the corpus has tokens: some would have no score."""
+    rows = getattr(read_config(model).get_text_config(), "vocab_size", None)
+    if isinstance(rows, int) and rows < corpus.vocab_size:
+        raise UserError(
+            f"{role} {model}: its unembedding has {rows} rows, expected one for each of the corpus's "
+            f"{corpus.vocab_size} tokens; build the corpus with the tokenizer that the model was trained with, without "
+            "tokens added since."
+        )
+
+
+def check_labelled(store: LabelStore, corpus: Corpus) -> None:
+    """Refuses labels of ids that are not the corpus's."""
+    own = str(store.manifest.identity["tokenizer"])
+    if own != corpus.manifest["tokenizer_hash"] and not is_tokenizer_of(corpus.tokenizer, own):
+        raise UserError(
+            f"labels {store.place.name}: are of the ids of another tokenizer ({store.manifest.vocab_size} tokens, "
+            f"{own}) than the corpus's ({corpus.vocab_size} tokens, {corpus.manifest['tokenizer_hash']}); give "
+            "labels of this corpus, or the corpus that was labelled."
+        )
 
 
 _NAMED = {"teacher": "labels", "model": "scores", "model.path": "weights"}

@@ -28,7 +28,7 @@ from stillroom.study.export import (
     model_card,
     trunk,
 )
-from stillroom.study.teacherfolders import check_vocabulary
+from stillroom.study.teacherfolders import check_labelled, check_vocabulary
 from stillroom.teachers import LabelSource, LiveTeacher
 from stillroom.training import Hooks, Ranks, TrainingData, TrainingResult, join, train
 from stillroom.training.distributed import launched_rank, launched_size, own_device
@@ -74,6 +74,8 @@ def train_into(
         _complete(folder, run, corpus)
         return
     model_config, training, objective = run.model, run.training, run.objective
+    if isinstance(labels, LabelStore):
+        check_labelled(labels, corpus)
     check_length(model_config, corpus, "model.path")
     if launched_rank() == 0:
         write_text(folder / "config.yaml", to_yaml(run, "run"))

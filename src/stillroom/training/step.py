@@ -91,9 +91,11 @@ class Student(nn.Module):
         else:
             hidden_HND = hidden_states(self.model, batch, context.isolate).flatten(0, 1)
         weight_VD, bias = unembedding(self.model)
+        scored = labels.vocab_size if isinstance(labels, TeacherLogits) else weight_VD.shape[0]
         losses = token_losses(
             hidden_HND, weight_VD, batch, objective, labels,
             bias=bias, softcap=logit_softcap(self.model), seed=seed, label_temperature=context.label_temperature,
+            vocab_size=scored if scored < weight_VD.shape[0] else None,  # the rest of the student's is padding
         )  # fmt: skip
         sums = {"loss": weighted_sums(losses.loss_N.detach(), losses.counted_N)}
         for name, (values_N, weight_N) in losses.terms.items():

@@ -26,16 +26,17 @@ from stillroom.config import ObjectiveConfig, Strict, TrainingConfig
 from stillroom.corpora import load_tokenizer
 from stillroom.costs import size_of_path
 from stillroom.files import read_json_object, write_bytes, write_json
-from stillroom.models import export_model, load_model, precision_name
+from stillroom.models import export_model, load_model
+from stillroom.places import find_part
 from stillroom.results_versions import results_version
 from stillroom.strict import Factor, Items, PositiveFloat, Seed
 from stillroom.study.folders import held_alone, set_damage_aside
-from stillroom.study.identities import source_hash
+from stillroom.study.identities import VERSIONS, mismatches, source_hash
 from stillroom.study.interrupts import Stopper
+from stillroom.study.own_precision import own_precision
 from stillroom.study.progress import StageDisplay
-from stillroom.study.teacherfolders import teacher_folder, teacher_hash
+from stillroom.study.teacherfolders import teacher_hash
 from stillroom.training import Hooks, Interrupted, TrainingData, train
-from stillroom.training.distributed import own_device
 from stillroom.training.errors import DivergedError
 from stillroom.training.finite import all_finite
 from stillroom.types import IGNORE_INDEX, Batch, UserError
@@ -159,7 +160,7 @@ def _packed(
 
 def open_base(base: str, config: Strict, kind: str, out: Path) -> tuple[str, Record]:
     """The base's model folder, and what determines the tuned model; refuses an ``out`` that holds another one."""
-    path = teacher_folder(base)
+    path = find_part("model", base).path
     identity: Record = {
         "kind": kind,
         "base": teacher_hash(path),
@@ -169,11 +170,13 @@ def open_base(base: str, config: Strict, kind: str, out: Path) -> tuple[str, Rec
     found = out / "tuning.json"
     if checksums.sealed_hash(out, "identity.json") == hash_of(_identity_text(identity)):
         return path, identity  # whatever has become of the rest: it is made again
-    if found.exists() and {key: read_json_object(found).get(key) for key in identity} != identity:
-        raise UserError(
-            f"{out}: holds a model that was tuned otherwise (its tuning.json differs); choose another --out, nothing "
-            "there was touched."
-        )
+    if found.exists():
+        made = {key: value for key, value in read_json_object(found).items() if key in {*identity, *VERSIONS}}
+        for differing in mismatches(made, identity):
+            raise UserError(
+                f"{out}: holds a model that was tuned otherwise (in its tuning.json {differing}); choose another "
+                "--out, nothing there was touched."
+            )
     if out.exists() and not found.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: exists and is no tuned model; choose another --out, nothing there was touched.")
     return path, identity
@@ -225,7 +228,7 @@ def _supervise(path: str, identity: Record, config: SupervisedConfig, out: Path,
     data, tokenizer = _data(path, config)
     model = load_model(path).train()
     begin_tuning(out, identity, {"path": path, "source": source_hash()})
-    precision = precision_name("auto", own_device())
+    precision = own_precision("auto")
     with Stopper() as stopper, display.stage("supervised tuning") as update, stopper.cooperative():
         try:
             result = train(

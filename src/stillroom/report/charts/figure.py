@@ -31,7 +31,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """One numbered figure. ``absent`` is the sentence to print where there is nothing to draw."""
+    """One numbered figure; a page leaves out what has nothing to show."""
 
     id: str
     title: str
@@ -39,8 +39,12 @@ class Figure:
     panels: tuple[Panel, ...] = ()
     legend: tuple[tuple[str, Markup], ...] = ()
     table: Table | None = None
-    absent: str = ""
     most_columns: int = 3
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether there is anything to show."""
+        return bool(self.panels or self.table)
 
     @property
     def columns(self) -> int:

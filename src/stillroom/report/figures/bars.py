@@ -76,7 +76,7 @@ def in_context(view: View) -> Figure:
     found = [(measure, rows) for measure in measures if (rows := measured(view, measure))]
     title = "In-context learning"
     if not found:
-        return Figure("fig-icl", title, absent="In-context learning was not measured in this run (suite icl).")
+        return Figure("fig-icl", title)
     width = panel_width(len(found))
     panels = tuple(Panel(measure.title, bars(measure, rows, width, _chance(measure, rows))) for measure, rows in found)
     counts = "; ".join(f"{measure.title}: n = {span([est.num for _, est in rows])}" for measure, rows in found)

@@ -44,7 +44,7 @@ def pass_curves(view: View) -> Figure:
     """pass@k against k, one panel for each temperature, with 95 % bands."""
     shown = _sampled(view)
     if not shown:
-        return Figure("fig-passk", "pass@k", absent="No problems were sampled in this run (suite tts).")
+        return Figure("fig-passk", "pass@k")
     heats = temperatures(view)
     width = panel_width(len(heats))
     highest = tight([est.high for _, _, drawn in _all_draws(shown) for est in drawn.pass_at.values()], zero=True)
@@ -136,8 +136,7 @@ def frontier(view: View) -> Figure:
         if ks[0] in drawn.pass_at and ks[-1] in drawn.pass_at
     ]
     if not ends or len(ks) < 2:
-        words = "pass@k was not measured for two values of k in this run (suite tts), so there is no trade-off to draw."
-        return Figure("fig-frontier", title, absent=words)
+        return Figure("fig-frontier", title)
     first, last = ks[0], ks[-1]
     frame = Frame(
         WIDE,
@@ -194,7 +193,7 @@ def unique_right(view: View) -> Figure:
     found = [(heat, rows) for heat in temperatures(view) if (rows := measured(view, unique_answers(heat)))]
     title = "Different right answers"
     if not found:
-        return Figure("fig-unique", title, absent="Answers were not sampled in this run (suite tts).")
+        return Figure("fig-unique", title)
     width = panel_width(len(found))
     panels = tuple(Panel(f"temperature {heat:g}", bars(unique_answers(heat), rows, width)) for heat, rows in found)
     shown = tuple(dict.fromkeys(entry for _, rows in found for entry, _ in rows))

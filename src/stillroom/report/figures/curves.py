@@ -37,7 +37,7 @@ def learning_curves(view: View) -> Figure:
     """Validation cross-entropy, and the distance to the teacher where a student has one, against tokens."""
     shown = tuple(entry for entry in view.entries if entry.model.validation.tokens)
     if not shown:
-        return Figure("fig-learning", "Learning curves", absent="No validation loss was recorded in this run.")
+        return Figure("fig-learning", "Learning curves")
     curves = [(entry, entry.model.validation) for entry in shown]
     panels = [Panel("Held-out loss", _curves(curves, "cross-entropy (nats per token)"))]
     distilled = [(entry, _binned(entry.model.forward_kl)) for entry in shown if entry.model.forward_kl.tokens]
@@ -110,8 +110,7 @@ def copying_curve(view: View) -> Figure:
     curves = [(entry, found) for entry, found in curves if found.loss_by_position]
     title = "Copying by position"
     if not curves:
-        words = "Copying of repeated random tokens was not measured in this run (suite icl)."
-        return Figure("fig-copying", title, absent=words)
+        return Figure("fig-copying", title)
     shown = tuple(entry for entry, _ in curves)
     periods = sorted({found.period for _, found in curves})
     counts = [found.icl_score.num for _, found in curves]

@@ -25,8 +25,7 @@ def profile_figure(view: View) -> Figure:
     profiles = [(f"{name}: " if len(view.runs) > 1 else "", run.profile) for name, run in named if run.profile]
     title = "Entropy of the teacher’s labels"
     if not profiles:
-        words = "No teacher’s labels were stored in this run, so there is no entropy profile."
-        return Figure("fig-entropy", title, absent=words)
+        return Figure("fig-entropy", title)
     parts = [part for prefix, profile in profiles for part in _parts(prefix, profile)]
     thresholds = [fixed(value, 2) for _, profile in profiles if (value := profile.routing_threshold_nats) is not None]
     total = sum(sum(profile.entropy_histogram.counts) for _, profile in profiles)

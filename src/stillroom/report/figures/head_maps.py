@@ -28,7 +28,7 @@ def head_map(view: View) -> Figure:
     shown = [(entry, heads) for entry in view.entries if (heads := entry.model.evaluation.heads)]
     title = "Attention heads"
     if not shown:
-        return Figure("fig-heads", title, absent="Attention heads were not scored in this run (suite heads).")
+        return Figure("fig-heads", title)
     rows = [
         (entry.label, str(best.layer), str(best.head), fixed(best.prefix_matching, 2), fixed(best.copying, 2))
         for entry, heads in shown

@@ -23,8 +23,7 @@ def needle_map(view: View) -> Figure:
     shown = [(entry, needle) for entry in view.entries if (needle := entry.model.evaluation.needle)]
     ident, title = "fig-needle", "Needle in a haystack"
     if not shown:
-        absent = "No fact was looked for in long text in this run (suite retrieval)."
-        return Figure(ident, title, absent=absent)
+        return Figure(ident, title)
     counts = span([cell.num for _, needle in shown for row in needle.grid for cell in row])
     chances = {fixed(needle.chance, 2) for _, needle in shown if needle.chance is not None}
     chance = f"; a guess finds {' or '.join(sorted(chances))}" if chances else ""

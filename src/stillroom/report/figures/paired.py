@@ -19,7 +19,7 @@ def paired_figure(view: View) -> Figure:
     """Differences from the baseline, item by item, with their intervals; p-values in the table."""
     comparison = view.runs[0].comparison if len(view.runs) == 1 else None
     if comparison is None or not comparison.against:
-        return Figure(ID, TITLE, absent="Models are compared item by item within one run of two students or more.")
+        return Figure(ID, TITLE)
     entries = {entry.model.record.name: entry for entry in view.entries}
     shown = [(entries[name], against) for name, against in comparison.against.items() if name in entries]
     found = [

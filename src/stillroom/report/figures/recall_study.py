@@ -32,9 +32,9 @@ from stillroom.report.charts.svg import (
     text,
 )
 from stillroom.report.formats import MISSING, fixed, si
+from stillroom.results.recall_file import AttentionPicture, OverSeeds, RecallArmResult, RecallSeed, RecallWorldFacts
 
 HEIGHT = 300.0
-Values = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -44,21 +44,21 @@ class RecallArm:
     label: str
     colour: str
     marker: str
-    record: Values
+    record: RecallArmResult
 
     @property
-    def seeds(self) -> list[Values]:
+    def seeds(self) -> tuple[RecallSeed, ...]:
         """Every seed's cell."""
-        return self.record["seeds"]
+        return self.record.seeds
 
     def tokens(self) -> list[float]:
         """Tokens at the probes, the same for every seed."""
-        return [float(probe["tokens"]) for probe in self.seeds[0]["probes"]]
+        return [float(probe.tokens) for probe in self.seeds[0].probes]
 
     def spread(self, measure: str) -> tuple[list[float], list[float], list[float]]:
         """Mean, lowest and highest over seeds at every probe; NaN where nothing was measured."""
-        columns = zip(*([_number(probe[measure]) for probe in seed["probes"]] for seed in self.seeds), strict=True)
-        rows = [(math.fsum(column) / len(column), min(column), max(column)) for column in columns]
+        seeds = ([_number(getattr(probe, measure)) for probe in seed.probes] for seed in self.seeds)
+        rows = [(math.fsum(found) / len(found), min(found), max(found)) for found in zip(*seeds, strict=True)]
         means, lows, highs = zip(*rows, strict=True)
         return list(means), list(lows), list(highs)
 
@@ -67,16 +67,16 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def learning(arms: Sequence[RecallArm], world: Values, floors: Sequence[tuple[RecallArm, float]]) -> Figure:
+def learning(arms: Sequence[RecallArm], world: RecallWorldFacts, floors: Sequence[tuple[RecallArm, float]]) -> Figure:
     """Copy accuracy, copy loss and the excess over the optimal loss, against tokens."""
-    marks = [(arm, found) for arm in arms if (found := arm.record["half"]["copy_accuracy"])]
+    marks = [(arm, found) for arm in arms if (found := arm.record.half["copy_accuracy"])]
     lines = [(value, f"floor of {arm.label}") for arm, value in floors]
     panels = (
         Panel("Copy accuracy", _curves(arms, "copy_accuracy", "share of later answers", (0.0, 1.0), marks=marks)),
         Panel("Copy loss", _curves(arms, "copy_loss", "nats per later answer", None, lines=lines)),
         Panel("Distance to the truth", _curves(arms, "kl", "KL from the true row (nats per token)", None)),
     )
-    rows = tuple((arm.label, *(_cell(arm.record["half"][name]) for name in DYNAMICS)) for arm in arms)
+    rows = tuple((arm.label, *(_cell(arm.record.half[name]) for name in DYNAMICS)) for arm in arms)
     caption = (
         "Held-out sequences; later answers are those to the second or a later occurrence of a trigger, where the "
         "truth has no uncertainty left. Lines are means over seeds, bands reach from the lowest to the highest seed; "
@@ -96,17 +96,17 @@ DYNAMICS = {
 }
 
 
-def _cell(found: Values | None) -> str:
+def _cell(found: OverSeeds | None) -> str:
     if found is None:
         return "not reached"
-    ends = f" ({si(found['low'])} to {si(found['high'])})" if found["low"] is not None else ""
-    share = "" if found["num"] == found["of"] else f", {found['num']} of {found['of']} seeds"
-    return f"{si(found['value'])}{ends}{share}"
+    ends = f" ({si(found.low)} to {si(found.high)})" if math.isfinite(found.low) else ""
+    share = "" if found.num == found.of else f", {found.num} of {found.of} seeds"
+    return f"{si(found.value)}{ends}{share}"
 
 
-def rows_by_entropy(arms: Sequence[RecallArm], world: Values) -> Figure:
+def rows_by_entropy(arms: Sequence[RecallArm], world: RecallWorldFacts) -> Figure:
     """KL from the true row on ordinary positions of high and of low entropy."""
-    high, low = f"above {world['high_nats']:g} nats", f"below {world['low_nats']:g} nats"
+    high, low = f"above {world.high_nats:g} nats", f"below {world.low_nats:g} nats"
     kinds = (("kl_high", f"High-entropy rows ({high})"), ("kl_low", f"Low-entropy rows ({low})"))
     kinds = (*kinds, ("kl_first", "First answers (nothing to copy yet)"))
     shown = [(name, title) for name, title in kinds if _measured(arms, name)]
@@ -145,7 +145,7 @@ def head_curves(arms: Sequence[RecallArm]) -> Figure:
     kinds = (("previous_token", "previous token"), ("prefix_matching", "prefix matching"))
     panels = tuple(Panel(f"{arm.label}: {words}", _heads(arm, kind, words)) for kind, words in kinds for arm in arms)
     rows = tuple(
-        (arm.label, *(_best(arm, kind) for kind, _ in kinds), *(_cell(arm.record["half"][kind]) for kind, _ in kinds))
+        (arm.label, *(_best(arm, kind) for kind, _ in kinds), *(_cell(arm.record.half[kind]) for kind, _ in kinds))
         for arm in arms
     )
     head = ("arm", "previous token: best head", "prefix matching: best head", "previous token: half", "prefix: half")
@@ -160,18 +160,19 @@ def head_curves(arms: Sequence[RecallArm]) -> Figure:
 
 
 def _best(arm: RecallArm, kind: str) -> str:
-    found = arm.seeds[0]["crossings"][f"best_{kind}"]
-    return f"layer {found['layer']}, head {found['head']}: {fixed(found['score'], 2)}"
+    crossings = arm.seeds[0].crossings
+    found = crossings.best_previous_token if kind == "previous_token" else crossings.best_prefix_matching
+    return f"layer {found.layer}, head {found.head}: {fixed(found.score, 2)}"
 
 
 def _heads(arm: RecallArm, kind: str, words: str) -> Markup:
-    probes, tokens = arm.seeds[0]["probes"], arm.tokens()
+    probes, tokens = arm.seeds[0].probes, arm.tokens()
     frame = Frame(SMALL, 210.0, _token_scale(tokens), Scale(0.0, 1.0))
     parts = [frame.axes("training tokens", words, _powers(frame.x)), _level(frame, 0.5)]
-    for layer in range(len(probes[0][kind])):
+    for layer, heads in enumerate(probes[0].heads(kind)):
         dash = ("", "dashed", "guide")[min(layer, 2)]
-        for head in range(len(probes[0][kind][layer])):
-            values = [probe[kind][layer][head] for probe in probes]
+        for head in range(len(heads)):
+            values = [probe.heads(kind)[layer][head] for probe in probes]
             parts.append(path(frame.points(tokens, values), f"curve thin {dash} {arm.colour}"))
     return drawing(SMALL, 210.0, f"{words} of {arm.label}", f"{words} of every head against tokens.", *parts)
 
@@ -179,17 +180,17 @@ def _heads(arm: RecallArm, kind: str, words: str) -> Markup:
 def attention_maps(arms: Sequence[RecallArm], symbols: Sequence[str], triggers: Sequence[str] | None) -> Figure:
     """What every head looks at on one held-out sequence: the first arm over training, all arms at the end."""
     title = "What attention looks at"
-    pictured = [arm for arm in arms if arm.seeds[0]["attention"]]
+    pictured = [arm for arm in arms if arm.seeds[0].attention]
     if not pictured:
-        return Figure("fig-attention", title, absent="No picture of attention was kept in this run.")
+        return Figure("fig-attention", title)
     first, panels = pictured[0], []
     asked = None if triggers is None else {place for place, symbol in enumerate(symbols) if symbol in triggers}
-    for picture in first.seeds[0]["attention"][:-1]:
-        panels.append(Panel(f"{first.label} after {si(picture['tokens_seen'])} tokens", _maps(picture, asked)))
+    for picture in first.seeds[0].attention[:-1]:
+        panels.append(Panel(f"{first.label} after {si(picture.tokens_seen)} tokens", _maps(picture, asked)))
     for arm in pictured:
-        picture = arm.seeds[0]["attention"][-1]
-        panels.append(Panel(f"{arm.label} at the end, {si(picture['tokens_seen'])} tokens", _maps(picture, asked)))
-    said = "".join(_visible(symbols[int(token)]) for token in first.seeds[0]["attention"][0]["tokens"])
+        picture = arm.seeds[0].attention[-1]
+        panels.append(Panel(f"{arm.label} at the end, {si(picture.tokens_seen)} tokens", _maps(picture, asked)))
+    said = "".join(_visible(symbols[int(token)]) for token in first.seeds[0].attention[0].tokens)
     named = f" Triggers: {' '.join(_visible(symbol) for symbol in triggers)}." if triggers else ""
     caption = (
         f"The first {len(said)} tokens of one held-out sequence, “{said}”.{named} Every square is a head, layers from "
@@ -200,8 +201,8 @@ def attention_maps(arms: Sequence[RecallArm], symbols: Sequence[str], triggers: 
     return Figure("fig-attention", title, caption, tuple(panels), most_columns=2)
 
 
-def _maps(picture: Values, asked: set[int] | None) -> Markup:
-    patterns, tokens = picture["patterns"], picture["tokens"]
+def _maps(picture: AttentionPicture, asked: set[int] | None) -> Markup:
+    patterns, tokens = picture.patterns, picture.tokens
     num_layers, num_heads = len(patterns), len(patterns[0])
     gap, left = 8.0, 20.0
     side = (WIDE - left - gap * num_heads) / num_heads
@@ -245,7 +246,7 @@ def _curves(
     y_title: str,
     ends: tuple[float, float] | None,
     *,
-    marks: Sequence[tuple[RecallArm, Values]] = (),
+    marks: Sequence[tuple[RecallArm, OverSeeds]] = (),
     lines: Sequence[tuple[float, str]] = (),
 ) -> Markup:
     """Means over seeds with the range of seeds, on a logarithmic axis of tokens."""
@@ -257,7 +258,7 @@ def _curves(
     if ends == (0.0, 1.0):
         parts.append(_level(frame, 0.5))
     for arm, found in marks:
-        x = frame.px(found["value"])
+        x = frame.px(found.value)
         parts.append(tag("g", segment(x, frame.py(0.5) - 9, x, frame.py(0.5) + 9, "curve"), class_=arm.colour))
     for arm, tokens, means, lows, highs in spreads:
         if len(arm.seeds) > 1:
@@ -293,21 +294,21 @@ def _powers(scale: Scale) -> list[tuple[float, str]]:
 
 
 def _measured(arms: Sequence[RecallArm], measure: str) -> bool:
-    return any(probe[measure] is not None for arm in arms for seed in arm.seeds for probe in seed["probes"])
+    return any(getattr(probe, measure) is not None for arm in arms for seed in arm.seeds for probe in seed.probes)
 
 
 def _final(arm: RecallArm, measure: str, decimals: int) -> str:
-    return estimate_text(arm.record["final"][measure], decimals)
+    return estimate_text(arm.record.final[measure], decimals)
 
 
-def estimate_text(found: Values | None, decimals: int) -> str:
+def estimate_text(found: OverSeeds | None, decimals: int) -> str:
     """``0.31 (0.25 to 0.37)``, without the interval where there is one seed."""
     if found is None:
         return MISSING
-    value = fixed(found["value"], decimals)
-    if found["low"] is None:
+    value = fixed(found.value, decimals)
+    if not math.isfinite(found.low):
         return value
-    return f"{value} ({fixed(found['low'], decimals)} to {fixed(found['high'], decimals)})"
+    return f"{value} ({fixed(found.low, decimals)} to {fixed(found.high, decimals)})"
 
 
 def recall_legend(arms: Sequence[RecallArm]) -> tuple[tuple[str, Markup], ...]:

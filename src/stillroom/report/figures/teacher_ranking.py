@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 from markupsafe import Markup
 
@@ -14,9 +14,10 @@ from stillroom.report.charts.scales import Scale, linear
 from stillroom.report.charts.svg import WIDE, Frame, drawing, marker, path, segment, tag, text, ticks, whisker
 from stillroom.report.formats import MISSING, fixed
 from stillroom.report.view import MARKERS, NUM_STUDENT_COLOURS
+from stillroom.results.ranking_file import BestHead, LossOrder, NoPositions, Ranking, TeacherRecord
 from stillroom.types import Estimate
 
-Values = dict[str, Any]
+Measured = Estimate | NoPositions | None
 ROW = 34.0
 _HEIGHT = 320.0
 
@@ -28,7 +29,7 @@ class RankedTeacher:
     name: str
     colour: str
     sign: str
-    values: Values
+    record: TeacherRecord
 
     @property
     def key(self) -> Markup:
@@ -36,45 +37,39 @@ class RankedTeacher:
         return line_key(f"curve {self.colour}", self.sign, self.colour)
 
 
-def ranked_candidates(ranking: Values) -> tuple[RankedTeacher, ...]:
+def ranked_candidates(ranking: Ranking) -> tuple[RankedTeacher, ...]:
     """The candidates from the first of the order to the last."""
-    by_name = {teacher["name"]: teacher for teacher in ranking["teachers"]}
-    order = (ranking["proxies"] or ranking["teacher_loss"])["order"]
+    by_name = {teacher.name: teacher for teacher in ranking.teachers}
+    order = (ranking.proxies or ranking.teacher_loss).order
     return tuple(
         RankedTeacher(name, f"s{place % NUM_STUDENT_COLOURS}", MARKERS[place % len(MARKERS)], by_name[name])
         for place, name in enumerate(order)
     )
 
 
-def measured_estimate(values: Values | None) -> Estimate | None:
-    """A measured number of the file; None where it was not measured."""
-    return Estimate(values["value"], values["low"], values["high"], values["num"]) if values else None
-
-
-def cell(values: Values | None, decimals: int) -> str:
+def cell(found: Measured, decimals: int) -> str:
     """``0.31 (0.25 to 0.37)``; a dash where nothing was measured."""
-    found = measured_estimate(values)
-    if found is None:
+    if not isinstance(found, Estimate):
         return MISSING
     return f"{fixed(found.value, decimals)} ({fixed(found.low, decimals)} to {fixed(found.high, decimals)})"
 
 
-def order_figure(ranking: Values, entries: tuple[RankedTeacher, ...]) -> Figure:
+def order_figure(ranking: Ranking, entries: tuple[RankedTeacher, ...]) -> Figure:
     """Paired differences from the first candidate, of the teachers' own loss and of their proxy students'."""
-    parts = [("Teachers’ own held-out loss", ranking["teacher_loss"])]
-    if ranking["proxies"] is not None:
-        parts.append(("Held-out loss of proxy students", ranking["proxies"]))
+    parts = [("Teachers’ own held-out loss", ranking.teacher_loss)]
+    if ranking.proxies is not None:
+        parts.append(("Held-out loss of proxy students", ranking.proxies))
     title = "Who is first, and who is tied"
     if len(entries) < 2:
-        return Figure("fig-order", title, absent="One candidate alone has nothing to be compared with.")
+        return Figure("fig-order", title)
     by_name = {entry.name: entry for entry in entries}
-    panels = tuple(Panel(f"{words}, above {part['against']}", _forest(part, by_name)) for words, part in parts)
+    panels = tuple(Panel(f"{words}, above {part.against}", _forest(part, by_name)) for words, part in parts)
     rows = tuple(
-        (found["name"], words, cell(found["nats"], 4), "tie" if found["tie"] else "worse")
+        (found.name, words, cell(found.nats, 4), "tie" if found.tie else "worse")
         for words, part in parts
-        for found in part["differences"]
+        for found in part.differences
     )
-    level = f"{100 * (1 - (1 - parts[0][1]['level']) * max(1, len(entries) - 1)):.0f} %"
+    level = f"{100 * (1 - (1 - parts[0][1].level) * max(1, len(entries) - 1)):.0f} %"
     return Figure(
         "fig-order",
         title,
@@ -86,9 +81,9 @@ def order_figure(ranking: Values, entries: tuple[RankedTeacher, ...]) -> Figure:
     )
 
 
-def _forest(part: Values, by_name: dict[str, RankedTeacher]) -> Markup:
-    found = part["differences"]
-    scale = linear([end for row in found for end in (row["nats"]["low"], row["nats"]["high"])], include=0.0)
+def _forest(part: LossOrder, by_name: dict[str, RankedTeacher]) -> Markup:
+    found = part.differences
+    scale = linear([end for row in found for end in (row.nats.low, row.nats.high)], include=0.0)
     height = 10 + ROW * len(found) + 46
     frame = Frame(WIDE, height, scale, Scale(0, 1), left=16, right=18, top=10)
     parts = [segment(frame.px(value), 6, frame.px(value), frame.floor, "grid") for value, _ in ticks(scale)]
@@ -96,14 +91,14 @@ def _forest(part: Values, by_name: dict[str, RankedTeacher]) -> Markup:
     parts.append(segment(frame.px(0), 6, frame.px(0), frame.floor, "guide strong"))
     parts.append(text(WIDE - 18, height - 5, "nats per token", "end", "name"))
     for place, row in enumerate(found):
-        entry, middle = by_name[row["name"]], 32 + ROW * place
-        nats = row["nats"]
+        entry, middle = by_name[row.name], 32 + ROW * place
+        nats = row.nats
         hint = f"{entry.name}: {cell(nats, 4)}"
-        parts.append(whisker(frame.px(nats["low"]), middle, frame.px(nats["high"]), middle, f"error {entry.colour}"))
-        parts.append(marker(entry.sign, frame.px(nats["value"]), middle, f"mark {entry.colour}", hint))
-        verdict = " (tie)" if row["tie"] else ""
+        parts.append(whisker(frame.px(nats.low), middle, frame.px(nats.high), middle, f"error {entry.colour}"))
+        parts.append(marker(entry.sign, frame.px(nats.value), middle, f"mark {entry.colour}", hint))
+        verdict = " (tie)" if row.tie else ""
         parts.append(text(20, middle - 11, f"{entry.name}{verdict}", class_="halo"))
-    words = "; ".join(f"{row['name']} {fixed(row['nats']['value'], 4)}" for row in found)
+    words = "; ".join(f"{row.name} {fixed(row.nats.value, 4)}" for row in found)
     return drawing(WIDE, height, "Differences in held-out loss", f"Differences in nats per token: {words}.", *parts)
 
 
@@ -113,13 +108,13 @@ def reliability_figure(entries: tuple[RankedTeacher, ...]) -> Figure:
     parts = [frame.axes("confidence of the first choice", "share that is right", ticks(frame.x))]
     parts.append(segment(frame.px(0), frame.py(0), frame.px(1), frame.py(1), "guide strong"))
     for entry in entries:
-        bins = entry.values["calibration"]["bins"]
-        points = frame.points([one["confidence"] for one in bins], [one["accuracy"] for one in bins])
+        bins = entry.record.calibration.bins
+        points = frame.points([one.confidence for one in bins], [one.accuracy for one in bins])
         parts.append(path(points, f"curve thin {entry.colour}"))
         for (x, y), one in zip(points, bins, strict=True):
-            hint = f"{entry.name}: {one['accuracy']:.2f} right at {one['confidence']:.2f} ({one['num']} positions)"
+            hint = f"{entry.name}: {one.accuracy:.2f} right at {one.confidence:.2f} ({one.num} positions)"
             parts.append(marker(entry.sign, x, y, f"mark {entry.colour}", hint, size=2.8))
-    rows = tuple((entry.name, cell(entry.values["calibration"]["ece"], 4)) for entry in entries)
+    rows = tuple((entry.name, cell(entry.record.calibration.ece, 4)) for entry in entries)
     picture = drawing(WIDE, _HEIGHT, "Reliability", "Share of right first choices against confidence.", *parts)
     return Figure(
         "fig-reliability",
@@ -137,11 +132,11 @@ def entropy_figure(entries: tuple[RankedTeacher, ...]) -> Figure:
     """How sure the candidates are: shares of positions by entropy."""
     shares = {}
     for entry in entries:
-        part = entry.values["entropy"]
-        total = max(1, sum(part["counts"]))
-        middles = [(low + high) / 2 for low, high in pairwise(part["edges_nats"])]
-        shares[entry.name] = (middles, [100 * count / total for count in part["counts"]])
-    highest = entries[0].values["entropy"]["edges_nats"][-1]
+        part = entry.record.entropy
+        total = max(1, sum(part.counts))
+        middles = [(low + high) / 2 for low, high in pairwise(part.edges_nats)]
+        shares[entry.name] = (middles, [100 * count / total for count in part.counts])
+    highest = entries[0].record.entropy.edges_nats[-1]
     frame = Frame(
         WIDE, _HEIGHT, Scale(0, highest), linear([v for _, ys in shares.values() for v in ys], include=0.0)
     )  # fmt: skip
@@ -150,19 +145,19 @@ def entropy_figure(entries: tuple[RankedTeacher, ...]) -> Figure:
         xs, ys = shares[entry.name]
         points = frame.points(xs, ys)
         parts.append(path(points, f"curve thin {entry.colour}"))
-        mean = entry.values["entropy"]["mean"]["value"]
+        mean = entry.record.entropy.mean.value
         near = min(range(len(xs)), key=lambda place, xs=xs, mean=mean: abs(xs[place] - mean))
         parts.append(marker(entry.sign, *points[near], f"mark {entry.colour}", f"{entry.name}: mean {mean:.2f} nats"))
     rows = tuple(
         (
             entry.name,
-            cell(entry.values["entropy"]["mean"], 3),
-            *(fixed(value, 2) for value in entry.values["entropy"]["quantiles"].values()),
-            cell(entry.values["overconfidence_nats"], 3),
+            cell(entry.record.entropy.mean, 3),
+            *(fixed(value, 2) for value in entry.record.entropy.quantiles.values()),
+            cell(entry.record.overconfidence_nats, 3),
         )
         for entry in entries
     )
-    levels = (f"{float(level):.0%}" for level in entries[0].values["entropy"]["quantiles"])
+    levels = (f"{level:.0%}" for level in entries[0].record.entropy.quantiles)
     return Figure(
         "fig-entropy",
         "Entropy",
@@ -176,21 +171,21 @@ def entropy_figure(entries: tuple[RankedTeacher, ...]) -> Figure:
 
 def certain_figure(entries: tuple[RankedTeacher, ...], share: float) -> Figure:
     """Where the next token is nearly certain: gold probability where it can be copied, mass leaked, copying itself."""
-    measures = (
-        ("Gold probability, copyable", lambda values: values["copyable"]["gold_probability"]),
-        ("Mass leaked, low entropy", lambda values: values["leak"]["shared"]),
-        ("Copies repeated tokens", lambda values: values["looking_back"]["copying"]["accuracy_repeat"]),
+    measures: tuple[tuple[str, Callable[[TeacherRecord], Measured]], ...] = (
+        ("Gold probability, copyable", lambda record: record.copyable.gold_probability),
+        ("Mass leaked, low entropy", lambda record: record.leak.shared),
+        ("Copies repeated tokens", lambda record: record.looking_back.copying.accuracy_repeat),
     )
     panels = tuple(
-        Panel(title, _dots(title, [(entry, read(entry.values)) for entry in entries])) for title, read in measures
+        Panel(title, _dots(title, [(entry, read(entry.record)) for entry in entries])) for title, read in measures
     )
     rows = tuple(
         (
             entry.name,
-            *(cell(read(entry.values), 3) for _, read in measures),
-            cell(entry.values["leak"]["own"], 3),
-            entry.values["looking_back"]["induction"],
-            _head(entry.values["looking_back"]["best_head"]),
+            *(cell(read(entry.record), 3) for _, read in measures),
+            cell(entry.record.leak.own, 3),
+            entry.record.looking_back.induction,
+            _head(entry.record.looking_back.best_head),
         )
         for entry in entries
     )
@@ -207,41 +202,41 @@ def certain_figure(entries: tuple[RankedTeacher, ...], share: float) -> Figure:
     )
 
 
-def _head(head: Values) -> str:
-    copying = MISSING if head["copying"] is None else fixed(head["copying"], 2)
-    return f"L{head['layer']} H{head['head']}: {fixed(head['prefix_matching'], 2)} · {copying}"
+def _head(head: BestHead) -> str:
+    copying = MISSING if head.copying is None else fixed(head.copying, 2)
+    return f"L{head.layer} H{head.head}: {fixed(head.prefix_matching, 2)} · {copying}"
 
 
-def _dots(title: str, rows: list[tuple[RankedTeacher, Values | None]]) -> Markup:
+def _dots(title: str, rows: list[tuple[RankedTeacher, Measured]]) -> Markup:
     """A value between 0 and 1 for each candidate, with its interval."""
     width, height = 340.0, 10 + ROW * len(rows) + 30
     frame = Frame(width, height, Scale(0, 1), Scale(0, 1), left=16, right=18, top=10, bottom=30)
     parts = [segment(frame.px(value), 6, frame.px(value), frame.floor, "grid") for value, _ in ticks(frame.x)]
     parts += [text(frame.px(value), frame.floor + 19, words, "middle", "tick") for value, words in ticks(frame.x)]
-    for place, (entry, values) in enumerate(rows):
+    for place, (entry, found) in enumerate(rows):
         middle = 32 + ROW * place
         parts.append(text(20, middle - 11, entry.name, class_="halo"))
-        if values:
-            ends = (frame.px(values["low"]), middle, frame.px(values["high"]), middle)
+        if isinstance(found, Estimate):
+            ends = (frame.px(found.low), middle, frame.px(found.high), middle)
             parts.append(whisker(*ends, f"error {entry.colour}"))
-            hint = f"{entry.name}: {cell(values, 3)}"
-            parts.append(marker(entry.sign, frame.px(values["value"]), middle, f"mark {entry.colour}", hint))
+            hint = f"{entry.name}: {cell(found, 3)}"
+            parts.append(marker(entry.sign, frame.px(found.value), middle, f"mark {entry.colour}", hint))
     return drawing(width, height, title, f"{title} of each candidate, from 0 to 1.", *parts)
 
 
-def agreement_figure(ranking: Values) -> Figure:
+def agreement_figure(ranking: Ranking) -> Figure:
     """How alike the candidates' distributions are, pair by pair."""
-    part, title = ranking["agreement"], "Agreement between candidates"
-    names = part["names"]
+    part, title = ranking.agreement, "Agreement between candidates"
+    names = part.names
     if len(names) < 2:
-        return Figure("fig-agreement", title, absent="One candidate alone has nobody to agree with.")
+        return Figure("fig-agreement", title)
     pictures = (
-        Panel("Same first choice", _matrix(names, part["same_first_choice"], 1.0, 2)),
-        Panel("Jensen–Shannon divergence (nats)", _matrix(names, part["jensen_shannon_nats"], 0.693147, 3)),
+        Panel("Same first choice", _matrix(names, part.same_first_choice, 1.0, 2)),
+        Panel("Jensen–Shannon divergence (nats)", _matrix(names, part.jensen_shannon_nats, 0.693147, 3)),
     )
     rows = tuple(
-        (f"{first} and {second}", fixed(part["same_first_choice"][row][column], 3),
-         fixed(part["jensen_shannon_nats"][row][column], 4))
+        (f"{first} and {second}", fixed(part.same_first_choice[row][column], 3),
+         fixed(part.jensen_shannon_nats[row][column], 4))
         for row, first in enumerate(names)
         for column, second in enumerate(names)
         if row < column
@@ -249,8 +244,8 @@ def agreement_figure(ranking: Values) -> Figure:
     return Figure(
         "fig-agreement",
         title,
-        f"Share of {part['num_positions']:,} held-out positions with the same first choice, and mean divergence of "
-        f"whole distributions at {part['num_distributions']:,} of them, evenly spaced (0 = alike, ln 2 = nothing in "
+        f"Share of {part.num_positions:,} held-out positions with the same first choice, and mean divergence of "
+        f"whole distributions at {part.num_distributions:,} of them, evenly spaced (0 = alike, ln 2 = nothing in "
         "common). "
         "Candidates that agree on nearly all have little to add to one another in a mixture.",
         pictures,
@@ -258,7 +253,7 @@ def agreement_figure(ranking: Values) -> Figure:
     )
 
 
-def _matrix(names: list[str], values: list[list[float]], top: float, decimals: int) -> Markup:
+def _matrix(names: Sequence[str], values: Sequence[Sequence[float]], top: float, decimals: int) -> Markup:
     """A square of shaded cells with the number in each; rows and columns are numbered, names stand beside the rows."""
     left, size = 150.0, min(64.0, (WIDE - 160.0) / len(names))
     height = 26 + size * len(names) + 6

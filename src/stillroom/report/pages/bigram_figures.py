@@ -181,7 +181,7 @@ def sample_ratio_figure(run: BigramRun) -> Figure:
     """Samples that hard labels need over those that soft labels need, against p/ε²."""
     title, points = "How many more samples hard labels need", run.data.ratio
     if not points:
-        return Figure("fig-ratio", title, absent="The sample ratio was left out of this run (ratio_supports).")
+        return Figure("fig-ratio", title)
     supports = sorted({point.support for point in points})
     series = []
     for place, support in enumerate(supports):
@@ -265,22 +265,18 @@ def _with_span(point: Estimate) -> str:
 
 def gradient_figure(run: BigramRun) -> Figure:
     """The same arms learnt by gradient, with the exact optimum on as many samples as lines."""
-    absent = "The softmax table was left out of this run (gradient_samples)."
-    return _dynamics(run, "gradient", "A softmax table, learnt by gradient", absent, captions.GRADIENT, SAMPLES)
+    return _dynamics(run, "gradient", "A softmax table, learnt by gradient", captions.GRADIENT, SAMPLES)
 
 
 def transformer_figure(run: BigramRun) -> Figure:
     """The same arms learnt by a transformer."""
-    absent = "No transformer was trained in this run; --transformer-tokens 200000 adds one for each of a few arms."
-    return _dynamics(
-        run, "transformer", "A transformer, learnt by gradient", absent, captions.TRANSFORMER, "training tokens"
-    )
+    return _dynamics(run, "transformer", "A transformer, learnt by gradient", captions.TRANSFORMER, "training tokens")
 
 
-def _dynamics(run: BigramRun, key: str, title: str, absent: str, caption: str, x_title: str) -> Figure:
+def _dynamics(run: BigramRun, key: str, title: str, caption: str, x_title: str) -> Figure:
     found = run.data.gradient if key == "gradient" else run.data.transformer
     if not found:
-        return Figure(f"fig-{key}", title, absent=absent)
+        return Figure(f"fig-{key}", title)
     styles = [style for name, style in run.styles.items() if name in found.arms]
     panels = tuple(Panel(CLASSES[kind], _dynamics_panel(run, found, styles, kind, x_title)) for kind in run.classes)
     legend: Legend = tuple((style.name, legend_sign(style.colour, style.marker)) for style in styles)

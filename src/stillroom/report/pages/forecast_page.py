@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +27,6 @@ _COEFFICIENTS = (
     "trade against others are too narrow; those of forecast losses are not. N is parameters beside embeddings, D "
     "tokens, losses are in nats per token."
 )
-_OUTCOME = (
-    "Held-out loss in nats per token: what the law expects of a student, with its 95 % interval, and what came out. "
-    "Distilled students are told with the measured loss of their teacher."
-)
 
 
 def build_forecast_page(folder: Path) -> Path:
@@ -55,21 +50,6 @@ def render(law: Law) -> str:
         table=Table(("coefficient", "value", "95 % interval"), rows),
         figures=tuple(make(law) for make in (curves, valleys, residuals, profiles)),
     )
-
-
-def build_outcome_page(law: Law, name: str, rows: Sequence[tuple[str, str, str]], folder: Path) -> Path:
-    """Writes ``forecast.html`` into a run folder, forecast and outcome of every arm side by side; returns its path."""
-    page = fill(
-        "forecast.html.j2",
-        title=f"{name}: forecast and outcome",
-        summary=[f"By {law.name}.", *law.sentences],
-        heading="Forecast and outcome",
-        note=_OUTCOME,
-        table=Table(("arm", "forecast", "outcome"), tuple(rows)),
-        figures=(),
-    )
-    write_text(folder / "forecast.html", page)
-    return folder / "forecast.html"
 
 
 def curves(law: Law) -> Figure:
@@ -156,7 +136,7 @@ def residuals(law: Law) -> Figure:
     """Measured over predicted, by measured loss."""
     title = "Residuals"
     if law.points is None:
-        return Figure("fig-residuals", title, absent="A published law has no points here.")
+        return Figure("fig-residuals", title)
     series = []
     for part, form, name, (colour, shape) in (
         (law.points.hard, law.supervised, "hard labels", _HARD),
@@ -181,7 +161,7 @@ def profiles(law: Law) -> Figure:
     """How much worse the fit gets when one coefficient is held elsewhere and the others follow."""
     title = "Profiles of the coefficients"
     if not law.profiles:
-        return Figure("fig-profiles", title, absent="A published law has no profiles here.")
+        return Figure("fig-profiles", title)
     panels, rows = [], []
     for one in law.profiles:
         least = max(min(one.objective), 1e-3)  # points without noise are met exactly

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from stillroom.checksums import require
 from stillroom.files import read_json_object, read_text, shaped, write_text
@@ -22,10 +21,9 @@ from stillroom.report.figures.recall_study import (
 from stillroom.report.formats import MISSING, duration, fixed, percent, si
 from stillroom.report.html import fill
 from stillroom.report.view import MARKERS, NUM_STUDENT_COLOURS
+from stillroom.results.json_form import from_json
+from stillroom.results.recall_file import RecallResults, RecallTeacherResult
 from stillroom.types import UserError
-
-Values = dict[str, Any]
-_NEEDED = ("world", "arms", "teachers", "seeds", "tokens")
 
 
 def build_recall_report(run_folder: Path) -> Path:
@@ -36,9 +34,10 @@ def build_recall_report(run_folder: Path) -> Path:
     """
     require(run_folder)
     file = run_folder / "sandbox.json"
-    results = read_json_object(file, "that of stillroom sandbox recall")
-    if results.get("kind") != "recall" or any(name not in results for name in _NEEDED):
+    found = read_json_object(file, "that of stillroom sandbox recall")
+    if found.get("kind") != "recall":
         raise UserError(f"{file}: is not that of a recall study; give a folder of stillroom sandbox recall.")
+    results = from_json(RecallResults, found, file)
     environment = read_json_object(run_folder / "environment.json")
     config = read_text(run_folder / "config.yaml", "the configuration of the study")
     with shaped(file, "that of stillroom sandbox recall"):
@@ -47,74 +46,75 @@ def build_recall_report(run_folder: Path) -> Path:
     return run_folder / "report.html"
 
 
-def recall_text(results: Values, environment: Values, config: str) -> str:
+def recall_text(results: RecallResults, environment: Mapping[str, object], config: str) -> str:
     """The page as text."""
     arms = shown_arms(results)
     return fill(
         "sandbox_recall.html.j2",
-        title=results["name"],
+        title=results.name,
         summary=recall_summary(results, arms),
         table=final_table(arms),
-        teachers=teacher_table(results["teachers"]),
+        teachers=teacher_table(results.teachers),
         figures=figures(results, arms),
         costs=recall_costs(results, arms),
         environment=[(name, str(value)) for name, value in environment.items()]
-        + [("fingerprint", results["fingerprint"]), ("total time", duration(results["total_seconds"]))],
+        + [("fingerprint", results.fingerprint), ("total time", duration(results.total_seconds))],
         config=config,
     )
 
 
-def shown_arms(results: Values) -> tuple[RecallArm, ...]:
+def shown_arms(results: RecallResults) -> tuple[RecallArm, ...]:
     """Every arm with its colour and marker."""
     return tuple(
-        RecallArm(record["label"], f"s{place % NUM_STUDENT_COLOURS}", MARKERS[(place + 1) % len(MARKERS)], record)
-        for place, record in enumerate(results["arms"])
+        RecallArm(record.label, f"s{place % NUM_STUDENT_COLOURS}", MARKERS[(place + 1) % len(MARKERS)], record)
+        for place, record in enumerate(results.arms)
     )
 
 
-def figures(results: Values, arms: Sequence[RecallArm]) -> tuple[Figure, ...]:
+def figures(results: RecallResults, arms: Sequence[RecallArm]) -> tuple[Figure, ...]:
     """Every figure in the order of the page."""
-    world = results["world"]
+    world = results.world
     floors = [(arm, floor) for arm in arms if (floor := leak_floor(arm, results)) is not None]
     return (
         learning(arms, world, floors),
         head_curves(arms),
-        attention_maps(arms, world["symbols"], world["trigger_symbols"]),
+        attention_maps(arms, world.symbols, world.trigger_symbols),
         rows_by_entropy(arms, world),
         cost_of_copying(arms),
     )
 
 
-def leak_floor(arm: RecallArm, results: Values) -> float | None:
+def leak_floor(arm: RecallArm, results: RecallResults) -> float | None:
     """Copy loss (nats) that an unrouted arm keeps because its teacher leaks; None where the theory says nothing.
 
     The population optimum is q* = (1 - α)·π + α·s, so the answer keeps 1 - α·η·(1 - r), r being what the leak gives the
     answer itself. Answers are drawn evenly over V characters, so the mean of r is 1/V for the unigram and the uniform.
     """
-    teacher = results["teachers"].get(arm.record["teacher"])
-    if teacher is None or teacher["kind"] != "leaking" or arm.record["routing"] is not None:
+    teacher = results.teachers.get(arm.record.teacher or "")
+    if teacher is None or teacher.kind != "leaking" or arm.record.routing is not None:
         return None
-    if teacher["towards"] == "context" or teacher["leak"] == 0 or results["world"]["outputs"] == "row":
+    if teacher.towards == "context" or teacher.leak == 0 or results.world.outputs == "row":
         return None
-    lost = arm.record["alpha"] * teacher["leak"] * (1 - 1 / results["world"]["characters"])
+    lost = arm.record.alpha * teacher.leak * (1 - 1 / results.world.characters)
     return -math.log(1 - lost) if lost < 1 else None
 
 
-def recall_summary(results: Values, arms: Sequence[RecallArm]) -> list[str]:
+def recall_summary(results: RecallResults, arms: Sequence[RecallArm]) -> list[str]:
     """What was found, in sentences; with one seed they speak of this run and not of the method."""
-    world, seeds = results["world"], results["seeds"]
+    world, seeds = results.world, results.seeds
     lead = (
-        f"Text of {world['characters']} characters in which {world['triggers']} triggers always repeat the answer that "
+        f"Text of {world.characters} characters in which {world.triggers} triggers always repeat the answer that "
         f"they were given first. {len(arms)} students, {len(seeds)} seed{'s' if len(seeds) > 1 else ''} each, "
-        f"{si(results['tokens'])} tokens. Of every sequence about {world['scored_per_sequence']:.1f} answers can be "
-        f"known only by looking back; chance is {fixed(world['chance_loss'], 2)} nats, and one who knows the truth "
-        f"loses {fixed(world['optimal_loss'], 3)} nats per token."
+        f"{si(results.tokens)} tokens. Of every sequence about {world.scored_per_sequence:.1f} answers can be "
+        f"known only by looking back; chance is {fixed(world.chance_loss, 2)} nats, and one who knows the truth "
+        f"loses {fixed(world.optimal_loss, 3)} nats per token."
     )
     sentences = [lead, *(_arm_sentence(arm) for arm in arms)]
     for arm in arms:
         floor = leak_floor(arm, results)
         if floor is not None:
-            found = arm.record["final"]["copy_loss"]["value"]
+            loss = arm.record.final["copy_loss"]
+            found = math.nan if loss is None else loss.value
             sentences.append(
                 f"{arm.label}: theory puts the loss that the leak leaves at {fixed(floor, 3)} nats per later answer; "
                 f"measured {fixed(found, 3)}, {fixed(found - floor, 3)} from it."
@@ -125,17 +125,18 @@ def recall_summary(results: Values, arms: Sequence[RecallArm]) -> list[str]:
 
 
 def _arm_sentence(arm: RecallArm) -> str:
-    final, half = arm.record["final"], arm.record["half"]["copy_accuracy"]
-    accuracy = f"{arm.label} repeats {percent(final['copy_accuracy']['value'])} of the later answers at the end"
+    final, half = arm.record.final["copy_accuracy"], arm.record.half["copy_accuracy"]
+    share = MISSING if final is None else percent(final.value)
+    accuracy = f"{arm.label} repeats {share} of the later answers at the end"
     if half is None:
         return f"{accuracy}; its copy accuracy never reached one half."
-    transition = arm.seeds[0]["crossings"]["transition"]
-    place = f", crossing one half after {si(half['value'])} tokens"
-    if half["low"] is not None:
-        place += f" ({si(half['low'])} to {si(half['high'])})"
+    transition = arm.seeds[0].crossings.transition
+    place = f", crossing one half after {si(half.value)} tokens"
+    if math.isfinite(half.low):
+        place += f" ({si(half.low)} to {si(half.high)})"
     if transition is None:
         return f"{accuracy}{place}."
-    where = f"{si(transition['low'])} and {si(transition['high'])}"
+    where = f"{si(transition.low)} and {si(transition.high)}"
     return f"{accuracy}{place}; its induction head rose fastest between {where} tokens (first seed)."
 
 
@@ -149,13 +150,13 @@ _COLUMNS = (
 def final_table(arms: Sequence[RecallArm]) -> Table:
     """Every arm at the end of training."""
     rows = tuple(
-        (arm.label, *(estimate_text(arm.record["final"][name], decimals) for name, _, decimals in _COLUMNS))
+        (arm.label, *(estimate_text(arm.record.final[name], decimals) for name, _, decimals in _COLUMNS))
         for arm in arms
     )
     return Table(("arm", *(title for _, title, _ in _COLUMNS)), rows)
 
 
-def teacher_table(teachers: Values) -> Table | None:
+def teacher_table(teachers: Mapping[str, RecallTeacherResult]) -> Table | None:
     """What each teacher is, and how good a trained one is; None where there is none."""
     if not teachers:
         return None
@@ -165,18 +166,18 @@ def teacher_table(teachers: Values) -> Table | None:
     )
 
 
-def _described(teacher: Values) -> str:
-    if teacher["kind"] == "exact":
+def _described(teacher: RecallTeacherResult) -> str:
+    if teacher.kind == "exact":
         return "knows the rule"
-    if teacher["kind"] == "leaking":
-        warm = "" if teacher["temperature"] == 1 else f", temperature {teacher['temperature']:g}"
-        return f"knows the rule, leaks {teacher['leak']:g} to the {teacher['towards']}{warm}"
-    until = teacher["until"]
+    if teacher.kind == "leaking":
+        warm = "" if teacher.temperature == 1 else f", temperature {teacher.temperature:g}"
+        return f"knows the rule, leaks {teacher.leak:g} to the {teacher.towards}{warm}"
+    until = teacher.until
     return "trained to the end" if until >= 1 else f"trained until its own copy accuracy was {until:g}"
 
 
-def _own(teacher: Values) -> tuple[str, str, str]:
-    measured = teacher.get("measured")
+def _own(teacher: RecallTeacherResult) -> tuple[str, str, str]:
+    measured = teacher.measured
     if measured is None:
         return MISSING, MISSING, MISSING
     kinds = (("copy_accuracy", 3), ("copy_loss", 3), ("kl", 4))
@@ -184,16 +185,16 @@ def _own(teacher: Values) -> tuple[str, str, str]:
     return first, second, third
 
 
-def recall_costs(results: Values, arms: Sequence[RecallArm]) -> Table:
+def recall_costs(results: RecallResults, arms: Sequence[RecallArm]) -> Table:
     """Objective, routed share, size and time of every arm."""
     rows = []
     for arm in arms:
-        routing, seeds = arm.record["routing"], arm.seeds
-        shares = [seed["routed_share"] for seed in seeds if seed["routed_share"] is not None]
-        asked = MISSING if routing is None else f"{routing['rule']}, {100 * routing['share']:g} %"
+        routing, seeds = arm.record.routing, arm.seeds
+        shares = [seed.routed_share for seed in seeds if seed.routed_share is not None]
+        asked = MISSING if routing is None else f"{routing.rule}, {100 * routing.share:g} %"
         found = MISSING if not shares else f"{100 * sum(shares) / len(shares):.1f} %"
-        seconds = sum(seed["seconds"] for seed in seeds) / len(seeds)
-        cells = (f"{arm.record['alpha']:g}", arm.record["teacher"] or MISSING, asked, found)
-        rows.append((arm.label, *cells, si(seeds[0]["parameters"]), si(results["tokens"]), duration(seconds)))
+        seconds = sum(seed.seconds for seed in seeds) / len(seeds)
+        cells = (f"{arm.record.alpha:g}", arm.record.teacher or MISSING, asked, found)
+        rows.append((arm.label, *cells, si(seeds[0].parameters), si(results.tokens), duration(seconds)))
     head = ("arm", "α", "teacher", "routing asked", "routed", "parameters", "tokens", "time per seed")
     return Table(head, tuple(rows))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from stillroom.checksums import require
-from stillroom.files import read_json_object, shaped, write_text
+from stillroom.files import shaped, write_text
 from stillroom.report.figures import Table
 from stillroom.report.figures.teacher_ranking import (
+    Measured,
     RankedTeacher,
     agreement_figure,
     certain_figure,
@@ -20,10 +23,9 @@ from stillroom.report.figures.teacher_ranking import (
 )
 from stillroom.report.formats import MISSING, fixed, si
 from stillroom.report.html import fill
-from stillroom.types import UserError
-
-_NEEDED = ("teachers", "teacher_loss", "agreement", "recommendation", "settings", "heldout", "corpus")
-Values = dict[str, Any]
+from stillroom.results.json_form import read
+from stillroom.results.ranking_file import Ranking, TeacherRecord
+from stillroom.types import Estimate
 
 
 @dataclass(frozen=True)
@@ -44,34 +46,32 @@ def build_teachers_page(folder: Path) -> Path:
     """
     file = folder / "ranking.json"
     require(file)
-    ranking = read_json_object(file, "that of stillroom teachers rank")
-    missing = [name for name in _NEEDED if name not in ranking]
-    if missing:
-        raise UserError(f"{file}: has no {missing[0]}, expected that of stillroom teachers rank; run it again.")
+    ranking = read(Ranking, file)
     with shaped(file, "that of stillroom teachers rank"):
         page = teachers_text(ranking)
     write_text(folder / "ranking.html", page)
     return folder / "ranking.html"
 
 
-def teachers_text(ranking: Values) -> str:
+def teachers_text(ranking: Ranking) -> str:
     """The page as text."""
     entries = ranked_candidates(ranking)
     columns, rows = ranking_rows(ranking, entries)
+    share: Any = ranking.settings["low_entropy_share"]
     figures = (
         order_figure(ranking, entries),
-        certain_figure(entries, ranking["settings"]["low_entropy_share"]),
+        certain_figure(entries, share),
         reliability_figure(entries),
         entropy_figure(entries),
         agreement_figure(ranking),
     )
-    student = ranking["student"]
+    student = ranking.student
     return fill(
         "teachers.html.j2",
         title=f"{len(entries)} candidate teacher{'s' if len(entries) > 1 else ''}",
-        sentences=ranking["recommendation"]["sentences"],
-        basis=ranking["recommendation"]["basis"],
-        student=student and {"name": student["name"], "ce": fixed(student["ce"], 3)},
+        sentences=ranking.recommendation.sentences,
+        basis=ranking.recommendation.basis,
+        student=student and {"name": student.name, "ce": fixed(student.ce, 3)},
         columns=columns,
         rows=rows,
         figures=figures,
@@ -80,48 +80,47 @@ def teachers_text(ranking: Values) -> str:
     )
 
 
-def ranking_rows(ranking: Values, entries: tuple[RankedTeacher, ...]) -> tuple[list[tuple[str, str]], list[TeacherRow]]:
+def ranking_rows(
+    ranking: Ranking, entries: tuple[RankedTeacher, ...]
+) -> tuple[list[tuple[str, str]], list[TeacherRow]]:
     """Columns (title, small type) and rows of the first table; a column that nobody has is left out."""
-    ks = [
-        k for k in ("1", "16") if any(k in ((entry.values["problems"] or {}).get("pass_at") or {}) for entry in entries)
+    readers: list[tuple[str, str, int, Callable[[TeacherRecord], Measured]]] = [
+        ("held-out loss", "nats per token, lower is better", 3, lambda record: record.ce),
+        ("calibration error", "lower is better", 3, lambda record: record.calibration.ece),
+        ("gold probability", "copyable positions", 3, lambda record: record.copyable.gold_probability),
+        ("mass leaked", "low entropy", 3, lambda record: record.leak.shared),
+        ("copies repeats", "share", 2, lambda record: record.looking_back.copying.accuracy_repeat),
     ]
-    readers: list[tuple[str, str, int, Any]] = [
-        ("held-out loss", "nats per token, lower is better", 3, lambda values: values["ce"]),
-        ("calibration error", "lower is better", 3, lambda values: values["calibration"]["ece"]),
-        ("gold probability", "copyable positions", 3, lambda values: values["copyable"]["gold_probability"]),
-        ("mass leaked", "low entropy", 3, lambda values: values["leak"]["shared"]),
-        ("copies repeats", "share", 2, lambda values: values["looking_back"]["copying"]["accuracy_repeat"]),
-    ]
-    if ranking["student"] is not None:
-        readers.append(("L teacher / L student", "breaks at 1.315", 2, lambda values: values["capacity"]))
+    if ranking.student is not None:
+        readers.append(("L teacher / L student", "breaks at 1.315", 2, lambda record: record.capacity))
     readers += [
-        (
-            f"pass@{k}",
-            "higher is better",
-            3,
-            lambda values, k=k: (values["problems"] or {"pass_at": {}})["pass_at"].get(k),
-        )
-        for k in ks
+        (f"pass@{k}", "higher is better", 3, partial(_passes, k=k))
+        for k in (1, 16)
+        if any(_passes(entry.record, k) for entry in entries)
     ]
     columns = [(title, small) for title, small, _, _ in readers]
-    proxies = ranking["proxies"]
+    proxies = ranking.proxies
     if proxies is not None:
-        columns.insert(0, ("proxy student’s loss", f"{si(proxies['tokens'])} tokens"))
+        columns.insert(0, ("proxy student’s loss", f"{si(proxies.tokens)} tokens"))
     rows = []
     for entry in entries:
-        cells = [_cell(read(entry.values), decimals) for _, _, decimals, read in readers]
+        cells = [_cell(reader(entry.record), decimals) for _, _, decimals, reader in readers]
         if proxies is not None:
-            losses = proxies["ce"][entry.name]
+            losses = proxies.ce[entry.name]
             cells.insert(0, (fixed(sum(losses) / len(losses), 3), f"{len(losses)} run{'s' if len(losses) > 1 else ''}"))
-        chosen = entry.name in ranking["recommendation"]["teachers"]
+        chosen = entry.name in ranking.recommendation.teachers
         rows.append(TeacherRow(entry.name, entry.colour, chosen, tuple(cells)))
     return columns, rows
 
 
-def _cell(values: Values | None, decimals: int) -> tuple[str, str]:
-    if not values:
+def _passes(record: TeacherRecord, k: int) -> Estimate | None:
+    return None if record.problems is None else record.problems.pass_at.get(k)
+
+
+def _cell(found: Measured, decimals: int) -> tuple[str, str]:
+    if not isinstance(found, Estimate):
         return MISSING, ""
-    return fixed(values["value"], decimals), f"{fixed(values['low'], decimals)} to {fixed(values['high'], decimals)}"
+    return fixed(found.value, decimals), f"{fixed(found.low, decimals)} to {fixed(found.high, decimals)}"
 
 
 def labelling_costs(entries: tuple[RankedTeacher, ...]) -> Table:
@@ -130,25 +129,25 @@ def labelling_costs(entries: tuple[RankedTeacher, ...]) -> Table:
     rows = tuple(
         (
             entry.name,
-            si(entry.values["parameters"]),
-            si(cost["tokens"]),
-            si(cost["flops"]),
-            si(cost["bytes"], "B"),
-            fixed(cost["bytes_per_token"], 1),
-            MISSING if cost["hours"] is None else f"{cost['hours']:.2g}",
+            si(entry.record.parameters),
+            si(cost.tokens),
+            si(cost.flops),
+            si(cost.bytes, "B"),
+            fixed(cost.bytes_per_token, 1),
+            MISSING if cost.hours is None else f"{cost.hours:.2g}",
         )
         for entry in entries
-        for cost in (entry.values["cost"],)
+        for cost in (entry.record.cost,)
     )
     return Table(head, rows)
 
 
-def ranking_facts(ranking: Values) -> list[tuple[str, str]]:
+def ranking_facts(ranking: Ranking) -> list[tuple[str, str]]:
     """What the numbers rest on."""
-    heldout, settings = ranking["heldout"], ranking["settings"]
+    heldout, settings, proxies = ranking.heldout, ranking.settings, ranking.proxies
     listed = [
-        ("corpus", f"{ranking['corpus']['identity']} ({', '.join(ranking['corpus']['sources'])})"),
-        ("held out", f"{heldout['positions']:,} positions of {heldout['documents']} documents"),
+        ("corpus", f"{ranking.corpus.identity} ({', '.join(ranking.corpus.sources)})"),
+        ("held out", f"{heldout.positions:,} positions of {heldout.documents} documents"),
         ("copying", f"{settings['copying_sequences']} sequences of {settings['copying_period']} random tokens, "
                     f"{settings['copying_repeats']} times"),
         ("seed", str(settings["seed"])),
@@ -156,10 +155,9 @@ def ranking_facts(ranking: Values) -> list[tuple[str, str]]:
     if settings["problems"]:
         drawn = f"{settings['problems']} problems, {settings['samples_per_problem']} samples each"
         listed.append(("pass@k", f"{drawn} at temperature {settings['temperature']:g}"))
-    if ranking["proxies"] is not None:
-        proxies = ranking["proxies"]
-        hard = ", ".join(fixed(value, 3) for value in proxies["hard_labels_ce"])
-        drawn = f"{si(proxies['tokens'])} tokens, alpha {proxies['alpha']:g}, runs per teacher: {proxies['seeds']}"
+    if proxies is not None:
+        hard = ", ".join(fixed(value, 3) for value in proxies.hard_labels_ce)
+        drawn = f"{si(proxies.tokens)} tokens, alpha {proxies.alpha:g}, runs per teacher: {proxies.seeds}"
         listed.append(("proxies", f"{drawn}; hard labels alone: {hard} nats per token"))
-    listed += [(f"teacher {teacher['name']}", teacher["path"]) for teacher in ranking["teachers"]]
+    listed += [(f"teacher {teacher.name}", teacher.path) for teacher in ranking.teachers]
     return listed

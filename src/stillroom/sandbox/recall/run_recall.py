@@ -10,28 +10,39 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stillroom.files import read_json_lines, read_json_object, shaped, write_json
-from stillroom.models import precision_name
-from stillroom.results.json_form import write
+from stillroom.files import read_json_lines, read_json_object, shaped
+from stillroom.results.json_form import read, read_lines, write
+from stillroom.results.recall_file import (
+    AttentionPicture,
+    OverSeeds,
+    RecallArmResult,
+    RecallCellResult,
+    RecallProbe,
+    RecallResults,
+    RecallSeed,
+    RecallTeacherResult,
+    RecallWorldFacts,
+    RoutingAsked,
+)
 from stillroom.results_versions import results_version
 from stillroom.sandbox.recall.recall_cell import HELDOUT_SEED, Cell, train_cell
 from stillroom.sandbox.recall.recall_config import RecallConfig
 from stillroom.sandbox.recall.recall_data import make_recall_world
 from stillroom.sandbox.recall.recall_probes import HIGH_NATS, LOW_NATS, recall_truth
-from stillroom.sandbox.recall.recall_results import cell_crossings, mean_where_found, tokens_over_seeds
+from stillroom.sandbox.recall.recall_results import KINDS, cell_crossings, mean_where_found, tokens_over_seeds
 from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.environment import this_environment
 from stillroom.study.folders import RunFolder
 from stillroom.study.interrupts import Stopper
+from stillroom.study.own_precision import own_precision
 from stillroom.study.processes import in_processes
 from stillroom.study.progress import StageDisplay
 from stillroom.training import Interrupted
-from stillroom.training.distributed import own_device
 
 FINAL = (
     "copy_accuracy",
@@ -79,7 +90,7 @@ class Cells:
     @property
     def precision(self) -> str:
         """What ``auto`` stands for on this machine."""
-        return precision_name(self.config.training.precision, own_device())
+        return own_precision(self.config.training.precision)
 
     def folder(self, cell: Cell) -> Path:
         """Where a cell is or will be."""
@@ -142,10 +153,10 @@ def run_recall(
         cells = Cells(config, ArtifactStore(cells_folder or folder / "cells"))
         build_cells(cells, display, jobs=jobs)
         folders = [cells.folder(cell) for wave in cells.needed() for cell in wave]
-        places = {"cells": [os.path.relpath(one, folder) for one in folders]}
+        places = {"cells": tuple(os.path.relpath(one, folder) for one in folders)}
         with run.written(["environment.json", "sandbox.json"]):
             write(folder / "environment.json", this_environment(cells.precision))
-            write_json(folder / "sandbox.json", results(cells, time.monotonic() - begin) | {"places": places})
+            write(folder / "sandbox.json", results(cells, time.monotonic() - begin, places))
     return folder
 
 
@@ -188,97 +199,99 @@ def _build_task(task: tuple[str, str, Cell]) -> tuple[str, None]:
     return cell.title, None
 
 
-def results(cells: Cells, seconds: float) -> dict[str, object]:
+def results(cells: Cells, seconds: float, places: Mapping[str, tuple[str, ...]]) -> RecallResults:
     """``sandbox.json``: the world's truth, and per arm its curves at every seed and what they come to."""
     config = cells.config
+    return RecallResults(
+        kind="recall",
+        name=config.name,
+        fingerprint=config.fingerprint(),
+        world=_world_facts(config),
+        teachers=dict(_teacher_results(cells)),
+        arms=tuple(_arm_result(cells, name) for name in config.arms),
+        seeds=config.seeds,
+        steps=config.steps,
+        tokens=config.steps * config.tokens_per_step,
+        total_seconds=round(seconds, 1),
+        places=places,
+    )
+
+
+def _world_facts(config: RecallConfig) -> RecallWorldFacts:
     world = make_recall_world(config.world)
     truth = recall_truth(world, config.probes.sequences, config.world.sequence_length, HELDOUT_SEED)
+    characters = world.bigrams.characters
+    is_fixed = config.world.draw == "fixed"
+    return RecallWorldFacts(
+        **dict(config.world),
+        symbols=tuple(characters),
+        trigger_symbols=tuple(characters[place] for place in world.fixed_K) if is_fixed else None,
+        optimal_loss=truth.optimal_loss,
+        scored_per_sequence=float(truth.is_scored_BT.sum(1).double().mean()),
+        chance_loss=math.log(world.vocab_size),
+        high_nats=HIGH_NATS,
+        low_nats=LOW_NATS,
+    )
+
+
+def _teacher_results(cells: Cells) -> Iterator[tuple[str, RecallTeacherResult]]:
+    """Every teacher that is used: its configuration, and how good a trained one is over seeds."""
+    used = {arm.teacher for arm in cells.config.arms.values()}
+    for name, teacher in cells.config.teachers.items():
+        if name in used:
+            measured = _measured(cells, name) if teacher.kind == "trained" else None
+            yield name, RecallTeacherResult(**dict(teacher), measured=measured)
+
+
+def _measured(cells: Cells, teacher: str) -> dict[str, OverSeeds | None]:
+    """What a trained teacher was when it was taken."""
+    taken: dict[int, dict[str, float | None]] = {}
+    for seed in cells.config.seeds:
+        file = cells.folder(Cell(None, seed)) / teacher / "taken.json"
+        found: dict[str, Any] = read_json_object(file)
+        with shaped(file, "that of a teacher that was trained"):
+            taken[seed] = {measure: found[measure] for measure in ("step", *FINAL)}
     return {
-        "kind": "recall",
-        "name": config.name,
-        "fingerprint": config.fingerprint(),
-        "world": config.world.canonical()
-        | {
-            "symbols": list(world.bigrams.characters),
-            "trigger_symbols": [world.bigrams.characters[place] for place in world.fixed_K]
-            if config.world.draw == "fixed"
-            else None,
-            "optimal_loss": truth.optimal_loss,
-            "scored_per_sequence": float(truth.is_scored_BT.sum(1).double().mean()),
-            "chance_loss": math.log(world.vocab_size),
-            "high_nats": HIGH_NATS,
-            "low_nats": LOW_NATS,
-        },
-        "teachers": _teacher_records(cells),
-        "arms": [_arm_record(cells, name) for name in config.arms],
-        "seeds": list(config.seeds),
-        "steps": config.steps,
-        "tokens": config.steps * config.tokens_per_step,
-        "total_seconds": round(seconds, 1),
+        measure: mean_where_found({seed: found[measure] for seed, found in taken.items()})
+        for measure in ("step", *FINAL)
     }
 
 
-def _teacher_records(cells: Cells) -> dict[str, Any]:
-    """Every teacher's configuration, and how good a trained one is at each seed."""
-    used = {arm.teacher for arm in cells.config.arms.values()}
-    records: dict[str, Any] = {}
-    for name, teacher in cells.config.teachers.items():
-        if name not in used:
-            continue
-        records[name] = teacher.canonical()
-        if teacher.kind == "trained":
-            folders = {seed: cells.folder(Cell(None, seed)) / name for seed in cells.config.seeds}
-            taken = {seed: _taken(folder / "taken.json") for seed, folder in folders.items()}
-            records[name]["measured"] = {
-                measure: mean_where_found({seed: found[measure] for seed, found in taken.items()})
-                for measure in ("step", *FINAL)
-            }
-    return records
-
-
-def _taken(file: Path) -> dict[str, Any]:
-    """What a trained teacher was when it was taken."""
-    found = read_json_object(file)
-    with shaped(file, "that of a teacher that was trained"):
-        return {measure: found[measure] for measure in ("step", *FINAL)}
-
-
-def _arm_record(cells: Cells, name: str) -> dict[str, Any]:
-    arm = cells.config.arms[name]
-    first = cells.config.seeds[0]
-    seeds = {seed: dict(_read_cell(cells.folder(Cell(name, seed)), seed == first)) for seed in cells.config.seeds}
+def _arm_result(cells: Cells, name: str) -> RecallArmResult:
+    arm, first = cells.config.arms[name], cells.config.seeds[0]
+    seeds = {seed: _read_cell(cells.folder(Cell(name, seed)), seed == first) for seed in cells.config.seeds}
     routing = arm.objective.routing
-    return {
-        "name": name,
-        "label": arm.label,
-        "alpha": arm.objective.alpha,
-        "teacher": arm.teacher,
-        "routing": None if routing is None else {"rule": routing.rule, "share": routing.share},
-        "seeds": [{"seed": seed} | record for seed, record in seeds.items()],
-        "final": {
-            measure: mean_where_found({seed: record["probes"][-1][measure] for seed, record in seeds.items()})
+    return RecallArmResult(
+        name=name,
+        label=arm.label,
+        alpha=arm.objective.alpha,
+        teacher=arm.teacher,
+        routing=None if routing is None else RoutingAsked(rule=routing.rule, share=routing.share),
+        seeds=tuple(seeds.values()),
+        final={
+            measure: mean_where_found({seed: getattr(one.probes[-1], measure) for seed, one in seeds.items()})
             for measure in FINAL
         },
-        "half": {
-            measure: tokens_over_seeds({seed: record["crossings"][measure] for seed, record in seeds.items()})
-            for measure in ("copy_accuracy", "copy_accuracy_80", "previous_token", "prefix_matching")
+        half={
+            measure: tokens_over_seeds({seed: getattr(one.crossings, measure) for seed, one in seeds.items()})
+            for measure in ("copy_accuracy", "copy_accuracy_80", *KINDS)
         },
-    }
+    )
 
 
-def _read_cell(folder: Path, with_pictures: bool) -> Iterator[tuple[str, Any]]:
-    result = read_json_object(folder / "result.json")
-    probes = read_json_lines(folder / "probes.jsonl")
-    with shaped(folder / "result.json", "that of a finished student"):
-        named = [(name, result[name]) for name in ("seconds", "parameters", "random_tokens")]
-    with shaped(folder / "probes.jsonl", "the probes of a finished student"):
-        crossings = cell_crossings(probes)
-    yield from named
-    yield "probes", probes
-    yield "crossings", crossings
-    pictures = folder / "attention.jsonl"
-    yield "attention", read_json_lines(pictures) if with_pictures and pictures.exists() else []
-    yield "routed_share", _routed_share(folder / "metrics.jsonl")
+def _read_cell(folder: Path, with_pictures: bool) -> RecallSeed:
+    result = read(RecallCellResult, folder / "result.json")
+    probes, pictures = read_lines(RecallProbe, folder / "probes.jsonl"), folder / "attention.jsonl"
+    return RecallSeed(
+        seed=result.seed,
+        seconds=result.seconds,
+        parameters=result.parameters,
+        random_tokens=result.random_tokens,
+        probes=probes,
+        crossings=cell_crossings(probes),
+        attention=read_lines(AttentionPicture, pictures) if with_pictures and pictures.exists() else (),
+        routed_share=_routed_share(folder / "metrics.jsonl"),
+    )
 
 
 def _routed_share(path: Path) -> float | None:
