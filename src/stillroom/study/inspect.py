@@ -16,8 +16,8 @@ from stillroom.labels import LabelStore, inspect_store
 from stillroom.labels.terminal import inspection_tables
 from stillroom.places import find_part, split_reference
 from stillroom.results.inspected import InspectedCheckpoints, InspectedModel
-from stillroom.study.model_inspection import ModelRequest, checkpoint_folders, show_checkpoints, show_model
 from stillroom.strict import parse
+from stillroom.study.model_inspection import ModelRequest, checkpoint_folders, show_checkpoints, show_model
 from stillroom.study.verifying import print_verified
 from stillroom.types import UserError
 
