@@ -18,8 +18,10 @@ import pytest
 import torch
 import yaml
 
+from forked import SERVER, start
 from stillroom.config import override, to_yaml
 from stillroom.corpora import open_corpus
+from stillroom.study import processes
 from stillroom.study.evaluations import evaluate_into
 from stillroom.study.pipeline import run_single, run_study
 from stillroom.study.progress import StageDisplay
@@ -63,15 +65,27 @@ def finished(tmp_path_factory):
     return root, folder
 
 
-def test_students_in_two_processes_are_the_students_of_one(finished, tmp_path):
-    _, folder = finished
+def test_students_in_two_processes_are_the_students_of_one(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda _: SERVER)  # each need not import for itself
+    root, folder = finished
+    places = json.loads((folder / "study.json").read_text())["places"]["models"]
+    students = {(folder / place).resolve().parent.name for name, place in places.items() if name != "teacher"}
+    keys = {name.rpartition("-")[2] for name in students}
+    for artifact in (root / "artifacts").iterdir():
+        is_of_student = artifact.name in students or (
+            artifact.name.startswith("evaluation-")
+            and json.loads((artifact / "identity.json").read_text())["model"] in keys
+        )
+        if not is_of_student:
+            shutil.copytree(artifact, tmp_path / "artifacts" / artifact.name)
     beside = run_study(study_config(), tmp_path / "run", tmp_path / "artifacts", StageDisplay(), jobs=2)
     assert digest(beside) == digest(folder)
     stages = json.loads((beside / "study.json").read_text())["stages"]
     assert [stage["name"] for stage in stages] == [
         stage["name"] for stage in json.loads((folder / "study.json").read_text())["stages"]
     ]
-    assert not any(stage["reused"] for stage in stages)  # what the other processes took stands in the record
+    made = [stage["name"] for stage in stages if not stage["reused"]]  # what the other processes took is recorded
+    assert made == [f"{what}{name}" for name in ("spt", "dpt90", "routed") for what in ("", "evaluate ")]
 
 
 def test_a_run_folder_holds_what_a_report_reads(finished):
@@ -96,7 +110,7 @@ def test_a_run_folder_holds_what_a_report_reads(finished):
         dpt["copying"]["icl_score"]["value"] - spt["copying"]["icl_score"]["value"]
     )
     assert difference["low"] <= difference["value"] <= difference["high"] and 0 < difference["p_value"] <= 1
-    profile = json.loads((folder / "labels" / "profile.json").read_text())
+    profile = json.loads((folder / "profile.json").read_text())
     assert sum(profile["entropy_histogram"]["counts"]) == sum(
         sum(source["counts"]) for source in profile["by_source"].values()
     )
@@ -169,75 +183,76 @@ def test_a_teacher_with_another_tokenizer_is_refused(finished, tmp_path):
         run_study(other, tmp_path / "run", tmp_path / "artifacts", StageDisplay())
 
 
-def command(folder: Path, recipe: Path) -> list[str]:
-    return [
-        sys.executable, "-m", "stillroom", "study", str(recipe), "--out", str(folder / "run"),
-        "--artifacts", str(folder / "artifacts"),
-    ]  # fmt: skip
+def arguments(folder: Path, recipe: Path) -> list[str]:
+    return ["study", str(recipe), "--out", str(folder / "run"), "--artifacts", str(folder / "artifacts")]
 
 
-def run_until_killed(folder: Path, recipe: Path, seconds: float, number: int) -> int:
-    process = subprocess.Popen(command(folder, recipe), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    try:
-        process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(number)
-        process.communicate()
-    return process.returncode
-
-
-def resolved(tmp_path: Path) -> Path:
+def resolved(tmp_path: Path, *assignments: str) -> Path:
     recipe = tmp_path / "micro.yaml"
-    recipe.write_text(to_yaml(study_config(), "study"))
+    recipe.write_text(to_yaml(study_config(*assignments), "study"))
     return recipe
 
 
-def kill_and_continue(finished, tmp_path, kills: int) -> None:
-    """Kills the study at ``kills`` random moments, lets it finish, and compares with the one that was never killed."""
+def stopped(folder: Path, recipe: Path, number: int, *, after: float = 0.0, once: str = "*") -> tuple[int | None, str]:
+    """Sends a signal to the study when so many seconds are over and a file is there; its exit code and its words."""
+    process = start(arguments(folder, recipe), folder / "errors.txt")
+    begin = time.monotonic()
+    while process.is_alive() and (time.monotonic() < begin + after or not any(folder.glob(f"artifacts/{once}"))):
+        time.sleep(0.01)
+    if process.is_alive():
+        os.kill(process.pid or 0, number)
+    process.join(120)
+    return process.exitcode, (folder / "errors.txt").read_text()
+
+
+def is_as_if_never_stopped(finished, folder: Path, recipe: Path) -> None:
+    """The study, run to its end, is the one that was never stopped."""
     root, reference = finished
-    recipe = resolved(tmp_path)
-    chance = random.Random(0)
-    for _ in range(kills):
-        run_until_killed(tmp_path, recipe, chance.uniform(2.0, 12.0), signal.SIGKILL)
-    done = subprocess.run(command(tmp_path, recipe), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert digest(tmp_path / "run") == digest(reference)
-    ours, theirs = weights(tmp_path / "artifacts"), weights(root / "artifacts")
+    process = start(arguments(folder, recipe), folder / "errors.txt")
+    process.join(160)
+    assert process.exitcode == 0, (folder / "errors.txt").read_text()
+    assert digest(folder / "run") == digest(reference)
+    ours, theirs = weights(folder / "artifacts"), weights(root / "artifacts")
     assert len(ours) == 4 and ours <= theirs
 
 
-def test_a_killed_study_continues_to_the_same_results(finished, tmp_path):
-    kill_and_continue(finished, tmp_path, kills=2)
+def test_a_study_killed_in_every_stage_continues_to_the_same_results(finished, tmp_path):
+    recipe = resolved(tmp_path)
+    stages = (
+        ".corpus-*/corpus/*/*.npy", ".model-*/checkpoints/step-*", ".labels-*/labels/shards/*.bin",
+        ".evaluation-*/suite-*", "model-*/../.model-*/metrics.jsonl",
+    )  # fmt: skip
+    codes = [stopped(tmp_path, recipe, signal.SIGKILL, once=stage)[0] for stage in stages]
+    assert codes.count(-signal.SIGKILL) >= 3  # a short stage may be over before it is seen
+    is_as_if_never_stopped(finished, tmp_path, recipe)
 
 
 @pytest.mark.slow
 def test_a_study_killed_twenty_times_continues_to_the_same_results(finished, tmp_path):
-    kill_and_continue(finished, tmp_path, kills=20)
+    recipe, chance = resolved(tmp_path), random.Random(0)
+    for _ in range(20):
+        stopped(tmp_path, recipe, signal.SIGKILL, after=chance.uniform(0.2, 8.0))
+    is_as_if_never_stopped(finished, tmp_path, recipe)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_a_stop_during_training_is_saved_and_says_how_to_go_on(tmp_path, number, code):
-    recipe = resolved(tmp_path)
-    process = subprocess.Popen(command(tmp_path, recipe), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("artifacts/.model-*/metrics.jsonl")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == code, errors
+    found, errors = stopped(tmp_path, resolved(tmp_path), number, once=".model-*/metrics.jsonl")
+    assert found == code, errors
     assert "Traceback" not in errors and not (tmp_path / "run" / "study.json").exists()
     assert list(tmp_path.glob("artifacts/.model-*/checkpoints/step-*")) or list(tmp_path.glob("artifacts/model-*"))
     if number == signal.SIGINT:
         assert "run the same command again to go on" in errors
 
 
-def test_a_full_disk_ends_in_a_sentence_and_keeps_what_is_complete(tmp_path):
+def test_a_full_disk_ends_in_a_sentence_and_keeps_what_is_complete(finished, tmp_path):
     if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], check=False).returncode != 0:
         pytest.skip("no user namespaces here, so no small disk can be mounted; runs where unshare -rm works")
-    recipe = resolved(tmp_path)
+    tokenizer = next(finished[0].glob("artifacts/corpus-*/corpus/tokenizer"))
+    recipe = resolved(tmp_path, f"corpus.tokenizer={tokenizer}")
     disk = tmp_path / "disk"
     disk.mkdir()
-    inner = " ".join(command(disk, recipe))
+    inner = " ".join([sys.executable, "-m", "stillroom", *arguments(disk, recipe)])
     script = f"mount -t tmpfs -o size=160k none {disk} && {inner}; code=$?; find {disk} -type f | sort >&2; exit $code"
     done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr

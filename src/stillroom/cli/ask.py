@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from stillroom.config import RunConfig, StudyConfig, override
 from stillroom.strict import nearest
 from stillroom.study import resolve_recipe
@@ -31,3 +33,18 @@ def run_or_study_config(recipe: str, assignments: list[str], arm: str | None) ->
     if arm not in choices:
         raise UserError(f"--arm {arm}: recipe {recipe!r} has no such arm{nearest(arm, choices)}.")
     return override(config, assignments)
+
+
+def print_parts(folder: Path) -> None:
+    """The parts of a finished run by the paths under which they stand in its folder."""
+    from stillroom.console import Terminal, line
+    from stillroom.places import run_parts
+
+    run = run_parts(folder)
+    if run is None:
+        return
+    console = Terminal()
+    parts = {"Corpus": run.corpus, "Labels": run.labels}
+    for title, path in (parts | {f"Model {name}": path for name, path in run.models.items()}).items():
+        if path is not None:
+            console.print(line(f"{title}: ", (path, "bold")), soft_wrap=True)

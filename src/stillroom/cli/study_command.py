@@ -66,6 +66,7 @@ def study_command(
 
 def _run(config: StudyConfig, out: Path | None, artifacts: Path | None, jobs: int, law: str | None) -> None:
     """Runs the study, makes its page and prints what was found."""
+    from stillroom.cli.ask import print_parts
     from stillroom.console import Terminal, line
     from stillroom.report import build_report, seeds_table, summary_table
     from stillroom.study.pipeline import run_study
@@ -78,4 +79,5 @@ def _run(config: StudyConfig, out: Path | None, artifacts: Path | None, jobs: in
         console.print(seeds)
     print_study_forecast(law, config, folder)
     page = build_report(folder)
+    print_parts(folder)
     console.print(line("Report: ", (page, "bold")), soft_wrap=True)

@@ -42,7 +42,7 @@ _ID = (1 << _BYTES) - 1
 
 
 def build_corpus(config: CorpusConfig, folder: Path, progress: OnProgress | None = None) -> Corpus:
-    """Builds the corpus into ``folder`` (which appears when complete) and opens it.
+    """Builds the corpus into ``folder``, which appears when complete, and returns it opened.
 
     Raises:
         UserError: A source cannot be read, holds too little, or changed meanwhile.

@@ -33,7 +33,7 @@ SCHEMA = 1
 def pack_documents(
     documents: Iterable[Sequence[int]], length: int, bos: int, eos: int
 ) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Sequences of exactly ``length`` ids cut from the stream bos, document, eos, bos, document, eos, ...
+    """Sequences of exactly T = ``length`` ids, (T,), cut from the stream bos, document, eos, bos, document, eos, ...
 
     Each comes with the number of the document in which it begins. Where one id marks both ends it is written once
     between two documents, which it closes and opens.
@@ -75,11 +75,15 @@ def make_batch(tokens_BT: Tensor, bos: int, eos: int | None = None) -> Batch:
 
 @dataclass(frozen=True)
 class SequenceSet:
-    """The sequences of one split, memory-mapped; also any first part of them (``first``)."""
+    """The S sequences of one split, memory-mapped; also any first part of them (``first``).
 
-    shards: tuple[NDArray[np.unsignedinteger[Any]], ...]  # each (sequences, T); all but the last equally long
-    source: NDArray[np.unsignedinteger[Any]]  # (sequences,) index into the corpus's source names
-    document: NDArray[np.uint32]  # (sequences,) the source's document in which each begins: what is sampled together
+    ``shards`` are tokens, (n, T) each, all but the last equally long; ``source``, (S,), has places in the corpus's
+    source names, and ``document``, (S,), the source's document in which each begins: what is sampled together.
+    """
+
+    shards: tuple[NDArray[np.unsignedinteger[Any]], ...]
+    source: NDArray[np.unsignedinteger[Any]]
+    document: NDArray[np.uint32]
     bos: int
     size: int
     eos: int | None = None
@@ -100,7 +104,10 @@ class SequenceSet:
         return self.size
 
     def first(self, num_tokens: int) -> SequenceSet:
-        """The first sequences, as many as hold ``num_tokens`` (at least one): the same data for every arm."""
+        """The first sequences, as many as hold ``num_tokens`` (at least one): the same data for every arm.
+
+        Raises ``UserError`` where there are fewer.
+        """
         size = max(1, num_tokens // self.sequence_length)
         if size > self.size:
             raise UserError(
@@ -169,7 +176,7 @@ class Corpus:
         return with_marks(load_tokenizer(self.folder / "tokenizer"))
 
     def check_bytes(self) -> None:
-        """Refuses bits per byte where the bytes of held-out tokens are neither told by their ids nor stored."""
+        """Raises ``UserError`` where the bytes of held-out tokens are neither told by their ids nor stored."""
         if not self.manifest.get("bytes_counted") and not Vocabulary.of(self.tokenizer).exact:
             raise UserError(
                 f"{self.folder}: was built before the bytes behind its tokenizer's tokens were counted in the text, so "
@@ -219,7 +226,7 @@ class _Manifest(BaseModel):
 
 
 def open_corpus(folder: Path) -> Corpus:
-    """A corpus from its folder or that of a run; refuses one made by a newer version."""
+    """A corpus from its folder or that of a run; ``UserError`` for one made by a newer version."""
     folder = Path(find_part("corpus", folder).path)
     file = folder / "corpus.json"
     require(file)

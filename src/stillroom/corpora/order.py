@@ -11,7 +11,7 @@ _ROUNDS = 4
 
 
 def permute(indices: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
-    """Where a seeded permutation of ``range(size)`` sends each index, in constant memory.
+    """Where a seeded permutation of ``range(size)`` sends each of N indices, (N,), in constant memory.
 
     A balanced Feistel network over the next even number of bits, walked until the value falls inside the range (cycle
     walking; Black and Rogaway 2002), so it is a bijection for every size.
@@ -32,7 +32,7 @@ def permute(indices: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int6
 
 
 def batch_indices(step: int, batch_size: int, size: int, seed: int) -> NDArray[np.int64]:
-    """The sequences of a step (0-based) out of ``size``: each epoch is a fresh permutation, with no gap between them.
+    """The B sequences (B,) of a step (0-based) out of ``size``: each epoch is a fresh permutation, with no gap between.
 
     A rank takes its part of this one list, so the global batch does not depend on how many ranks there are.
     """

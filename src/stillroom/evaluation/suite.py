@@ -63,7 +63,7 @@ class Material:
 
     @property
     def heldout(self) -> Heldout:
-        """The held-out text, for a suite that needs a corpus."""
+        """The held-out text, for a suite that needs a corpus; ``UserError`` where none was given."""
         if self.corpus_text is None:
             raise UserError("evaluate: --corpus is missing; give the folder of a built corpus.")
         return self.corpus_text

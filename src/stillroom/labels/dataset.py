@@ -84,6 +84,6 @@ def batch_of(collated: Mapping[str, Tensor]) -> Batch:
 
 
 def soft_labels_of(batch: MutableMapping[str, Tensor]) -> SoftLabels:
-    """The soft labels inside a collated batch, which they are taken out of."""
+    """The soft labels inside a collated batch of B sequences, (B, T) or (B, T, K), which they are taken out of."""
     fields = {name: batch.pop(f"teacher_{name}") for name in LABEL_FIELDS}
     return SoftLabels(**fields, tail=batch.pop("teacher_tail", None))

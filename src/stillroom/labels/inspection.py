@@ -66,9 +66,10 @@ class Inspection:
 def inspect_store(
     store: LabelStore, *, decode: Decode | None = None, sample_records: int = 64, positions: int = 5
 ) -> Inspection:
-    """Sums up a store from its manifest and its first ``sample_records`` records (in key order, hence at random).
+    """What a store holds, summed up from its manifest and its first ``sample_records`` records.
 
-    ``decode`` turns token ids into text (a tokenizer's ``decode``); without it ids are shown.
+    These lie in the order of their keys, hence at random. ``decode`` turns token ids into text (a tokenizer's
+    ``decode``); without it ids are shown.
     """
     rows = list(range(min(sample_records, len(store))))
     tokens_RT, labels = store.read(rows)

@@ -7,7 +7,7 @@ Imports numpy and, to make tensors, torch; no model.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -51,31 +51,15 @@ class RaggedLabels:
         for start in range(0, len(self), length):
             rows = slice(start, start + length)
             entries = slice(int(ends[start]), int(ends[min(start + length, len(self))]))
-            pieces.append(
-                RaggedLabels(
-                    num_N=self.num_N[rows],
-                    ids_E=self.ids_E[entries],
-                    values_E=self.values_E[entries],
-                    entropy_N=self.entropy_N[rows],
-                    gold_logprob_N=self.gold_logprob_N[rows],
-                    gold_rank_N=self.gold_rank_N[rows],
-                    tail_N=None if self.tail_N is None else self.tail_N[rows],
-                )
-            )
+            parts = {name: values[entries if name.endswith("_E") else rows] for name, values in _columns(self).items()}
+            pieces.append(RaggedLabels(**parts))
         return pieces
 
 
 def join_labels(pieces: list[RaggedLabels]) -> RaggedLabels:
     """The labels of several pieces, one after another."""
-    tails = [piece.tail_N for piece in pieces if piece.tail_N is not None]
     return RaggedLabels(
-        num_N=np.concatenate([piece.num_N for piece in pieces]),
-        ids_E=np.concatenate([piece.ids_E for piece in pieces]),
-        values_E=np.concatenate([piece.values_E for piece in pieces]),
-        entropy_N=np.concatenate([piece.entropy_N for piece in pieces]),
-        gold_logprob_N=np.concatenate([piece.gold_logprob_N for piece in pieces]),
-        gold_rank_N=np.concatenate([piece.gold_rank_N for piece in pieces]),
-        tail_N=np.concatenate(tails) if tails else None,
+        **{name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in _columns(pieces[0])}
     )
 
 
@@ -121,11 +105,7 @@ class PaddedLabels:
 
     def part(self, rows: slice) -> PaddedLabels:
         """A view of some positions."""
-        return PaddedLabels(*(None if column is None else column[rows] for column in self.columns()))  # type: ignore[arg-type]
-
-    def columns(self) -> tuple[np.ndarray | None, ...]:
-        """The fields in order."""
-        return tuple(getattr(self, entry.name) for entry in fields(self))
+        return PaddedLabels(**{name: values[rows] for name, values in _columns(self).items()})
 
     def tensors(self, num_sequences: int) -> SoftLabels:
         """The same labels as tensors of leading shape (B, T); memory is shared."""
@@ -133,14 +113,14 @@ class PaddedLabels:
         def shaped(values: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(values).reshape(num_sequences, -1, *values.shape[1:])
 
-        return SoftLabels(
-            ids=shaped(self.ids_NK),
-            weights=shaped(self.weights_NK),
-            entropy=shaped(self.entropy_N),
-            gold_logprob=shaped(self.gold_logprob_N),
-            gold_rank=shaped(self.gold_rank_N),
-            tail=None if self.tail_N is None else shaped(self.tail_N),
-        )
+        columns = {name.rpartition("_")[0]: shaped(values) for name, values in _columns(self).items()}
+        del columns["num"]
+        return SoftLabels(**columns)
+
+
+def _columns(labels: RaggedLabels | PaddedLabels) -> dict[str, np.ndarray]:
+    """The arrays by name, without a tail where there is none."""
+    return {name: values for name, values in vars(labels).items() if values is not None}
 
 
 def blank(num_N: np.ndarray, has_tail: bool) -> PaddedLabels:
@@ -165,12 +145,5 @@ def padded(rows: RaggedLabels, scale: float = 1.0) -> PaddedLabels:
     weights_NK = np.zeros(used_NK.shape, np.float32)
     ids_NK[used_NK] = rows.ids_E
     weights_NK[used_NK] = rows.values_E * np.float32(scale)
-    return PaddedLabels(
-        num_N=rows.num_N.astype(np.int32),
-        ids_NK=ids_NK,
-        weights_NK=weights_NK,
-        entropy_N=rows.entropy_N,
-        gold_logprob_N=rows.gold_logprob_N,
-        gold_rank_N=rows.gold_rank_N,
-        tail_N=rows.tail_N,
-    )
+    side = (rows.entropy_N, rows.gold_logprob_N, rows.gold_rank_N, rows.tail_N)
+    return PaddedLabels(rows.num_N.astype(np.int32), ids_NK, weights_NK, *side)

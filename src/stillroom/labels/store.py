@@ -49,7 +49,8 @@ class LabelStore:
         """The store at a path or an fsspec URL. Its manifest, codebook and index are read; no shard is touched.
 
         ``expect`` holds names of the identity ("teacher", "tokenizer", "vocab_size", "corpus") with the values that the
-        caller works with; a store of others is refused. ``cache`` is the folder for copies of a remote store.
+        caller works with; a store of others raises ``UserError``, and one that is
+        not as it was written ``Damaged``. ``cache`` is the folder for copies of a remote store.
         """
         place = place_of(url, cache)
         path = place.path("manifest.json")
@@ -97,7 +98,7 @@ class LabelStore:
         return self.lookup(batch.tokens_BT).to(batch.tokens_BT.device)
 
     def read(self, rows: range | list[int]) -> tuple[torch.Tensor, SoftLabels]:
-        """Tokens (R, T) and labels of the records at some rows of the index: what the store holds, asked by number."""
+        """Tokens (R, T) and labels of the records at R rows of the index: what the store holds, asked by number."""
         labels, tokens_RT = self.codec.decode_with_tokens(self.payloads(rows))
         return torch.from_numpy(tokens_RT.astype(np.int64)), labels.tensors(len(tokens_RT))
 

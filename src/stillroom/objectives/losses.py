@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TokenLosses:
-    """Nats per position and what they are made of.
+    """Nats per position, N of them in flat order, and what they are made of.
 
-    ``loss_N`` is differentiable and exactly 0 where nothing is trained. ``terms`` maps a name to (values, weights),
-    detached: a term's mean is Σ weight·value / Σ weight over all micro-batches and ranks.
+    ``loss_N`` is differentiable and exactly 0 where nothing is trained. ``terms`` maps a name to values and weights,
+    (N,) each and detached: a term's mean is Σ weight·value / Σ weight over all micro-batches and ranks.
     """
 
     loss_N: Tensor
@@ -70,9 +70,12 @@ def token_losses(
         options: what the unembedding and the labels are like; see ``LossOptions`` and ``HeadOptions``.
 
     Returns:
-        ``TokenLosses``; the terms are ``ce`` (hard label; ``ce_2`` and on for further heads), and with a teacher
-        ``teacher_ce``, ``teacher_entropy``, ``forward_kl``, a further divergence by its name, ``routed_share``,
-        ``entropy_kept`` and ``entropy_routed`` (the teacher's, nats).
+        ``TokenLosses``, N positions as they lie in ``hidden_ND``; the terms are ``ce`` (hard label; ``ce_2`` and on for
+        further heads), and with a teacher ``teacher_ce``, ``teacher_entropy``, ``forward_kl``, a further divergence by
+        its name, ``routed_share``, ``entropy_kept`` and ``entropy_routed`` (the teacher's, nats).
+
+    Raises:
+        UserError: The objective needs labels, progress, another temperature or a whole distribution that was not given.
     """
     objective, label_temperature = _at(objective, progress), options.pop("label_temperature", 1.0)
     ahead = look_ahead(batch, objective.heads)

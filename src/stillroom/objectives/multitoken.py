@@ -16,7 +16,7 @@ from stillroom.types import IGNORE_INDEX, Batch
 
 @dataclass(frozen=True)
 class Ahead:
-    """What each head is trained on.
+    """What each head is trained on; H heads, N flat positions.
 
     ``targets_HN`` is ``IGNORE_INDEX`` where the token ahead is missing or belongs to another document. ``source_HN`` is
     the flat position whose next token that is, and so the position whose teacher label head h + 1 can learn from: its

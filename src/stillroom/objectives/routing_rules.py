@@ -51,7 +51,7 @@ class RoutingInput:
         return self._needed("student entropy")
 
     def lowest(self, score_BT: Tensor, eligible_BT: Tensor | None = None) -> Tensor:
-        """The routed share (bool) of each sequence's counted positions: the lowest scores, among ``eligible`` ones."""
+        """The routed share (bool, B × T) of each sequence's counted positions: the lowest of ``eligible`` ones."""
         counted_BT = self.counted_BT
         count_B = (counted_BT.sum(1) * self.routing.share).round().long()
         return lowest_share(score_BT, counted_BT if eligible_BT is None else eligible_BT, count_B)

@@ -50,7 +50,7 @@ class SparseTarget:
         return SparseTarget(self.ids_NK, self.weights_NK * weight_N[:, None], tail, listed)
 
     def rows(self, index: Tensor | slice) -> SparseTarget:
-        """The target of some positions."""
+        """The target of some positions: ``index`` is a slice, or their numbers or a mask, (n,) or (N,)."""
         return SparseTarget(
             self.ids_NK[index],
             self.weights_NK[index],
@@ -77,7 +77,7 @@ class TeacherLogits:
         return self.hidden_NE.shape[1] if self.weight_VE is None else self.weight_VE.shape[0]
 
     def rows(self, index: Tensor | slice) -> TeacherLogits:
-        """The logits of some positions."""
+        """The logits of some positions: ``index`` is a slice, or their numbers or a mask, (n,) or (N,)."""
         return replace(self, hidden_NE=self.hidden_NE[index])
 
     def to(self, dtype: torch.dtype) -> TeacherLogits:
@@ -127,7 +127,7 @@ class DenseTarget:
         return active if self.hard is None else active | self.hard.active_N
 
     def rows(self, index: Tensor | slice) -> DenseTarget:
-        """The target of some positions."""
+        """The target of some positions: ``index`` is a slice, or their numbers or a mask, (n,) or (N,)."""
         hard = None if self.hard is None else self.hard.rows(index)
         return replace(self, teacher=self.teacher.rows(index), weight_N=self.weight_N[index], hard=hard)
 
@@ -177,7 +177,7 @@ def label_target(labels: SoftLabels, targets_N: Tensor, tail: TailPolicy = "buck
     Labels without a tail (sampled) are taken as they are: unbiased, with the entropy that the teacher had. Truncated
     labels have a tail mass, and ``tail`` says what becomes of it: ``bucket`` keeps it as one further outcome, so that
     the divergence is a lower bound of the true one; ``renormalise`` drops it and is biased (the student never learns
-    what lies outside); ``gold`` gives it to the true next token.
+    what lies outside); ``gold`` gives it to the true next token. Another name raises ``UserError``.
     """
     if labels.tail is None:
         return SparseTarget(labels.ids, labels.weights), labels.entropy

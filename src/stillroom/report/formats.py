@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from stillroom.results.ranking_file import NoPositions
 from stillroom.types import Estimate
 
 MISSING = "–"
@@ -26,6 +27,14 @@ def fixed(value: float, decimals: int) -> str:
 def interval(estimate: Estimate, decimals: int) -> str:
     """The 95 % interval as ``low to high``."""
     return f"{fixed(estimate.low, decimals)} to {fixed(estimate.high, decimals)}"
+
+
+def with_interval(estimate: Estimate | NoPositions | None, decimals: int) -> str:
+    """``0.31 (0.25 to 0.37)``, without the interval where there is none; a dash where nothing was measured."""
+    if not isinstance(estimate, Estimate):
+        return MISSING
+    value = fixed(estimate.value, decimals)
+    return f"{value} ({interval(estimate, decimals)})" if math.isfinite(estimate.low) else value
 
 
 def si(value: float, unit: str = "") -> str:

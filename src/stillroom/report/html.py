@@ -13,7 +13,8 @@ from markupsafe import Markup
 
 from stillroom.report.charts.figure import Figure
 from stillroom.report.charts.svg import number
-from stillroom.report.formats import kept_together
+from stillroom.report.formats import duration, kept_together
+from stillroom.results.schema import StageRecord
 from stillroom.types import printable_lines
 
 
@@ -44,6 +45,14 @@ def picture_file(picture: Markup, width: float, height: float) -> str:
     opening = Markup(f'<svg xmlns="http://www.w3.org/2000/svg" {size}')
     found = picture.replace(Markup("<svg"), opening, 1).replace(Markup("<title>"), style + Markup("<title>"), 1)
     return f"{found}\n"
+
+
+def stage_rows(stages: Sequence[StageRecord]) -> list[tuple[str, str, bool, float]]:
+    """Name, time, whether it was reused, and percent of the longest time of every stage."""
+    longest = max((stage.seconds for stage in stages), default=0.0) or 1.0
+    return [
+        (stage.name, duration(stage.seconds), stage.reused, round(100 * stage.seconds / longest, 1)) for stage in stages
+    ]
 
 
 def fill(template: str, *, figures: Sequence[Figure] = (), **values: Any) -> str:

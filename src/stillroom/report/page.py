@@ -8,7 +8,7 @@ from stillroom.files import write_text
 from stillroom.report.figures import Table, all_figures
 from stillroom.report.formats import MISSING, duration, si
 from stillroom.report.headline import headline_temperature
-from stillroom.report.html import fill
+from stillroom.report.html import fill, stage_rows
 from stillroom.report.prose import summary
 from stillroom.report.samples import shown_problems
 from stillroom.report.tables import summary_columns, summary_rows
@@ -107,11 +107,6 @@ def _costs(record: ModelRecord) -> tuple[str, ...]:
 def _run_details(name: str, run: Run) -> dict[str, object]:
     """What the section on a run prints."""
     study = run.study
-    longest = max((stage.seconds for stage in study.stages), default=0.0) or 1.0
-    stages = [
-        (stage.name, duration(stage.seconds), stage.reused, round(100 * stage.seconds / longest, 1))
-        for stage in study.stages
-    ]
     labels = study.labels
     facts = [] if labels is None else [("label codec", labels.codec), ("labelled tokens", si(labels.tokens))]
     if labels is not None:
@@ -124,7 +119,7 @@ def _run_details(name: str, run: Run) -> dict[str, object]:
     return {
         "name": name,
         "fingerprint": study.fingerprint,
-        "stages": stages,
+        "stages": stage_rows(study.stages),
         "total": duration(study.total_seconds),
         "labels": facts,
         "environment": [(key, str(value)) for key, value in as_json(run.environment).items()],

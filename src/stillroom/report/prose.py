@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from stillroom.report.arms import SeededArm, arms_over_seeds, baseline_arm, mean_of, paired_with
 from stillroom.report.differences import Word, verdicts
-from stillroom.report.formats import fixed, has_width, interval, listing, overlap
+from stillroom.report.formats import fixed, has_width, listing, overlap, with_interval
 from stillroom.report.headline import headline_passes, headline_temperature, measured
 from stillroom.report.view import Entry, View, make_view, run_names
 from stillroom.results.measures import Measure, registered_measures, unique_answers
@@ -145,7 +145,7 @@ def _arms_finding(arms: tuple[SeededArm, ...], baseline: SeededArm, measure: Mea
             word = "better" if low > 0 else "worse" if high < 0 else "not told apart"
             change = fixed(paired.mean.value, measure.decimals)
             groups[word].append(f"{arm.label} ({'+' if paired.mean.value > 0 else ''}{change})")
-    value = f"{fixed(reference.value, measure.decimals)} ({interval(reference, measure.decimals)})"
+    value = with_interval(reference, measure.decimals)
     start = measure.said().format(model=baseline.label, value=value)
     parts = [f"{listing(found)} {_is(found)} {word}" for word, found in groups.items() if found]
     return f"{start}: {'; '.join(parts)}." if parts else f"{start}."
@@ -162,7 +162,7 @@ def _finding(view: View, baseline: Entry, measure: Measure) -> str:
     reference = baseline.read(measure)
     if reference is None:
         return ""
-    value = f"{fixed(reference.value, measure.decimals)} ({interval(reference, measure.decimals)})"
+    value = with_interval(reference, measure.decimals)
     start = measure.said().format(model=baseline.label, value=value)
     others = [pair for pair in measured(view, measure) if not pair[0].is_teacher and pair[0] is not baseline]
     return f"{start}: {_verdict(others, reference, measure)}." if others else f"{start}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from stillroom.results.measures import Measure
@@ -14,6 +15,23 @@ NUM_STUDENT_COLOURS = 7
 NUM_TEACHER_COLOURS = 3
 MARKERS = ("circle", "square", "triangle", "diamond", "wedge", "cross", "bar")
 _SEED = re.compile(r", seed \d+$")
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a thing looks in every figure of a page: ``colour`` is a CSS class."""
+
+    name: str
+    colour: str
+    marker: str
+
+
+def styles(names: Sequence[str], first_marker: int = 0) -> list[Style]:
+    """A colour and a marker for each name."""
+    return [
+        Style(name, f"s{place % NUM_STUDENT_COLOURS}", MARKERS[(place + first_marker) % len(MARKERS)])
+        for place, name in enumerate(names)
+    ]
 
 
 @dataclass(frozen=True, eq=False)

@@ -183,7 +183,7 @@ def _of_other_packages() -> tuple[Measure, ...]:
 
 
 def registered_measures(role: Role | None = None) -> tuple[Measure, ...]:
-    """The registered measures, or those that are shown in one place."""
+    """The registered measures, or those that are shown in one place; ``UserError`` where a package's is none."""
     return tuple(one for one in (*MEASURES, *_of_other_packages()) if role is None or role in one.roles)
 
 

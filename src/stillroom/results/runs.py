@@ -34,6 +34,9 @@ from stillroom.types import Estimate, UserError
 if TYPE_CHECKING:
     from pandas import DataFrame  # type: ignore[import-not-found]
 
+PROFILE = "profile.json"
+"""How uncertain the teacher was at the labelled positions."""
+
 
 FORECAST = "forecast.json"
 
@@ -195,7 +198,9 @@ def load(folder: str | Path) -> Run:
     study = read(StudyRecord, folder / "study.json")
     if not study.models:
         raise UserError(f"{folder / 'study.json'}: lists no models; run the study again.")
-    profile, comparison, worth = (folder / name for name in ("labels/profile.json", "comparison.json", "worth.json"))
+    profile, comparison, worth = (folder / name for name in (PROFILE, "comparison.json", "worth.json"))
+    if not profile.exists():  # in folders of earlier versions it lies elsewhere
+        profile = folder / "labels" / PROFILE
     return Run(
         folder=folder,
         study=study,

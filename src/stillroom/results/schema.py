@@ -490,7 +490,7 @@ class Environment:
     others: Mapping[str, Any] = sometimes(dict)
 
 
-# ---------------------------------------------------------------- labels/profile.json
+# ---------------------------------------------------------------- profile.json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -511,7 +511,7 @@ class SourceProfile:
 
 @dataclass(frozen=True, kw_only=True)
 class EntropyProfile:
-    """``labels/profile.json``: how uncertain the teacher was at the labelled positions."""
+    """``profile.json``: how uncertain the teacher was at the labelled positions."""
 
     entropy_histogram: Histogram
     by_source: Mapping[str, SourceProfile] = field(default_factory=dict)

@@ -19,6 +19,7 @@ from stillroom import checksums, disk
 from stillroom.checksums import Damage, hash_of
 from stillroom.files import disk_errors, fingerprint, json_text, read_json_object, write_json
 from stillroom.study.identities import MADE_BY, VERSIONS, Identity, Mismatch, mismatches, source_hash
+from stillroom.study.needs import Needs
 from stillroom.types import UserError
 
 Keep = Callable[[Path, list[str]], bool]
@@ -57,6 +58,14 @@ class ArtifactStore:
     """A folder of artifacts: ``<kind>-<hash of the identity>``."""
 
     root: Path
+    needs: Needs | None = None
+    """Marks what is used here as needed, so that it is kept."""
+
+    def mark(self, name: str) -> None:
+        """Says that an artifact is needed by whoever uses this store."""
+        if self.needs is not None:
+            with disk_errors(self.root):
+                self.needs.mark(name)
 
     def locate(self, kind: str, identity: Identity) -> tuple[Path, str]:
         """Where an artifact is or will be, and its hash."""
@@ -98,6 +107,8 @@ class ArtifactStore:
     def find(self, kind: str, identity: Identity) -> Artifact | None:
         """The artifact, every byte of it checked; None where it is not there, or not as it was written."""
         target, key = self.locate(kind, identity)
+        if disk.is_finished(target):
+            self.mark(target.name)
         is_whole = disk.is_finished(target) and not _damage(target, key)
         return Artifact(target, key, reused=True) if is_whole else None
 
@@ -129,9 +140,12 @@ class ArtifactStore:
         try:
             with disk_errors(self.root):
                 self.root.mkdir(parents=True, exist_ok=True)
+            self.mark(target.name)
             with disk_errors(target), _turn(self.root / f".{target.name}.lock"):
                 return self._built(target, key, identity, make, keep, say)
         except UserError:
+            if self.needs is not None and not target.exists() and not _work(target).exists():
+                self.needs.take_back(target.name)
             for empty in (self.root, self.root.parent):
                 with contextlib.suppress(OSError):
                     empty.rmdir()

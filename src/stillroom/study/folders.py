@@ -12,6 +12,7 @@ from stillroom import checksums, disk
 from stillroom.checksums import Damage, hash_of
 from stillroom.config import Strict, to_yaml
 from stillroom.files import disk_errors, read_bytes, write_bytes
+from stillroom.places import PLACES
 from stillroom.types import UserError
 
 CONFIG = "config.yaml"
@@ -80,8 +81,9 @@ class RunFolder:
         try:
             yield
         except UserError:
-            if is_new and [entry.name for entry in self.path.iterdir()] == [CONFIG]:
+            if is_new and {entry.name for entry in self.path.iterdir()} <= {CONFIG, PLACES}:
                 path.unlink()
+                (self.path / PLACES).unlink(missing_ok=True)
                 for empty in (self.path, self.path.parent):
                     with contextlib.suppress(OSError):
                         empty.rmdir()

@@ -29,8 +29,10 @@ from stillroom.study.identities import (
 )
 from stillroom.study.interrupts import Stopper
 from stillroom.study.label_stage import identity_in, keep_labelled, label_shown
+from stillroom.study.links import NotedPlaces
 from stillroom.study.measurable import check_evaluation
 from stillroom.study.mixtures import check_mixture, live_mixture, mixture_scores
+from stillroom.study.needs import Needs
 from stillroom.study.own_precision import own_precision
 from stillroom.study.processes import in_processes
 from stillroom.study.progress import StageDisplay, no_update
@@ -63,6 +65,7 @@ class Stages:
     display: StageDisplay
     stopper: Stopper
     record: list[StageRecord] = field(default_factory=list)
+    noted: NotedPlaces = field(default_factory=NotedPlaces)
 
     def _build(self, stage: _Stage, make: Callable[[Path, OnProgress], None], keep: Keep | None = None) -> Artifact:
         """Builds or finds an artifact; ``make`` gets the work folder and the progress callback.
@@ -94,10 +97,17 @@ class Stages:
         """The corpus, built or found."""
         stage = _Stage("corpus and tokenizer", "corpus", corpus_identity(self.config.corpus), "tokens")
         artifact = self._build(stage, self._make_corpus)
+        self.noted.note(corpus=artifact.path / "corpus")
         return open_corpus(artifact.path / "corpus")
 
     def _make_corpus(self, work: Path, update: OnProgress) -> None:
         build_corpus(self.config.corpus, work / "corpus", update)
+
+    def _model_identity(
+        self, run: RunConfig, corpus: Corpus, labels: StoredLabels | None, live: tuple[Path, str] | None
+    ) -> Identity:
+        taught = labels.key if labels is not None else taught_live(self.config, live[1]) if live is not None else None
+        return model_identity(run, corpus.identity, taught, self.precision)
 
     def trained(
         self,
@@ -111,8 +121,8 @@ class Stages:
 
         ``live`` is the teacher's folder and the hash of what determines it.
         """
-        taught = labels.key if labels is not None else taught_live(self.config, live[1]) if live is not None else None
-        identity = model_identity(run, corpus.identity, taught, self.precision)
+        identity = self._model_identity(run, corpus, labels, live)
+        self.noted.note(models={title: self.store.locate("model", identity)[0] / "model"})
 
         def make(work: Path, update: OnProgress) -> None:
             source: LabelSource | None = None
@@ -155,6 +165,8 @@ class Stages:
             raise UserError("teacher: has neither training nor model.path; give one of them.")
         path = teacher_folder(path)
         check_vocabulary(path, corpus)
+        if Path(path).exists():
+            self.noted.note(models={"teacher": Path(path)})
         return Path(path), teacher_hash(path)
 
     def labels(self, corpus: Corpus, teacher: tuple[Path, str], tokens: int | None = None) -> StoredLabels | None:
@@ -176,6 +188,7 @@ class Stages:
             label_shown(self.display, *asked, identity=owner)
 
         made = self._build(_Stage("labels", "labels", identity), make, keep_labelled)
+        self.noted.note(labels=str(made.path / "labels"))
         return StoredLabels(str(made.path / "labels"), made.key, made.path)
 
     def _scores(self, teacher: Path, corpus: Corpus) -> Scores:
@@ -197,14 +210,28 @@ class Stages:
         identity = evaluation_identity(key, corpus.identity, asked)
         return self._build(_Stage(f"evaluate {title}", "evaluation", identity, "items"), make, keep_evaluated)
 
+    def _taught(
+        self, name: str, teacher: tuple[Path, str], labels: StoredLabels | None
+    ) -> tuple[StoredLabels | None, tuple[Path, str] | None]:
+        """What an arm learns from: the stored labels, the teacher live, or neither."""
+        arm = self.config.arms[name]
+        stored = labels if ever_needs_teacher(arm) and arm.teacher == "stored" else None
+        return stored, teacher if ever_needs_teacher(arm) and arm.teacher == "live" else None
+
+    def note_students(self, corpus: Corpus, teacher: tuple[Path, str], labels: StoredLabels | None) -> None:
+        """Says where every student will lie, before any is trained."""
+        runs = {name: arm_run(self.config, name) for name in self.config.arms}
+        identities = {
+            name: self._model_identity(run, corpus, *self._taught(name, teacher, labels)) for name, run in runs.items()
+        }
+        places = {name: self.store.locate("model", identity)[0] / "model" for name, identity in identities.items()}
+        self.noted.note(models=places)
+
     def student(
         self, name: str, corpus: Corpus, teacher: tuple[Path, str], labels: StoredLabels | None
     ) -> tuple[Artifact, Artifact]:
         """An arm's trained model and its evaluation, built or found."""
-        arm = self.config.arms[name]
-        stored = labels if ever_needs_teacher(arm) and arm.teacher == "stored" else None
-        live = teacher if ever_needs_teacher(arm) and arm.teacher == "live" else None
-        model = self.trained(name, arm_run(self.config, name), corpus, stored, live)
+        model = self.trained(name, arm_run(self.config, name), corpus, *self._taught(name, teacher, labels))
         return model, self.evaluated(name, model.path / "model", model.key, corpus)
 
 
@@ -213,7 +240,7 @@ class _Student:
     """What another process needs to build one arm; the teacher's weights are not hashed again there."""
 
     config: str
-    artifacts: Path
+    store: ArtifactStore
     corpus: Path
     teacher: tuple[Path, str]
     labels: StoredLabels | None
@@ -229,7 +256,7 @@ def students_ahead(
     config = stages.config
     distinct = {arm.fingerprint(): name for name, arm in reversed(config.arms.items())}  # equal arms are one artifact
     tasks = [
-        _Student(config.model_dump_json(), stages.store.root, corpus.folder, teacher, labels, name)
+        _Student(config.model_dump_json(), stages.store, corpus.folder, teacher, labels, name)
         for name in config.arms
         if name in distinct.values()
     ]
@@ -244,7 +271,7 @@ def students_ahead(
 
 def _student_task(task: _Student) -> tuple[str, list[StageRecord]]:
     silent = StageDisplay(Terminal(quiet=True))
-    stages = Stages(StudyConfig.model_validate_json(task.config), ArtifactStore(task.artifacts), silent, Stopper())
+    stages = Stages(StudyConfig.model_validate_json(task.config), task.store, silent, Stopper())
     stages.student(task.arm, open_corpus(task.corpus), task.teacher, task.labels)
     return task.arm, stages.record
 
@@ -269,9 +296,10 @@ def run_study(
     config = with_budgets(config)
     check_evaluation(config)
     folder = study_folder(config, out)
-    store = ArtifactStore(artifacts or folder.artifacts)
+    artifacts = artifacts or folder.artifacts
+    store = ArtifactStore(artifacts, Needs.of_run(artifacts, folder.path))
     with Stopper() as stopper, folder.claimed(display.damaged):
-        stages = Stages(config, store, display, stopper)
+        stages = Stages(config, store, display, stopper, noted=NotedPlaces(folder.path))
         try:
             made = _all_stages(stages, jobs)
         except Interrupted:
@@ -286,6 +314,7 @@ def _all_stages(stages: Stages, jobs: int) -> FinishedParts:
     check_items(stages.config, corpus)
     teacher = stages.teacher(corpus)
     labels = stages.labels(corpus, teacher)
+    stages.note_students(corpus, teacher, labels)
     evaluations = {"teacher": stages.evaluated("teacher", *teacher, corpus)}
     took = students_ahead(stages, corpus, teacher, labels, jobs) if jobs > 1 else {}
     models: dict[str, Artifact] = {}
@@ -304,12 +333,14 @@ def run_single(config: RunConfig | StudyConfig, arm: str | None, artifacts: Path
         run = config
     check_taught(run)
     with Stopper() as stopper:
-        stages = Stages(single_study(run), ArtifactStore(artifacts), display, stopper)
+        needs = Needs.of_training(artifacts, run.name, run.fingerprint())
+        stages = Stages(single_study(run), ArtifactStore(artifacts, needs), display, stopper)
         try:
             corpus = stages.corpus()
             artifact = stages.trained(run.name, run, corpus, *_taught(run, stages, corpus))
         except Interrupted:
             stopper.leave()
+        needs.settle(artifact.path)
     return artifact.path
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from stillroom.labels import LabelStore
 from stillroom.objectives.schedules import ever_needs_teacher, highest_alpha
 from stillroom.results.compare import write_comparison
 from stillroom.results.json_form import write
+from stillroom.results.runs import PROFILE
 from stillroom.results.schema import (
     EntropyProfile,
     Histogram,
@@ -36,10 +37,10 @@ from stillroom.study.budgets import spent
 from stillroom.study.environment import this_environment
 from stillroom.study.folders import RunFolder
 from stillroom.study.ladder import write_worth
+from stillroom.study.links import link_parts, seen_from
 from stillroom.study.own_precision import own_precision
 
 _BINS = 40
-PROFILE = "labels/profile.json"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def write_run_folder(
     names = [f"models/{name}/{file}" for name in made.evaluations for file in copies]
     names += [PROFILE, "comparison.json", "worth.json", "environment.json", "study.json"]
     with run.written(names):
+        _forget_earlier_profile(folder)
         _copy_results(folder, made)
         records = [_teacher_record(config, made)]
         records += [_arm_record(config, made.corpus, name, artifact) for name, artifact in made.models.items()]
@@ -92,6 +94,16 @@ def write_run_folder(
             places=_places(folder, made),
         )
         write(folder / "study.json", study)
+        if study.places is not None:
+            link_parts(folder, study.places)
+
+
+def _forget_earlier_profile(folder: Path) -> None:
+    """Earlier versions kept the profile where the link to the labels is now."""
+    if not (folder / "labels").is_symlink():
+        (folder / "labels" / PROFILE).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (folder / "labels").rmdir()
 
 
 def _copy_results(folder: Path, made: FinishedParts) -> None:
@@ -110,16 +122,12 @@ def _places(folder: Path, made: FinishedParts) -> Places:
 
     ``stillroom teachers`` goes by the corpus and the models' weights, ``stillroom inspect --verify`` by all.
     """
-
-    def seen_from_here(path: Path) -> str:
-        return os.path.relpath(path, folder)
-
     weights = {"teacher": made.teacher_model} | {name: one.path / "model" for name, one in made.models.items()}
     return Places(
-        corpus=seen_from_here(made.corpus.folder),
-        models={name: seen_from_here(path) for name, path in weights.items() if path.exists()},
-        labels=None if made.labels is None else seen_from_here(Path(made.labels.store)),
-        evaluations={name: seen_from_here(artifact.path) for name, artifact in made.evaluations.items()},
+        corpus=seen_from(folder, made.corpus.folder),
+        models={name: seen_from(folder, path) for name, path in weights.items() if path.exists()},
+        labels=None if made.labels is None else seen_from(folder, made.labels.store),
+        evaluations={name: seen_from(folder, artifact.path) for name, artifact in made.evaluations.items()},
     )
 
 

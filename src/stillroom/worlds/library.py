@@ -5,6 +5,7 @@ Imports nothing of stillroom; needs no network.
 
 from __future__ import annotations
 
+import os
 import sysconfig
 from pathlib import Path
 
@@ -15,5 +16,8 @@ _SKIPPED = frozenset({"site-packages", "test", "tests", "idle_test", "encodings"
 def library_files() -> tuple[Path, list[Path]]:
     """The library's folder and its source files, sorted; those of generated tables and tests are left out."""
     root = Path(sysconfig.get_path("stdlib"))
-    files = (file for file in sorted(root.rglob("*.py")) if file.is_file())
-    return root, [file for file in files if not _SKIPPED.intersection(file.relative_to(root).parts)]
+    found = []
+    for folder, inner, names in os.walk(root):
+        inner[:] = [name for name in inner if name not in _SKIPPED]  # packages that are installed are many
+        found += [Path(folder, name) for name in names if name.endswith(".py")]
+    return root, [file for file in sorted(found) if file.is_file()]

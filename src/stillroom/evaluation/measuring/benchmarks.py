@@ -58,7 +58,10 @@ class Benchmark:
 def load_benchmark(
     name: str, source: str, *, num: int | None = None, shots: Sequence[Mapping[str, Any]] = ()
 ) -> Benchmark:
-    """A benchmark by name: the first ``num`` records of ``source``, after worked examples (``shots``) where given."""
+    """A benchmark by name: the first ``num`` records of ``source``, after worked examples (``shots``) where given.
+
+    Raises ``UserError`` where the name is not known, or the source is missing or holds other records.
+    """
     loaders = {"gsm8k": gsm8k, "math500": math500, "mbpp": mbpp}
     if name not in loaders:
         raise UserError(f"benchmark {name}: is not known, expected one of {', '.join(loaders)}.")
@@ -198,7 +201,7 @@ def measure_benchmark(
     """What ``measure_scaling`` gives for a benchmark, and its records; the benchmark says what ends a completion.
 
     Problems that the model's positions cannot hold with their completion are left out and counted in ``too_long``;
-    ``skipped`` counts the records that could not be judged.
+    ``skipped`` counts the records that could not be judged. Raises ``UserError`` where no problem fits.
     """
     benchmark.setup()
     longest = num_positions(model.config)

@@ -79,7 +79,7 @@ def score_choices(
     """Scores every choice of every question by its log-probability after the context.
 
     Choices are compared by their whole log-probability, not per token: it is the probability that the model gives to
-    writing that answer. A tie counts as wrong.
+    writing that answer. A tie counts as wrong. Raises ``UserError`` without questions.
     """
     if not questions:
         raise UserError("evaluation: no question was given, expected at least one.")

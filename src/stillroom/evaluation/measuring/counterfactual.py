@@ -53,6 +53,7 @@ def measure_counterfactual(
     both answers be written (one begins the other), the longer counts. ``log_odds`` is the log-probability of the
     context's answer minus that of memory's, after the context, in nats. ``memory_accuracy`` asks without the context;
     ``chance`` is what a guess among the values would reach there, where the caller knows. Intervals are over items.
+    Raises ``UserError`` without items.
     """
     if not items:
         raise UserError("counterfactual_items: no item was given, expected at least one.")

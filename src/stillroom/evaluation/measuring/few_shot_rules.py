@@ -49,7 +49,7 @@ def measure_induction(
     ``accuracy`` compares the right output's log-probability with that of outputs that other rules give; ``written`` is
     greedy generation up to the end of the line, which must be the right output and nothing else. Both in all, by kind
     and by number of shots, with intervals over items. Numbers of shots of which an item is longer than the model's
-    positions are left out and named in ``skipped_shots``.
+    positions are left out and named in ``skipped_shots``. Raises ``UserError`` without items, or where none fits.
     """
     if not items:
         raise UserError("rule_items: no item was given, expected at least one.")

@@ -39,7 +39,7 @@ def repeated_tokens(
     """``num`` sequences (B, T) of ``start``, then ``period`` random ids, ``repeats`` times over.
 
     The ids of a period are all different, so that every token has one successor and a perfect copier is always right.
-    Each sequence is a function of the seed and its number.
+    Each sequence is a function of the seed and its number. Raises ``UserError`` where ``vocabulary`` is too small.
     """
     if period > len(vocabulary):
         raise UserError(
@@ -74,6 +74,8 @@ def measure_copying(
     A model that only prefers whatever stands in its context gains on these without knowing what comes next.
     ``order_repeat`` tells the two apart: over the same positions, the share of the period's other tokens that the
     model finds less likely than the right one (the area under the ROC curve). 1/2 for such a model, 1 for a copier.
+
+    Raises ``UserError`` where the sequences are longer than the model's positions.
     """
     longest = num_positions(model.config)
     if longest is not None and tokens_BT.shape[1] > longest:

@@ -22,7 +22,7 @@ from stillroom.types import IGNORE_INDEX, Estimate, OnProgress, Sequences, UserE
 
 @dataclass(frozen=True)
 class Heldout:
-    """Held-out sequences, and what is known of their tokens.
+    """Held-out sequences, and what is known of their tokens; V ids.
 
     ``byte_lengths_V`` is bytes of text per token id (``token_bytes``). ``source_codes`` numbers the source of every
     sequence, (I,), or of every position, (I, T); a position's code is that of its own token, which shares a document
@@ -59,7 +59,7 @@ def measure_likelihood(
     Nats per token counts every target. Bits per byte counts targets that are text, nats / ln 2 / bytes: a special
     token has no bytes, so its nats are not in it. Intervals are over documents, where it is known which sequences are
     of one. ``per_item`` has the numbers of every document, ``per_item_weights`` its bytes and its targets;
-    ``text_bits_per_byte`` is over documents of real sources alone.
+    ``text_bits_per_byte`` is over documents of real sources alone. Raises ``UserError`` without sequences.
     """
     total = len(heldout.sequences) if num_sequences is None else min(num_sequences, len(heldout.sequences))
     if not total:

@@ -39,7 +39,8 @@ def needle_questions(
 
     ``lengths`` are whole prompts in tokens; ``depths`` are from 0 (the fact comes first) to 1 (last). The choices are
     all values of the attribute. Every question is a function of the seed and its number, and the same facts and filler
-    serve every cell, so that cells differ in length and depth alone.
+    serve every cell, so that cells differ in length and depth alone. Raises ``UserError`` for a depth outside 0 to 1,
+    and for a length that cannot hold the fact and its question.
     """
     vocabulary = Vocabulary.of(tokenizer)
     if not all(0 <= depth <= 1 for depth in depths):
@@ -83,7 +84,10 @@ def measure_needle(
     tokens_at_a_time: int = TOKENS_AT_A_TIME,
     progress: OnProgress | None = None,
 ) -> NeedleResult:
-    """Needle in a haystack: accuracy in all, and the grid of lengths (rows) by depths (columns) for a heat map."""
+    """Needle in a haystack: accuracy in all, and the grid of lengths (rows) by depths (columns) for a heat map.
+
+    Raises ``UserError`` without questions, or where one is longer than the model's positions.
+    """
     longest = num_positions(model.config)
     needed = max(len(question.context) + max(map(len, question.choices)) for question in questions)
     if longest is not None and needed > longest:

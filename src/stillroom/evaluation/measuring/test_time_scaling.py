@@ -128,7 +128,8 @@ def measure_scaling(
 ) -> tuple[ScalingResult, list[SampledProblem]]:
     """The ``tts`` part of an evaluation, and one record per problem and temperature with every sample.
 
-    A k above the number of samples is left out and named in ``skipped_ks``. Intervals are over problems.
+    A k above the number of samples is left out and named in ``skipped_ks``. Intervals are over problems. Raises
+    ``UserError`` without problems.
     """
     if not problems:
         raise UserError("problems: no problem was given, expected at least one.")

@@ -45,7 +45,7 @@ def recall_tokens(
 
     Every sequence draws its own triggers and an output for each from ``vocabulary``; a trigger is always followed by
     its output. Elsewhere the walk goes from a token to one that follows it in the background text. A sequence is a
-    function of the seed and its number.
+    function of the seed and its number. Raises ``UserError`` where ``vocabulary`` is too small for the triggers.
     """
     if 2 * triggers > len(vocabulary):
         raise UserError(
@@ -113,7 +113,7 @@ def measure_recall(
 
     ``loss_first`` is of the first output of each trigger, which nothing tells; ``by_occurrence`` gives the accuracy at
     the second, third, ... time. Intervals are over sequences; ``per_item`` has a number for each, and
-    ``per_item_weights`` how many outputs it is of.
+    ``per_item_weights`` how many outputs it is of. Raises ``UserError`` where no trigger comes twice.
     """
     tokens_BT = items.tokens_BT
     loss_BT, hit_BT = np.zeros(tokens_BT.shape), np.zeros(tokens_BT.shape)

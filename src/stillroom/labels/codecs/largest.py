@@ -92,11 +92,8 @@ class LargestEntries:
     def encode(self, rows: RaggedLabels) -> tuple[RaggedLabels, Columns, Ordered]:
         """The rows with their entries in the order of the record, their columns, and what is known beside them."""
         assert rows.tail_N is not None
-        kind_N, num_N, position_E = (
-            self.rankings.choose(rows.ids_E, rows.num_N),
-            rows.num_N.astype(np.int64),
-            rows.position_E,
-        )
+        kind_N = self.rankings.choose(rows.ids_E, rows.num_N)
+        num_N, position_E = rows.num_N.astype(np.int64), rows.position_E
         order = np.lexsort((self.rankings.rank_CV[kind_N[position_E], rows.ids_E], position_E))
         ordered = replace(rows, ids_E=rows.ids_E[order], values_E=rows.values_E[order])
         tail_level_N = _tail_level(rows)
@@ -157,7 +154,7 @@ class LargestEntries:
         band_N = self._bands(tail_level_N)
         used_NK = np.arange(ids_NK.shape[1]) < num_N[:, None]
         level_NK = self._read_levels(record, num_N, band_N, used_NK)
-        kind_N = self._kinds(record)
+        kind_N = self.rankings.checked(record.symbols("kinds"))
         steps_E = _read_steps(record, num_N, used_NK)
         _put(ids_NK, used_NK, self.ids.decode(steps_E, num_N, kind_N, sizes_R, record.plain("ids_places")))
         np.multiply(np.take(self.values, level_NK), used_NK, out=weights_NK)
@@ -188,12 +185,6 @@ class LargestEntries:
 
     def _bands(self, tail_level_N: np.ndarray) -> np.ndarray:
         return np.searchsorted(self.edges.astype(np.int64), tail_level_N, side="right")
-
-    def _kinds(self, record: PackedRecords) -> np.ndarray:
-        kind_N = record.symbols("kinds").astype(np.int64)
-        if int(kind_N.max()) >= self.rankings.num_kinds:
-            raise Damaged("a position is of a kind that the codebook lacks; label this shard again.")
-        return kind_N
 
 
 @dataclass(frozen=True)
@@ -309,7 +300,7 @@ class TopK:
     @classmethod
     def of(cls, options: Options) -> Self:
         """See ``Codec``."""
-        return cls(options.whole("k", 50, 1, MAX_IDS), options.whole("value_steps", 199, 1, 255))
+        return cls(k=options.whole("k", 50, 1, MAX_IDS), value_steps=options.whole("value_steps", 199, 1, 255))
 
     @property
     def draws(self) -> None:
@@ -334,40 +325,23 @@ class TopK:
 
 
 @dataclass(frozen=True)
-class TopP:
+class TopP(TopK):
     """The codec ``top-p``: the fewest of the k likeliest ids whose probabilities reach p together, and the rest's mass.
 
     2410.16215: p first in meaning, k as the limit.
     """
 
     name: ClassVar[str] = "top-p"
-    coder: ClassVar[type[EntryCoder]] = LargestEntries
     p: float = 0.95
-    k: int = 50
-    value_steps: int = 199
 
     @classmethod
     def of(cls, options: Options) -> Self:
         """See ``Codec``."""
-        p = options.number("p", 0.95, math.ulp(0.0), 1.0)
-        return cls(p, options.whole("k", 50, 1, MAX_IDS), options.whole("value_steps", 199, 1, 255))
-
-    @property
-    def draws(self) -> None:
-        """See ``Codec``."""
-
-    @property
-    def summary(self) -> str:
-        """K."""
-        return f"k = {self.k}"
+        return replace(super().of(options), p=options.number("p", 0.95, math.ulp(0.0), 1.0))
 
     def read(self, scored: ScoredPositions) -> Kept:
         """The likeliest ids, commonest first, and their probabilities."""
         return _largest(scored, self.k, self.p)
-
-    def fit(self, labels: RaggedLabels, vocab_size: int) -> LargestEntries:
-        """See ``Codec``."""
-        return LargestEntries.train(labels, vocab_size, self.value_steps)
 
     def bytes_per_token(self, vocab_size: int) -> float:
         """See ``Codec``."""

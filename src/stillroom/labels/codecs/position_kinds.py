@@ -104,6 +104,12 @@ class Rankings:
             return np.zeros(len(num_N), np.int64)
         return (_sums(self._cost_VC, ids_E, num_N.astype(np.int64)) + self.prior_C).argmin(1)
 
+    def checked(self, symbol_N: np.ndarray) -> np.ndarray:
+        """Kinds as they were read, int64; raises ``Damaged`` for one that there is not."""
+        if int(symbol_N.max()) >= self.num_kinds:
+            raise Damaged("a position is of a kind that the codebook lacks; label this shard again.")
+        return symbol_N.astype(np.int64)
+
     def shared(self) -> Rankings:
         """The ranking over all kinds together."""
         return Rankings(self.level_V, np.zeros((1, len(self.level_V)), np.uint8), np.zeros(1, np.uint16))

@@ -140,8 +140,9 @@ class SampledEntries:
         ends_M = size_M.cumsum()
         place_E = (first_M - ends_M + size_M).repeat(size_M)
         place_E += np.arange(len(place_E))
+        kind_N = None if self.rankings.num_kinds == 1 else self.rankings.checked(record.symbols("kinds"))
         ids_NK.reshape(-1)[place_E] = self._decoder.decode(
-            steps, lists, self._kinds(record), np.stack(per_list), record.plain("places")
+            steps, lists, kind_N, np.stack(per_list), record.plain("places")
         )
         weights_NK.reshape(-1)[place_E] = self._weights(record, lists, per_list[1])
         return Drawn(num_N, weights_NK, self.num_samples)
@@ -165,14 +166,6 @@ class SampledEntries:
         weights_E = np.full(int(once_N.sum()) + len(other_E) + len(rest), share)
         weights_E[len(weights_E) - len(rest) - len(other_E) :] *= np.concatenate((other_E, rest))
         return weights_E
-
-    def _kinds(self, record: PackedRecords) -> np.ndarray | None:
-        if self.rankings.num_kinds == 1:
-            return None
-        kind_N = record.symbols("kinds").astype(np.int64)
-        if int(kind_N.max()) >= self.rankings.num_kinds:
-            raise Damaged("a position is of a kind that the codebook lacks; label this shard again.")
-        return kind_N
 
 
 @dataclass(frozen=True)

@@ -192,9 +192,10 @@ def import_kd(
     sequence_length: int,
     progress: OnProgress | None = None,
 ) -> Manifest:
-    """A store from a surogate ``.kd`` sidecar and the token ids (one row) of the shard that it belongs to.
+    """A store from a surogate ``.kd`` sidecar and the N token ids, (N,), of the shard that it belongs to.
 
     The sidecar was captured in windows of ``sequence_length`` tokens; rows past the last whole window are left out.
+    Raises ``UserError`` where the file is no such sidecar, or belongs to another shard.
     """
     with reading(path, "a .kd sidecar"):
         data = np.memmap(path, np.uint8, mode="r") if path.stat().st_size else np.zeros(0, np.uint8)

@@ -33,7 +33,8 @@ def import_parquet(
     """A store from plain top-k Parquet.
 
     Columns: ``input_ids``, ``token_ids`` (ids per position) and ``logprobs`` or ``top_values`` (nats per position): row
-    t of a sequence predicts its token t + 1. This is what ``export_parquet`` writes.
+    t of a sequence predicts its token t + 1. This is what ``export_parquet`` writes. Raises ``UserError`` where pyarrow
+    is not installed, or the files are not such Parquet.
     """
     bounds = Bounds(int(identity["vocab_size"]))
 
@@ -60,7 +61,8 @@ def import_distillkit(
 ) -> Manifest:
     """A store from DistillKit's compressed Parquet; its ``compression_config.yaml`` lies beside the files.
 
-    What it gives back is not exact, so that probabilities may come out above 1; they are scaled.
+    What it gives back is not exact, so that probabilities may come out above 1; they are scaled. Raises ``UserError``
+    where pyarrow is not installed, or the files are not such Parquet.
     """
     from stillroom.labels.exchange import distillkit  # its settings are YAML, which nothing else here reads
 
@@ -92,6 +94,8 @@ def import_distillkit(
 
 def export_parquet(store: LabelStore, path: Path) -> int:
     """Writes every record of a store as a row of one Parquet file, which appears whole; returns the number of rows.
+
+    Raises ``UserError`` where pyarrow is not installed or the file cannot be written.
 
     Columns: ``input_ids``, ``token_ids`` and ``logprobs`` (natural logarithm of the weight) per position, ``entropy``,
     ``gold_logprob``, ``gold_rank``, and ``tail`` where the codec keeps one.

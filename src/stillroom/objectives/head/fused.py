@@ -25,9 +25,9 @@ class HeadOutput:
     """Nats per position. ``loss_N`` and ``total`` carry gradient; the rest is detached, and 0 without meaning where a
     position has no weight.
 
-    ``total`` is Σ loss_N: its gradient is always the one taken in the forward pass. ``loss_N`` gives the same gradient
-    at the same cost when every position's upstream gradient is equal (a sum or a mean over all of them), and computes
-    the chunks again when it is not.
+    ``total`` () is Σ loss_N: its gradient is always the one taken in the forward pass. ``loss_N`` gives the same
+    gradient at the same cost when every position's upstream gradient is equal (a sum or a mean over all of them), and
+    computes the chunks again when it is not.
     """
 
     loss_N: Tensor
@@ -84,6 +84,9 @@ def fused_linear_cross_entropy(
 
     Returns:
         ``HeadOutput``. Sums are over positions, never means: who reduces knows the global count.
+
+    Raises:
+        UserError: The shapes do not fit one another, or ``vocab_size`` is given with ``group``.
     """
     bias, group, vocab_size = options.get("bias"), options.get("group"), options.get("vocab_size")
     if vocab_size is not None:

@@ -8,9 +8,7 @@ from markupsafe import Markup
 
 from stillroom.report.charts.keys import line_key
 from stillroom.report.charts.svg import SMALL, WIDE
-from stillroom.report.formats import MISSING, fixed, interval
 from stillroom.report.view import Entry
-from stillroom.types import Estimate
 
 
 @dataclass(frozen=True)
@@ -87,11 +85,6 @@ def missing_models(entries: tuple[Entry, ...], shown: tuple[Entry, ...]) -> str:
     """A sentence that names the models without this measurement; empty where there are none."""
     absent = [entry.label for entry in entries if entry not in shown]
     return f" Not measured for {', '.join(absent)}." if absent else ""
-
-
-def with_interval(estimate: Estimate | None, decimals: int) -> str:
-    """``0.31 (0.25 to 0.37)``; a dash where nothing was measured."""
-    return MISSING if estimate is None else f"{fixed(estimate.value, decimals)} ({interval(estimate, decimals)})"
 
 
 def span(counts: list[int]) -> str:

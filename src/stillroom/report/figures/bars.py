@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from stillroom.report.charts.figure import Figure, Panel, Table, missing_models, panel_width, span, with_interval
+from stillroom.report.charts.figure import Figure, Panel, Table, missing_models, panel_width, span
 from stillroom.report.charts.scales import Scale, linear
 from stillroom.report.charts.svg import Frame, drawing, joined, marker, segment, tag, text, ticks, whisker
 from stillroom.report.figures import captions
-from stillroom.report.formats import fixed, interval
+from stillroom.report.formats import fixed, with_interval
 from stillroom.report.headline import measured
 from stillroom.report.view import Entry, View
 from stillroom.results.measures import COPY_ORDER, FOLLOWS_CONTEXT, ICL_SCORE, LOG_ODDS, Measure
@@ -57,7 +57,7 @@ def bars(
 def _bar(frame: Frame, measure: Measure, entry: Entry, est: Estimate, top: float) -> Markup:
     zero, end, middle = frame.px(0), frame.px(est.value), top + 26
     value = fixed(est.value, measure.decimals)
-    hint = f"{entry.label}: {value} ({interval(est, measure.decimals)})"
+    hint = f"{entry.label}: {with_interval(est, measure.decimals)}"
     box = {"x": min(zero, end), "y": middle - 5, "width": abs(end - zero), "height": 10.0}
     return joined(
         [

@@ -14,7 +14,6 @@ from stillroom.report.charts.figure import (
     names,
     panel_width,
     span,
-    with_interval,
 )
 from stillroom.report.charts.scales import Scale, tight
 from stillroom.report.charts.svg import (
@@ -32,7 +31,7 @@ from stillroom.report.charts.svg import (
 )
 from stillroom.report.figures import captions
 from stillroom.report.figures.bars import bars
-from stillroom.report.formats import fixed, interval
+from stillroom.report.formats import fixed, with_interval
 from stillroom.report.headline import all_ks, draws, measured, temperatures
 from stillroom.report.view import Entry, View
 from stillroom.results.measures import unique_answers
@@ -84,7 +83,7 @@ def _pass_line(frame: Frame, entry: Entry, drawn: TemperatureResult) -> Markup:
     points = frame.points([k for k, _ in at], [est.value for _, est in at])
     parts = [path(points, curve_class(entry))]
     for (k, est), (x, y) in zip(at, points, strict=False):
-        hint = f"{entry.label}: pass@{k} {fixed(est.value, 3)} ({interval(est, 3)})"
+        hint = f"{entry.label}: pass@{k} {with_interval(est, 3)}"
         parts.append(marker(entry.marker, x, y, f"mark {entry.colour}", hint))
     return joined(parts)
 

@@ -15,12 +15,11 @@ from stillroom.report.charts.figure import (
     missing_models,
     names,
     span,
-    with_interval,
 )
 from stillroom.report.charts.scales import Scale, tight
 from stillroom.report.charts.svg import WIDE, Frame, drawing, marker, path, segment, ticks
 from stillroom.report.figures import captions
-from stillroom.report.formats import fixed, si
+from stillroom.report.formats import fixed, si, with_interval
 from stillroom.report.view import Entry, View
 from stillroom.results.runs import Curve
 from stillroom.results.schema import CopyingResult, Numbers

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from stillroom.report.charts.figure import Figure, Panel, Table, missing_models, span, with_interval
+from stillroom.report.charts.figure import Figure, Panel, Table, missing_models, span
 from stillroom.report.charts.keys import shades_key
 from stillroom.report.charts.svg import SMALL, drawing, segment, tag, text
 from stillroom.report.figures import captions
-from stillroom.report.formats import fixed
+from stillroom.report.formats import fixed, with_interval
 from stillroom.report.view import Entry, View
 from stillroom.results.schema import NeedleResult
 from stillroom.types import Estimate

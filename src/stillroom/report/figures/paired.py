@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from stillroom.report.charts.figure import Figure, Panel, Table, panel_width, with_interval
+from stillroom.report.charts.figure import Figure, Panel, Table, panel_width
 from stillroom.report.differences import all_kinds
 from stillroom.report.figures import captions
 from stillroom.report.figures.bars import bars
-from stillroom.report.formats import MISSING
+from stillroom.report.formats import MISSING, with_interval
 from stillroom.report.headline import all_ks, headline_temperature
 from stillroom.report.view import Entry, View
 from stillroom.results.measures import Measure

@@ -31,19 +31,17 @@ from stillroom.report.charts.svg import (
     tag,
     text,
 )
-from stillroom.report.formats import MISSING, fixed, si
+from stillroom.report.formats import fixed, si, with_interval
+from stillroom.report.view import Style
 from stillroom.results.recall_file import AttentionPicture, OverSeeds, RecallArmResult, RecallSeed, RecallWorldFacts
 
 HEIGHT = 300.0
 
 
 @dataclass(frozen=True)
-class RecallArm:
+class RecallArm(Style):
     """An arm as the figures show it."""
 
-    label: str
-    colour: str
-    marker: str
     record: RecallArmResult
 
     @property
@@ -70,13 +68,13 @@ def _number(value: float | None) -> float:
 def learning(arms: Sequence[RecallArm], world: RecallWorldFacts, floors: Sequence[tuple[RecallArm, float]]) -> Figure:
     """Copy accuracy, copy loss and the excess over the optimal loss, against tokens."""
     marks = [(arm, found) for arm in arms if (found := arm.record.half["copy_accuracy"])]
-    lines = [(value, f"floor of {arm.label}") for arm, value in floors]
+    lines = [(value, f"floor of {arm.name}") for arm, value in floors]
     panels = (
         Panel("Copy accuracy", _curves(arms, "copy_accuracy", "share of later answers", (0.0, 1.0), marks=marks)),
         Panel("Copy loss", _curves(arms, "copy_loss", "nats per later answer", None, lines=lines)),
         Panel("Distance to the truth", _curves(arms, "kl", "KL from the true row (nats per token)", None)),
     )
-    rows = tuple((arm.label, *(_cell(arm.record.half[name]) for name in DYNAMICS)) for arm in arms)
+    rows = tuple((arm.name, *(_cell(arm.record.half[name]) for name in DYNAMICS)) for arm in arms)
     caption = (
         "Held-out sequences; later answers are those to the second or a later occurrence of a trigger, where the "
         "truth has no uncertainty left. Lines are means over seeds, bands reach from the lowest to the highest seed; "
@@ -117,7 +115,7 @@ def rows_by_entropy(arms: Sequence[RecallArm], world: RecallWorldFacts) -> Figur
     )
     table = Table(
         ("at the end (nats)", *(title for _, title in shown)),
-        tuple((arm.label, *(_final(arm, name, 4) for name, _ in shown)) for arm in arms),
+        tuple((arm.name, *(_final(arm, name, 4) for name, _ in shown)) for arm in arms),
     )
     return Figure("fig-rows", "Rows by entropy", caption, panels, recall_legend(arms), table)
 
@@ -135,7 +133,7 @@ def cost_of_copying(arms: Sequence[RecallArm]) -> Figure:
     )
     table = Table(
         ("at the end", "over-copying", "calibration error"),
-        tuple((arm.label, _final(arm, "over_copying", 4), _final(arm, "calibration_error", 4)) for arm in arms),
+        tuple((arm.name, _final(arm, "over_copying", 4), _final(arm, "calibration_error", 4)) for arm in arms),
     )
     return Figure("fig-cost", "What copying costs elsewhere", caption, panels, recall_legend(arms), table)
 
@@ -143,9 +141,9 @@ def cost_of_copying(arms: Sequence[RecallArm]) -> Figure:
 def head_curves(arms: Sequence[RecallArm]) -> Figure:
     """Every head's previous-token and prefix-matching score over training, first seed."""
     kinds = (("previous_token", "previous token"), ("prefix_matching", "prefix matching"))
-    panels = tuple(Panel(f"{arm.label}: {words}", _heads(arm, kind, words)) for kind, words in kinds for arm in arms)
+    panels = tuple(Panel(f"{arm.name}: {words}", _heads(arm, kind, words)) for kind, words in kinds for arm in arms)
     rows = tuple(
-        (arm.label, *(_best(arm, kind) for kind, _ in kinds), *(_cell(arm.record.half[kind]) for kind, _ in kinds))
+        (arm.name, *(_best(arm, kind) for kind, _ in kinds), *(_cell(arm.record.half[kind]) for kind, _ in kinds))
         for arm in arms
     )
     head = ("arm", "previous token: best head", "prefix matching: best head", "previous token: half", "prefix: half")
@@ -174,7 +172,7 @@ def _heads(arm: RecallArm, kind: str, words: str) -> Markup:
         for head in range(len(heads)):
             values = [probe.heads(kind)[layer][head] for probe in probes]
             parts.append(path(frame.points(tokens, values), f"curve thin {dash} {arm.colour}"))
-    return drawing(SMALL, 210.0, f"{words} of {arm.label}", f"{words} of every head against tokens.", *parts)
+    return drawing(SMALL, 210.0, f"{words} of {arm.name}", f"{words} of every head against tokens.", *parts)
 
 
 def attention_maps(arms: Sequence[RecallArm], symbols: Sequence[str], triggers: Sequence[str] | None) -> Figure:
@@ -186,10 +184,10 @@ def attention_maps(arms: Sequence[RecallArm], symbols: Sequence[str], triggers: 
     first, panels = pictured[0], []
     asked = None if triggers is None else {place for place, symbol in enumerate(symbols) if symbol in triggers}
     for picture in first.seeds[0].attention[:-1]:
-        panels.append(Panel(f"{first.label} after {si(picture.tokens_seen)} tokens", _maps(picture, asked)))
+        panels.append(Panel(f"{first.name} after {si(picture.tokens_seen)} tokens", _maps(picture, asked)))
     for arm in pictured:
         picture = arm.seeds[0].attention[-1]
-        panels.append(Panel(f"{arm.label} at the end, {si(picture.tokens_seen)} tokens", _maps(picture, asked)))
+        panels.append(Panel(f"{arm.name} at the end, {si(picture.tokens_seen)} tokens", _maps(picture, asked)))
     said = "".join(_visible(symbols[int(token)]) for token in first.seeds[0].attention[0].tokens)
     named = f" Triggers: {' '.join(_visible(symbol) for symbol in triggers)}." if triggers else ""
     caption = (
@@ -265,9 +263,9 @@ def _curves(
             parts.append(band(frame.points(tokens, highs), frame.points(tokens, lows), f"band {arm.colour}"))
         points = frame.points(tokens, means)
         parts.append(path(points, f"curve {arm.colour}"))
-        hint = f"{arm.label}: {fixed(means[-1], 3)} after {si(tokens[-1])} tokens"
+        hint = f"{arm.name}: {fixed(means[-1], 3)} after {si(tokens[-1])} tokens"
         parts += [marker(arm.marker, x, y_place, f"mark {arm.colour}", hint) for x, y_place in points[-1:]]
-    described = f"{y_title} against training tokens for {', '.join(arm.label for arm in arms)}."
+    described = f"{y_title} against training tokens for {', '.join(arm.name for arm in arms)}."
     return drawing(WIDE, HEIGHT, y_title, described, *parts)
 
 
@@ -298,22 +296,12 @@ def _measured(arms: Sequence[RecallArm], measure: str) -> bool:
 
 
 def _final(arm: RecallArm, measure: str, decimals: int) -> str:
-    return estimate_text(arm.record.final[measure], decimals)
-
-
-def estimate_text(found: OverSeeds | None, decimals: int) -> str:
-    """``0.31 (0.25 to 0.37)``, without the interval where there is one seed."""
-    if found is None:
-        return MISSING
-    value = fixed(found.value, decimals)
-    if not math.isfinite(found.low):
-        return value
-    return f"{value} ({fixed(found.low, decimals)} to {fixed(found.high, decimals)})"
+    return with_interval(arm.record.final[measure], decimals)
 
 
 def recall_legend(arms: Sequence[RecallArm]) -> tuple[tuple[str, Markup], ...]:
     """Name and sign of each arm."""
-    return tuple((arm.label, _stroke(arm.colour, arm.marker)) for arm in arms)
+    return tuple((arm.name, _stroke(arm.colour, arm.marker)) for arm in arms)
 
 
 def _stroke(more: str, sign: str = "") -> Markup:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from stillroom.report.arms import Paired, SeededArm, arms_over_seeds, baseline_arm, mean_of, paired_with
-from stillroom.report.charts.figure import Figure, Panel, Table, panel_width, span, with_interval
+from stillroom.report.charts.figure import Figure, Panel, Table, panel_width, span
 from stillroom.report.figures import captions
 from stillroom.report.figures.bars import bars
-from stillroom.report.formats import MISSING
+from stillroom.report.formats import MISSING, with_interval
 from stillroom.report.headline import seed_measures
 from stillroom.report.view import View
 from stillroom.results.intervals import corrected, p_text
@@ -62,7 +62,7 @@ def _table(
             if mean is None:
                 continue
             one = tests.get((arm, measure))
-            difference = MISSING if one is None else with_interval(one.estimate, measure.decimals)
+            difference = with_interval(one and one.estimate, measure.decimals)
             pairs = MISSING if one is None else str(one.num)
             shown_p = MISSING if one is None or one.p_holm is None else p_text(one.p_holm)
             value = with_interval(mean, measure.decimals)

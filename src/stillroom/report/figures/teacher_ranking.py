@@ -12,8 +12,8 @@ from stillroom.report.charts.figure import Figure, Panel, Table
 from stillroom.report.charts.keys import line_key
 from stillroom.report.charts.scales import Scale, linear
 from stillroom.report.charts.svg import WIDE, Frame, drawing, marker, path, segment, tag, text, ticks, whisker
-from stillroom.report.formats import MISSING, fixed
-from stillroom.report.view import MARKERS, NUM_STUDENT_COLOURS
+from stillroom.report.formats import MISSING, fixed, with_interval
+from stillroom.report.view import Style, styles
 from stillroom.results.ranking_file import BestHead, LossOrder, NoPositions, Ranking, TeacherRecord
 from stillroom.types import Estimate
 
@@ -23,35 +23,22 @@ _HEIGHT = 320.0
 
 
 @dataclass(frozen=True)
-class RankedTeacher:
-    """A candidate as figures show it: the same colour and sign in each."""
+class RankedTeacher(Style):
+    """A candidate as figures show it."""
 
-    name: str
-    colour: str
-    sign: str
     record: TeacherRecord
 
     @property
     def key(self) -> Markup:
         """Its line and sign for a legend."""
-        return line_key(f"curve {self.colour}", self.sign, self.colour)
+        return line_key(f"curve {self.colour}", self.marker, self.colour)
 
 
 def ranked_candidates(ranking: Ranking) -> tuple[RankedTeacher, ...]:
     """The candidates from the first of the order to the last."""
     by_name = {teacher.name: teacher for teacher in ranking.teachers}
     order = (ranking.proxies or ranking.teacher_loss).order
-    return tuple(
-        RankedTeacher(name, f"s{place % NUM_STUDENT_COLOURS}", MARKERS[place % len(MARKERS)], by_name[name])
-        for place, name in enumerate(order)
-    )
-
-
-def cell(found: Measured, decimals: int) -> str:
-    """``0.31 (0.25 to 0.37)``; a dash where nothing was measured."""
-    if not isinstance(found, Estimate):
-        return MISSING
-    return f"{fixed(found.value, decimals)} ({fixed(found.low, decimals)} to {fixed(found.high, decimals)})"
+    return tuple(RankedTeacher(**vars(style), record=by_name[style.name]) for style in styles(order))
 
 
 def order_figure(ranking: Ranking, entries: tuple[RankedTeacher, ...]) -> Figure:
@@ -65,7 +52,7 @@ def order_figure(ranking: Ranking, entries: tuple[RankedTeacher, ...]) -> Figure
     by_name = {entry.name: entry for entry in entries}
     panels = tuple(Panel(f"{words}, above {part.against}", _forest(part, by_name)) for words, part in parts)
     rows = tuple(
-        (found.name, words, cell(found.nats, 4), "tie" if found.tie else "worse")
+        (found.name, words, with_interval(found.nats, 4), "tie" if found.tie else "worse")
         for words, part in parts
         for found in part.differences
     )
@@ -93,9 +80,9 @@ def _forest(part: LossOrder, by_name: dict[str, RankedTeacher]) -> Markup:
     for place, row in enumerate(found):
         entry, middle = by_name[row.name], 32 + ROW * place
         nats = row.nats
-        hint = f"{entry.name}: {cell(nats, 4)}"
+        hint = f"{entry.name}: {with_interval(nats, 4)}"
         parts.append(whisker(frame.px(nats.low), middle, frame.px(nats.high), middle, f"error {entry.colour}"))
-        parts.append(marker(entry.sign, frame.px(nats.value), middle, f"mark {entry.colour}", hint))
+        parts.append(marker(entry.marker, frame.px(nats.value), middle, f"mark {entry.colour}", hint))
         verdict = " (tie)" if row.tie else ""
         parts.append(text(20, middle - 11, f"{entry.name}{verdict}", class_="halo"))
     words = "; ".join(f"{row.name} {fixed(row.nats.value, 4)}" for row in found)
@@ -113,8 +100,8 @@ def reliability_figure(entries: tuple[RankedTeacher, ...]) -> Figure:
         parts.append(path(points, f"curve thin {entry.colour}"))
         for (x, y), one in zip(points, bins, strict=True):
             hint = f"{entry.name}: {one.accuracy:.2f} right at {one.confidence:.2f} ({one.num} positions)"
-            parts.append(marker(entry.sign, x, y, f"mark {entry.colour}", hint, size=2.8))
-    rows = tuple((entry.name, cell(entry.record.calibration.ece, 4)) for entry in entries)
+            parts.append(marker(entry.marker, x, y, f"mark {entry.colour}", hint, size=2.8))
+    rows = tuple((entry.name, with_interval(entry.record.calibration.ece, 4)) for entry in entries)
     picture = drawing(WIDE, _HEIGHT, "Reliability", "Share of right first choices against confidence.", *parts)
     return Figure(
         "fig-reliability",
@@ -147,13 +134,13 @@ def entropy_figure(entries: tuple[RankedTeacher, ...]) -> Figure:
         parts.append(path(points, f"curve thin {entry.colour}"))
         mean = entry.record.entropy.mean.value
         near = min(range(len(xs)), key=lambda place, xs=xs, mean=mean: abs(xs[place] - mean))
-        parts.append(marker(entry.sign, *points[near], f"mark {entry.colour}", f"{entry.name}: mean {mean:.2f} nats"))
+        parts.append(marker(entry.marker, *points[near], f"mark {entry.colour}", f"{entry.name}: mean {mean:.2f} nats"))
     rows = tuple(
         (
             entry.name,
-            cell(entry.record.entropy.mean, 3),
+            with_interval(entry.record.entropy.mean, 3),
             *(fixed(value, 2) for value in entry.record.entropy.quantiles.values()),
-            cell(entry.record.overconfidence_nats, 3),
+            with_interval(entry.record.overconfidence_nats, 3),
         )
         for entry in entries
     )
@@ -182,8 +169,8 @@ def certain_figure(entries: tuple[RankedTeacher, ...], share: float) -> Figure:
     rows = tuple(
         (
             entry.name,
-            *(cell(read(entry.record), 3) for _, read in measures),
-            cell(entry.record.leak.own, 3),
+            *(with_interval(read(entry.record), 3) for _, read in measures),
+            with_interval(entry.record.leak.own, 3),
             entry.record.looking_back.induction,
             _head(entry.record.looking_back.best_head),
         )
@@ -219,8 +206,8 @@ def _dots(title: str, rows: list[tuple[RankedTeacher, Measured]]) -> Markup:
         if isinstance(found, Estimate):
             ends = (frame.px(found.low), middle, frame.px(found.high), middle)
             parts.append(whisker(*ends, f"error {entry.colour}"))
-            hint = f"{entry.name}: {cell(found, 3)}"
-            parts.append(marker(entry.sign, frame.px(found.value), middle, f"mark {entry.colour}", hint))
+            hint = f"{entry.name}: {with_interval(found, 3)}"
+            parts.append(marker(entry.marker, frame.px(found.value), middle, f"mark {entry.colour}", hint))
     return drawing(width, height, title, f"{title} of each candidate, from 0 to 1.", *parts)
 
 

@@ -16,9 +16,10 @@ from stillroom.report.charts.lines import (
     sizes_axis,
 )
 from stillroom.report.charts.scales import Scale
-from stillroom.report.formats import fixed, interval, percent, si
+from stillroom.report.formats import fixed, percent, si, with_interval
 from stillroom.report.pages import bigram_captions as captions
-from stillroom.report.pages.bigram_results import CLASSES, BigramRun, Style
+from stillroom.report.pages.bigram_results import CLASSES, BigramRun
+from stillroom.report.view import Style
 from stillroom.results.bigram_file import BigramArm, Deviation, LearntArms
 from stillroom.types import Estimate
 
@@ -252,15 +253,11 @@ def _pass_table(run: BigramRun, kind: str, sizes: list[int]) -> Table:
     names = {"best": "best policy", "truth": "true row", "greedy": "likeliest token alone"}
     rows = [(names[key], "", *(fixed(value, 3) for value in found.references[key][kind])) for key in names]
     rows += [
-        (name, si(run.samples[size]), *(_with_span(point) for point in found.arms[name][kind][size]))
+        (name, si(run.samples[size]), *(with_interval(point, 3) for point in found.arms[name][kind][size]))
         for name in run.styles
         for size in sizes
     ]
     return Table(("policy", "samples", *(f"pass@{k}" for k in found.ks)), tuple(rows))
-
-
-def _with_span(point: Estimate) -> str:
-    return f"{fixed(point.value, 3)} ({interval(point, 3)})"
 
 
 def gradient_figure(run: BigramRun) -> Figure:

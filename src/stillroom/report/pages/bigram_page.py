@@ -9,8 +9,8 @@ from pathlib import Path
 from stillroom.files import shaped, write_text
 from stillroom.report.charts.figure import Table
 from stillroom.report.charts.lines import brief
-from stillroom.report.formats import MISSING, duration, fixed, interval, percent, si
-from stillroom.report.html import fill
+from stillroom.report.formats import MISSING, duration, fixed, interval, percent, si, with_interval
+from stillroom.report.html import fill, stage_rows
 from stillroom.report.pages.bigram_figures import bigram_figures
 from stillroom.report.pages.bigram_results import BigramRun, load_bigram_run
 from stillroom.results.bigram_file import BigramArm
@@ -38,18 +38,13 @@ def build_bigram_report(folder: Path) -> tuple[Path, tuple[str, ...]]:
 
 def bigram_text(run: BigramRun, summary: tuple[str, ...]) -> str:
     """The page as text."""
-    stages = run.data.stages
-    longest = max((stage.seconds for stage in stages), default=0.0) or 1.0
     return fill(
         "sandbox_bigram.html.j2",
         title="Bigram sandbox",
         summary=summary,
         table=arms_table(run),
         figures=bigram_figures(run),
-        stages=[
-            (stage.name, duration(stage.seconds), stage.reused, round(100 * stage.seconds / longest, 1))
-            for stage in stages
-        ],
+        stages=stage_rows(run.data.stages),
         total=duration(run.data.total_seconds),
         world=world_facts(run),
         environment=[(key, str(value)) for key, value in run.environment.items()],
@@ -78,7 +73,7 @@ def arms_table(run: BigramRun) -> Table:
         cells = [arm.name]
         for kind in run.classes:
             est = arm.tv[kind][-1]
-            cells += [f"{fixed(est.value, 4)} ({interval(est, 4)})", fixed(arm.floor[kind], 4)]
+            cells += [with_interval(est, 4), fixed(arm.floor[kind], 4)]
         needed = samples_needed(run, arm, run.classes[0])
         rows.append((*cells, MISSING if needed is None else si(needed)))
     return Table((*head, f"samples to {TOLERANCE:g}"), tuple(rows))

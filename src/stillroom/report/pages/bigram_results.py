@@ -8,22 +8,13 @@ from pathlib import Path
 
 from stillroom.checksums import require
 from stillroom.files import read_json_object, read_text
-from stillroom.report.view import MARKERS
+from stillroom.report.view import Style, styles
 from stillroom.results.bigram_file import BigramArm, BigramResults
 from stillroom.results.json_form import from_json
 from stillroom.types import UserError
 
 CLASSES = {"high": "high-entropy rows", "low": "low-entropy rows"}
 _PARTS = ("world", "samples", "seeds", "arms", "theory", "ratio", "pass", "deviation", "stages", "total_seconds")
-
-
-@dataclass(frozen=True)
-class Style:
-    """How an arm looks in every figure."""
-
-    name: str
-    colour: str
-    marker: str
 
 
 @dataclass(frozen=True)
@@ -52,8 +43,7 @@ class BigramRun:
     @property
     def styles(self) -> dict[str, Style]:
         """A colour and a marker for each drawn arm, in their order."""
-        names = [arm.name for arm in self.drawn]
-        return {name: Style(name, f"s{place % 7}", MARKERS[place % 7]) for place, name in enumerate(names)}
+        return {style.name: style for style in styles([arm.name for arm in self.drawn])}
 
     @property
     def classes(self) -> list[str]:

@@ -13,14 +13,13 @@ from stillroom.report.figures.recall_study import (
     RecallArm,
     attention_maps,
     cost_of_copying,
-    estimate_text,
     head_curves,
     learning,
     rows_by_entropy,
 )
-from stillroom.report.formats import MISSING, duration, fixed, percent, si
+from stillroom.report.formats import MISSING, duration, fixed, percent, si, with_interval
 from stillroom.report.html import fill
-from stillroom.report.view import MARKERS, NUM_STUDENT_COLOURS
+from stillroom.report.view import styles
 from stillroom.results.json_form import from_json
 from stillroom.results.recall_file import RecallResults, RecallTeacherResult
 from stillroom.types import UserError
@@ -65,10 +64,8 @@ def recall_text(results: RecallResults, environment: Mapping[str, object], confi
 
 def shown_arms(results: RecallResults) -> tuple[RecallArm, ...]:
     """Every arm with its colour and marker."""
-    return tuple(
-        RecallArm(record.label, f"s{place % NUM_STUDENT_COLOURS}", MARKERS[(place + 1) % len(MARKERS)], record)
-        for place, record in enumerate(results.arms)
-    )
+    shown = zip(styles([record.label for record in results.arms], first_marker=1), results.arms, strict=True)
+    return tuple(RecallArm(**vars(style), record=record) for style, record in shown)
 
 
 def figures(results: RecallResults, arms: Sequence[RecallArm]) -> tuple[Figure, ...]:
@@ -116,7 +113,7 @@ def recall_summary(results: RecallResults, arms: Sequence[RecallArm]) -> list[st
             loss = arm.record.final["copy_loss"]
             found = math.nan if loss is None else loss.value
             sentences.append(
-                f"{arm.label}: theory puts the loss that the leak leaves at {fixed(floor, 3)} nats per later answer; "
+                f"{arm.name}: theory puts the loss that the leak leaves at {fixed(floor, 3)} nats per later answer; "
                 f"measured {fixed(found, 3)}, {fixed(found - floor, 3)} from it."
             )
     if len(seeds) == 1:
@@ -127,7 +124,7 @@ def recall_summary(results: RecallResults, arms: Sequence[RecallArm]) -> list[st
 def _arm_sentence(arm: RecallArm) -> str:
     final, half = arm.record.final["copy_accuracy"], arm.record.half["copy_accuracy"]
     share = MISSING if final is None else percent(final.value)
-    accuracy = f"{arm.label} repeats {share} of the later answers at the end"
+    accuracy = f"{arm.name} repeats {share} of the later answers at the end"
     if half is None:
         return f"{accuracy}; its copy accuracy never reached one half."
     transition = arm.seeds[0].crossings.transition
@@ -150,8 +147,7 @@ _COLUMNS = (
 def final_table(arms: Sequence[RecallArm]) -> Table:
     """Every arm at the end of training."""
     rows = tuple(
-        (arm.label, *(estimate_text(arm.record.final[name], decimals) for name, _, decimals in _COLUMNS))
-        for arm in arms
+        (arm.name, *(with_interval(arm.record.final[name], decimals) for name, _, decimals in _COLUMNS)) for arm in arms
     )
     return Table(("arm", *(title for _, title, _ in _COLUMNS)), rows)
 
@@ -181,7 +177,7 @@ def _own(teacher: RecallTeacherResult) -> tuple[str, str, str]:
     if measured is None:
         return MISSING, MISSING, MISSING
     kinds = (("copy_accuracy", 3), ("copy_loss", 3), ("kl", 4))
-    first, second, third = (estimate_text(measured[name], decimals) for name, decimals in kinds)
+    first, second, third = (with_interval(measured[name], decimals) for name, decimals in kinds)
     return first, second, third
 
 
@@ -195,6 +191,6 @@ def recall_costs(results: RecallResults, arms: Sequence[RecallArm]) -> Table:
         found = MISSING if not shares else f"{100 * sum(shares) / len(shares):.1f} %"
         seconds = sum(seed.seconds for seed in seeds) / len(seeds)
         cells = (f"{arm.record.alpha:g}", arm.record.teacher or MISSING, asked, found)
-        rows.append((arm.label, *cells, si(seeds[0].parameters), si(results.tokens), duration(seconds)))
+        rows.append((arm.name, *cells, si(seeds[0].parameters), si(results.tokens), duration(seconds)))
     head = ("arm", "α", "teacher", "routing asked", "routed", "parameters", "tokens", "time per seed")
     return Table(head, tuple(rows))

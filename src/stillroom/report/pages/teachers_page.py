@@ -21,7 +21,7 @@ from stillroom.report.figures.teacher_ranking import (
     ranked_candidates,
     reliability_figure,
 )
-from stillroom.report.formats import MISSING, fixed, si
+from stillroom.report.formats import MISSING, fixed, interval, si
 from stillroom.report.html import fill
 from stillroom.results.json_form import read
 from stillroom.results.ranking_file import Ranking, TeacherRecord
@@ -120,7 +120,7 @@ def _passes(record: TeacherRecord, k: int) -> Estimate | None:
 def _cell(found: Measured, decimals: int) -> tuple[str, str]:
     if not isinstance(found, Estimate):
         return MISSING, ""
-    return fixed(found.value, decimals), f"{fixed(found.low, decimals)} to {fixed(found.high, decimals)}"
+    return fixed(found.value, decimals), interval(found, decimals)
 
 
 def labelling_costs(entries: tuple[RankedTeacher, ...]) -> Table:

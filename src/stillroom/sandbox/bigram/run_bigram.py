@@ -24,6 +24,7 @@ from stillroom.study.environment import this_environment
 from stillroom.study.folders import RunFolder
 from stillroom.study.identities import Identity
 from stillroom.study.interrupts import Stopper
+from stillroom.study.needs import Needs
 from stillroom.study.progress import StageDisplay
 from stillroom.training.errors import Interrupted
 from stillroom.types import OnProgress
@@ -53,7 +54,8 @@ def run_bigram(sweep: BigramSweep, out: Path | None, artifacts: Path | None, dis
     begin = time.monotonic()
     folder = check_folder(sweep, out)
     world = sweep.make_world()
-    cells = Cells(world, sweep, ArtifactStore(artifacts or folder.artifacts), display)
+    artifacts = artifacts or folder.artifacts
+    cells = Cells(world, sweep, ArtifactStore(artifacts, Needs.of_run(artifacts, folder.path)), display)
     with Stopper() as stopper, folder.claimed(display.damaged):
         each = [{"seed": seed} for seed in range(max(sweep.seeds, sweep.gradient_seeds))]
         seeds = cells.many("samples", _SWEEP, each[: sweep.seeds], lambda key: seed_cell(world, sweep, key["seed"]))

@@ -39,6 +39,7 @@ from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.environment import this_environment
 from stillroom.study.folders import RunFolder
 from stillroom.study.interrupts import Stopper
+from stillroom.study.needs import Needs
 from stillroom.study.own_precision import own_precision
 from stillroom.study.processes import in_processes
 from stillroom.study.progress import StageDisplay
@@ -150,7 +151,10 @@ def run_recall(
     run = RunFolder.of(config, "recall", config.name, out)
     folder = run.path
     with run.claimed(display.damaged):
-        cells = Cells(config, ArtifactStore(cells_folder or folder / "cells"))
+        needs = None if cells_folder is None else Needs.of_run(cells_folder, folder)  # cells inside are the run's own
+        cells = Cells(config, ArtifactStore(cells_folder or folder / "cells", needs))
+        for cell in (one for wave in cells.needed() for one in wave):
+            cells.store.mark(cells.folder(cell).name)
         build_cells(cells, display, jobs=jobs)
         folders = [cells.folder(cell) for wave in cells.needed() for cell in wave]
         places = {"cells": tuple(os.path.relpath(one, folder) for one in folders)}

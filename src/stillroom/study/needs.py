@@ -1,0 +1,64 @@
+"""Who needs which artifact: marks beside the artifacts, each made before its artifact is looked for or built.
+
+artifacts/.needed/NAME-KEY/user.json      whose marks these are: the folder of a run, or of a model that was asked for
+artifacts/.needed/NAME-KEY/corpus-2f1c... one empty file for each artifact
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from stillroom.files import fingerprint, write_json
+
+NEEDED, USER = ".needed", "user.json"
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The marks of one user of a folder of artifacts."""
+
+    folder: Path
+    name: str
+    user: str | None
+    """Its folder, from that of the artifacts; None where it is not known yet."""
+
+    @classmethod
+    def of_run(cls, artifacts: Path, run: Path) -> Self:
+        """Those of a run folder."""
+        key = fingerprint(str(run.absolute()), 8)
+        return cls(artifacts / NEEDED / f"{run.name}-{key}", run.name, os.path.relpath(run, artifacts))
+
+    @classmethod
+    def of_training(cls, artifacts: Path, name: str, key: str) -> Self:
+        """Those of one model that is trained by itself; its folder is told by ``settle``."""
+        return cls(artifacts / NEEDED / f"{name}-{key}", name, None)
+
+    def mark(self, artifact: str) -> None:
+        """Says that an artifact is needed, there or not yet."""
+        if int(os.environ.get("RANK", "0")) > 0 or (self.folder / artifact).exists():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / USER).exists():
+            self._write(self.user)
+        (self.folder / artifact).touch()
+
+    def settle(self, user: Path) -> None:
+        """Says whose the marks are, once that is known."""
+        if self.folder.is_dir():
+            self._write(os.path.relpath(user, self.folder.parents[1]))
+
+    def take_back(self, artifact: str) -> None:
+        """Forgets a mark after a mistake; leaves no empty folder."""
+        with contextlib.suppress(OSError):
+            (self.folder / artifact).unlink()
+            if [entry.name for entry in self.folder.iterdir()] == [USER]:
+                (self.folder / USER).unlink()
+                self.folder.rmdir()
+                self.folder.parent.rmdir()
+
+    def _write(self, user: str | None) -> None:
+        write_json(self.folder / USER, {"name": self.name, "folder": user})
