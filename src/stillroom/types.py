@@ -63,6 +63,10 @@ class UserError(Exception):
         return printable(super().__str__())
 
 
+class Unreadable(UserError):
+    """Data that is damaged or not what its kind should be, as against a configuration that is wrong."""
+
+
 class _Moves:
     """Moves every tensor of a frozen dataclass to a device."""
 

@@ -13,6 +13,8 @@ import pytest
 from stillroom.config import CorpusConfig, SourceConfig
 from stillroom.corpora import build_corpus, documents, source_identity
 from stillroom.corpora.sources import hub_source as hub_module
+from stillroom.corpora.sources.source_kinds import source_parts, source_texts
+from stillroom.corpora.sources.table_rows import RowCount
 from stillroom.types import UserError
 
 TEXTS = [f'text {n}: é ☕, "quoted"\nand a second line' for n in range(60)]
@@ -23,7 +25,8 @@ def hub(path, **changes):
 
 
 def all_of(source):
-    return [text for split in ("train", "heldout") for text in documents(source, 0, split)]
+    """Every text of both splits, in order."""
+    return [text for part in source_parts(source, 0, 1 << 20) for text in source_texts(source, part, RowCount())]
 
 
 def lines(rows):
@@ -70,18 +73,16 @@ def test_its_code_is_never_trusted_and_configuration_and_split_are_handed_on(lib
 
 
 def test_rows_keep_their_order_and_their_split_by_content(library):
-    library.rows = [{"text": text} for text in TEXTS]
+    library.rows = [{"text": text} for text in [*TEXTS, *map(str, range(99))]]
     train, heldout = list(documents(hub("x/y"), 0, "train")), list(documents(hub("x/y"), 0, "heldout"))
-    assert train == [text for text in TEXTS if text in train] and heldout == [text for text in TEXTS if text in heldout]
-    assert len(train) + len(heldout) == 60 and not set(train) & set(heldout)
+    assert train == [row["text"] for row in library.rows if row["text"] in train]
+    assert heldout == [row["text"] for row in library.rows if row["text"] in heldout]
+    assert len(train) + len(heldout) == 159 and not set(train) & set(heldout)
 
 
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([{"text": None}], "in 1 rows, of which 1 have no text"),
-        ([{"text": ""}, {"text": None}], "in 2 rows, of which 2 have no text"),
-        ([], "in 0 rows"),
         ([{"text": 4}], "row 1: field 'text' holds int 4"),
         ([{"text": "a"}, {"text": ["b"]}], "row 2: field 'text' holds list"),
         ([{"text": "half \ud800"}], "row 1: .*surrogate"),
@@ -103,6 +104,20 @@ def test_answers_that_are_no_text_end_in_one_sentence(library, rows, words):
     with pytest.raises(UserError, match=words) as error:
         all_of(hub("x/y"))
     assert "x/y" in str(error.value) and "\\n" not in str(error.value) and str(error.value).endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([{"text": None}], "in 1 rows, of which 1 have no text"),
+        ([{"text": " \n"}, {"text": None}], "in 2 rows, of which 2 have no text"),
+        ([], "holds no text for the train split; expected more"),
+    ],
+)
+def test_a_dataset_without_any_text_is_refused(library, rows, words):
+    library.rows = rows
+    with pytest.raises(UserError, match=f"^x/y: .*{words}"):
+        list(documents(hub("x/y"), 0, "train"))
 
 
 def test_an_error_between_rows_is_a_sentence_too(library):
@@ -166,6 +181,7 @@ def datasets():
 
 
 @real
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the library leaves CSV files open
 @pytest.mark.parametrize(
     ("contents", "changes", "expected"),
     [
@@ -198,7 +214,6 @@ def test_a_configuration_is_chosen_by_name(datasets, tmp_path):
 @pytest.mark.parametrize(
     ("contents", "changes", "words"),
     [
-        ({"train.jsonl": lines([{"text": None}])}, {}, "in 1 rows, of which 1 have no text"),
         (TWO, {}, r"\['a', 'b'\].*set name of this source"),
         (TWO, {"name": "c"}, r"\['a', 'b'\].*set name of this source"),
         ({"validation.jsonl": lines([{"text": "a"}])}, {}, r"\['validation'\].*set split of this source"),
@@ -209,7 +224,7 @@ def test_a_configuration_is_chosen_by_name(datasets, tmp_path):
         ({"train.jsonl": '{"text": "\\ud800"}\n'}, {}, "cannot be read"),
         ({"readme.bin": ""}, {}, "cannot be read"),
         ({}, {}, "cannot be read"),
-        ({"state.json": "{}", "dataset_info.json": "{}"}, {}, "kind files and pattern"),
+        ({"state.json": "{}", "dataset_info.json": "{}"}, {}, "state.json names no file"),
     ],
 )
 def test_a_local_dataset_that_does_not_fit_ends_in_one_sentence(datasets, tmp_path, contents, changes, words):
@@ -227,11 +242,45 @@ def test_a_script_is_never_run(datasets, tmp_path):
     assert not ran.exists()
 
 
+SAVED = {
+    "as files": lambda root: SourceConfig(kind="files", path=str(root)),
+    "as files by pattern": lambda root: SourceConfig(kind="files", path=str(root), pattern="**/*.arrow"),
+    "as a dataset": hub,
+}
+
+
 @real
-def test_what_save_to_disk_wrote_is_read_as_files(datasets, tmp_path):
-    datasets.Dataset.from_list([{"text": text} for text in TEXTS]).save_to_disk(tmp_path / "saved")
-    source = SourceConfig(kind="files", path=str(tmp_path / "saved"), pattern="**/*.arrow")
+@pytest.mark.parametrize("form", SAVED)
+def test_what_save_to_disk_wrote_is_read(datasets, tmp_path, form):
+    rows = [{"id": number, "text": text} for number, text in enumerate(TEXTS)]
+    datasets.Dataset.from_list(rows).shuffle(seed=1).save_to_disk(tmp_path / "saved", num_shards=3)
+    source = SAVED[form](tmp_path / "saved")
     assert Counter(all_of(source)) == Counter(TEXTS)
+    before = source_identity(source)
+    datasets.Dataset.from_list(rows[1:]).save_to_disk(tmp_path / "saved", num_shards=3)
+    assert source_identity(source) != before
+
+
+@real
+def test_splits_that_save_to_disk_wrote_are_chosen_by_name(datasets, tmp_path):
+    named = {
+        name: datasets.Dataset.from_list([{"text": f"{name} {n}"} for n in range(9)]) for name in ("train", "test")
+    }
+    datasets.DatasetDict(named).save_to_disk(tmp_path / "saved")
+    for source in (hub(tmp_path / "saved", split="test"), SAVED["as files"](tmp_path / "saved" / "test")):
+        assert all_of(source) == [f"test {n}" for n in range(9)]
+    assert all_of(hub(tmp_path / "saved"))[0] == "train 0"
+    for source in (hub(tmp_path / "saved", split="dev"), SAVED["as files"](tmp_path / "saved")):
+        with pytest.raises(UserError, match="is a saved dataset with the splits train, test; set path to the folder"):
+            all_of(source)
+
+
+@real
+def test_every_shard_of_a_dataset_is_a_part(datasets, tmp_path):
+    contents = {f"train-{n}.jsonl": lines([{"text": f"{n} {text}"} for text in TEXTS]) for n in range(3)}
+    source = hub(folder(tmp_path, contents))
+    assert len(source_parts(source, 0, 1)) == 3
+    assert Counter(all_of(source)) == Counter(f"{n} {text}" for n in range(3) for text in TEXTS)
 
 
 @real

@@ -16,9 +16,9 @@ import zstandard
 
 from stillroom.config import CorpusConfig, SourceConfig
 from stillroom.corpora import build_corpus, documents, source_identity
-from stillroom.corpora.sources import row_documents as sources_module
-from stillroom.corpora.sources.readers import file_rows
-from stillroom.corpora.sources.table_rows import RowCount, row_texts
+from stillroom.corpora.sources import source_kinds as kinds_module
+from stillroom.corpora.sources.source_kinds import source_parts, source_texts
+from stillroom.corpora.sources.table_rows import RowCount
 from stillroom.types import UserError
 
 TEXTS = [f'text {n}: é ☕, "quoted"\nand a second line' for n in range(60)]
@@ -30,6 +30,12 @@ def files(path, **changes):
 
 def all_of(source):
     return [text for split in ("train", "heldout") for text in documents(source, 0, split)]
+
+
+def read(source, size=1 << 20):
+    """The texts of all parts in order, and what was counted."""
+    count = RowCount()
+    return [text for part in source_parts(source, 0, size) for text in source_texts(source, part, count)], count
 
 
 def lines(rows):
@@ -145,17 +151,13 @@ def test_rows_without_text_are_left_out_and_counted(tmp_path, name):
     path = tmp_path / name
     rows = [{"id": "x", "text": text} for text in TEXTS] + [{"id": "x", "text": None}] * 3 + [{"id": "y", "text": ""}]
     path.write_bytes(KINDS[name](rows))
-    count = RowCount()
-    texts = list(row_texts(file_rows(path, "text"), "text", str(path), count))
-    assert texts == TEXTS and count == RowCount(rows=64, without_text=4)
+    assert read(files(path)) == (TEXTS, RowCount(rows=64, without_text=4))
 
 
 def test_a_row_that_lacks_the_field_is_one_without_text(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_bytes(lines([{"id": 1}, *({"text": text} for text in TEXTS), {"id": 2, "text": None}]))
-    count = RowCount()
-    assert list(row_texts(file_rows(path, "text"), "text", "it", count)) == TEXTS
-    assert count == RowCount(rows=62, without_text=2)
+    assert read(files(path)) == (TEXTS, RowCount(rows=62, without_text=2))
 
 
 def test_a_corpus_tells_how_many_rows_had_no_text(tmp_path, caplog):
@@ -166,7 +168,10 @@ def test_a_corpus_tells_how_many_rows_had_no_text(tmp_path, caplog):
     )
     with caplog.at_level(logging.WARNING):
         corpus = build_corpus(config, tmp_path / "corpus")
-    assert corpus.manifest["rows"] == {"web": {"rows": 67, "without_text": 7}}
+    assert {name: corpus.manifest["rows"]["web"][name] for name in ("rows", "without_text")} == {
+        "rows": 67,
+        "without_text": 7,
+    }
     assert "corpus.sources.web: 7 of the 67 rows read have no text" in caplog.text
     tokens = corpus.train.tokens(range(len(corpus.train)))
     assert "None" not in corpus.tokenizer.decode(tokens.reshape(-1)) and "{" not in corpus.tokenizer.decode(tokens[0])
@@ -189,17 +194,21 @@ def wrong(*rows, head=3):
         ("a.jsonl", wrong(b"\n\nplain text\n"), r"line 6 is not valid JSON"),
         ("a.jsonl", wrong(b'"a string"\n'), r"line 4 holds str 'a string', expected an object"),
         ("a.jsonl", wrong(b"null\n"), r"line 4 holds NoneType None, expected an object"),
-        ("a.jsonl", wrong(b"[" * 100_000 + b"\n"), r"from line 4 on is not valid JSON"),
+        ("a.jsonl", wrong(b"[" * 100_000 + b"\n"), r"line 4 is not valid JSON"),
         ("a.jsonl", wrong(b'{"a":' * 100_000 + b"\n"), r"line 4 is not valid JSON \(nested too deeply\)"),
         ("a.jsonl", wrong('{"text": "naïve"}\n'.encode("latin-1")), r"line 4 is not UTF-8 \(byte 12 of it\)"),
         ("a.jsonl", lines([{"text": "a"}]).decode().encode("utf-16"), r"line 1 is not UTF-8"),
-        ("a.jsonl", b"", r"holds no text for the train split in 0 rows"),
+        ("a.jsonl", b"", r"holds no text for the train split"),
         ("a.jsonl", lines([{"text": None}]), r"in 1 rows, of which 1 have no text"),
-        ("a.json", b'{\n  "text": "a"\n}\n', r"line 1 is not valid JSON .* one object a line, or one list"),
+        ("a.json", b'{\n  "text": "a",\n}\n', r"item 1 is not valid JSON .* one object a line, or one list"),
+        ("a.json", b'{\n  "text": "a"\n}\n{"text"', r"item 2 is not valid JSON"),
         ("a.json", b'{"data": [{"text": "a"}]}\n', r"field 'data' holds list"),
+        ("a.json", b'[{"text": "a"}] {', r"item 2 is not valid JSON \(something follows the list\)"),
+        ("a.json", b'[{"text": "a"} {"text": "b"}]', r"item 2 is not valid JSON \(no comma"),
+        ("a.json", b'[{"text": "na\xefve"}]', r"is not UTF-8"),
         ("a.json", b'[{"text": "a"}, 5]', r"item 2 holds int 5, expected an object"),
         ("a.json", b'[{"text": "a"}, {"text": 5}]', r"item 2: field 'text' holds int 5"),
-        ("a.json", b'[{"text": "a"},', r"from line 1 on is not valid JSON"),
+        ("a.json", b'[{"text": "a"},', r"item 2 is not valid JSON"),
         ("a.csv", b"id,text\n1,a\n2,b, c\n", r"line 3 has 3 cells, expected the 2"),
         ("a.csv", b"id,text\n1,a\n2\n", r"line 3 has 1 cells, expected the 2"),
         ("a.csv", b'id,text\n1,"a\n2,b\n', r"is not valid CSV"),
@@ -207,7 +216,7 @@ def wrong(*rows, head=3):
         ("a.csv", b"id;text\n1;a\n", r"no field 'text', only id;text; if ';' parts its columns, save it"),
         ("a.csv", b"text,text\n1,a\n", r"has 2 columns 'text', expected one"),
         ("a.csv", b"id\ttext\n1\ta\n", r"no field 'text', only id\\ttext"),
-        ("a.csv", b"", r"holds no text for the train split in 0 rows"),
+        ("a.csv", b"", r"holds no text for the train split"),
         ("a.jsonl.gz", gzip.compress(wrong({}), mtime=0)[:-10], r"is damaged or no packed file"),
         ("a.jsonl.gz", wrong({}), r"is damaged or no packed file"),
         ("a.jsonl.xz", lzma.compress(wrong({}))[:-10], r"is damaged or no packed file"),
@@ -275,10 +284,9 @@ def test_a_name_that_says_nothing_is_read_as_rows_where_it_is_asked_for(tmp_path
 
 def test_rows_of_files_are_mixed_and_long_texts_cut(tmp_path, monkeypatch):
     (tmp_path / "a.jsonl").write_bytes(lines([{"text": f"{n:04d}"} for n in range(2000)]))
-    monkeypatch.setattr(sources_module, "_MIXED_CHARS", 400)
+    monkeypatch.setattr(kinds_module, "_PART_BYTES", 400)
     order = [int(text) for text in documents(files(tmp_path), 0, "train")]
     assert order != sorted(order) and len(set(order)) == len(order)
-    assert max(abs(place * 2000 / len(order) - number) for place, number in enumerate(order)) < 1500
     (tmp_path / "a.jsonl").write_bytes(lines([{"text": "é" * 950 + str(n)} for n in range(40)]))
     assert {len(text) for text in all_of(files(tmp_path, max_document_chars=400))} <= {400, 151, 152}
 

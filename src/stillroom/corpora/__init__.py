@@ -8,9 +8,10 @@ from stillroom.on_demand import names_of
 
 if TYPE_CHECKING:
     from stillroom.corpora.build import build_corpus
-    from stillroom.corpora.corpus import Corpus, SequenceSet, next_token_targets, open_corpus, pack_documents
+    from stillroom.corpora.corpus import Corpus, SequenceSet, next_token_targets, open_corpus
     from stillroom.corpora.naming import corpus_identity
     from stillroom.corpora.order import batch_indices, permute
+    from stillroom.corpora.sources.part import Part
     from stillroom.corpora.sources.source_kinds import SOURCES, SourceKind, documents, source_identity
     from stillroom.corpora.tokenizer import (
         BOS,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         tokenizer_hash,
         train_tokenizer,
     )
+    from stillroom.corpora.workers import Workers
 
 __all__ = [
     "BOS",
@@ -31,8 +33,10 @@ __all__ = [
     "PAD",
     "SOURCES",
     "Corpus",
+    "Part",
     "SequenceSet",
     "SourceKind",
+    "Workers",
     "batch_indices",
     "build_corpus",
     "corpus_identity",
@@ -41,7 +45,6 @@ __all__ = [
     "load_tokenizer",
     "next_token_targets",
     "open_corpus",
-    "pack_documents",
     "permute",
     "same_ids",
     "save_opening",

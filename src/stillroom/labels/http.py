@@ -10,14 +10,15 @@ import base64
 import http.client
 import io
 import socket
+import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from stillroom.types import UserError
@@ -36,6 +37,7 @@ LONGEST = 1 << 24
 _BESIDE = 1 << 17
 """Bytes of an answer before the file: what makes up headers."""
 _PIECE = 1 << 18
+_AHEAD = 1 << 22  # bytes that a file which is read from one end to the other is asked for at a time
 _PASSING = {http.client.REQUEST_TIMEOUT, http.client.TOO_MANY_REQUESTS}
 
 
@@ -47,7 +49,7 @@ def printable_url(url: str) -> str:
 
 
 class HttpFiles:
-    """The part of an fsspec filesystem that a store needs; paths are whole URLs.
+    """The part of an fsspec filesystem that readers need; paths are whole URLs.
 
     ``longest`` is the most bytes that a file may have.
     """
@@ -69,6 +71,30 @@ class HttpFiles:
             return b"".join(_body(answer, end - start))
 
         return self._asked(path, {"Range": f"bytes={start}-{end - 1}"}, end - start, part)
+
+    def info(self, path: str) -> Mapping[str, int | str | bool | None]:
+        """What a server says of a file: ``size`` in bytes, ``changed`` (its tag or date), whether it has ``ranges``."""
+
+        def said(answer: http.client.HTTPResponse) -> Mapping[str, int | str | bool | None]:
+            has_ranges = answer.status == http.client.PARTIAL_CONTENT
+            total = answer.headers.get("Content-Range", "").rpartition("/")[2] if has_ranges else str(answer.length)
+            changed = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+            return {"size": int(total) if total.isdecimal() else None, "changed": changed, "ranges": has_ranges}
+
+        return self._asked(path, {"Range": "bytes=0-0"}, self.longest, said) or {
+            "size": 0,
+            "changed": "",
+            "ranges": False,
+        }
+
+    def open(self, path: str, mode: str = "rb", block_size: int = _AHEAD) -> BinaryIO:
+        """A file to read and seek in: by range, or from a copy where the server gives whole files only."""
+        found = self.info(path)
+        if found["ranges"] and isinstance(size := found["size"], int):
+            return cast(BinaryIO, io.BufferedReader(_Ranges(self, path, size), block_size))
+        copy = tempfile.NamedTemporaryFile()  # noqa: SIM115
+        self.get_file(path, copy.name)
+        return cast(BinaryIO, copy)
 
     def get_file(self, path: str, target: str) -> None:
         """Writes a file to a local path, piece by piece."""
@@ -112,6 +138,32 @@ class HttpFiles:
             except (OSError, ValueError) as error:  # of addresses and numbers that are none
                 raise _unread(url, error) from error
             time.sleep(pause)
+
+
+class _Ranges(io.RawIOBase):
+    """A file of a server that gives ranges."""
+
+    def __init__(self, files: HttpFiles, path: str, size: int) -> None:
+        self._files, self._path, self._size, self._place = files, path, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._place = offset + (0, self._place, self._size)[whence]
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        end = min(self._place + len(buffer), self._size)
+        data = self._files.cat_file(self._path, self._place, end) if end > self._place else b""
+        if len(data) < end - self._place:
+            raise OSError(f"it ends {end - self._place - len(data)} bytes early")
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
 
 
 def _request(url: str, headers: dict[str, str]) -> urllib.request.Request:

@@ -103,7 +103,7 @@ class RemoteFolder:
 
     def __init__(self, url: str, cache: Path | None = None):
         self.url, self.name = url.rstrip("/"), printable_url(url.rstrip("/"))
-        self._system, self._root = _opened(self.url)
+        self._system, self._root = filesystem(self.url)
         manifest = self._manifest()
         self._cache = (cache or default_cache()) / self._mark(manifest)
         if not self._is_sound(self._cache / "manifest.json", "manifest.json"):
@@ -279,8 +279,8 @@ class RemoteFolder:
             ) from error
 
 
-def _opened(url: str) -> tuple[Any, str]:
-    """The filesystem of an address and the path in it; a ``UserError`` where its driver is missing."""
+def filesystem(url: str) -> tuple[Any, str]:
+    """The fsspec filesystem of an address and the path in it; a ``UserError`` where its driver is missing."""
     if url.lower().startswith(SCHEMES):
         return HttpFiles(), url
     try:

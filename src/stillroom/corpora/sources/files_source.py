@@ -1,44 +1,88 @@
-"""Files below a folder, or one file: text as it stands, or rows with a text in a field.
+"""Files of a folder, a pattern or an address, or one file: text as it stands, or rows with a text in a field.
 
-Text files are cut into sections of at most ``max_document_chars`` at line ends, and the sections of all files are
-shuffled, so that any part of the stream is a fair sample. Rows are mixed within a few thousand.
+Text files are cut into sections of at most ``max_document_chars`` at line ends.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
-from stillroom.corpora.sources.listing import Listing, list_files
-from stillroom.corpora.sources.readers import file_rows
-from stillroom.corpora.sources.row_documents import mixed, row_documents
+from stillroom.corpora.sources.file_formats import FileFormat
+from stillroom.corpora.sources.listing import Listing, formats_of, list_files
+from stillroom.corpora.sources.opening import is_url
+from stillroom.corpora.sources.part import Part
+from stillroom.corpora.sources.readers import cut_file, file_rows, fitted
 from stillroom.corpora.sources.source_config import SourceConfig
 from stillroom.corpora.sources.source_kinds import SourceKind
-from stillroom.corpora.sources.table_rows import RowCount, row_texts
+from stillroom.corpora.sources.table_rows import RowCount, RowText
 from stillroom.corpora.sources.texts import sections
-from stillroom.worlds.base import Split
+from stillroom.types import Unreadable
+
+_AT_ONCE = 16
 
 
-def file_documents(source: SourceConfig, seed: int, split: Split, count: RowCount) -> Iterator[str]:
-    """The documents of a split, in random order."""
-    listing = list_files(source)
-    if listing.rows:
-        yield from row_documents(mixed(_texts(listing, source, seed, count), seed), source, seed, split, count)
-    else:
-        yield from sections(listing, source, seed, split)
+def parts_of_files(source: SourceConfig, seed: int, size: int) -> list[Part]:
+    """The parts of all files."""
+    return cut_listing(list_files(source), source, size)
 
 
-def _texts(listing: Listing, source: SourceConfig, seed: int, count: RowCount) -> Iterator[str]:
-    """The texts of all files of rows, file after file in random order."""
-    files = list(listing.files)
-    random.Random(seed).shuffle(files)
-    for file in files:
-        yield from row_texts(file_rows(file, source.field), source.field, str(file), count)
+def cut_listing(listing: Listing, source: SourceConfig, size: int) -> list[Part]:
+    """The parts of the files of a listing."""
+    formats = formats_of(listing.files, source)
+
+    def cut_one(file: str, format_: FileFormat) -> list[Part]:
+        try:
+            return cut_file(file, format_, size)
+        except Unreadable:
+            if source.errors != "skip":
+                raise
+            return [Part(file)]  # reading it will count the damage
+
+    with ThreadPoolExecutor(_AT_ONCE if listing.files and is_url(listing.files[0]) else 1) as pool:
+        return [part for parts in pool.map(cut_one, listing.files, formats) for part in parts]
+
+
+def texts_of_part(source: SourceConfig, part: Part, count: RowCount) -> Iterator[str]:
+    """The texts of a part of a file; what cannot be read is refused, or counted where the source says so."""
+    try:
+        yield from _texts(source, part, count)
+    except Unreadable:
+        if source.errors != "skip":
+            raise
+        count.damaged += 1
+
+
+def _texts(source: SourceConfig, part: Part, count: RowCount) -> Iterator[str]:
+    (format_,) = formats_of([part.file], source)
+    if format_.kind not in ("text", "empty"):
+        text = fitted(part.file, format_, RowText.of(source))
+        yield from text.texts(file_rows(part, format_, text), part.place, count)
+        return
+    for section in sections(part, format_.packing, source.max_document_chars):
+        if not isinstance(section, Unreadable):
+            yield section
+        elif source.errors == "skip" or source.kind == "python-library":  # some of its files are not UTF-8 on purpose
+            count.damaged += 1
+        else:
+            raise section
 
 
 SOURCE = SourceKind(
-    file_documents,
-    takes=("path", "pattern", "exclude", "format", "field", "max_document_chars"),
-    path="a file or a folder of text",
+    parts=parts_of_files,
+    texts=texts_of_part,
+    takes=(
+        "path",
+        "pattern",
+        "exclude",
+        "format",
+        "field",
+        "template",
+        "where",
+        "errors",
+        "epochs",
+        "max_document_chars",
+    ),
+    path="a file, a folder, a pattern of files or an address of text",
     listing=list_files,
 )

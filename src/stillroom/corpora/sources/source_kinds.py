@@ -1,4 +1,4 @@
-"""Kinds of sources by name: what each takes, the documents that it gives for a seed and a split, what determines them.
+"""Kinds of sources by name: what each takes, the parts that its text is read in, what determines them.
 
 A kind is a file ``NAME_source.py`` here, or another package's by the entry point ``stillroom.sources``; every text
 world is one too.
@@ -7,14 +7,21 @@ world is one too.
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stillroom.corpora.sources.holding_out import content_hash, is_held_out
+from stillroom.corpora.sources.opening import is_url, stamp_of
+from stillroom.corpora.sources.part import Part
 from stillroom.corpora.sources.table_rows import RowCount
+from stillroom.corpora.sources.texts import cut
 from stillroom.files import file_hash, reading
 from stillroom.registry import Registry
+from stillroom.types import UserError
 from stillroom.worlds import TEXT_WORLDS, make_world
 from stillroom.worlds.base import Split
 
@@ -24,20 +31,26 @@ if TYPE_CHECKING:
     from stillroom.corpora.sources.listing import Listing
     from stillroom.corpora.sources.source_config import SourceConfig
 
+_PART_BYTES = 1 << 20
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class SourceKind:
-    """One kind of source."""
+    """One kind of source: of text that is read in parts, or of endless documents."""
 
-    documents: Callable[[SourceConfig, int, Split, RowCount], Iterator[str]]
-    """Of a seed and a split: the same ones whenever they are asked for, none in both splits. The count is told of the
-    rows that were read, where there are any."""
+    parts: Callable[[SourceConfig, int, int], list[Part]] | None = None
+    """Cuts the text of a source, of a seed, into parts of about so many bytes: the same ones whenever it is asked."""
+    texts: Callable[[SourceConfig, Part, RowCount], Iterator[str]] | None = None
+    """The whole texts of a part, in order; the count is told of the rows that were read, where there are any."""
+    documents: Callable[[SourceConfig, int, Split], Iterator[str]] | None = None
+    """In place of the two: endless documents of a seed and a split, the same ones whenever they are asked for, none in
+    both splits."""
     takes: tuple[str, ...] = ("options",)
     """Fields of ``SourceConfig`` that have an effect; others are refused."""
     path: str | None = None
     """What ``path`` names, where it must be given."""
     listing: Callable[[SourceConfig], Listing | None] = lambda source: None
-    """The files that determine the documents; None where the configuration alone does."""
+    """The files that determine the texts; None where the configuration alone does."""
     check: Callable[[SourceConfig], object] = lambda source: None
     """Refuses options before anything is built, by ``UserError``."""
 
@@ -59,40 +72,81 @@ def source_kind(name: str) -> SourceKind:
 
 
 _WORLD = SourceKind(
-    lambda source, seed, split, count: make_world(source.kind, source.options).documents(seed, split),
+    documents=lambda source, seed, split: make_world(source.kind, source.options).documents(seed, split),
     check=lambda source: make_world(source.kind, source.options),
 )
 """Worlds are endless; the same options give the same documents."""
 
 
-def documents(source: SourceConfig, seed: int, split: Split, count: RowCount | None = None) -> Iterator[str]:
-    """The documents of a source. Worlds are endless, files end; no file or item is in both splits.
+def source_parts(source: SourceConfig, seed: int, size: int) -> list[Part]:
+    """The parts of a source of text, of about ``size`` bytes each; one that cannot be cut there is longer."""
+    kind = source_kind(source.kind)
+    if kind.parts is None:
+        raise UserError(f"corpus.sources: kind {source.kind} gives no texts in parts; use another kind.")
+    return kind.parts(source, seed, size)
 
-    ``count`` is told of the rows that were read.
+
+def source_texts(source: SourceConfig, part: Part, count: RowCount) -> Iterator[str]:
+    """The whole texts of a part of a source; ``count`` is told of the rows that were read."""
+    kind = source_kind(source.kind)
+    if kind.texts is None:
+        raise UserError(f"corpus.sources: kind {source.kind} gives no texts; use another kind.")
+    return kind.texts(source, part, count)
+
+
+def documents(source: SourceConfig, seed: int, split: Split, count: RowCount | None = None) -> Iterator[str]:
+    """The documents of a split of a source. Worlds are endless, files end; no text or item is in both splits.
+
+    The parts come in a random order. ``count`` is told of the rows that were read.
     """
-    return source_kind(source.kind).documents(source, seed, split, RowCount() if count is None else count)
+    kind = source_kind(source.kind)
+    count = RowCount() if count is None else count
+    return kind.documents(source, seed, split) if kind.documents else _documents(source, seed, split, count)
+
+
+def _documents(source: SourceConfig, seed: int, split: Split, count: RowCount) -> Iterator[str]:
+    parts = source_parts(source, seed, _PART_BYTES)
+    random.Random(seed).shuffle(parts)
+    empty = True
+    for part in parts:
+        for text in source_texts(source, part, count):
+            if is_held_out(content_hash(text), seed) == (split == "heldout"):
+                empty = False
+                yield from cut(text, source.max_document_chars)
+    if empty:
+        rows = f" in {count.rows} rows, of which {count.without_text} have no text" if count.rows else ""
+        raise UserError(
+            f"{source.path}: holds no text for the {split} split{rows}; expected more of it (about one text in twenty "
+            "is held out)."
+        )
 
 
 def source_identity(source: SourceConfig) -> dict[str, JsonValue]:
-    """What determines the documents besides the seed: the configuration and, for files, a hash of their content."""
+    """What determines the documents besides the seed: the configuration and, for files, a hash of their content.
+
+    Of a file behind an address it is what the server says of it in place of its content.
+    """
     kind, identity = source_kind(source.kind), source.canonical()
     kind.check(source)
     if (listing := kind.listing(source)) is not None:
         digest = hashlib.sha256()
         for file in listing.files:
             digest.update(f"{listing.name(file)}\0".encode("utf-8", "surrogateescape"))
-            with reading(file, "a file of the corpus"):
-                digest.update(bytes.fromhex(file_hash(file)))
+            digest.update(_content(stamp_of(file)))
         identity |= {"path": None, "content": digest.hexdigest()[:32]}
     return identity
 
 
-def source_stamps(source: SourceConfig) -> list[tuple[str, int, int]]:
+@lru_cache(1 << 20)
+def _content(stamp: tuple[str, int, str]) -> bytes:
+    file, size, changed = stamp
+    if is_url(file):
+        return hashlib.sha256(f"{size}\0{changed}".encode()).digest()
+    with reading(Path(file), "a file of the corpus"):
+        return bytes.fromhex(file_hash(Path(file)))
+
+
+def source_stamps(source: SourceConfig) -> list[tuple[str, int, str]]:
     """Name, size and time of change of every file of a source: equal as long as nothing wrote to them."""
     listing = source_kind(source.kind).listing(source)
-    stamps = []
-    for file in listing.files if listing else ():
-        with reading(file, "a file of the corpus"):
-            found = file.stat()
-        stamps.append((str(file), found.st_size, found.st_mtime_ns))
-    return stamps
+    return [stamp_of(file) for file in listing.files] if listing else []

@@ -1,65 +1,19 @@
-"""Text files as sections: found by byte offset in one pass, then read one at a time, whatever the size of the file."""
+"""Text files as sections: cut at line ends, from the file or a part of it, whatever its size."""
 
 from __future__ import annotations
 
 import codecs
-import hashlib
-import json
-import os
-import random
-from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+import io
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-from stillroom.corpora.sources.listing import Listing, exclusion
-from stillroom.corpora.sources.source_config import SourceConfig
-from stillroom.files import reading
-from stillroom.types import UserError
-from stillroom.worlds.base import Split
+from stillroom.corpora.sources.opening import opened, unpacked
+from stillroom.corpora.sources.part import Part
+from stillroom.types import Unreadable
 
-_HELDOUT_EVERY = 20
-_FEWEST = _HELDOUT_EVERY // 2 + 1  # sections of a file whose end is held out
 _CHUNK = 1 << 20  # bytes
-_SNIFFED_LINES, _SNIFFED_BYTES = 20, 1 << 22
-_MARKS = (
-    (codecs.BOM_UTF32_LE, "UTF-32"),
-    (codecs.BOM_UTF32_BE, "UTF-32"),
-    (codecs.BOM_UTF16_LE, "UTF-16"),
-    (codecs.BOM_UTF16_BE, "UTF-16"),
-)
-
-
-class NotText(Exception):
-    """Why a file is not UTF-8 text, as the end of a sentence."""
-
-
-@dataclass(frozen=True)
-class TextFile:
-    """A text file's sections and what told its content from a later one's."""
-
-    path: Path
-    bounds: array[int]
-    """Byte offsets at which its sections begin, and the end of the last."""
-    stamp: tuple[int, int]
-
-    def section(self, number: int) -> str:
-        """The text of a section; a ``UserError`` where the file is not what it was."""
-        start, end = self.bounds[number : number + 2]
-        with reading(self.path, "a text file"), self.path.open("rb") as handle:
-            if _stamp(handle) == self.stamp:
-                handle.seek(start)
-                return handle.read(end - start).decode("utf-8")
-        raise UserError(
-            f"{self.path}: changed while it was read; run the same command again when nothing writes to it."
-        )
-
-
-def held_out(name: str, seed: int) -> bool:
-    """Whether a file or a row belongs to the held-out split, by its name or content: about one in twenty."""
-    digest = hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:4], "little") % _HELDOUT_EVERY == 0
+_WINDOW = 1 << 16  # bytes in which a line end is looked for
 
 
 def cut(text: str, limit: int) -> Iterator[str]:
@@ -81,141 +35,78 @@ def _ends(text: str, limit: int, *, last: bool) -> Iterator[int]:
         yield len(text)
 
 
-def scan(path: Path, limit: int, *, sniff: bool = False) -> TextFile:
-    """The sections of a UTF-8 file, without holding more of it than a chunk.
+def sections(part: Part, packing: str, limit: int) -> Iterator[str | Unreadable]:
+    """The sections of a part of a UTF-8 file, at most ``limit`` characters each, or why one cannot be read.
 
-    Args:
-        path: The file.
-        limit: Most characters of a section.
-        sniff: Refuse lines that are JSON objects although the name does not say so.
-
-    Raises:
-        NotText: It is binary, or in another encoding.
-        UserError: It cannot be read, or was sniffed to hold rows.
+    No more than a chunk is held of a file that is read from one end to the other.
     """
-    with reading(path, "a text file"), path.open("rb") as handle:
-        bounds = array("Q", [_beginning(handle)])
-        handle.seek(bounds[0])
-        if sniff and _has_rows(handle):
-            raise UserError(
-                f"{path}: its lines are JSON objects, expected text; set format of this source to rows to read one of "
-                "their fields, or to text to train on them as they stand."
+    if part.unit == "whole":
+        with unpacked(part.file, packing) as stream:
+            yield from _sections(stream, limit, part.place, 0)
+    else:
+        start, data = _span(part)
+        yield from _sections(io.BytesIO(data), limit, part.place, start)
+
+
+def _span(part: Part) -> tuple[int, bytes]:
+    """Where a part begins and its bytes: from the line end behind its start to that behind its stop."""
+    begin = max(0, part.start - 1)
+    with opened(part.file, _WINDOW) as handle:
+        handle.seek(begin)
+        data = handle.read(part.stop + _WINDOW - begin)
+    start, stop = (_boundary(data, place - begin) for place in (part.start, part.stop))
+    return begin + start, data[start:stop]
+
+
+def _boundary(data: bytes, place: int) -> int:
+    """Where two parts meet about a place: at the next line end, or between two characters where none is near."""
+    if place == 0 or place >= len(data):
+        return min(place, len(data))
+    newline = data.find(b"\n", place - 1, place - 1 + _WINDOW)
+    if newline >= 0:
+        return newline + 1
+    near = range(place, min(place + 4, len(data)))  # a character has four bytes at most
+    return next((at for at in near if data[at] & 0xC0 != 0x80), place if len(near) == 4 else len(data))
+
+
+def _sections(stream: BinaryIO, limit: int, name: str, place: int) -> Iterator[str | Unreadable]:
+    """The sections of a stream whose first byte stands at ``place``; a byte order mark at the beginning is no text."""
+    head = stream.read(3) if place == 0 else b""
+    if head == codecs.BOM_UTF8:
+        head, place = b"", 3
+    for piece in _pieces(itertools.chain([head], iter(lambda: stream.read(_CHUNK), b"")), limit):
+        data = piece.encode("utf-8", "surrogateescape")
+        reason = _reason(data, place)
+        place += len(data)
+        yield (
+            piece
+            if not reason
+            else Unreadable(
+                f"{name}: {reason}, expected UTF-8 text; convert it, leave it out of the source, or set "
+                "errors of this source to skip."
             )
-        handle.seek(bounds[0])
-        rest = ""
-        for decoded, last in _decoded(handle):
-            rest += decoded
-            done = 0
-            for end in _ends(rest, limit, last=last):
-                bounds.append(bounds[-1] + len(rest[done:end].encode()))
-                done = end
-            rest = rest[done:]
-        return TextFile(path, bounds, _stamp(handle))
-
-
-def _stamp(handle: BinaryIO) -> tuple[int, int]:
-    found = os.fstat(handle.fileno())
-    return found.st_size, found.st_mtime_ns
-
-
-def _beginning(handle: BinaryIO) -> int:
-    """The offset behind a byte order mark; refuses what only looks like text."""
-    head = handle.read(64)
-    for mark, name in _MARKS:
-        if head.startswith(mark):
-            raise NotText(f"is {name} (by its byte order mark)")
-    if head.startswith(b"version https://git-lfs.github.com/spec/"):
-        raise NotText("is a Git LFS pointer instead of the file (git lfs pull fetches it)")
-    return len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
-
-
-def _decoded(handle: BinaryIO) -> Iterator[tuple[str, bool]]:
-    """The text chunk by chunk, each with whether it is the last."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    data = b" "
-    while data:
-        data = handle.read(_CHUNK)
-        if (zero := data.find(b"\0")) >= 0:
-            raise NotText(f"is binary (it has a zero byte at {handle.tell() - len(data) + zero})")
-        try:
-            text = decoder.decode(data, final=not data)
-        except UnicodeDecodeError as error:  # what the decoder kept of the last chunk is part of its object
-            raise NotText(f"is not UTF-8 at byte {handle.tell() - len(error.object) + error.start}") from None
-        yield text, not data
-
-
-def _has_rows(handle: BinaryIO) -> bool:
-    """Whether every one of the first lines is a JSON object, and there are several."""
-    objects = 0
-    for _ in range(_SNIFFED_LINES):
-        line = handle.readline(_SNIFFED_BYTES)
-        if line.strip() and not _is_json_object(line):
-            return False
-        objects += bool(line.strip())
-    return objects > 1
-
-
-def _is_json_object(line: bytes) -> bool:
-    try:
-        return line.lstrip().startswith(b"{") and isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
-@dataclass
-class _Sections:
-    """The sections of many files in little memory: 32 bytes each."""
-
-    files: list[TextFile] = field(default_factory=list)
-    owner: array[int] = field(default_factory=lambda: array("L"))
-    number: array[int] = field(default_factory=lambda: array("L"))
-
-    def add(self, file: TextFile, numbers: range) -> None:
-        self.owner.extend([len(self.files)] * len(numbers))
-        self.number.extend(numbers)
-        self.files.append(file)
-
-    def shuffled(self, seed: int) -> Iterator[str]:
-        order = array("L", range(len(self.owner)))
-        random.Random(seed).shuffle(order)
-        for place in order:
-            yield self.files[self.owner[place]].section(self.number[place])
-
-
-def sections(listing: Listing, source: SourceConfig, seed: int, split: Split) -> Iterator[str]:
-    """The sections of all files in random order; whole files are held out, or the end of each where they are few."""
-    whole_files = len(listing.files) >= _HELDOUT_EVERY
-    found = _Sections()
-    for file in _scanned(listing, source, seed, split, whole_files=whole_files):
-        count = len(file.bounds) - 1
-        kept = count if whole_files or count < 2 else max(1, round(count * (1 - 1 / _HELDOUT_EVERY)))
-        found.add(file, range(kept) if whole_files or split == "train" else range(kept, count))
-    if not found.owner:
-        raise UserError(
-            f"{source.path or listing.root}: holds no text for the {split} split; expected {_FEWEST} sections of "
-            f"{source.max_document_chars} characters (max_document_chars) in one file, or {_HELDOUT_EVERY} files with "
-            "text; add some, or lower max_document_chars."
         )
-    return found.shuffled(seed)
 
 
-def _scanned(
-    listing: Listing, source: SourceConfig, seed: int, split: Split, *, whole_files: bool
-) -> Iterator[TextFile]:
-    """The files of a split with their sections; refuses those that are no text, of both splits, all at once."""
-    refused: dict[Path, str] = {}
-    for path in listing.files:
-        other = whole_files and held_out(listing.name(path), seed) != (split == "heldout")
-        if other and split == "heldout":
-            continue
-        try:
-            file = scan(path, source.max_document_chars, sniff=source.kind == "files" and source.format == "auto")
-            if not other:
-                yield file
-        except NotText as error:
-            if source.kind != "python-library":  # which has a few files in other encodings on purpose
-                refused[path] = str(error)
-    if refused:
-        path, reason = next(iter(refused.items()))
-        more = f" (and {len(refused) - 1} more files are no text)" if len(refused) > 1 else ""
-        raise UserError(f"{path}: {reason}{more}, expected UTF-8 text; convert it, or {exclusion(listing, refused)}.")
+def _pieces(chunks: Iterable[bytes], limit: int) -> Iterator[str]:
+    """The sections as they stand; a byte that is not UTF-8 becomes half a surrogate pair."""
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    rest = ""
+    for data in chunks:
+        rest += decoder.decode(data)
+        done = 0
+        for end in _ends(rest, limit, last=False):
+            yield rest[done:end]
+            done = end
+        rest = rest[done:]
+    yield from cut(rest + decoder.decode(b"", final=True), limit)
+
+
+def _reason(data: bytes, place: int) -> str:
+    if (zero := data.find(b"\0")) >= 0:
+        return f"is binary (it has a zero byte at {place + zero})"
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        return f"is not UTF-8 at byte {place + error.start}"
+    return ""
