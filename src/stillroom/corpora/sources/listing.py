@@ -44,16 +44,23 @@ class Listing:
 
 def list_files(source: SourceConfig) -> Listing:
     """The files of a source of kind ``python-library`` or ``files``; a ``UserError`` where they do not go together."""
+    listing = found_files(source)
     if source.kind == "python-library":
-        root, files = library_files()
-        return Listing(str(root), list(map(str, files)))
-    path = source.path or ""
-    listing = _listed_url(path, source) if is_url(path) else _listed(_expanded(path), source)
+        return listing
     formats = formats_of(listing.files, source)
     if _are_rows(listing, formats):
         return replace(listing, rows=True)
     _check_text(listing, formats, source)
     return listing
+
+
+def found_files(source: SourceConfig) -> Listing:
+    """The files that a source names, whatever they hold."""
+    if source.kind == "python-library":
+        root, files = library_files()
+        return Listing(str(root), list(map(str, files)))
+    path = source.path or ""
+    return _listed_url(path, source) if is_url(path) else _listed(_expanded(path), source)
 
 
 def formats_of(files: list[str], source: SourceConfig) -> list[FileFormat]:

@@ -16,7 +16,7 @@ from stillroom.types import Unreadable
 
 def table_sample(file: str, packing: str, kind: str) -> Mapping[str, Any]:
     """The columns of a file as those of a row; what they hold is not read."""
-    with _opened(file, packing, kind) as table:
+    with opened_table(file, packing, kind) as table:
         return _as_row(table.schema_arrow if kind == "parquet" else table.schema)
 
 
@@ -26,7 +26,7 @@ def _as_row(schema: Any) -> dict[str, Any]:
 
 def group_sizes(file: str, kind: str) -> list[int]:
     """Bytes of text in each row group or record batch, about."""
-    with _opened(file, "", kind) as table:
+    with opened_table(file, "", kind) as table:
         if kind == "parquet":
             return [table.metadata.row_group(group).total_byte_size for group in range(table.num_row_groups)]
         return [batch.nbytes for batch in _arrow_batches(table, 0, None)]
@@ -34,19 +34,14 @@ def group_sizes(file: str, kind: str) -> list[int]:
 
 def table_rows(part: Part, packing: str, kind: str, text: RowText) -> Iterator[Row]:
     """The rows of a part of a file, with the fields that are needed."""
-    with _opened(part.file, packing, kind) as table:
+    with opened_table(part.file, packing, kind) as table:
         names = (table.schema_arrow if kind == "parquet" else table.schema).names
         columns = text.columns(names)
         check_names(names, columns, part.place)
-        stop = part.stop if part.unit == "groups" else None
+        number, behind = 0, f" behind batch {part.start}" if part.start else ""
         if kind == "parquet":
-            groups = range(table.num_row_groups)[part.start : stop]
-            number = sum(table.metadata.row_group(group).num_rows for group in range(part.start))
-            batches, behind = parquet_batches(table, part.place, groups, columns), ""
-        else:
-            batches = (batch.select(columns) for batch in _arrow_batches(table, part.start, stop))
-            number, behind = 0, f" behind batch {part.start}" if part.start else ""
-        for batch in batches:
+            number, behind = sum(table.metadata.row_group(group).num_rows for group in range(part.start)), ""
+        for batch in table_batches(table, part, columns):
             for values in _values(batch):
                 number += 1
                 where = f"row {number}{behind}"
@@ -54,6 +49,14 @@ def table_rows(part: Part, packing: str, kind: str, text: RowText) -> Iterator[R
                     yield where, Unreadable(f"{part.place}: {where} {values}; convert it.")
                 else:
                     yield where, values
+
+
+def table_batches(table: Any, part: Part, columns: list[str]) -> Iterator[Any]:
+    """Some columns of the rows of a part, a record batch at a time."""
+    stop = part.stop if part.unit == "groups" else None
+    if hasattr(table, "num_row_groups"):
+        return parquet_batches(table, part.place, range(table.num_row_groups)[part.start : stop], columns)
+    return (batch.select(columns) for batch in _arrow_batches(table, part.start, stop))
 
 
 def _values(batch: Any) -> Iterator[Mapping[str, Any] | str]:
@@ -73,7 +76,7 @@ def _fields(rows: Any) -> list[Any]:
 
 
 @contextlib.contextmanager
-def _opened(file: str, packing: str, kind: str) -> Iterator[Any]:
+def opened_table(file: str, packing: str, kind: str) -> Iterator[Any]:
     """A ``ParquetFile``, or a reader of Arrow's file or stream format; of a local file nothing is copied."""
     pyarrow, place = arrow(file), printable_url(file)
     with unpacked(file, packing) as stream:
