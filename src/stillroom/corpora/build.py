@@ -37,16 +37,24 @@ from stillroom.corpora.plan_file import (
     stamps_of,
     tokenizer_folder,
 )
+from stillroom.corpora.sources.source_kinds import source_kind
 from stillroom.corpora.sources.table_rows import RowCount
 from stillroom.corpora.sequences import Told
 from stillroom.corpora.tasks import Task, source_shares, texts_of
-from stillroom.corpora.tokenizer import load_tokenizer, save_tokenizer, tokenizer_hash, train_tokenizer, with_marks
+from stillroom.corpora.tokenizer import (
+    habits,
+    load_tokenizer,
+    save_tokenizer,
+    tokenizer_hash,
+    train_tokenizer,
+    with_marks,
+)
 from stillroom.corpora.workers import Workers, do_one, start_crew
 from stillroom.files import disk_errors, fingerprint, read_json_object, write_json
 from stillroom.types import OnProgress, UserError
 from stillroom.vocabulary import num_ids
 
-_TOKENIZER_CHARS = 3_000_000  # text that the tokenizer is trained on; more changes few merges
+_TOKENIZER_CHARS, _CHARS_PER_TOKEN = 3_000_000, 400  # text that a tokenizer is trained on; more changes few merges
 _WORTH_KEEPING = 1 << 26  # bytes of finished tasks: minutes of work
 _PAUSE = 0.1
 
@@ -157,16 +165,24 @@ def _begun(config: CorpusConfig, scratch: Path) -> Build:
     tokenizer = with_marks(_tokenizer(config, plan))
     save_tokenizer(tokenizer, tokenizer_folder(scratch))
     special = [int(i) for i in tokenizer.all_special_ids]
-    marks = Marks(hash=tokenizer_hash(tokenizer), bos=tokenizer.bos_token_id, eos=tokenizer.eos_token_id, special=special)
+    marks = Marks(
+        hash=tokenizer_hash(tokenizer), bos=tokenizer.bos_token_id, eos=tokenizer.eos_token_id, special=special
+    )
     build = Build(scratch, plan, marks)
     build.write()
     return build
 
 
 def _tokenizer(config: CorpusConfig, plan: BuildPlan) -> PreTrainedTokenizerBase:
-    if config.tokenizer is not None:
-        return load_tokenizer(config.tokenizer)
-    return train_tokenizer(training_texts(plan, _TOKENIZER_CHARS), config.vocab_size)
+    if config.tokenizer is None:
+        chars = max(_TOKENIZER_CHARS, _CHARS_PER_TOKEN * config.vocab_size)
+        return train_tokenizer(training_texts(plan, chars), config.vocab_size, config.digits, config.specials)
+    tokenizer = load_tokenizer(config.tokenizer)
+    for habit in habits(tokenizer):
+        logger.warning("corpus.tokenizer: %s", habit)
+    for source in config.sources.values():
+        source_kind(source.kind).check_tokenizer(source, tokenizer)
+    return tokenizer
 
 
 def training_texts(plan: BuildPlan, chars: int) -> Iterator[str]:
@@ -242,7 +258,12 @@ def _told(config: CorpusConfig, heldout: Mapping[str, Told], train: Mapping[str,
     for name, count in rows.items():
         logger.warning(
             "corpus.sources.%s: of %d rows read, %d were left out (%s)",
-            *(name, count.rows, sum(_left_out(count).values()), ", ".join(f"{n} {w}" for w, n in _left_out(count).items())),
+            *(
+                name,
+                count.rows,
+                sum(_left_out(count).values()),
+                ", ".join(f"{n} {w}" for w, n in _left_out(count).items()),
+            ),
         )
     told = {name: dataclasses.asdict(count) for name, count in rows.items()}
     return found | ({"epochs": dict(used)} if used else {}) | ({"rows": dict(told)} if told else {})

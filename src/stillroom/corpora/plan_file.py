@@ -162,7 +162,10 @@ def _read_as(config: CorpusConfig) -> dict[str, JsonValue]:
     """The settings that tell how text is read and encoded."""
     sources = {name: source.canonical() for name, source in config.sources.items()}
     left_out = ("share", "epochs")
-    found: dict[str, JsonValue] = {"seed": config.seed, "tokenizer": config.tokenizer, "vocab_size": config.vocab_size}
+    found: dict[str, JsonValue] = {
+        name: getattr(config, name) for name in ("seed", "tokenizer", "vocab_size", "digits")
+    }
+    found["specials"] = [*config.specials]
     return found | {
         f"sources.{name}": {field: value for field, value in one.items() if field not in left_out}
         for name, one in sources.items()

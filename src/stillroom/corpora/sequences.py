@@ -127,7 +127,9 @@ def ordered_documents(
         for number in permute(np.arange(len(drops)), len(drops), _seed(order.seed, epoch, 0)).tolist():
             again = read(number)
             assert again is not None
-            for block in _shuffled(again, drops[number], bases[number], _seed(order.seed, epoch, number + 1), order.block):
+            for block in _shuffled(
+                again, drops[number], bases[number], _seed(order.seed, epoch, number + 1), order.block
+            ):
                 if left <= 0:
                     return
                 left -= block.codes_N.size

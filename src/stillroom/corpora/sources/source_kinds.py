@@ -27,6 +27,7 @@ from stillroom.worlds.base import Split
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
+    from transformers import PreTrainedTokenizerBase
 
     from stillroom.corpora.exchange.id_documents import IdDocuments
     from stillroom.corpora.sources.listing import Listing
@@ -57,6 +58,8 @@ class SourceKind:
     """The files that determine the texts; None where the configuration alone does."""
     check: Callable[[SourceConfig], object] = lambda source: None
     """Refuses options before anything is built, by ``UserError``."""
+    check_tokenizer: Callable[[SourceConfig, PreTrainedTokenizerBase], object] = lambda source, tokenizer: None
+    """Refuses a tokenizer that is not the one of its ids."""
 
 
 SOURCES: Registry[SourceKind] = Registry(

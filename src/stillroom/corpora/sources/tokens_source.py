@@ -160,4 +160,5 @@ SOURCE = SourceKind(
     path="a file or a folder of token ids",
     listing=_files,
     check=token_options,
+    check_tokenizer=check_token_source,
 )
