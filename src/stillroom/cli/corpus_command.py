@@ -167,12 +167,12 @@ def export_command_of_corpora(
     """
     from stillroom.console import Terminal, line
     from stillroom.corpora import open_corpus
-    from stillroom.corpora.exchange.exporting import export_corpus
+    from stillroom.corpora.exchange.exporting import export_corpus, format_named
     from stillroom.study.progress import StageDisplay
 
     opened = open_corpus(folder)
     with StageDisplay().stage(f"corpus as {kind} files") as update:
-        written = export_corpus(opened, out, kind, update)
+        written = export_corpus(opened, out, format_named(kind), update)
     Terminal().print(line(f"{written:,} tokens: ", (out, "bold")), soft_wrap=True)
 
 

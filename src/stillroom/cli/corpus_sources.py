@@ -79,7 +79,8 @@ def _there(place: str) -> str:
 def _of_hub(place: str) -> Fields:
     path, _, split = place.partition("@")
     path, _, config = path.partition(":")
-    return {"kind": "hub", "path": path} | ({"name": config} if config else {}) | ({"split": split} if split else {})
+    fields: Fields = {"kind": "hub", "path": path, "name": config, "split": split}
+    return {name: value for name, value in fields.items() if value}
 
 
 def _own_name(place: str, taken: Mapping[str, object]) -> str:

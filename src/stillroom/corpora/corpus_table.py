@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -15,7 +13,13 @@ from stillroom.corpora.exchange.id_documents import text_of_ids
 from stillroom.corpora.exchange.id_rows import TABLES
 from stillroom.corpora.sources.source_config import SourceConfig
 from stillroom.corpora.sources.source_kinds import source_kind, source_parts
-from stillroom.corpora.sources.tokens_source import check_token_source, list_token_files, open_tokens, token_options
+from stillroom.corpora.sources.tokens_source import (
+    all_ids,
+    check_token_source,
+    list_token_files,
+    open_tokens,
+    token_options,
+)
 from stillroom.strict import to_yaml
 from stillroom.vocabulary import Vocabulary, num_ids
 
@@ -78,11 +82,8 @@ def token_table(source: SourceConfig, tokenizer: PreTrainedTokenizerBase | None)
 
 
 def first_text(source: SourceConfig, tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """The first document of files of token ids as text, or the first letters of it; refuses ids of another tokenizer."""
+    """The first document of files of token ids as text, or where it begins; refuses ids of another tokenizer."""
     check_token_source(source, tokenizer)
     vocabulary = Vocabulary.of(tokenizer)
-    batches = itertools.chain.from_iterable(
-        source_kind(source.kind).ids(source, part, vocabulary) for part in source_parts(source, 0, _WHOLE)
-    )
-    first = next((ids for batch in batches for ids in batch), None)
+    first = next((ids for batch in all_ids(source, vocabulary) for ids in batch), None)
     return None if first is None else text_of_ids(vocabulary, first[:_SHOWN])

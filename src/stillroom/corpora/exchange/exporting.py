@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -14,9 +14,17 @@ from stillroom.corpora.exchange.datatrove import write_datatrove
 from stillroom.corpora.exchange.id_documents import TOKENS_AT_ONCE, IdDocuments
 from stillroom.corpora.exchange.megatron import write_megatron
 from stillroom.files import check_new_folder, folder_aside
-from stillroom.types import OnProgress
+from stillroom.strict import nearest
+from stillroom.types import OnProgress, UserError
 
 Format = Literal["megatron", "datatrove"]
+
+
+def format_named(name: str) -> Format:
+    """The format of a name; a ``UserError`` where there is none."""
+    if name in (formats := get_args(Format)):
+        return name  # type: ignore[return-value]
+    raise UserError(f"--to is {name!r}{nearest(name, list(formats))}.")
 
 
 def export_corpus(corpus: Corpus, folder: Path, kind: Format, progress: OnProgress | None = None) -> int:

@@ -31,6 +31,7 @@ from stillroom.types import UserError
 from stillroom.vocabulary import Vocabulary
 
 _SUFFIXES = (".bin", ".ds", ".npy", *TABLES)
+_PART_BYTES = 1 << 20
 _TEXT_BYTES = 4  # behind a token, about
 _ALIGNED = 8  # bytes: a whole number of ids of every dtype
 
@@ -149,8 +150,13 @@ def _ids(source: SourceConfig, part: Part, vocabulary: Vocabulary) -> Iterator[I
 def check_token_source(source: SourceConfig, tokenizer: PreTrainedTokenizerBase) -> None:
     """Refuses a source whose first documents are not of this tokenizer."""
     vocabulary = Vocabulary.of(tokenizer)
-    if token_options(source).check and (parts := _parts(source, 0, 1 << 20)):
-        check_tokenizer(_ids(source, parts[0], vocabulary), tokenizer, vocabulary, parts[0].file)
+    if token_options(source).check:
+        check_tokenizer(all_ids(source, vocabulary), tokenizer, vocabulary, str(source.path))
+
+
+def all_ids(source: SourceConfig, vocabulary: Vocabulary) -> Iterator[IdDocuments]:
+    """All documents of a source of ids, in the order of its files."""
+    return (batch for part in _parts(source, 0, _PART_BYTES) for batch in _ids(source, part, vocabulary))
 
 
 SOURCE = SourceKind(
