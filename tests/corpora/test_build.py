@@ -288,9 +288,7 @@ def be_another(place: Path) -> None:
     ],
     ids=["flip", "shorten", "tokens", "another", "no-data", "no-record", "no-json", "list"],
 )
-def test_a_ledger_that_lies_is_named_and_heals_as_the_sentence_says(
-    text, tokenizer, whole, tmp_path, monkeypatch, lie
-):
+def test_a_ledger_that_lies_is_named_and_heals_as_the_sentence_says(text, tokenizer, whole, tmp_path, monkeypatch, lie):
     config, folder = config_of(text, tokenizer), tmp_path / "corpus"
     scratch = stopped(config, folder, monkeypatch)
     place = sorted(scratch.glob("tasks/train-*"))[0]

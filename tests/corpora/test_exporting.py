@@ -40,8 +40,17 @@ def sequences(stream: list[int], length: int, bos: int, eos: int) -> SequenceSet
 )
 def test_documents_are_whole_across_sequences(bos, eos, stream, wanted, at_once: int, monkeypatch) -> None:
     monkeypatch.setattr(exporting, "TOKENS_AT_ONCE", at_once)
-    found = exporting._documents(sequences(stream, 3, bos, eos), 0)
+    found = exporting._documents(sequences(stream, 3, bos, eos), 0, whole=False)
     assert [part.tolist() for one in found for part in one] == wanted
+
+
+@pytest.mark.parametrize("at_once", [1, 8, 1 << 20])
+def test_documents_that_were_fitted_into_sequences_do_not_run_on(at_once: int, monkeypatch) -> None:
+    """A sequence that is full, one that is the rest of a longer document, and padding, which is no document."""
+    monkeypatch.setattr(exporting, "TOKENS_AT_ONCE", at_once)
+    stream = [0, 5, 6, 7, 0, 8, 1, 0, 9, 1, 0, 0, 0, 4, 1, 0]
+    found = exporting._documents(sequences(stream, 4, 0, 1), 0, whole=True)
+    assert [part.tolist() for one in found for part in one] == [[0, 5, 6, 7], [0, 8, 1], [9, 1], [0, 4, 1]]
 
 
 def documents_of(corpus: Corpus, split: str, source: str) -> list[list[int]]:

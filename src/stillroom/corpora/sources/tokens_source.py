@@ -139,7 +139,7 @@ def _ids(source: SourceConfig, part: Part, vocabulary: Vocabulary) -> Iterator[I
         batches = opened.indexed(part.start, part.stop, marks)
     else:
         if options.end != "none":
-            check_marked(opened, marks)
+            check_marked(opened, marks, size)
         width = opened.ids.itemsize
         batches = opened.marked(part.start // width, min(part.stop // width, len(opened.ids)), marks)
     for batch in batches:
