@@ -17,6 +17,7 @@ from stillroom.evaluation.evaluation_config import EvaluationConfig
 from stillroom.labels.labels_config import LabelsConfig
 from stillroom.models.model_config import ModelConfig, heads_that_do_not_fit
 from stillroom.objectives.objective_config import ObjectiveConfig, RoutingConfig, ScheduleConfig
+from stillroom.objectives.schedules import ever_needs_teacher
 from stillroom.results.schema import arm_and_seed
 from stillroom.strict import (
     Factor,
@@ -32,6 +33,7 @@ from stillroom.strict import (
     to_yaml,
 )
 from stillroom.training.training_config import ParallelConfig, TrainingConfig
+from stillroom.types import UserError
 
 __all__ = [
     "ArmConfig",
@@ -53,11 +55,15 @@ __all__ = [
     "TrainingConfig",
     "arm_and_seed",
     "heads_that_do_not_fit",
+    "ladder",
     "over_seeds",
     "override",
     "parse",
     "to_yaml",
 ]
+
+
+_PARTS = {1 / 2: "half", 1 / 4: "quarter", 1 / 8: "eighth", 1 / 16: "sixteenth"}
 
 
 class ArmConfig(ObjectiveConfig):
@@ -86,6 +92,32 @@ def over_seeds(arms: Mapping[str, ArmConfig], seeds: Sequence[int]) -> dict[str,
     Seed by seed, so that a study cut short has whole seeds.
     """
     return {f"{name}-s{seed}": arm.model_copy(update={"seed": seed}) for seed in seeds for name, arm in arms.items()}
+
+
+def ladder(*parts: float, arm: ArmConfig | None = None, name: str = "spt") -> dict[str, ArmConfig]:
+    """Arms of hard labels that differ in their text alone, least first: what the worth of a soft label is read off.
+
+    Arguments:
+        parts: distinct tokens of each as a multiple of ``training.tokens``, two or more, all different.
+        arm: what they share, such as a learning rate; it learns from no teacher.
+        name: of the arm on all of the text; others are called ``spt_half``, ``spt2x``, ``spt0.75x``.
+
+    Raises:
+        UserError: the parts make no ladder, or the arm has a teacher, several passes or a budget of another arm.
+    """
+    arm = ArmConfig() if arm is None else arm
+    if len(set(parts)) < 2 or len(set(parts)) < len(parts):
+        raise UserError(f"ladder: has the parts {list(parts)}; expected two or more amounts of text, all different.")
+    if ever_needs_teacher(arm) or arm.epochs != 1 or arm.like is not None:
+        raise UserError(
+            "ladder: its arms learn from hard labels in one pass; set alpha to 0, epochs to 1, like to None."
+        )
+    return {
+        (name if part == 1 else f"{name}_{_PARTS[part]}" if part in _PARTS else f"{name}{part:g}x"): parse(
+            ArmConfig, {**arm.model_dump(exclude_unset=True), "data": part}, "ladder"
+        )
+        for part in sorted(parts)
+    }
 
 
 class MixtureConfig(Strict):
@@ -148,6 +180,7 @@ class RunConfig(Strict):
     """One training run: ``stillroom train``."""
 
     name: Name = "run"
+    """What the run is called in folders and tables."""
     corpus: CorpusConfig
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
@@ -181,11 +214,14 @@ class StudyConfig(Strict):
     """A corpus, a teacher, its labels, students that differ in one thing each, and what is measured on all."""
 
     name: Name
+    """What the study is called in its folder and on its page."""
     corpus: CorpusConfig
     teacher: TeacherConfig = TeacherConfig()
     labels: LabelsConfig = LabelsConfig()
     student: ModelConfig = ModelConfig()
+    """The model of every student."""
     training: TrainingConfig = TrainingConfig()
+    """The budget of every student, but for what its arm says otherwise."""
     arms: Named[ArmConfig] = Field(min_length=1)
     evaluation: EvaluationConfig = EvaluationConfig()
 

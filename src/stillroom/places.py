@@ -47,7 +47,7 @@ class RunParts:
 
 
 @dataclass(frozen=True)
-class Part:
+class RunPart:
     """What one reference names."""
 
     name: str
@@ -61,7 +61,7 @@ class Part:
         return self.path if self.run is None else f"{self.run}:{self.name}"
 
 
-def find_parts(wanted: Wanted, given: str | Path) -> list[Part]:
+def find_parts(wanted: Wanted, given: str | Path) -> list[RunPart]:
     """Every part of a kind that ``given`` names: ``RUN`` all of them, ``RUN:NAME`` one, ``RUN:NAME@all`` its steps.
 
     What names no run stands for itself, and the folder of a training for its model.
@@ -77,13 +77,13 @@ def find_parts(wanted: Wanted, given: str | Path) -> list[Part]:
         text = os.path.expanduser(str(given))
         if wanted == "corpus" and folder is None:
             raise UserError(f"--corpus {given}: no such folder; expected a run folder or a built corpus.")
-        return [Part(_own_name(text), text)]
+        return [RunPart(_own_name(text), text)]
     if name is None:
         return [_part(run, wanted, one) for one in _chosen(run, wanted)]
     return _named(run, wanted, name)
 
 
-def find_part(wanted: Wanted, given: str | Path, default: str = "") -> Part:
+def find_part(wanted: Wanted, given: str | Path, default: str = "") -> RunPart:
     """The one part of a kind that ``given`` names; of a run with several the one called ``default``, if there is one.
 
     Raises:
@@ -135,7 +135,7 @@ def _chosen(run: RunParts, wanted: Wanted) -> list[str]:
     return names
 
 
-def _named(run: RunParts, wanted: Wanted, name: str) -> list[Part]:
+def _named(run: RunParts, wanted: Wanted, name: str) -> list[RunPart]:
     if name in run.names(wanted):
         return [_part(run, wanted, name)]
     model, sign, step = name.rpartition("@")
@@ -153,11 +153,11 @@ def _named(run: RunParts, wanted: Wanted, name: str) -> list[Part]:
     raise UserError(f"{run.folder}:{name}: {run.folder} is {run.what} and has no {wanted} {name!r}{end}.")
 
 
-def _kept_steps(run: RunParts, model: str) -> dict[int, Part]:
+def _kept_steps(run: RunParts, model: str) -> dict[int, RunPart]:
     """The models of a training's kept checkpoints by step."""
     folder = Path(run.models[model]).parent / "steps"
     found = [(int(match[1]), one) for one in folder.glob("step-*") if (match := _STEP.fullmatch(one.name))]
-    return {step: Part(f"{model}@{step}", str(one), run.folder) for step, one in found}
+    return {step: RunPart(f"{model}@{step}", str(one), run.folder) for step, one in found}
 
 
 def _steps_asked(run: RunParts, model: str, step: str, steps: list[int]) -> list[int]:
@@ -172,7 +172,7 @@ def _steps_asked(run: RunParts, model: str, step: str, steps: list[int]) -> list
     )
 
 
-def _part(run: RunParts, wanted: Wanted, name: str) -> Part:
+def _part(run: RunParts, wanted: Wanted, name: str) -> RunPart:
     is_model = name in run.models and wanted not in ("corpus", "labels")
     path = run.models[name] if is_model else str(getattr(run, name))
     if wanted == "training":
@@ -182,7 +182,7 @@ def _part(run: RunParts, wanted: Wanted, name: str) -> Part:
             f"{run.folder}:{name}: lies at {path}, which is not there (not yet, or no more); run the command of the "
             "run again, which makes what is missing, or name the folder itself."
         )
-    return Part(name, path, run.folder)
+    return RunPart(name, path, run.folder)
 
 
 def _training_of(model: str) -> str:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import difflib
 import functools
+import itertools
 import re
 import types
 import typing
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypeVar
 
 import yaml
@@ -275,13 +276,23 @@ def _assign(values: dict[str, Any], root: type[BaseModel], path: list[str], valu
             given: list[str] = list(current) if isinstance(current, dict) else []
             choices = list(dict.fromkeys([*given, *field_names(root, path[:depth])]))
             within = f" of {prefix}" if prefix else ""
-            raise UserError(f"--set {assignment}: {part} is not a field{within}{nearest(part, choices)}.")
+            elsewhere = [] if prefix else list(itertools.islice(_named(current, path), 3))
+            hint = f"; did you mean {' or '.join(elsewhere)}?" if elsewhere else nearest(part, choices)
+            raise UserError(f"--set {assignment}: {part} is not a field{within}{hint}.")
         if depth == len(path) - 1:
             current[part] = value
         else:
             if current.get(part) is None:  # an optional object, such as routing, that is now asked for
                 current[part] = {}
             current = current[part]
+
+
+def _named(values: Any, path: list[str], place: str = "") -> Iterator[str]:
+    """Dotted names of fields further inside that end as ``path`` does."""
+    for name, inner in values.items() if isinstance(values, dict) else ():
+        if place and name == path[0]:
+            yield f"{place}{'.'.join(path)}"
+        yield from _named(inner, path, f"{place}{name}.")
 
 
 def _may_be_new(root: type[BaseModel], path: list[str], depth: int) -> bool:

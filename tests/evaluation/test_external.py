@@ -46,7 +46,7 @@ def test_benchmarks_are_measured_without_a_corpus_and_not_twice(models, tmp_path
     assert len(folders) == 2
     for folder in folders:
         part = json.loads((folder / "evaluation.json").read_text())
-        assert set(part) == {"benchmarks", "counterfactual_file"}
+        assert set(part) == {"measured_on", "benchmarks", "counterfactual_file"}
         assert part["benchmarks"]["word-problems"]["num_problems"] == 2
         assert part["counterfactual_file"]["log_odds"]["num"] == 1
         assert len((folder / "samples-word-problems.jsonl").read_text().splitlines()) == 4

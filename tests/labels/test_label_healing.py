@@ -15,11 +15,13 @@ import torch
 import xxhash
 from rich.console import Console
 
+from stillroom.console import Terminal
 from stillroom.labels import Damaged, LabelStore, export_parquet, inspect_store
 from stillroom.labels.format import manifest as manifests
 from stillroom.labels.format.manifest import Manifest
 from stillroom.labels.terminal import inspection_tables
-from stillroom.study.labelprogress import LabelProgress
+from stillroom.study.labelprogress import bytes_per_token, label_stage
+from stillroom.study.progress import StageDisplay
 from stillroom.types import UserError
 from tiny_labels import TinySequences, contents, make
 
@@ -254,9 +256,9 @@ def test_an_export_onto_a_folder_is_told(made, tmp_path):
 def test_progress_counts_whatever_lies_among_the_shards(folder):
     for name, content in (("00000003.bin", b""), ("00000004.bin", b"short"), ("1x.bin", b"x" * 30)):
         (folder / "shards" / name).write_bytes(content)
-    progress = LabelProgress(folder)
-    progress.update(10, 100)
-    assert "tokens" in progress.line()
+    with label_stage(StageDisplay(Terminal(quiet=True)), folder) as progress:
+        progress(10, 100)
+    assert bytes_per_token(folder)
     for path in (folder / "shards").glob("0*"):
         path.write_bytes(b"")
-    assert LabelProgress(folder).bytes_per_token() is None
+    assert bytes_per_token(folder) is None

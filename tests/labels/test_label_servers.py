@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from stillroom.http import HttpFiles, printable_url
 from stillroom.labels import LabelStore
-from stillroom.labels.http import HttpFiles, printable_url
 from stillroom.types import SoftLabels, UserError
 
 BLOCK = 512
@@ -260,10 +260,10 @@ def serving(folder: Path, behaves: Callable[[Asked], object]) -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def small_limits(monkeypatch):
     monkeypatch.setattr("stillroom.labels.remote.BLOCK_BYTES", BLOCK)
-    monkeypatch.setattr("stillroom.labels.http.SECONDS", 0.25)
-    monkeypatch.setattr("stillroom.labels.http.SLOWEST", 1e5)
-    monkeypatch.setattr("stillroom.labels.http.PAUSES", (0.0, 0.0))
-    monkeypatch.setattr("stillroom.labels.http.LONGEST", 1 << 20)
+    monkeypatch.setattr("stillroom.http.SECONDS", 0.25)
+    monkeypatch.setattr("stillroom.http.SLOWEST", 1e5)
+    monkeypatch.setattr("stillroom.http.PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("stillroom.http.LONGEST", 1 << 20)
     monkeypatch.setattr("stillroom.labels.remote.LONGEST", 1 << 20)
 
 

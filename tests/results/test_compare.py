@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from stillroom.results.across_seeds import difference_over_seeds, mean_over_seeds
-from stillroom.results.compare import compare_items
-from stillroom.results.schema import SampledProblem
+from stillroom.results.compare import compare_folders, compare_items
+from stillroom.results.json_form import write
+from stillroom.results.schema import (
+    ContextResult,
+    CopyingResult,
+    Evaluation,
+    LikelihoodResult,
+    MeasuredOn,
+    SampledProblem,
+)
 from stillroom.results.sweeps import Sweep, compare_sweeps, entropy_matched
-from stillroom.types import UserError
+from stillroom.types import Estimate, UserError
 
 
 def record(prompt: int, temperature: float, right: int, wrong_kinds: int, num: int = 8) -> SampledProblem:
@@ -142,3 +151,48 @@ def test_items_are_compared_where_both_evaluations_hold_them() -> None:
     part = compare_items(one, two)
     assert set(part) == {"copying"} and part["copying"]["loss_repeat"].value == 0.5
     assert 0 < part["copying"]["loss_repeat"].p_value <= 1
+
+
+def _evaluation(on: MeasuredOn | None, shift: float, weights: tuple[float, ...] = (100.0, 90.0, 110.0)) -> Evaluation:
+    number = Estimate(1.0, 0.9, 1.1, 3)
+    kept = {name: (1.0 + shift, 1.2 + shift, 0.9 + shift) for name in ("bits_per_byte", "nats_per_token")}
+    lm = LikelihoodResult(
+        bits_per_byte=number, nats_per_token=number, per_item=kept, per_item_weights=dict.fromkeys(kept, weights)
+    )
+    copying = CopyingResult(icl_score=number, per_item={"icl_score": (1.0 + shift, 2.0, 3.0)})
+    context = ContextResult(accuracy=number, per_item={"accuracy": (0.0 + shift, 1.0, 1.0)})
+    return Evaluation(measured_on=on, lm=lm, copying=copying, context=context)
+
+
+TOLD = {"bits_per_byte", "nats_per_token", "icl_score", "accuracy"}
+
+
+@pytest.mark.parametrize(
+    ("on", "told"),
+    [
+        (MeasuredOn(text="t", tokenizer="a"), TOLD),
+        (MeasuredOn(text="t", tokenizer="b"), {"bits_per_byte", "accuracy"}),
+        (MeasuredOn(text="u", tokenizer="a"), set()),
+        (MeasuredOn(text="u", tokenizer="b"), set()),
+        (None, TOLD),
+    ],
+    ids=["the same", "another tokenizer", "another text", "both", "not known"],
+)
+def test_only_what_was_measured_on_the_same_is_compared(on: MeasuredOn | None, told: set[str], tmp_path: Path) -> None:
+    first, second = _evaluation(MeasuredOn(text="t", tokenizer="a"), 0.0), _evaluation(on, 0.5)
+    found = {name for part in compare_items(second, first).values() for name in part}
+    assert found - {"text_bits_per_byte"} == told
+    for name, one in (("a-s0", first), ("a-s1", first), ("b-s0", second), ("b-s1", second)):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "evaluation.json", one)
+    compared = compare_folders({name: tmp_path / name for name in ("a-s0", "a-s1", "b-s0", "b-s1")}, [1])
+    assert ("b" in compared.by_seed.arms) == (told == TOLD)
+
+
+def test_a_document_of_other_tokens_may_hold_a_byte_more_or_less() -> None:
+    first = _evaluation(MeasuredOn(text="t", tokenizer="a"), 0.0)
+    other = _evaluation(MeasuredOn(text="t", tokenizer="b"), 0.5, (101.0, 90.0, 109.0))
+    assert set(compare_items(other, first)["lm"]) == {"bits_per_byte", "text_bits_per_byte"}
+    far = _evaluation(MeasuredOn(text="t", tokenizer="b"), 0.5, (101.0, 90.0, 160.0))
+    same = _evaluation(MeasuredOn(text="t", tokenizer="a"), 0.5, (101.0, 90.0, 109.0))
+    assert "lm" not in compare_items(far, first) and "lm" not in compare_items(same, first)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import importlib
 import json
 import subprocess
 import sys
@@ -99,6 +101,62 @@ def test_tables_of_pandas_or_a_sentence_without_it(folder: Path, monkeypatch: py
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(UserError, match="need pandas, which is not installed"):
         run.to_pandas()
+
+
+def check_tables(run: stillroom.results.Run) -> None:
+    """Every table holds the rows of its kind: names, numbers as they are, and nothing where there is none."""
+    pandas, tables = importlib.import_module("pandas"), run.to_pandas()
+    for name in ("measures", "curves", "samples", "heads", "worths"):
+        table, rows = getattr(tables, name), getattr(run, name)
+        assert isinstance(table, pandas.DataFrame) and len(table) == len(rows) > 0, name
+        assert list(table.columns) == [field.name for field in dataclasses.fields(rows[0])]
+        for row, (_, cells) in list(zip(rows, table.iterrows(), strict=True))[:: max(1, len(rows) // 50)]:
+            for column, value in dataclasses.asdict(row).items():
+                assert pandas.isna(cells[column]) if value is None else cells[column] == value, (name, column)
+    assert list(tables.models["name"]) == [model.record.name for model in run.models]
+    assert tables.measures["value"].dtype == tables.worths["low"].dtype == float
+    best = tables.worths[tables.worths.amount == "tokens"].groupby("arm").value.max()  # what one does with a table
+    assert dict(best) == {
+        arm: max(row.value for row in run.worths if row.arm == arm and row.amount == "tokens" and row.value)
+        for arm in {row.arm for row in run.worths}
+    }
+
+
+def test_tables_are_those_of_pandas_itself(folder: Path) -> None:
+    pytest.importorskip("pandas", reason="needs pandas; make test-real has it")
+    check_tables(stillroom.results.load(folder))
+
+
+@pytest.mark.real
+def test_tables_are_those_of_the_installed_pandas(folder: Path) -> None:
+    check_tables(stillroom.results.load(folder))
+
+
+def test_worth_is_a_table_and_a_csv_file(folder: Path, tmp_path: Path) -> None:
+    run = stillroom.results.load(folder)
+    assert run.worth is not None
+    rows = [row for row in run.worths if row.amount == "tokens"]
+    assert [(row.arm, row.ability) for row in rows] == [
+        (arm, ability.key) for ability in run.worth.abilities for arm in ability.arms
+    ]
+    found = {(row.arm, row.ability, row.amount): row for row in run.worths}
+    for ability in run.worth.abilities:
+        for arm, multipliers in ability.arms.items():
+            for amount, one in (("tokens", multipliers.data), ("flops", multipliers.compute)):
+                row = found[arm, ability.key, amount]
+                assert (row.value, row.low, row.high) == tuple(one.as_dict()[end] for end in ("value", "low", "high"))
+    assert {row.value is None for row in run.worths} == {row.high is None for row in run.worths} == {True, False}
+    stillroom.results.write_csv(run.worths, tmp_path / "worth.csv")
+    with (tmp_path / "worth.csv").open(newline="") as stream:
+        read_again = list(csv.DictReader(stream))
+    assert [one["value"] for one in read_again] == ["" if row.value is None else str(row.value) for row in run.worths]
+    stillroom.results.write_csv(run.samples, tmp_path / "samples.csv")  # texts with line ends and commas
+    with (tmp_path / "samples.csv").open(newline="") as stream:
+        assert [one["completion"] for one in csv.DictReader(stream)] == [row.completion for row in run.samples]
+    assert dataclasses.replace(run, worth=None).worths == ()
+    with pytest.raises(UserError, match="there is no row to write"):
+        stillroom.results.write_csv((), tmp_path / "none.csv")
+    assert not (tmp_path / "none.csv").exists()
 
 
 def test_results_load_without_torch_and_numpy(folder: Path) -> None:

@@ -14,6 +14,7 @@ from transformers import (
     AutoTokenizer,
     GPT2Config,
     GPT2LMHeadModel,
+    LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
 from typer.testing import CliRunner
@@ -25,6 +26,8 @@ from stillroom.files import read_json, write_json
 from stillroom.labels import LabelStore
 from stillroom.models import build_model, load_model
 from stillroom.models.meta import llama_config
+from stillroom.results.json_form import read
+from stillroom.results.schema import Comparison, Evaluation
 from stillroom.study.evaluations import evaluate_models
 from stillroom.study.export import export_run_folder
 from stillroom.study.inspect import inspect_path
@@ -33,9 +36,11 @@ from stillroom.study.model_inspection import ModelRequest
 from stillroom.study.progress import StageDisplay
 from stillroom.study.train_stage import train_into
 from stillroom.teachers import LiveTeacher, ModelScores
-from stillroom.training import TrainingData, train
+from stillroom.training import Hooks, TrainingData, train
 from stillroom.training.step import StepContext, Student, global_step
 from stillroom.types import SpecialIds, UserError
+from stillroom.vocabulary import num_ids
+from tokenizer_kinds import LOSES
 
 MODEL = ModelConfig(hidden_size=16, intermediate_size=32, num_layers=1, num_heads=2, max_positions=64)
 
@@ -66,9 +71,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Corpus, RunConfig, 
     run = RunConfig(name="given", corpus=config, model=MODEL.model_copy(update={"tie_embeddings": False}),
                     training=training)  # fmt: skip
     (root / "run").mkdir()
-    train_into(
-        root / "run", run=run, corpus=corpus, labels=None, precision_name="fp32", progress=None, stop=lambda: False
-    )
+    train_into(root / "run", run=run, corpus=corpus, labels=None, precision_name="fp32", hooks=Hooks())
     return corpus, run, root / "run"
 
 
@@ -193,16 +196,13 @@ def random_gpt2(folder: Path, vocab_size: int, tokenizer: PreTrainedTokenizerFas
     return folder
 
 
-def test_a_model_of_another_tokenizer_is_not_measured_compared_or_asked(built, tmp_path: Path) -> None:
+def test_a_model_of_another_tokenizer_is_not_inspected_asked_or_trained(built, tmp_path: Path) -> None:
     """Although its vocabulary is as large."""
     corpus, _, run = built
     other = train_tokenizer(["some other words"], 259)
     stranger = random_gpt2(tmp_path / "stranger", corpus.vocab_size, other)
     assert len(other) == corpus.vocab_size
     display, said = StageDisplay(), r"stranger: its tokenizer \(259 tokens\) differs from the corpus's \(259 tokens\)"
-    with pytest.raises(UserError, match=rf"model .*{said}, so its scores"):
-        evaluate_models([stranger], corpus.folder, ["lm"], tmp_path / "out", {}, display)
-    assert not (tmp_path / "out").exists()
     request = ModelRequest(against=stranger, corpus=corpus.folder, ablation=False)
     with pytest.raises(UserError, match=said):
         inspect_path(run, verify=False, request=request)
@@ -211,9 +211,51 @@ def test_a_model_of_another_tokenizer_is_not_measured_compared_or_asked(built, t
     config = RunConfig(name="x", corpus=built[1].corpus, model=ModelConfig(path=str(stranger)))
     with pytest.raises(UserError, match=rf"model\.path .*{said}, so its weights"):
         train_into(
-            tmp_path / "run", run=config, corpus=corpus, labels=None, precision_name="fp32", progress=None,
-            stop=lambda: False,
+            tmp_path / "run", run=config, corpus=corpus, labels=None, precision_name="fp32", hooks=Hooks(),
         )  # fmt: skip
+
+
+def test_a_model_of_another_tokenizer_is_measured_on_the_text_in_its_own_tokens(
+    built, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beside the corpus's own student: bits per byte are compared, what counts tokens is not."""
+    corpus, _, run = built
+    other = train_tokenizer(["the cat sat on a mat"] * 9, 300)
+    stranger = random_gpt2(tmp_path / "stranger", len(other), other)
+    shutil.copytree(run / "model", tmp_path / "copy")
+    out = tmp_path / "out"
+    evaluate_models([run, stranger, tmp_path / "copy"], corpus.folder, ["lm"], out, {}, StageDisplay())
+    said = capsys.readouterr()
+    assert "stranger: its tokenizer differs from the corpus's, so it reads the held-out text in tokens of its own" in (
+        said.err.replace("\n", " ")
+    )
+    (folder,) = out.glob("stranger-*")
+    found = read(Evaluation, folder / "evaluation.json")
+    (mine,) = (read(Evaluation, one / "evaluation.json") for one in out.glob("run-*"))
+    assert found.measured_on and mine.measured_on
+    assert found.measured_on.differs(mine.measured_on) == "tokenizer" and found.measured_on.text == corpus.text_identity
+    assert found.lm is not None and mine.lm is not None
+    assert found.lm.bits_per_byte.num == mine.lm.bits_per_byte.num
+    comparison = read(Comparison, out / "comparison.json")
+    told, same = (
+        {measure for part in one.items.values() for measure in part}
+        for name, one in sorted(comparison.against.items(), key=lambda pair: "stranger" not in pair[0])
+    )
+    assert "bits_per_byte" in told and "nats_per_token" not in told
+    assert {"bits_per_byte", "nats_per_token"} <= same
+
+
+@pytest.mark.parametrize(("marks", "said"), [((), "its unembedding has 256 rows"), (None, "loses text")])
+def test_a_tokenizer_that_cannot_say_the_text_is_refused_by_the_name_of_its_model(
+    built, tmp_path: Path, marks: tuple[()] | None, said: str
+) -> None:
+    tokenizer = LOSES["lower case"]() if marks is None else tokenizer_of(marks)
+    stranger = tmp_path / "stranger"
+    LlamaForCausalLM(llama_config(MODEL, num_ids(tokenizer))).save_pretrained(stranger)
+    tokenizer.save_pretrained(stranger)
+    with pytest.raises(UserError, match=rf"model .*stranger: its tokenizer is not the corpus's, .* \(.*{said}"):
+        evaluate_models([stranger], built[0].folder, ["lm"], tmp_path / "out", {}, StageDisplay())
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_model_without_a_tokenizer_is_taken_by_its_size_and_that_is_said(
@@ -263,7 +305,7 @@ def test_an_unembedding_with_fewer_rows_than_the_corpus_has_tokens_ends_in_a_sen
     """Tokens were added to the tokenizer and never to the model."""
     corpus = built[0]
     short = random_gpt2(tmp_path / "short", corpus.vocab_size - 2, tokenizer_of())
-    display, said = StageDisplay(), "short: its unembedding has 257 rows, expected one for each of the corpus's 259"
+    display, said = StageDisplay(), "short: its unembedding has 257 rows, expected one for each of the 259 tokens"
     with pytest.raises(UserError, match=rf"teacher .*{said}"):
         label_corpus(LabelRequest(str(short), corpus.folder, tmp_path / "labels", {}, 64, dry_run=False), display)
     with pytest.raises(UserError, match=rf"model .*{said}"):

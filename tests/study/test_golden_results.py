@@ -47,6 +47,7 @@ GOLDEN: dict[tuple[str, int], str] = {
     ("model", 1): "d719d97df85a87ab",
     ("labels", 1): "7ad1fc0990d6737f",
     ("evaluation", 1): "42ef15da8bb6ea5f",
+    ("evaluation", 2): "4cb98f2698e7a743",
     ("sandbox-bigram", 1): "20a574eb789122c8",
     ("ranking", 1): "e13e6429b5ac202b",
     ("tuning", 1): "0f9c68070444f04a",
@@ -56,6 +57,7 @@ GOLDEN: dict[tuple[str, int], str] = {
 LOSSES: dict[tuple[str, int], list[float]] = {
     ("model", 1): [5.69425978, 5.61255895, 5.59120785, 5.69425978, 5.6222785, 5.60789735],
     ("evaluation", 1): [5.94543066, -0.00191779],
+    ("evaluation", 2): [5.94543066, -0.00191779],
     ("ranking", 1): [
         5.36982537,
         -0.30761168,

@@ -35,7 +35,7 @@ from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.exactworlds import drawn_sequences, exact_scores, exact_world
 from stillroom.study.interrupts import Stopper
 from stillroom.study.label_stage import LabelRequest, label_corpus
-from stillroom.study.labelprogress import LabelProgress, label_stage
+from stillroom.study.labelprogress import bytes_per_token, label_stage
 from stillroom.study.pipeline import Stages
 from stillroom.study.progress import StageDisplay
 from stillroom.teachers import LiveLabels, ModelScores
@@ -302,21 +302,24 @@ def test_a_study_shows_the_same_line_as_labelling_alone(text_corpus, teachers, t
     assert "already there" in text.getvalue() and [stage.reused for stage in stages.record] == [False, True]
 
 
-def test_the_rate_leaves_out_shards_that_were_there(made):
+def test_shards_that_were_there_are_no_part_of_the_rate(made):
     now = [100.0]
-    progress = LabelProgress(made, clock=lambda: now[0])  # 3 shards of 8 sequences of 32 tokens
-    progress.update(768, 1536)
-    assert progress.tokens_per_second is None and progress.seconds_left is None
-    now[0] = 102.0
-    progress.update(968, 1536)
-    assert progress.tokens_per_second == pytest.approx(100.0) and progress.seconds_left == pytest.approx(5.68)
-    size = sum(path.stat().st_size for path in (made / "shards").iterdir()) / 768
-    assert progress.bytes_per_token() == pytest.approx(size)
-    assert progress.line() == f"63 % of 1,536 tokens, 100 tokens/s, {size:.1f} bytes/token, 0:00:06 left"
-    own = LabelProgress(made, rank=1, world_size=2, clock=lambda: now[0])
-    now[0] = 103.0
-    own.update(256 + 50, 768)
-    assert own.tokens_per_second == pytest.approx(50.0)
+    display, _ = captured()
+    with label_stage(display, made) as progress:  # 3 shards of 8 sequences of 32 tokens
+        progress.clock, progress.begin = lambda: now[0], now[0]
+        progress(768, 1536)
+        assert progress.rate is None
+        now[0] = 102.0
+        progress(968, 1536)
+        size = sum(path.stat().st_size for path in (made / "shards").iterdir()) / 768
+        assert bytes_per_token(made) == pytest.approx(size)
+        line = f"63 % of 1,536 tokens, 100 tokens/s, {size:.1f} bytes/token, 0:00:06 left"
+        assert progress.line() == line
+    with label_stage(display, made, rank=1, world_size=2) as own:
+        own.clock, own.begin = lambda: now[0], 102.0
+        now[0] = 103.0
+        own(256 + 50, 768)
+        assert own.rate == pytest.approx(50.0)
 
 
 def test_a_terminal_shows_one_line_that_moves(tmp_path):

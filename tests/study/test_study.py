@@ -23,6 +23,7 @@ from stillroom.config import override, to_yaml
 from stillroom.corpora import open_corpus
 from stillroom.study import processes
 from stillroom.study.evaluations import evaluate_into
+from stillroom.study.measured_text import text_of
 from stillroom.study.pipeline import run_single, run_study
 from stillroom.study.progress import StageDisplay
 from stillroom.study.recipe_files import resolve_recipe
@@ -284,6 +285,7 @@ def test_models_are_evaluated_where_they_can_be_fast(finished, tmp_path, monkeyp
     config: Any = study_config()
     with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
         evaluate_into(
-            tmp_path, model, config.evaluation.model_copy(update={"suites": ("lm",)}), config.corpus.sources,
-            open_corpus(next(root.glob("artifacts/corpus-*")) / "corpus"), lambda done, total: None,
+            tmp_path, model, config.evaluation.model_copy(update={"suites": ("lm",)}),
+            text_of(open_corpus(next(root.glob("artifacts/corpus-*")) / "corpus"), config.corpus.sources),
+            lambda done, total: None,
         )  # fmt: skip

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import stillroom.results
 from micro import micro
-from stillroom.config import ArmConfig, RoutingConfig, over_seeds
+from stillroom.config import ArmConfig, RoutingConfig, ScheduleConfig, ladder, over_seeds
+from stillroom.report import build_report
 from stillroom.results.abilities import Ability, Effort, Ladder, worth_table
+from stillroom.results.json_form import read
+from stillroom.results.schema import WorthTable
+from stillroom.study.evaluations import evaluate_models
 from stillroom.study.ladder import ladder_of
+from stillroom.study.pipeline import run_study
+from stillroom.study.progress import StageDisplay
+from stillroom.types import UserError
 
 NATS = Ability("text:python", "python, bits per byte", higher_is_better=False)
 
@@ -92,3 +102,68 @@ def test_an_ability_that_forms_in_a_jump_is_read_among_the_seeds_that_have_it():
     (ability,) = worth_table(Ladder(ladder, {"dpt90": arms["dpt90"]}), records, tables).abilities
     assert ability.formed == formed
     assert ability.arms["dpt90"].data.num == 3
+
+
+def test_a_ladder_is_made_in_a_line_and_found_as_it_was_made():
+    arms = ladder(2, 0.0625, 0.5, 0.75, 1, arm=ArmConfig(learning_rate=0.5)) | {"dpt90": ArmConfig(alpha=0.9)}
+    names = ["spt_sixteenth", "spt_half", "spt0.75x", "spt", "spt2x"]
+    assert list(arms) == [*names, "dpt90"] and arms["spt_half"] == ArmConfig(learning_rate=0.5, data=0.5)
+    config = with_arms(arms)
+    tokens = config.model_copy(update={"training": config.training.model_copy(update={"tokens": 65_536})})
+    found = ladder_of(tokens, list(arms))
+    assert list(found.rungs) == names and list(found.others) == ["dpt90"]
+    assert ladder_of(tokens, ["dpt90", "spt2x", "spt"]).rungs == {"spt": ["spt"], "spt2x": ["spt2x"]}  # of some
+    assert list(ladder(1, 2, name="hard")) == ["hard", "hard2x"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "changes", "words"),
+    [
+        ((1,), {}, "two or more amounts of text"),
+        ((1, 2, 2), {}, "all different"),
+        ((0, 1), {}, "ladder: data is 0"),
+        ((float("nan"), 1), {}, "ladder: data is nan"),
+        ((1, 2), {"alpha": 0.5}, "set alpha to 0"),
+        ((1, 2), {"alpha_schedule": ScheduleConfig(kind="linear", final=0.9)}, "set alpha to 0"),
+        ((1, 2), {"epochs": 2.0}, "epochs to 1"),
+        ((1, 2), {"like": "spt"}, "like to None"),
+    ],
+    ids=["one", "twice", "nothing", "no-number", "teacher", "rising", "passes", "like"],
+)
+def test_what_makes_no_ladder_is_refused(parts, changes, words):
+    with pytest.raises(UserError, match=words):
+        ladder(*parts, arm=ArmConfig(**changes))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A study of a ladder of two rungs and an arm with a teacher, on held-out text alone."""
+    root, config = tmp_path_factory.mktemp("worth"), micro()
+    corpus = config.corpus.model_copy(update={"sources": {"facts": config.corpus.sources["facts"]}})
+    arms = ladder(0.5, 1) | {"dpt90": ArmConfig(alpha=0.9)}
+    evaluation = config.evaluation.model_copy(update={"suites": ("lm",)})
+    changes = {"corpus": corpus, "arms": arms, "evaluation": evaluation}
+    return run_study(config.model_copy(update=changes), root / "run", root / "artifacts", StageDisplay())
+
+
+def test_a_study_and_an_evaluation_of_its_models_find_the_ladder(run, tmp_path, capsys):
+    written = read(WorthTable, run / "worth.json")
+    assert [rung.arm for rung in written.ladder] == ["spt_half", "spt"]
+    assert {arm for ability in written.abilities for arm in ability.arms} == {"dpt90"}
+    values = {"heldout_sequences": 16, "copying_sequences": 4}
+    evaluate_models([run], None, ["lm"], tmp_path / "out", values, StageDisplay())
+    found = read(WorthTable, tmp_path / "out" / "worth.json")
+    assert found.ladder == written.ladder and found.over == "items"
+    text = {ability.key: ability.arms for ability in written.abilities}
+    assert {ability.key: ability.arms for ability in found.abilities}["text:facts"] == text["text:facts"]
+    shown = " ".join(capsys.readouterr().out.split())  # as wide as it likes
+    assert "Worth: hard-label tokens that do what one of its own did; ladder of 2,048, 4,096 tokens" in shown
+    assert str(text["text:facts"]["dpt90"].data) in shown
+    assert "Worth" in Path(build_report(run)).read_text() or "worth" in Path(build_report(run)).read_text()
+    evaluate_models([Path(f"{run}:spt"), Path(f"{run}:dpt90")], None, ["lm"], tmp_path / "out", values, StageDisplay())
+    assert not (tmp_path / "out" / "worth.json").exists()  # one rung is no ladder: nothing of the other call is left
+    assert "Worth" not in capsys.readouterr().out
+    (table,) = (
+        row for row in stillroom.results.load(run).worths if (row.ability, row.amount) == ("text:facts", "tokens")
+    )
+    assert table.value == text["text:facts"]["dpt90"].data.value

@@ -31,6 +31,7 @@ from stillroom.study.own_precision import own_precision
 from stillroom.study.progress import StageDisplay
 from stillroom.study.train_stage import load_here, train_into
 from stillroom.teachers import LiveTeacher
+from stillroom.training import Hooks
 from stillroom.types import Estimate, OnProgress
 from stillroom.worlds.problems_world import problems
 
@@ -143,7 +144,7 @@ class Bench:
         with self.display.stage(title) as update, self.stopper.cooperative():
             train_into(
                 work, run=run, corpus=self.corpus, labels=source,
-                precision_name=precision, progress=update, stop=self.stopper.asked,
+                precision_name=precision, hooks=Hooks(update, self.stopper.asked, update.loss),
             )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import typer
 
+from stillroom.cli.config_command import config_command
 from stillroom.cli.corpus_command import corpus
 from stillroom.cli.evaluate_command import evaluate_command
 from stillroom.cli.export_command import export_command
@@ -42,6 +43,7 @@ app.command("train")(train_command)
 app.command("label")(label_command)
 app.command("evaluate")(evaluate_command)
 app.command("export")(export_command)
+app.command("config")(config_command)
 app.command("inspect")(inspect_command)
 app.command("report")(report_command)
 app.add_typer(corpus)

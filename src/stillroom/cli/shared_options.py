@@ -63,6 +63,14 @@ Recipe = Annotated[
     ),
 ]
 StudyFields = Annotated[list[str] | None, set_option("arms.dpt90.alpha=0.7")]
+GivenLabels = Annotated[
+    str | None,
+    typer.Option(
+        "--labels",
+        help="A label store, or a run that holds one, to be used instead of labelling: of the same teacher, tokens and "
+        "fidelity, which is checked. One made before for the same is found without this.",
+    ),
+]
 RunFolder = Annotated[Path | None, out_option("Run folder. Default: runs/NAME-FINGERPRINT.")]
 PlanOnly = Annotated[
     bool, dry_run_option("Print the resolved configuration, tokens, parameters, FLOPs, time and memory; write nothing.")

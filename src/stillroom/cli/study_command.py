@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from stillroom.cli.forecast_command import ForecastLaw, print_study_forecast
-from stillroom.cli.shared_options import PlanOnly, Recipe, RunFolder, StudyFields, artifacts_option, jobs_option
+from stillroom.cli.shared_options import (
+    GivenLabels,
+    PlanOnly,
+    Recipe,
+    RunFolder,
+    StudyFields,
+    artifacts_option,
+    jobs_option,
+)
 
 if TYPE_CHECKING:
     from stillroom.config import StudyConfig
@@ -36,6 +44,7 @@ def study_command(
     out: RunFolder = None,
     artifacts: Artifacts = None,
     jobs: Jobs = 1,
+    labels: GivenLabels = None,
     law: ForecastLaw = None,
     dry_run: PlanOnly = False,
     explain: Explain = False,
@@ -61,22 +70,36 @@ def study_command(
 
         print_explained(explain_study(config, out, artifacts), Terminal())
     else:
-        _run(config, out, artifacts, jobs, law)
+        _run(config, law, _Where(out, artifacts, jobs, labels))
 
 
-def _run(config: StudyConfig, out: Path | None, artifacts: Path | None, jobs: int, law: str | None) -> None:
+class _Where(NamedTuple):
+    """Where a study is run, and with what."""
+
+    out: Path | None
+    artifacts: Path | None
+    jobs: int
+    labels: str | None
+
+
+def _run(config: StudyConfig, law: str | None, where: _Where) -> None:
     """Runs the study, makes its page and prints what was found."""
     from stillroom.cli.ask import print_parts
     from stillroom.console import Terminal, line
     from stillroom.report import build_report, seeds_table, summary_table
+    from stillroom.results.json_form import read
+    from stillroom.results.schema import WorthTable
+    from stillroom.study.evaluation_tables import multipliers_table
     from stillroom.study.pipeline import run_study
     from stillroom.study.progress import StageDisplay
 
-    folder = run_study(config, out, artifacts, StageDisplay(), jobs=jobs)
+    folder = run_study(config, where.out, where.artifacts, StageDisplay(), jobs=where.jobs, labels=where.labels)
     console = Terminal()
     console.print(summary_table(folder))
     if (seeds := seeds_table([folder])) is not None:
         console.print(seeds)
+    if (folder / "worth.json").is_file():
+        console.print(multipliers_table(read(WorthTable, folder / "worth.json")))
     print_study_forecast(law, config, folder)
     page = build_report(folder)
     print_parts(folder)

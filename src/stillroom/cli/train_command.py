@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stillroom.cli.shared_options import PlanOnly, Recipe, StudyFields, artifacts_option, folder_place
+from stillroom.cli.shared_options import GivenLabels, PlanOnly, Recipe, StudyFields, artifacts_option, folder_place
 
 if TYPE_CHECKING:
     from stillroom.config import RunConfig, StudyConfig
@@ -28,6 +28,7 @@ def train_command(
     assignments: StudyFields = None,
     artifacts: Artifacts = Path("runs/artifacts"),
     export_to: ExportTo = None,
+    labels: GivenLabels = None,
     dry_run: PlanOnly = False,
 ) -> None:
     """Train one model: a run recipe, or one arm of a study with the teacher and labels that it needs.
@@ -45,10 +46,12 @@ def train_command(
 
         print_plan(config)
     else:
-        _run(config, arm, artifacts, export_to)
+        _run(config, arm, artifacts, export_to, labels)
 
 
-def _run(config: RunConfig | StudyConfig, arm: str | None, artifacts: Path, export_to: Path | None) -> None:
+def _run(
+    config: RunConfig | StudyConfig, arm: str | None, artifacts: Path, export_to: Path | None, labels: str | None
+) -> None:
     """Trains the model, writes it to ``export_to`` where that is given, and prints where it is."""
     from stillroom.files import check_new_folder
 
@@ -61,7 +64,7 @@ def _run(config: RunConfig | StudyConfig, arm: str | None, artifacts: Path, expo
     from stillroom.training.distributed import launched_rank
 
     display = StageDisplay()
-    folder = run_single(config, arm, artifacts, display)
+    folder = run_single(config, arm, artifacts, display, labels)
     if export_to is not None and launched_rank() == 0:
         export_run_folder(folder, export_to)
     display.console.print(line("Model: ", (export_to or folder / "model", "bold")), soft_wrap=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import xxhash
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -159,6 +160,14 @@ class Corpus:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The corpus's tokenizer."""
         return with_marks(load_tokenizer(self.files.path("tokenizer")))
+
+    @cached_property
+    def text_identity(self) -> str:
+        """Hash of the held-out tokens and of their tokenizer: models that were measured on the same have the same."""
+        state = xxhash.xxh3_128(self.manifest["tokenizer_hash"].encode())
+        for shard in self.heldout.shards:
+            state.update(np.ascontiguousarray(shard).data)
+        return state.hexdigest()
 
     def check_bytes(self) -> None:
         """Raises ``UserError`` where the bytes of held-out tokens are neither told by their ids nor stored."""

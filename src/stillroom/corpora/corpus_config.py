@@ -43,6 +43,7 @@ class CorpusConfig(Strict):
     """Tokens among which the order of training is shuffled anew in each epoch; 0 means all. With a number, training
     may begin when so many tokens are there, while the corpus grows."""
     seed: Seed = 0
+    """Seed of which text is held out, of what worlds draw and of the order of documents."""
 
     @field_validator("specials")
     @classmethod

@@ -76,7 +76,7 @@ class LabelCollator:
 
 
 def batch_of(collated: Mapping[str, Tensor]) -> Batch:
-    """The tokens, targets and documents of a collated batch, as ``packed_inputs`` and the losses take it."""
+    """Tokens, targets and documents, (B, T) each, of B collated sequences, as ``packed_inputs`` and losses take it."""
     targets_BT = torch.full_like(collated["labels"], IGNORE_INDEX)
     targets_BT[:, :-1] = collated["labels"][:, 1:]
     document_BT = (collated["position_ids"] == 0).cumsum(dim=1, dtype=torch.int32) - 1

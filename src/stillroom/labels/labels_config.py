@@ -29,6 +29,7 @@ class LabelsConfig(Strict):
     shard_sequences: Positive = 512
     """Sequences per shard."""
     seed: Seed = 0
+    """Seed of what the sampled codec draws."""
     options: Annotated[dict[str, int | float], ADDED_LATER] = Field(default_factory=dict)
     """Of a codec that another package adds, by name."""
 

@@ -13,14 +13,14 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from stillroom.files import file_aside, write_bytes
+from stillroom.http import LONGEST, HttpFiles, filesystem, printable_url
 from stillroom.labels.format.layout import CHECK_BYTES, Damaged, checksum, damaged, read_table, shard_name
 from stillroom.labels.format.manifest import Manifest, from_text
-from stillroom.labels.http import LONGEST, SCHEMES, HttpFiles, printable_url
 from stillroom.types import UserError
 
 OPEN_SHARDS = 128
@@ -277,25 +277,6 @@ class RemoteFolder:
             raise UserError(
                 f"{self.name}/{file}: cannot be read ({why}); check the address, the connection and the right to read."
             ) from error
-
-
-def filesystem(url: str) -> tuple[Any, str]:
-    """The fsspec filesystem of an address and the path in it; a ``UserError`` where its driver is missing."""
-    if url.lower().startswith(SCHEMES):
-        return HttpFiles(), url
-    try:
-        import fsspec
-
-        return fsspec.core.url_to_fs(url)
-    except ImportError as error:
-        raise UserError(
-            f"{printable_url(url)}: no driver for such an address is installed ({error}); install it."
-        ) from error
-    except Exception as error:  # drivers look for keys and settings and raise classes of their own
-        why = str(error).replace(url, printable_url(url)) or type(error).__name__
-        raise UserError(
-            f"{printable_url(url)}: cannot be opened ({why}); expected a folder or an fsspec address."
-        ) from error
 
 
 def _beginning(path: Path) -> str:

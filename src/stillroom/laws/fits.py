@@ -34,12 +34,13 @@ _AGAIN = 80
 """Steps of L-BFGS-B from a law that is nearly right: the objective is then within 0.3 % of its end."""
 _TETHER = 1e-4
 """Weight of the squared distance from the start's grid: nothing beside data, and an end to valleys without a floor."""
-_LIMITS = {
+LIMITS = {
     "E": (np.log(0.05), np.log(10.0)), "alpha": (np.log(0.03), np.log(2.0)), "beta": (np.log(0.03), np.log(2.0)),
     "gamma": (np.log(0.05), np.log(3.0)), "A": (-15.0, 15.0), "B": (-15.0, 15.0), "c0": (-6.0, 8.0),
     "c1": (np.log(0.1), np.log(1e5)), "f1": (np.log(0.01), np.log(1.0)), "d1": (np.log(0.7), np.log(4.0)),
     "recovery": (np.log(1e-4), np.log(0.9)),
 }  # fmt: skip
+"""Least and most of what a fit moves: logarithms, c0 itself; of A and B at the middle of the points."""
 _STARTS = tuple(itertools.product((-1.0, 1.0), (0.25, 0.5), (0.4, 0.8)))
 """Both terms at the middle of the points (logarithm), α and β, γ."""
 
@@ -123,7 +124,7 @@ class _Problem:
 
     def descend(self, law: SupervisedLaw | DistillationLaw, deltas: Sequence[float], most: int = 400) -> Fit:
         """The law that is reached from this one, Huber's δ becoming smaller as in ``deltas``; ``most`` steps each."""
-        bounds = [_LIMITS[name] for name in self.names]
+        bounds = [LIMITS[name] for name in self.names]
         low_K, high_K = np.array(bounds).T
         anchor_K = vector_K = np.clip(self.vector(law), low_K, high_K)
         value = np.inf

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from stillroom.files import read_json_object, shaped, write_json
+from stillroom.laws.coefficients import coefficient_intervals, distilled_told, supervised_told
 from stillroom.laws.forms import DistillationLaw, Floats, SupervisedLaw
 from stillroom.laws.points import Model, Points
 from stillroom.laws.presets import BUSBRIDGE_2025, REACH, Reach, preset_draws
@@ -75,7 +76,22 @@ class Law:
         return self.distilled
 
     def intervals(self) -> dict[str, Estimate]:
-        """Every coefficient with its 95 % interval; the distillation law's own have a prime."""
+        """Every coefficient with its 95 % interval; the distillation law's own have a prime.
+
+        By the points that the law was fitted on (``coefficient_intervals``); by the draws where there are none.
+        """
+        found = self._by_draws()
+        hard = self.points.hard if self.points is not None else None
+        base = supervised_told(self.supervised, hard) if hard is not None and len(hard) else None
+        if base is not None:
+            found |= coefficient_intervals(self.supervised, base)
+        if self.distilled is not None and self.points is not None:
+            told = distilled_told(self.distilled, self.points.distilled, base)
+            own = coefficient_intervals(self.distilled, told)
+            found |= {name + ("'" if name in SupervisedLaw.names() else ""): one for name, one in own.items()}
+        return found
+
+    def _by_draws(self) -> dict[str, Estimate]:
         found = {}
         pairs = [(self.supervised, self.supervised_draws, "")]
         pairs += [(self.distilled, self.distilled_draws, "'")] if self.distilled is not None else []

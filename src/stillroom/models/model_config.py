@@ -17,12 +17,15 @@ class ModelConfig(Strict):
     intermediate_size: Annotated[int, Field(gt=0, le=2**20)] = 384
     """Width of the gated feed-forward layer."""
     num_layers: Annotated[int, Field(gt=0, le=4096)] = 4
+    """Blocks, each of attention and feed-forward layer."""
     num_heads: Annotated[int, Field(gt=0, le=4096)] = 4
+    """Query heads of a block; hidden_size is a multiple of it."""
     num_kv_heads: Positive | None = None
     """Key and value heads; None means one for each query head."""
     max_positions: Annotated[int, Field(gt=0, le=2**24)] = 512
     """Longest sequence, in tokens, that the positions of the model cover."""
     rope_theta: PositiveFloat = 10_000.0
+    """Base of the rotary positions: the longest wavelength is about 2 pi times it, in tokens."""
     tie_embeddings: bool = True
     """One matrix for the embedding and the unembedding."""
     path: str | None = None

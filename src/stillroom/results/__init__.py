@@ -3,6 +3,7 @@
     run = stillroom.results.load("runs/quickstart-1a2b3c4d")
     run.model("dpt90").evaluation.lm.bits_per_byte      # Estimate(value, low, high, num): 95 % interval, items
     run.to_pandas().measures                            # a row for every number of every model, with its unit
+    write_csv(run.worths, Path("worth.csv"))            # what a soft label was worth, for every arm and ability
 
 ``schema`` declares every file that a run leaves, ``measures`` is the registry of what is measured. Beside them:
 ``statistics`` and ``intervals`` (bootstrap over items, Student's t over seeds), ``coverage`` (pass@k), ``compare`` and
@@ -20,8 +21,10 @@ from stillroom.results.runs import (
     ModelRun,
     Run,
     SampleRow,
+    WorthRow,
     estimates,
     load,
+    write_csv,
 )
 from stillroom.results.schema import (
     Comparison,
@@ -53,8 +56,10 @@ __all__ = [
     "SampleRow",
     "StudyRecord",
     "Worth",
+    "WorthRow",
     "WorthTable",
     "estimates",
     "load",
     "registered_measures",
+    "write_csv",
 ]

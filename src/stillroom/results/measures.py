@@ -40,6 +40,8 @@ class Measure:
     """How it is said of one model, with ``{model}`` and ``{value}``; empty for plain words."""
     ability: str = ""
     """What the ability is called whose worth it measures, where that is not its title."""
+    of_tokens: bool = False
+    """Whether it counts a tokenizer's tokens, so that it says nothing beside a model of another one."""
     before: tuple[str, ...] = ()
     """Where it stands in evaluations of older versions, which lack ``place``."""
 
@@ -125,11 +127,12 @@ BITS_PER_BYTE = Measure(
 """Of text by people where the held-out part has any: in a mixture one world's jump hides what happens to text."""
 ICL_SCORE = Measure(
     "ICL score", "nats", "lower", ("copying", "icl_score"), 2, per_item=True, roles=("table", "figures", "verdict"),
+    of_tokens=True,
     sentence="On repeated random tokens, {model} has an ICL score of {value} nats, where lower is better",
 )  # fmt: skip
 COPY_ORDER = Measure(
     "copying in order", "share of others outranked", "higher", ("copying", "order_repeat"), per_item=True,
-    roles=("figures",),
+    roles=("figures",), of_tokens=True,
 )  # fmt: skip
 FOLLOWS_CONTEXT = Measure(
     "follows context", "share of items", "higher", ("counterfactual", "follows_context"), per_item=True, roles=HEADLINE,
@@ -145,21 +148,22 @@ _TOLD = ("figures", "verdict", "worth")
 MEASURES: tuple[Measure, ...] = (
     BITS_PER_BYTE,
     Measure("bits per byte, all sources", "bits", "lower", ("lm", "bits_per_byte"), per_item=True),
-    Measure("loss", "nats per token", "lower", ("lm", "nats_per_token"), per_item=True),
+    Measure("loss", "nats per token", "lower", ("lm", "nats_per_token"), per_item=True, of_tokens=True),
     ICL_SCORE,
-    Measure("loss, first pass", "nats per token", "lower", ("copying", "loss_first")),
-    Measure("loss, repeats", "nats per token", "lower", ("copying", "loss_repeat"), per_item=True),
-    Measure("copying of random tokens", "share of tokens", "higher", ("copying", "accuracy_repeat")),
+    Measure("loss, first pass", "nats per token", "lower", ("copying", "loss_first"), of_tokens=True),
+    Measure("loss, repeats", "nats per token", "lower", ("copying", "loss_repeat"), per_item=True, of_tokens=True),
+    Measure("copying of random tokens", "share of tokens", "higher", ("copying", "accuracy_repeat"), of_tokens=True),
     COPY_ORDER,
     FOLLOWS_CONTEXT,
     Measure("follows memory", "share of items", None, ("counterfactual", "follows_memory")),
     LOG_ODDS,
     Measure("facts known", "share of items", "higher", ("counterfactual", "memory_accuracy")),
-    Measure("recall", "share of outputs", "higher", ("recall", "accuracy"), per_item=True, roles=_TOLD),
-    Measure("loss of recall", "nats per output", "lower", ("recall", "loss_repeat"), per_item=True),
+    Measure("recall", "share of outputs", "higher", ("recall", "accuracy"), per_item=True, roles=_TOLD, of_tokens=True),
+    Measure("loss of recall", "nats per output", "lower", ("recall", "loss_repeat"), per_item=True, of_tokens=True),
     Measure("induction of rules", "share of items", "higher", ("induction", "accuracy"), per_item=True),
-    Measure("needle in a haystack", "share of items", "higher", ("needle", "accuracy"), per_item=True, roles=_TOLD),
-    Measure("margin of the needle", "nats", "higher", ("needle", "margin_nats"), per_item=True),
+    Measure("needle in a haystack", "share of items", "higher", ("needle", "accuracy"), per_item=True, roles=_TOLD,
+            of_tokens=True),
+    Measure("margin of the needle", "nats", "higher", ("needle", "margin_nats"), per_item=True, of_tokens=True),
     Measure("context questions", "share of items", "higher", ("context", "accuracy"), per_item=True,
             roles=("figures",)),
     Measure("margin of context questions", "nats", "higher", ("context", "margin_nats"), per_item=True),

@@ -6,6 +6,8 @@ no torch and no numpy; pandas only where tables are asked for.
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from stillroom.checksums import check
-from stillroom.files import read_text
+from stillroom.files import read_text, write_text
 from stillroom.results.json_form import read, read_lines
 from stillroom.results.measures import Measure, as_estimate, registered_measures
 from stillroom.results.schema import (
@@ -120,6 +122,30 @@ class HeadRow:
 
 
 @dataclass(frozen=True)
+class WorthRow:
+    """How many times its own text, or FLOPs, an arm's soft labels were worth on one ability, with a 95 % interval.
+
+    ``value`` is None where there is no number to give, which ``why`` says; an end of the interval is None where it lies
+    outside the ladder, which reaches from ``least`` to ``most``. ``formed`` is the number of the arm's seeds past the
+    jump in which the ability forms, if it does.
+    """
+
+    arm: str
+    ability: str
+    title: str
+    amount: Literal["tokens", "flops"]
+    value: float | None
+    low: float | None
+    high: float | None
+    least: float
+    most: float
+    num: int
+    over: Literal["seeds", "items"]
+    why: str
+    formed: int | None
+
+
+@dataclass(frozen=True)
 class Frames:
     """The tables of a run, one for each kind of row."""
 
@@ -128,6 +154,10 @@ class Frames:
     curves: DataFrame
     samples: DataFrame
     heads: DataFrame
+    worths: DataFrame
+
+
+Row = MeasuredNumber | CurvePoint | SampleRow | HeadRow | WorthRow | ModelRecord
 
 
 @dataclass(frozen=True)
@@ -172,12 +202,17 @@ class Run:
         """The scores of every attention head of every model."""
         return tuple(row for model in self.models for row in _heads(model))
 
+    @property
+    def worths(self) -> tuple[WorthRow, ...]:
+        """What soft labels were worth, two rows for every arm and ability; none where the run has no ladder."""
+        return () if self.worth is None else tuple(_worths(self.worth))
+
     def to_pandas(self) -> Frames:
         """The same rows as tables; ``UserError`` where pandas is not installed."""
         records = [model.record for model in self.models]
         frames = (_frame(kind, rows) for kind, rows in (
             (ModelRecord, records), (MeasuredNumber, self.measures), (CurvePoint, self.curves),
-            (SampleRow, self.samples), (HeadRow, self.heads),
+            (SampleRow, self.samples), (HeadRow, self.heads), (WorthRow, self.worths),
         ))  # fmt: skip
         return Frames(*frames)
 
@@ -291,6 +326,33 @@ def _heads(model: ModelRun) -> Iterator[HeadRow]:
                 model.record.name, heads.layer(place), head, heads.previous_token[place][head],
                 heads.prefix_matching[place][head], None if heads.copying is None else heads.copying[place][head],
             )  # fmt: skip
+
+
+def _worths(table: WorthTable) -> Iterator[WorthRow]:
+    amounts: tuple[Literal["tokens", "flops"], ...] = ("tokens", "flops")
+    for ability in table.abilities:
+        for arm, multipliers in ability.arms.items():
+            formed = None if ability.formed is None else ability.formed.get(arm)
+            for amount, found in zip(amounts, (multipliers.data, multipliers.compute), strict=True):
+                yield WorthRow(
+                    arm=arm, ability=ability.key, title=ability.title, amount=amount, value=found.value,
+                    low=found.low or None, high=found.high if math.isfinite(found.high) else None,
+                    least=found.least, most=found.most, num=found.num, over=table.over, why=found.why, formed=formed,
+                )  # fmt: skip
+
+
+def write_csv(rows: Sequence[Row], path: Path) -> None:
+    """Rows of one table of a run, such as ``run.worths``, as a CSV file with a line of names; None is an empty cell.
+
+    Raises ``UserError`` without rows, whose names nothing would tell, and where the file cannot be written.
+    """
+    if not rows:
+        raise UserError(f"{path}: there is no row to write; give a table of the run that has some.")
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(one.name for one in fields(rows[0]))
+    lines.writerows(asdict(row).values() for row in rows)
+    write_text(path, text.getvalue())
 
 
 def _frame(kind: type, rows: Sequence[object]) -> DataFrame:

@@ -303,9 +303,25 @@ class CalibrationResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeasuredOn:
+    """What an evaluation's numbers are of: hashes of the held-out text (empty: of none) and of the tokenizer."""
+
+    text: str = ""
+    tokenizer: str = ""
+
+    def differs(self, other: MeasuredOn) -> str:
+        """What two evaluations do not share, in words; empty where their numbers compare."""
+        text = "held-out text" if self.text != other.text else ""
+        tokenizer = "tokenizer" if self.tokenizer != other.tokenizer else ""
+        return " and ".join(part for part in (text, tokenizer) if part)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """``evaluation.json``: a field for each part; ``others`` has what suites from outside this package measured."""
 
+    measured_on: MeasuredOn | None = sometimes()
+    """None in evaluations of older versions."""
     lm: LikelihoodResult | None = sometimes()
     copying: CopyingResult | None = sometimes()
     recall: RecallResult | None = sometimes()

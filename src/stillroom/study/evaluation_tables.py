@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from rich.table import Table
 
 from stillroom.results.json_form import Json, as_json
-from stillroom.results.schema import BySeed, Comparison, Evaluation
+from stillroom.results.schema import BySeed, Comparison, Evaluation, WorthTable
 
 
 def estimates_table(results: Mapping[str, Evaluation]) -> Table:
@@ -50,6 +50,16 @@ def seed_means_table(found: BySeed) -> Table:
                 if (one := cell.get("difference")) is not None
             }
     return _by_measure("Over seeds: 95 % intervals of Student's t, p-values corrected for their number (Holm)", columns)
+
+
+def multipliers_table(found: WorthTable) -> Table:
+    """What soft labels were worth, a row for each ability, a column for each arm."""
+    rungs = ", ".join(f"{rung.tokens:,}" for rung in found.ladder)
+    columns = {
+        arm: {one.title: str(one.arms[arm].data) for one in found.abilities if arm in one.arms}
+        for arm in dict.fromkeys(arm for one in found.abilities for arm in one.arms)
+    }
+    return _by_measure(f"Worth: hard-label tokens that do what one of its own did; ladder of {rungs} tokens", columns)
 
 
 def needle_table(results: Mapping[str, Evaluation]) -> Table:

@@ -9,60 +9,64 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from transformers import PreTrainedModel
 
 from stillroom.config import EvaluationConfig, SourceConfig, StudyConfig, parse
 from stillroom.console import Terminal, line
-from stillroom.corpora import Corpus, load_tokenizer, open_corpus
-from stillroom.evaluation import Heldout, Material, Suite, contamination, find_suite, sample
+from stillroom.corpora import Corpus, open_corpus
+from stillroom.evaluation import Material, Suite, contamination, find_suite, sample
 from stillroom.evaluation.sampling.draw import Sampler
 from stillroom.files import fingerprint, read_json, write_json, write_text
-from stillroom.places import Part, find_part, find_parts
+from stillroom.places import RunPart, find_part, find_parts
 from stillroom.results.compare import write_comparison
 from stillroom.results.json_form import Json, as_json, read
-from stillroom.results.schema import Evaluation
+from stillroom.results.schema import Evaluation, StudyRecord
 from stillroom.results.statistics import NotFiniteError, require_finite_parts
 from stillroom.results_versions import results_version
-from stillroom.study.evaluation_tables import comparison_table, estimates_table, needle_table, seed_means_table
+from stillroom.study.evaluation_tables import (
+    comparison_table,
+    estimates_table,
+    multipliers_table,
+    needle_table,
+    seed_means_table,
+)
 from stillroom.study.external import External, evaluate_external, measuring
 from stillroom.study.folders import parts
+from stillroom.study.ladder import write_worth
 from stillroom.study.measurable import fewest_positions, refuse_too_long
+from stillroom.study.measured_text import MeasuredText, Sources, material_of, text_for
 from stillroom.study.progress import StageDisplay
-from stillroom.study.teacherfolders import check_measured, teacher_hash
+from stillroom.study.recipe_files import resolve_recipe
+from stillroom.study.teacherfolders import teacher_hash
 from stillroom.study.train_stage import load_here
 from stillroom.types import OnProgress, UserError
-from stillroom.vocabulary import token_bytes
-
-Sources = dict[str, SourceConfig]
 
 
 def evaluate_into(
     folder: Path,
     model_folder: Path,
     config: EvaluationConfig,
-    sources: Sources,
-    corpus: Corpus | None,
+    text: MeasuredText,
     progress: OnProgress,
     external: External | None = None,
 ) -> None:
     """Writes ``evaluation.json`` and files of samples into ``folder``; finished suites there are kept.
 
-    Without a corpus, suites that need one are left out, and the model's own tokenizer serves.
+    Without a corpus, suites that need one are left out.
     """
     model = load_here(model_folder)
     folder.mkdir(parents=True, exist_ok=True)  # now that the model is known to be one
-    material = Material(load_tokenizer(model_folder)) if corpus is None else _material(corpus, sources)
+    material, corpus = text.material, text.corpus
     sampler = sample if external is None else external.sampler(model_folder)
     suites = _measurable(config, corpus)
-    found: dict[str, Json] = {}
+    found: dict[str, Json] = {} if text.measured_on is None else {"measured_on": as_json(text.measured_on)}
     with _naming(model_folder):
         for suite in suites:
             suite.check(model)
         for suite in suites:
             found |= _suite(folder, suite, model, config, material, sampler, progress)
-        if corpus is not None and config.contamination_ngram:
-            found |= _contamination(folder, suites, config, material, corpus, progress)
+        if corpus is not None and text.material_of_corpus is not None and config.contamination_ngram:
+            found |= _contamination(folder, suites, config, text.material_of_corpus, corpus, progress)
         if external is not None:
             found |= evaluate_external(folder, model_folder, model, material.tokenizer, config, external, progress)
     write_json(folder / "evaluation.json", found)
@@ -147,29 +151,9 @@ def keep_evaluated(folder: Path, damaged: list[str]) -> bool:
     return True
 
 
-def _material(corpus: Corpus, sources: Sources) -> Material:
-    """What a corpus gives to make items of; of two worlds of a kind the first is taken."""
-    worlds = {source.kind: dict(source.options) for source in reversed(sources.values())}
-    return Material(corpus.tokenizer, _heldout(corpus), worlds)
-
-
-def _heldout(corpus: Corpus) -> Heldout:
-    corpus.check_bytes()
-    return Heldout(
-        sequences=corpus.heldout,
-        byte_lengths_V=token_bytes(corpus.tokenizer),
-        source_names=corpus.source_names,
-        source_codes=corpus.heldout.source,
-        documents=corpus.heldout.source.astype(np.int64) << 32 | corpus.heldout.document,
-        bytes_of=corpus.heldout.token_bytes,
-        isolate=corpus.isolate,
-        real_sources=corpus.real_sources,
-    )
-
-
 def check_items(config: StudyConfig, corpus: Corpus) -> None:
     """Refuses a study whose models cannot hold the items that they will be measured on, before they are trained."""
-    material, asked = _material(corpus, config.corpus.sources), config.evaluation
+    material, asked = material_of(corpus, config.corpus.sources), config.evaluation
     suites = _measurable(asked, corpus)
     needs = (need for suite in suites for need in suite.longest(suite.config_in(asked), material))
     refuse_too_long(needs, *fewest_positions(config))
@@ -201,11 +185,14 @@ def evaluate_models(
     folders: dict[str, Path] = {}
     for part in named:
         model = Path(part.path)
-        if corpus is not None and (note := check_measured(str(model), corpus)):
-            display.console.print(note, style="yellow", markup=False, soft_wrap=True)
+        text = text_for(model, corpus, sources)
+        if text.note:
+            display.console.print(text.note, style="yellow", markup=False, soft_wrap=True)
         name = part.name
         owner = [teacher_hash(str(model)), None if corpus is None else corpus.identity, config.canonical()]
         owner += results_version("evaluation").values()
+        if text.measured_on is not None and (corpus is None or text.material is not text.material_of_corpus):
+            owner.append(text.measured_on.tokenizer)
         key = fingerprint(owner if external is None else [*owner, external.identity()], 8)
         folder = out / f"{name}-{key}"
         title = f"evaluate {name}"
@@ -213,17 +200,31 @@ def evaluate_models(
             parts(folder, keep_evaluated, functools.partial(display.damaged, title)),
             display.stage(title, "items") as update,
         ):
-            evaluate_into(folder, model, config, sources, corpus, update, external)
+            evaluate_into(folder, model, config, text, update, external)
         folders[folder.name if name in folders else name] = folder
         display.console.print(line((folder / "evaluation.json", "dim")), soft_wrap=True)
     _show(folders, out / "comparison.json", config, display)
+    _show_worth(named, folders, out / "worth.json")
 
 
-def _own_corpus(named: Sequence[Part]) -> Path | None:
+def _own_corpus(named: Sequence[RunPart]) -> Path | None:
     """The corpus of the run that all models are of; None where they are of several, or of none."""
     found = {find_part("corpus", part.run).path if part.run is not None else None for part in named}
     only = found.pop() if len(found) == 1 else None
     return None if only is None else Path(only)
+
+
+def _show_worth(named: Sequence[RunPart], folders: Mapping[str, Path], target: Path) -> None:
+    """What soft labels were worth where all models are of one run that has a ladder; written into ``target``."""
+    runs = {part.run for part in named}
+    run = runs.pop() if len(runs) == 1 else None
+    if run is None or len(folders) < len(named):
+        target.unlink(missing_ok=True)
+        return
+    config, records = resolve_recipe(str(run / "config.yaml")), read(StudyRecord, run / "study.json").models
+    found = write_worth(target, config, records, folders) if isinstance(config, StudyConfig) else None
+    if found is not None:
+        Terminal().print(multipliers_table(found))
 
 
 def _show(folders: Mapping[str, Path], target: Path, config: EvaluationConfig, display: StageDisplay) -> None:

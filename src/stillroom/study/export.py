@@ -39,7 +39,7 @@ from stillroom.files import (
 from stillroom.models import empty_model, export_model, libraries, read_config, read_weights
 from stillroom.models.model_config import ModelConfig, heads_that_do_not_fit
 from stillroom.objectives.schedules import highest_alpha
-from stillroom.places import Part, find_part, find_parts
+from stillroom.places import RunPart, find_part, find_parts
 from stillroom.strict import parse, to_yaml
 from stillroom.training.checkpoint import Checkpoints, CheckpointState, found, load_tensors
 from stillroom.training.distributed import Ranks
@@ -158,7 +158,7 @@ def export_models(given: str | Path, target: Path, step: int | None = None) -> l
     return [_export_part(one, target / one.name, None) for one in found if (Path(one.path) / "config.yaml").is_file()]
 
 
-def _export_part(part: Part, target: Path, step: int | None) -> Exported:
+def _export_part(part: RunPart, target: Path, step: int | None) -> Exported:
     run = Path(part.path)
     if part.run is None or (run / "config.yaml").is_file():
         return Exported(target, export_run_folder(run, target, step))

@@ -32,6 +32,7 @@ from stillroom.labels.format import manifest as manifests
 from stillroom.labels.format.layout import shard_name
 from stillroom.labels.format.manifest import Plan
 from stillroom.study.exactworlds import WORLD_PREFIX, drawn_sequences, exact_scores, exact_world, world_hash
+from stillroom.study.found_labels import remember_store
 from stillroom.study.identities import labels_owner, mixture_key
 from stillroom.study.labelprogress import label_stage
 from stillroom.study.mixtures import check_mixture, mixture_scores
@@ -87,6 +88,8 @@ def label_corpus(request: LabelRequest, display: StageDisplay) -> None:
             job.scores, job.sequences, config, request.out, identity=job.identity, rank=rank,
             world_size=world_size, progress=update,
         )  # fmt: skip
+    if manifest is not None and request.corpus is not None:
+        remember_store(open_corpus(request.corpus), request.out)
     _say(manifest, request.out, display)
 
 

@@ -1,34 +1,40 @@
-"""Which arms of a study are the ladder that worth is read off, and ``worth.json`` of its run folder."""
+"""Which arms of a study are the ladder that worth is read off, and the ``worth.json`` of its run or its evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stillroom.config import ArmConfig, StudyConfig
 from stillroom.objectives import ever_needs_teacher
 from stillroom.results.abilities import Effort, Ladder, read_items, worth_table
 from stillroom.results.json_form import write
-from stillroom.results.schema import ModelRecord, arm_and_seed
+from stillroom.results.schema import ModelRecord, WorthTable, arm_and_seed
 from stillroom.worlds import TEXT_WORLDS
 
 
-def write_worth(folder: Path, config: StudyConfig, records: Sequence[ModelRecord]) -> None:
-    """Writes ``worth.json`` where the study has a ladder and an arm to read off it.
+def write_worth(
+    target: Path, config: StudyConfig, records: Sequence[ModelRecord], folders: Mapping[str, Path]
+) -> WorthTable | None:
+    """Writes ``worth.json`` and returns what it says; None, and no file, without a ladder and an arm to read off it.
 
     Arguments:
-        folder: the run folder, with every model's evaluation.
+        target: the file.
         config: the study's.
         records: of ``study.json``.
+        folders: with the evaluation of each student, by name; those that are left out were not measured.
     """
-    students = {record.name: record for record in records if record.role == "student"}
+    students = {one.name: one for one in records if one.role == "student" and one.name in folders}
     ladder = ladder_of(config, [name for name in students if name in config.arms])
     if len(ladder.rungs) < 2 or not ladder.others:
-        return
+        target.unlink(missing_ok=True)
+        return None
     real = [name for name, source in config.corpus.sources.items() if source.kind not in TEXT_WORLDS.names()]
-    items = {name: read_items(folder / "models" / name, real=real) for name in students}
+    items = {name: read_items(folders[name], real=real) for name in students}
     efforts = {name: Effort(record.distinct_tokens, record.flops) for name, record in students.items()}
-    write(folder / "worth.json", worth_table(ladder, efforts, items, seed=config.evaluation.seed))
+    found = worth_table(ladder, efforts, items, seed=config.evaluation.seed)
+    write(target, found)
+    return found
 
 
 def ladder_of(config: StudyConfig, names: Sequence[str]) -> Ladder:

@@ -8,17 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stillroom.config import RunConfig, StudyConfig
-from stillroom.console import Terminal
-from stillroom.corpora import Corpus, build_corpus, corpus_identity, open_corpus
+from stillroom import disk
+from stillroom.config import RunConfig, StudyConfig, parse
+from stillroom.corpora import Corpus, SequenceSet, build_corpus, corpus_identity, open_corpus
 from stillroom.labels import LabelStore, Scores
 from stillroom.labels.format.manifest import plan_fingerprint
 from stillroom.models import load_model, plan_pretrained_model, use_short_attention
 from stillroom.objectives.schedules import ever_needs_teacher
+from stillroom.places import find_part
 from stillroom.results.schema import StageRecord
 from stillroom.study.artifacts import Artifact, ArtifactStore, Keep, StoredLabels
 from stillroom.study.budgets import with_budgets
 from stillroom.study.evaluations import check_items, evaluate_into, keep_evaluated
+from stillroom.study.found_labels import WantedLabels, given_labels, labels_made_before
 from stillroom.study.identities import (
     Identity,
     evaluation_identity,
@@ -31,17 +33,18 @@ from stillroom.study.interrupts import Stopper
 from stillroom.study.label_stage import identity_in, keep_labelled, label_shown
 from stillroom.study.links import NotedPlaces
 from stillroom.study.measurable import check_evaluation
+from stillroom.study.measured_text import text_of
 from stillroom.study.mixtures import check_mixture, live_mixture, mixture_scores
 from stillroom.study.needs import Needs
 from stillroom.study.own_precision import own_precision
 from stillroom.study.processes import in_processes
-from stillroom.study.progress import StageDisplay, no_update
+from stillroom.study.progress import StageDisplay, StageProgress
 from stillroom.study.runfolder import FinishedParts, study_folder, write_run_folder
 from stillroom.study.single import arm_run, check_taught, labelled_tokens, single_study, teacher_run
 from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
 from stillroom.study.train_stage import keep_trained, load_here, train_into
 from stillroom.teachers import LabelSource, LiveTeacher, ModelScores
-from stillroom.training import Interrupted
+from stillroom.training import Hooks, Interrupted
 from stillroom.training.distributed import launched_size
 from stillroom.types import OnProgress, UserError
 
@@ -66,8 +69,10 @@ class Stages:
     stopper: Stopper
     record: list[StageRecord] = field(default_factory=list)
     noted: NotedPlaces = field(default_factory=NotedPlaces)
+    given_labels: str | None = None
+    """A label store to be used instead of one that is made."""
 
-    def _build(self, stage: _Stage, make: Callable[[Path, OnProgress], None], keep: Keep | None = None) -> Artifact:
+    def _build(self, stage: _Stage, make: Callable[[Path, StageProgress], None], keep: Keep | None = None) -> Artifact:
         """Builds or finds an artifact; ``make`` gets the work folder and the progress callback.
 
         One that is damaged is made again, with what ``keep`` lets stay of it; one of an older version is left alone.
@@ -78,8 +83,8 @@ class Stages:
             self.display.reused(stage.title, is_sealed=artifact.is_sealed)
         else:
             self.display.kept(self.store.older(kind, identity))
-            shown = self.display.stage(stage.title, stage.unit) if stage.unit else contextlib.nullcontext(no_update)
-            with shown as update:
+            own = contextlib.nullcontext(StageProgress(""))
+            with self.display.stage(stage.title, stage.unit) if stage.unit else own as update:
                 artifact = self.store.build(
                     kind, identity, lambda work: make(work, update),
                     together=kind == "model", keep=keep, say=lambda damage: self.display.damaged(stage.title, damage),
@@ -124,7 +129,7 @@ class Stages:
         identity = self._model_identity(run, corpus, labels, live)
         self.noted.note(models={title: self.store.locate("model", identity)[0] / "model"})
 
-        def make(work: Path, update: OnProgress) -> None:
+        def make(work: Path, update: StageProgress) -> None:
             source: LabelSource | None = None
             mixture = self.config.teacher.mixture
             if labels is not None:
@@ -143,8 +148,7 @@ class Stages:
                     corpus=corpus,
                     labels=source,
                     precision_name=self.precision,
-                    progress=update,
-                    stop=self.stopper.asked,
+                    hooks=Hooks(update, self.stopper.asked, update.loss),
                 )
 
         def keep(work: Path, damaged: list[str]) -> bool:
@@ -182,6 +186,8 @@ class Stages:
         owner = identity_in(corpus, teaching_key(self.config, key))
         isolate = self.config.corpus.isolate_documents
         identity = labels_identity(owner, self.config.labels, len(sequences), isolate, self.precision)
+        if (found := self._labels_found(corpus, sequences, teacher, identity)) is not None:
+            return found
 
         def make(work: Path, _: OnProgress) -> None:
             asked = (self._scores(folder, corpus), sequences, self.config.labels, work / "labels")
@@ -190,6 +196,31 @@ class Stages:
         made = self._build(_Stage("labels", "labels", identity), make, keep_labelled)
         self.noted.note(labels=str(made.path / "labels"))
         return StoredLabels(str(made.path / "labels"), made.key, made.path)
+
+    def _labels_found(
+        self, corpus: Corpus, sequences: SequenceSet, teacher: tuple[Path, str], identity: Identity
+    ) -> StoredLabels | None:
+        """The store that was named, or one that another command made of the same; it stands in for the artifact."""
+        target, key = self.store.locate("labels", identity)
+        if self.given_labels is None and disk.is_finished(target):
+            return None
+        folder, own = teacher
+        names = {teaching_key(self.config, one) for one in (own, teacher_hash(str(folder)))}
+        asked = self.config.corpus.isolate_documents, self.precision
+        wanted = WantedLabels(corpus, sequences, frozenset(names), self.config.labels, *asked)
+        if self.given_labels is not None:
+            path = given_labels(self.given_labels, wanted, self.store.root)
+        elif (found := labels_made_before(wanted, self.store.root)) is not None:
+            path = found
+        else:
+            return None
+        artifact = Path(path).resolve().parent
+        if artifact.parent == self.store.root.resolve():
+            self.store.mark(artifact.name)
+        self.display.found("labels", path)
+        self.record.append(StageRecord(name="labels", seconds=0.0, reused=True))
+        self.noted.note(labels=path)
+        return StoredLabels(path, key)
 
     def _scores(self, teacher: Path, corpus: Corpus) -> Scores:
         """What is labelled with: the teacher, or the mixture that it is part of."""
@@ -205,7 +236,7 @@ class Stages:
         asked, sources = self.config.evaluation, self.config.corpus.sources
 
         def make(work: Path, update: OnProgress) -> None:
-            evaluate_into(work, model, asked, sources, corpus, update)
+            evaluate_into(work, model, asked, text_of(corpus, sources), update)
 
         identity = evaluation_identity(key, corpus.identity, asked)
         return self._build(_Stage(f"evaluate {title}", "evaluation", identity, "items"), make, keep_evaluated)
@@ -245,6 +276,8 @@ class _Student:
     teacher: tuple[Path, str]
     labels: StoredLabels | None
     arm: str
+    shown: bool
+    """Whether the process prints how far it is."""
 
 
 def students_ahead(
@@ -255,8 +288,9 @@ def students_ahead(
         raise UserError(f"jobs: is {jobs} under torchrun, whose ranks train each student together; leave --jobs out.")
     config = stages.config
     distinct = {arm.fingerprint(): name for name, arm in reversed(config.arms.items())}  # equal arms are one artifact
+    shown = stages.display.is_shared
     tasks = [
-        _Student(config.model_dump_json(), stages.store, corpus.folder, teacher, labels, name)
+        _Student(config.model_dump_json(), stages.store, corpus.folder, teacher, labels, name, shown)
         for name in config.arms
         if name in distinct.values()
     ]
@@ -270,14 +304,20 @@ def students_ahead(
 
 
 def _student_task(task: _Student) -> tuple[str, list[StageRecord]]:
-    silent = StageDisplay(Terminal(quiet=True))
-    stages = Stages(StudyConfig.model_validate_json(task.config), task.store, silent, Stopper())
+    display = StageDisplay.of_child(task.shown)
+    stages = Stages(StudyConfig.model_validate_json(task.config), task.store, display, Stopper())
     stages.student(task.arm, open_corpus(task.corpus), task.teacher, task.labels)
     return task.arm, stages.record
 
 
 def run_study(
-    config: StudyConfig, out: Path | None, artifacts: Path | None, display: StageDisplay, *, jobs: int = 1
+    config: StudyConfig,
+    out: Path | None,
+    artifacts: Path | None,
+    display: StageDisplay,
+    *,
+    jobs: int = 1,
+    labels: str | None = None,
 ) -> Path:
     """Runs every stage that is not there yet and returns the run folder, complete but for the report.
 
@@ -288,6 +328,8 @@ def run_study(
         display: what a person sees.
         jobs: students trained and evaluated at once, each in a process with its share of the cores; 1 trains one after
             another on all of them.
+        labels: a label store, or a run that holds one, to be used instead of one that is made; refused where it is not
+            of the same teacher, tokens and fidelity.
 
     Raises ``UserError`` for a mistake, ``KeyboardInterrupt`` or ``SystemExit`` when stopped; in each case what was
     complete is kept and the same call goes on from there.
@@ -295,11 +337,13 @@ def run_study(
     begin = time.monotonic()
     config = with_budgets(config)
     check_evaluation(config)
+    if labels is not None and not labelled_tokens(config):
+        raise UserError(f"--labels {labels}: no arm of {config.name} learns from stored labels; leave it out.")
     folder = study_folder(config, out)
     artifacts = artifacts or folder.artifacts
     store = ArtifactStore(artifacts, Needs.of_run(artifacts, folder.path))
     with Stopper() as stopper, folder.claimed(display.damaged):
-        stages = Stages(config, store, display, stopper, noted=NotedPlaces(folder.path))
+        stages = Stages(config, store, display, stopper, noted=NotedPlaces(folder.path), given_labels=labels)
         try:
             made = _all_stages(stages, jobs)
         except Interrupted:
@@ -324,17 +368,27 @@ def _all_stages(stages: Stages, jobs: int) -> FinishedParts:
     return FinishedParts(corpus, teacher[0], models, labels, evaluations)
 
 
-def run_single(config: RunConfig | StudyConfig, arm: str | None, artifacts: Path, display: StageDisplay) -> Path:
-    """Trains one model, with the teacher and labels that it needs, and returns its folder."""
+def run_single(
+    config: RunConfig | StudyConfig,
+    arm: str | None,
+    artifacts: Path,
+    display: StageDisplay,
+    labels: str | None = None,
+) -> Path:
+    """Trains one model, with the teacher and labels that it needs; returns its folder. ``labels`` as in a study."""
     if isinstance(config, StudyConfig):
         config = with_budgets(config)
         run = teacher_run(config) if arm == "teacher" else arm_run(config, arm or "")
+    elif labels is not None and config.teaching is None:
+        run = parse(RunConfig, config.model_dump() | {"labels": labels}, "--labels")
     else:
         run = config
     check_taught(run)
+    if labels is not None and not ever_needs_teacher(run.objective):
+        raise UserError(f"--labels {labels}: {run.name} learns from hard labels alone; leave it out.")
     with Stopper() as stopper:
         needs = Needs.of_training(artifacts, run.name, run.fingerprint())
-        stages = Stages(single_study(run), ArtifactStore(artifacts, needs), display, stopper)
+        stages = Stages(single_study(run), ArtifactStore(artifacts, needs), display, stopper, given_labels=labels)
         try:
             corpus = stages.corpus()
             artifact = stages.trained(run.name, run, corpus, *_taught(run, stages, corpus))
@@ -349,7 +403,8 @@ def _taught(run: RunConfig, stages: Stages, corpus: Corpus) -> tuple[StoredLabel
     if not ever_needs_teacher(run.objective):
         return None, None
     if run.labels is not None:
-        return StoredLabels(run.labels, plan_fingerprint(LabelStore.open(run.labels).manifest)), None
+        path = find_part("labels", run.labels).path
+        return StoredLabels(path, plan_fingerprint(LabelStore.open(path).manifest)), None
     teacher = stages.teacher(corpus)
     if run.teaching is None or run.teaching.source == "live":
         return None, teacher

@@ -29,30 +29,40 @@ def teacher_hash(teacher: str) -> str:
     return fingerprint([file_hash(file) for file in files])
 
 
-def check_vocabulary(model: str, corpus: Corpus, role: str = "teacher") -> None:
-    """Refuses a model whose tokenizer gives other ids than the corpus's: its numbers would be of other tokens."""
+def has_tokenizer(model: str | Path) -> bool:
+    """Whether a tokenizer lies in a model's folder; of hub ids and files this is taken for granted."""
+    folder = Path(model)
+    return not folder.is_dir() or any(next(folder.glob(name), None) for name in _TOKENIZER_FILES)
+
+
+def reads_ids_of(model: str, corpus: Corpus) -> bool:
+    """Whether a model's tokenizer gives the corpus's ids."""
     tokenizer = load_tokenizer(model)
     own, marks = corpus.tokenizer, (corpus.manifest["bos"], corpus.manifest["eos"])
     # The corpus's own copy may have been read otherwise than what it was copied from, whose hash it keeps.
     as_written = is_tokenizer_of(tokenizer, corpus.manifest["tokenizer_hash"])
-    if same_ids(own, tokenizer, marks, as_written=as_written):
-        _check_rows(model, corpus, role)
+    return same_ids(own, tokenizer, marks, as_written=as_written)
+
+
+def check_vocabulary(model: str, corpus: Corpus, role: str = "teacher") -> None:
+    """Refuses a model whose tokenizer gives other ids than the corpus's: its numbers would be of other tokens."""
+    if reads_ids_of(model, corpus):
+        check_rows(model, corpus.vocab_size, role)
         return
     raise UserError(
-        f"{role} {model}: its tokenizer ({len(tokenizer)} tokens) differs from the corpus's "
+        f"{role} {model}: its tokenizer ({len(load_tokenizer(model))} tokens) differs from the corpus's "
         f"({corpus.vocab_size} tokens), so its {_NAMED.get(role, 'ids')} would name other tokens; "
         f"{_HELP.get(role, 'build a corpus with this model as corpus.tokenizer')}."
     )
 
 
-def _check_rows(model: str, corpus: Corpus, role: str) -> None:
-    """Refuses a model with fewer rows in its unembedding than the corpus has tokens: some would have no score."""
+def check_rows(model: str, tokens: int, role: str) -> None:
+    """Refuses a model with fewer rows in its unembedding than ids that it will be given: some would have no score."""
     rows = getattr(read_config(model).get_text_config(), "vocab_size", None)
-    if isinstance(rows, int) and rows < corpus.vocab_size:
+    if isinstance(rows, int) and rows < tokens:
         raise UserError(
-            f"{role} {model}: its unembedding has {rows} rows, expected one for each of the corpus's "
-            f"{corpus.vocab_size} tokens; build the corpus with the tokenizer that the model was trained with, without "
-            "tokens added since."
+            f"{role} {model}: its unembedding has {rows} rows, expected one for each of the {tokens} tokens that it is "
+            "given; use the tokenizer that it was trained with, without tokens added since."
         )
 
 
@@ -76,11 +86,10 @@ def check_measured(model: str, corpus: Corpus) -> str | None:
 
     One without a tokenizer is taken if its vocabulary is as large as the corpus's; what is then returned says so.
     """
-    folder = Path(model)
-    if not folder.is_dir() or any(next(folder.glob(name), None) for name in _TOKENIZER_FILES):
+    if has_tokenizer(model):
         check_vocabulary(model, corpus, "model")
         return None
-    config: dict[str, Any] = read_json_object(folder / "config.json")
+    config: dict[str, Any] = read_json_object(Path(model) / "config.json")
     size = config.get("vocab_size", (config.get("text_config") or {}).get("vocab_size"))
     if size != corpus.vocab_size:
         raise UserError(

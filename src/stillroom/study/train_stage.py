@@ -7,7 +7,6 @@ the run is under way it holds what ``stillroom export`` needs (see ``training.ex
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -32,7 +31,7 @@ from stillroom.study.teacherfolders import check_labelled, check_vocabulary
 from stillroom.teachers import LabelSource, LiveTeacher
 from stillroom.training import Hooks, Ranks, TrainingData, TrainingResult, join, train
 from stillroom.training.distributed import launched_rank, launched_size, own_device
-from stillroom.types import OnProgress, UserError
+from stillroom.types import UserError
 
 _DERIVED = ("config.yaml", "identity.json", "model/README.md")
 _OF_TOKENIZER = ("model/tokenizer", "model/special_tokens_map", "model/added_tokens", "model/vocab", "model/merges")
@@ -66,8 +65,7 @@ def train_into(
     corpus: Corpus,
     labels: LabelSource | None,
     precision_name: str,
-    progress: OnProgress | None,
-    stop: Callable[[], bool],
+    hooks: Hooks,
 ) -> None:
     """Trains the model of ``run`` on ``corpus``; continues where a killed call stopped."""
     if (folder / "result.json").is_file() and launched_size() == 1:
@@ -103,7 +101,7 @@ def train_into(
         describe_start(folder, model, corpus.tokenizer, start)
     result = train(
         source, data, training, objective, folder,
-        precision_name=precision_name, hooks=Hooks(progress, stop), ranks=ranks,
+        precision_name=precision_name, hooks=hooks, ranks=ranks,
     )  # fmt: skip
     _finish(folder, run, corpus, start, model, result, ranks)
 

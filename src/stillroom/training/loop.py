@@ -54,6 +54,8 @@ class Hooks:
     """Hears the tokens done and the tokens in all."""
     stop: Callable[[], bool] = lambda: False
     """Asks whether to save and end the run here."""
+    loss: Callable[[float], None] | None = None
+    """Hears the loss of every step, in nats per token."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,7 @@ def _steps(run: TrainingRun, start: int, session: Session, hooks: Hooks) -> None
     last_save, learned = time.monotonic(), False
     for step in range(start, run.total):
         done, is_last = step + 1, step + 1 == run.total
-        learned |= _logged_step(run, step, session)
+        learned |= _logged_step(run, step, session, hooks)
         if is_last and not learned:
             raise DivergedError(
                 f"step {done}: every step from {start + 1} on was left out, as its loss or gradient was not finite; "
@@ -212,7 +214,7 @@ def _steps(run: TrainingRun, start: int, session: Session, hooks: Hooks) -> None
             raise Interrupted(str(session.checkpoints.folder))
 
 
-def _logged_step(run: TrainingRun, step: int, session: Session) -> bool:
+def _logged_step(run: TrainingRun, step: int, session: Session, hooks: Hooks) -> bool:
     """One step, what it says in the metrics, and a validation where one is due; whether the step was taken."""
     config, done = run.config, step + 1
     tokens = {"tokens": done * run.tokens_per_step}
@@ -223,6 +225,8 @@ def _logged_step(run: TrainingRun, step: int, session: Session) -> bool:
         raise
     if record is not None:
         session.metrics.write("train", done, tokens | record)
+        if hooks.loss is not None:
+            hooks.loss(record["loss"])
     if done == run.total or (config.validate_every and done % config.validate_every == 0):
         ce = validate(run.student, run.data.heldout, run.context)
         session.metrics.write("validation", done, tokens | {"ce": ce})

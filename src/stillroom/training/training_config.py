@@ -62,6 +62,7 @@ class TrainingConfig(Strict):
     """``adamw``, or ``muon``, which gives the hidden matrices to Muon and everything else to AdamW; other packages may
     add more (entry point ``stillroom.optimizers``)."""
     learning_rate: PositiveFloat = 3e-3
+    """Highest learning rate of what AdamW trains."""
     base_width: Positive | None = None
     """Width that the learning rate was tuned at (μP), so that one found on a narrow model holds for a wide one: initial
     weights, logits and the rates of the hidden matrices are scaled by powers of base_width / hidden_size. None means no
@@ -69,6 +70,8 @@ class TrainingConfig(Strict):
     muon_learning_rate: PositiveFloat = 0.02
     """Learning rate of the matrices that Muon trains."""
     schedule: Literal["constant", "linear", "cosine", "wsd"] = "cosine"
+    """How the learning rate goes on after ``warmup``: to ``final_learning_rate`` over the run (``linear``, ``cosine``),
+    or stable until ``decay`` (``wsd``)."""
     warmup: Fraction = 0.03
     """Share of the steps in which the learning rate rises from 0."""
     decay: Fraction = 0.2
@@ -78,7 +81,9 @@ class TrainingConfig(Strict):
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
     """On matrices only: never on norms, biases and embeddings."""
     beta1: Fraction = 0.9
+    """AdamW: decay per step of the mean of gradients."""
     beta2: Fraction = 0.95
+    """AdamW: decay per step of the mean of their squares."""
     gradient_clip: Annotated[float, Field(ge=0.0)] = 1.0
     """Largest norm of the gradient of a step; 0 means no clipping."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -99,6 +104,7 @@ class TrainingConfig(Strict):
     validate_every: Count = 100
     """Steps between validations; 0 means at the end only."""
     seed: Seed = 0
+    """Seed of the first weights and of the order of sequences."""
 
     @field_validator("optimizer")
     @classmethod

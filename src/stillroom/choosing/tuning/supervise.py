@@ -233,7 +233,7 @@ def _supervise(path: str, identity: Record, config: SupervisedConfig, out: Path,
         try:
             result = train(
                 model, data, _training(config), ObjectiveConfig(), out,
-                precision_name=precision, hooks=Hooks(update, stopper.asked),
+                precision_name=precision, hooks=Hooks(update, stopper.asked, update.loss),
             )  # fmt: skip
         except Interrupted:
             stopper.leave()

@@ -19,7 +19,7 @@ from stillroom.corpora.sources.file_formats import FileFormat, format_of
 from stillroom.corpora.sources.opening import answers, is_http, is_url, remote
 from stillroom.corpora.sources.source_config import SourceConfig
 from stillroom.files import read_json_object, reading
-from stillroom.labels.http import printable_url
+from stillroom.http import printable_url
 from stillroom.types import UserError, printable
 from stillroom.worlds.library import library_files
 
@@ -42,25 +42,23 @@ class Listing:
         return file.removeprefix(f"{self.root.rstrip('/')}/")
 
 
+def found_files(source: SourceConfig) -> Listing:
+    """The files that a source's path, pattern and exclude name, whatever they hold."""
+    path = source.path or ""
+    return _listed_url(path, source) if is_url(path) else _listed(_expanded(path), source)
+
+
 def list_files(source: SourceConfig) -> Listing:
     """The files of a source of kind ``python-library`` or ``files``; a ``UserError`` where they do not go together."""
-    listing = found_files(source)
     if source.kind == "python-library":
-        return listing
+        root, files = library_files()
+        return Listing(str(root), list(map(str, files)))
+    listing = found_files(source)
     formats = formats_of(listing.files, source)
     if _are_rows(listing, formats):
         return replace(listing, rows=True)
     _check_text(listing, formats, source)
     return listing
-
-
-def found_files(source: SourceConfig) -> Listing:
-    """The files that a source names, whatever they hold."""
-    if source.kind == "python-library":
-        root, files = library_files()
-        return Listing(str(root), list(map(str, files)))
-    path = source.path or ""
-    return _listed_url(path, source) if is_url(path) else _listed(_expanded(path), source)
 
 
 def formats_of(files: list[str], source: SourceConfig) -> list[FileFormat]:
@@ -78,7 +76,8 @@ def folder_files(root: Path) -> Listing:
 def saved_dataset(root: Path, split: str | None) -> Listing | None:
     """The files of what ``save_to_disk`` of the library ``datasets`` wrote into a folder; None where it wrote none."""
     if (file := root / "dataset_dict.json").is_file():
-        splits = read_json_object(file, "the splits of a saved dataset").get("splits", [])
+        splits = read_json_object(file, "the splits of a saved dataset").get("splits")
+        splits = splits if isinstance(splits, list) else []
         if split not in splits:
             raise UserError(
                 f"{root}: is a saved dataset with the splits {', '.join(map(str, splits))}; set path to the folder of "
@@ -87,7 +86,8 @@ def saved_dataset(root: Path, split: str | None) -> Listing | None:
         return saved_dataset(root / str(split), None)
     if not (root / "state.json").is_file() or not (root / "dataset_info.json").is_file():
         return None
-    named = read_json_object(root / "state.json", "the state of a saved dataset").get("_data_files") or []
+    named = read_json_object(root / "state.json", "the state of a saved dataset").get("_data_files")
+    named = named if isinstance(named, list) else []
     files = [str(root / str(one.get("filename", ""))) for one in named if isinstance(one, dict)]
     if not files:
         raise UserError(f"{root}: is a saved dataset whose state.json names no file of it; save it again.")

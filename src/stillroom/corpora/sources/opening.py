@@ -10,8 +10,7 @@ from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 from stillroom.files import reading
-from stillroom.labels.http import SCHEMES, HttpFiles, printable_url
-from stillroom.labels.remote import filesystem
+from stillroom.http import SCHEMES, HttpFiles, filesystem, printable_url
 from stillroom.packed import DAMAGES, UNPACKERS
 from stillroom.types import Unreadable, UserError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from stillroom.labels.http import printable_url
+from stillroom.http import printable_url
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from stillroom.corpora.sources.opening import file_size, has_ranges, is_url, sta
 from stillroom.corpora.sources.part import Part
 from stillroom.corpora.sources.table_files import group_sizes, table_rows, table_sample
 from stillroom.corpora.sources.table_rows import Row, RowText
-from stillroom.labels.http import printable_url
+from stillroom.http import printable_url
 
 _MARKS = {"csv": ",", "tsv": "\t"}
 _PEEKED_ROWS, _PEEKED_BYTES = 1000, 1 << 20  # whose fields are the fields that there are

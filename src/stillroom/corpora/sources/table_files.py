@@ -10,7 +10,7 @@ from stillroom.arrow_tables import arrow, parquet_batches, parquet_file, rows_at
 from stillroom.corpora.sources.opening import is_url, unpacked
 from stillroom.corpora.sources.part import Part
 from stillroom.corpora.sources.table_rows import Row, RowText, check_names
-from stillroom.labels.http import printable_url
+from stillroom.http import printable_url
 from stillroom.types import Unreadable
 
 
@@ -35,12 +35,10 @@ def group_sizes(file: str, kind: str) -> list[int]:
 def table_rows(part: Part, packing: str, kind: str, text: RowText) -> Iterator[Row]:
     """The rows of a part of a file, with the fields that are needed."""
     with opened_table(part.file, packing, kind) as table:
-        names = (table.schema_arrow if kind == "parquet" else table.schema).names
+        names = column_names(table)
         columns = text.columns(names)
         check_names(names, columns, part.place)
-        number, behind = 0, f" behind batch {part.start}" if part.start else ""
-        if kind == "parquet":
-            number, behind = sum(table.metadata.row_group(group).num_rows for group in range(part.start)), ""
+        number, behind = 0, f" behind group {part.start}" if part.start else ""
         for batch in table_batches(table, part, columns):
             for values in _values(batch):
                 number += 1
@@ -51,12 +49,18 @@ def table_rows(part: Part, packing: str, kind: str, text: RowText) -> Iterator[R
                     yield where, values
 
 
+def column_names(table: Any) -> list[str]:
+    """The columns of a table as ``opened_table`` gives it."""
+    return (table.schema_arrow if hasattr(table, "schema_arrow") else table.schema).names
+
+
 def table_batches(table: Any, part: Part, columns: list[str]) -> Iterator[Any]:
-    """Some columns of the rows of a part, a record batch at a time."""
+    """The record batches of a part of a table, with these columns."""
     stop = part.stop if part.unit == "groups" else None
     if hasattr(table, "num_row_groups"):
-        return parquet_batches(table, part.place, range(table.num_row_groups)[part.start : stop], columns)
-    return (batch.select(columns) for batch in _arrow_batches(table, part.start, stop))
+        yield from parquet_batches(table, part.place, range(table.num_row_groups)[part.start : stop], columns)
+    else:
+        yield from (batch.select(columns) for batch in _arrow_batches(table, part.start, stop))
 
 
 def _values(batch: Any) -> Iterator[Mapping[str, Any] | str]:

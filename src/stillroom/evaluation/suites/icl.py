@@ -30,6 +30,7 @@ class CopyingConfig(SuiteConfig):
     copying_period: Annotated[int, Field(ge=2, le=65_536)] = 25
     """Tokens before the sequence repeats."""
     copying_repeats: Annotated[int, Field(ge=2, le=65_536)] = 4
+    """How often they are repeated, the first time counted."""
     copying_vocabulary: Items = 256
     """How many token ids, the most frequent ones of the held-out text, the random tokens are drawn from."""
 
@@ -49,6 +50,7 @@ class InContextConfig(CopyingConfig):
     """What a model is shown, and how often."""
 
     counterfactual_items: Items = 200
+    """Questions whose context contradicts what training said, of the facts world of the corpus."""
     recall_sequences: Items = 64
     """Random walks over real bigrams in which some tokens always have the same successor."""
     recall_length: Annotated[int, Field(ge=16, le=65_536)] = 96

@@ -10,6 +10,7 @@ class LikelihoodConfig(SuiteConfig):
     """How much held-out text is scored."""
 
     heldout_sequences: Items = 256
+    """Sequences of held-out text whose loss is measured."""
 
 
 class LikelihoodSuite(Suite[LikelihoodConfig]):

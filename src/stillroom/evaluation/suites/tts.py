@@ -21,10 +21,15 @@ class SamplesConfig(SuiteConfig):
     """How often problems are attempted."""
 
     problems: Items = 100
+    """Problems to be solved, from the problems world of the corpus."""
     samples_per_problem: Items = 32
+    """Answers drawn for each, at every temperature."""
     temperatures: Annotated[tuple[Temperature, ...], Field(min_length=1)] = (0.6, 1.0)
+    """Softmax temperatures at which answers are drawn."""
     ks: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 2, 4, 8, 16)
+    """Every k of pass@k: the chance that one of k answers is right."""
     max_new_tokens: Length = 24
+    """Longest answer, in tokens."""
 
     @model_validator(mode="after")
     def _enough_samples(self) -> Self:

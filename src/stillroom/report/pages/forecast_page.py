@@ -23,9 +23,9 @@ from stillroom.types import Estimate
 _HARD, _TAUGHT = ("s0", "circle"), ("s1", "square")
 _GRID = 80
 _COEFFICIENTS = (
-    "95 % intervals of the bootstrap; a prime marks the distillation law’s own. Those of single coefficients that "
-    "trade against others are too narrow; those of forecast losses are not. N is parameters beside embeddings, D "
-    "tokens, losses are in nats per token."
+    "95 % intervals of the law made linear about its fit; a prime marks the distillation law’s own. A wide one says "
+    "that other coefficients can take this one’s place: forecast losses are known much better. N is parameters beside "
+    "embeddings, D tokens, losses are in nats per token."
 )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from stillroom.models import build_model, hidden_states, precision_name, unembed
 from stillroom.sandbox.bigram.bigram_config import BigramSweep
 from stillroom.sandbox.bigram.tabular import Arm
 from stillroom.training import Hooks, TrainingData, train
-from stillroom.types import OnProgress
 from stillroom.worlds.bigram import BigramWorld
 from stillroom.worlds.bigram_sequences import BigramSequences, bigram_labels, sample_sequences
 
@@ -49,8 +48,7 @@ def transformer_cell(
     arm: Arm,
     seed: int,
     *,
-    progress: OnProgress | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    hooks: Hooks = Hooks(),
 ) -> None:
     """Trains the model of one arm and writes ``cell.json``: TV and KL by class over training tokens.
 
@@ -68,12 +66,12 @@ def transformer_cell(
 
     def after_step(done: int, total: int) -> None:
         notes.take(done, lambda: distances(model, world, data.heldout))  # type: ignore[arg-type]
-        if progress is not None:
-            progress(done, total)
+        if hooks.progress is not None:
+            hooks.progress(done, total)
 
     result = train(
         model, data, config, transformer_objective(arm), folder,
-        precision_name=precision_name("auto", "cpu"), hooks=Hooks(after_step, stop),
+        precision_name=precision_name("auto", "cpu"), hooks=replace(hooks, progress=after_step),
     )  # fmt: skip
     cell = notes.columns() | {"validation_ce": result.validation_ce, "seconds": round(result.seconds, 2)}
     write_json(folder / "cell.json", cell)

@@ -25,9 +25,8 @@ from stillroom.study.folders import RunFolder
 from stillroom.study.identities import Identity
 from stillroom.study.interrupts import Stopper
 from stillroom.study.needs import Needs
-from stillroom.study.progress import StageDisplay
+from stillroom.study.progress import StageDisplay, StageProgress
 from stillroom.training.errors import Interrupted
-from stillroom.types import OnProgress
 from stillroom.worlds.bigram import BigramWorld
 
 KIND = "sandbox-bigram"
@@ -96,14 +95,12 @@ class Cells:
     ) -> list[Any]:
         """One cell of a kind for every key, read where it is there already."""
 
-        def make(work: Path, key: Key, _: OnProgress) -> None:
+        def make(work: Path, key: Key, _: _Part) -> None:
             write_json(work / "cell.json", measure(key))
 
         return self.made(kind, fields, keys, make)
 
-    def made(
-        self, kind: str, fields: set[str], keys: list[Key], make: Callable[[Path, Key, OnProgress], None]
-    ) -> list[Any]:
+    def made(self, kind: str, fields: set[str], keys: list[Key], make: Callable[[Path, Key, _Part], None]) -> list[Any]:
         """The same for cells that write ``cell.json`` into their folder themselves and tell how far they are."""
         if not keys:
             return []
@@ -130,12 +127,12 @@ class Cells:
 class _Part:
     """Moves the bar of a stage within one of its cells."""
 
-    update: OnProgress
+    stage: StageProgress
     number: int
     count: int
 
     def __call__(self, done: int, total: int) -> None:
-        self.update(round(100 * (self.number + done / max(1, total))), 100 * self.count)
+        self.stage(round(100 * (self.number + done / max(1, total))), 100 * self.count)
 
 
 def _transformer_cells(cells: Cells, stopper: Stopper) -> dict[str, list[Any]]:
@@ -144,14 +141,16 @@ def _transformer_cells(cells: Cells, stopper: Stopper) -> dict[str, list[Any]]:
     if not sweep.transformer_tokens:
         return {}
     from stillroom.sandbox.bigram.bigram_transformer import transformer_cell
+    from stillroom.training import Hooks
 
     arms = {arm.name: arm for arm in sweep.transformer_arms()}
     keys = [{"arm": name, "seed": seed} for name in arms for seed in range(sweep.transformer_seeds)]
 
-    def make(work: Path, key: Key, progress: OnProgress) -> None:
+    def make(work: Path, key: Key, part: _Part) -> None:
         arm, seed = arms[key["arm"]], key["seed"]
         with stopper.cooperative():
-            transformer_cell(work, cells.world, sweep, arm, seed, progress=progress, stop=stopper.asked)
+            hooks = Hooks(part, stopper.asked, part.stage.loss)
+            transformer_cell(work, cells.world, sweep, arm, seed, hooks=hooks)
 
     made: list[Any] = []
     try:

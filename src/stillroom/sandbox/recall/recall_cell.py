@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +135,7 @@ def train_cell(
     cell: Cell,
     *,
     teacher_folder: Path | None = None,
-    update: OnProgress | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    hooks: Hooks = Hooks(),
 ) -> None:
     """Trains and measures a cell into ``folder``, going on where a killed call stopped.
 
@@ -146,8 +144,7 @@ def train_cell(
         config: of the study.
         cell: which arm and seed.
         teacher_folder: the finished teacher cell of this seed, where the arm's teacher is a trained one.
-        update: called with tokens done and tokens in all.
-        stop: asks the loop to save and raise ``training.Interrupted``.
+        hooks: what hears of its steps, and whether to save and raise ``training.Interrupted``.
     """
     begin = time.monotonic()
     seed = cell.seed + (TEACHER_SEED if cell.arm is None else 0)
@@ -161,7 +158,7 @@ def train_cell(
     probing = _Probing(
         config, model, truth, folder, precision,
         snapshots=_snapshots(config) if cell.arm is None else {},
-        update=update, due=frozenset(probe_steps(config.steps, config.probes.per_doubling)),
+        update=hooks.progress, due=frozenset(probe_steps(config.steps, config.probes.per_doubling)),
     )  # fmt: skip
     labels = _labels(config, cell, stream, teacher_folder, precision)
     heldout = RecallSequences(world, config.probes.sequences, length, HELDOUT_SEED)
@@ -169,7 +166,7 @@ def train_cell(
     data = TrainingData(stream, heldout, labels, isolate=False)
     train(
         model, data, training, objective, folder,
-        precision_name=precision, hooks=Hooks(probing, stop), ranks=ranks,
+        precision_name=precision, hooks=replace(hooks, progress=probing), ranks=ranks,
     )  # fmt: skip
     _finish(folder, config, cell, model, world, time.monotonic() - begin)
 

@@ -43,7 +43,7 @@ from stillroom.study.needs import Needs
 from stillroom.study.own_precision import own_precision
 from stillroom.study.processes import in_processes
 from stillroom.study.progress import StageDisplay
-from stillroom.training import Interrupted
+from stillroom.training import Hooks, Interrupted
 
 FINAL = (
     "copy_accuracy",
@@ -108,22 +108,18 @@ class Cells:
         teachers = [Cell(None, seed) for seed in config.seeds] if "trained" in used else []
         return teachers, [Cell(name, seed) for seed in config.seeds for name in config.arms]
 
-    def build(self, cell: Cell, display: StageDisplay | None, stopper: Stopper | None) -> None:
-        """Trains a cell that is not there yet; without a display in silence."""
+    def build(self, cell: Cell, display: StageDisplay, stopper: Stopper | None) -> None:
+        """Trains a cell that is not there yet."""
         arm = None if cell.arm is None else self.config.arms[cell.arm]
         wants = arm is not None and arm.teacher is not None and self.config.teachers[arm.teacher].kind == "trained"
         teacher_folder = self.folder(Cell(None, cell.seed)) if wants else None
 
-        def make(work: Path, update: Any = None) -> None:
-            stop = stopper.asked if stopper is not None else lambda: False
-            train_cell(work, self.config, cell, teacher_folder=teacher_folder, update=update, stop=stop)
-
-        if display is None:
-            self.store.build(_kind(cell), self.identity(cell), make)
-            return
+        stop = stopper.asked if stopper is not None else lambda: False
         with display.stage(cell.title) as update:
+            hooks = Hooks(update, stop, update.loss)
             self.store.build(
-                _kind(cell), self.identity(cell), lambda work: make(work, update),
+                _kind(cell), self.identity(cell),
+                lambda work: train_cell(work, self.config, cell, teacher_folder=teacher_folder, hooks=hooks),
                 say=lambda damage: display.damaged(cell.title, damage),
             )  # fmt: skip
 
@@ -193,13 +189,15 @@ def _in_turn(cells: Cells, missing: list[Cell], display: StageDisplay) -> None:
 
 
 def _in_parallel(cells: Cells, missing: list[Cell], jobs: int, display: StageDisplay) -> None:
-    tasks = [(cells.config.model_dump_json(), str(cells.store.root), cell) for cell in missing]
+    shown = display.is_shared
+    tasks = [(cells.config.model_dump_json(), str(cells.store.root), cell, shown) for cell in missing]
     in_processes(_build_task, tasks, jobs, display, "cells")
 
 
-def _build_task(task: tuple[str, str, Cell]) -> tuple[str, None]:
-    text, root, cell = task
-    Cells(RecallConfig.model_validate_json(text), ArtifactStore(Path(root))).build(cell, None, None)
+def _build_task(task: tuple[str, str, Cell, bool]) -> tuple[str, None]:
+    text, root, cell, shown = task
+    cells = Cells(RecallConfig.model_validate_json(text), ArtifactStore(Path(root)))
+    cells.build(cell, StageDisplay.of_child(shown), None)
     return cell.title, None
 
 

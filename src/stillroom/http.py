@@ -1,4 +1,4 @@
-"""Files behind http and https, whole or by range, with the standard library alone: bounded in bytes and in time.
+"""Files behind addresses; those of http whole or by range, with the standard library alone, bounded in bytes and time.
 
 Fsspec reads them as well where ``aiohttp`` is installed; a store that somebody serves should not need it, and a server
 that never ends its answer, or sends a byte a minute, should not hold a run.
@@ -138,6 +138,25 @@ class HttpFiles:
             except (OSError, ValueError) as error:  # of addresses and numbers that are none
                 raise _unread(url, error) from error
             time.sleep(pause)
+
+
+def filesystem(url: str) -> tuple[Any, str]:
+    """The fsspec filesystem of an address and the path in it; a ``UserError`` where its driver is missing."""
+    if url.lower().startswith(SCHEMES):
+        return HttpFiles(), url
+    try:
+        import fsspec
+
+        return fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        raise UserError(
+            f"{printable_url(url)}: no driver for such an address is installed ({error}); install it."
+        ) from error
+    except Exception as error:  # drivers look for keys and settings and raise classes of their own
+        why = str(error).replace(url, printable_url(url)) or type(error).__name__
+        raise UserError(
+            f"{printable_url(url)}: cannot be opened ({why}); expected a folder or an fsspec address."
+        ) from error
 
 
 class _Ranges(io.RawIOBase):
