@@ -1,4 +1,4 @@
-"""Builds: the same bytes whoever does them, whatever happens on the way; what cannot be met or does not hold is told."""
+"""Builds: the same bytes whoever does them, whatever happens on the way; what cannot be is told."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from stillroom.types import UserError
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["stillroom.corpora.build"])
-DONE = "tasks/*/task.json"
+DONE = "tasks/[!.]*/task.json"
 
 
 @pytest.fixture(scope="module")
@@ -313,7 +313,7 @@ def test_a_full_disk_is_told_and_what_is_done_stays(text, tokenizer, whole, tmp_
 
     with monkeypatch.context() as patch:
         patch.setattr(ledger_module._Writer, "add", add)
-        with pytest.raises(UserError, match="no space is left on this disk.*what was complete is kept"):
+        with pytest.raises(UserError, match=r"no space is left on this disk.*what was complete is kept"):
             build_corpus(config, folder)
     assert list((tmp_path / ".corpus.unfinished").glob(DONE)) and not folder.exists()
     build_corpus(config, folder)

@@ -166,12 +166,12 @@ def num_sequences(tokens: int, length: int) -> int:
 
 
 def rows_of_shard(length: int, shuffle_tokens: int) -> int:
-    """Sequences of a shard; those of a corpus that is trained on while it grows are no more than is shuffled at once."""
+    """Sequences of a shard; of a corpus that is trained on while it grows, no more than are shuffled at once."""
     return max(1, min(SHARD_TOKENS, shuffle_tokens or SHARD_TOKENS) // length)
 
 
 def assemble(supply: Supply, split: Split, folder: Path) -> dict[str, Told]:
-    """Writes ``tokens-NNNNN.npy``, ``source.npy`` and ``document.npy`` of a split into ``folder``; returns what is told of every source.
+    """Writes ``tokens-NNNNN.npy``, ``source.npy`` and ``document.npy`` of a split; returns what is told of its sources.
 
     Beside the tokens lie ``bytes-NNNNN.npy``, the bytes of text that each stands for, where an id does not tell it.
     """
@@ -202,9 +202,7 @@ def assemble(supply: Supply, split: Split, folder: Path) -> dict[str, Told]:
 def _sources(supply: Supply, split: Split, sequences: list[int]) -> list[_Source]:
     config = supply.build.plan.config
     seen = SeenTexts(supply.build.folder / "seen" / split) if config.deduplicate else None
-    return [
-        _Source(supply, name, split, count, seen) for name, count in zip(config.sources, sequences, strict=True)
-    ]
+    return [_Source(supply, name, split, count, seen) for name, count in zip(config.sources, sequences, strict=True)]
 
 
 def _codes(file: Path, shares: dict[str, float], wanted: int, split: Split) -> NDArray[np.unsignedinteger]:

@@ -37,14 +37,15 @@ from stillroom.corpora.plan_file import (
     stamps_of,
     tokenizer_folder,
 )
+from stillroom.corpora.sequences import Told
 from stillroom.corpora.sources.source_kinds import source_kind
 from stillroom.corpora.sources.table_rows import RowCount
-from stillroom.corpora.sequences import Told
 from stillroom.corpora.tasks import Task, source_shares, texts_of
 from stillroom.corpora.tokenizer import (
     habits,
     load_tokenizer,
     save_tokenizer,
+    special_ids,
     tokenizer_hash,
     train_tokenizer,
     with_marks,
@@ -164,10 +165,10 @@ def _begun(config: CorpusConfig, scratch: Path) -> Build:
     (scratch / "tasks").mkdir(parents=True)
     tokenizer = with_marks(_tokenizer(config, plan))
     save_tokenizer(tokenizer, tokenizer_folder(scratch))
+    found = special_ids(tokenizer)
+    assert found.bos is not None and found.eos is not None  # with_marks has seen to both
     special = [int(i) for i in tokenizer.all_special_ids]
-    marks = Marks(
-        hash=tokenizer_hash(tokenizer), bos=tokenizer.bos_token_id, eos=tokenizer.eos_token_id, special=special
-    )
+    marks = Marks(hash=tokenizer_hash(tokenizer), bos=found.bos, eos=found.eos, special=special)
     build = Build(scratch, plan, marks)
     build.write()
     return build
@@ -245,28 +246,20 @@ def _manifest(build: Build, identity: str) -> dict[str, JsonValue]:
     }
 
 
-def _told(config: CorpusConfig, heldout: Mapping[str, Told], train: Mapping[str, Told]) -> dict[str, JsonValue]:
+def _told(config: CorpusConfig, heldout: Mapping[str, Told], train: Mapping[str, Told]) -> dict[str, object]:
     """What is told of the text that a corpus was made of; what was left out is said aloud too."""
-    found: dict[str, JsonValue] = {"texts": {name: one.texts for name, one in train.items()}}
+    found: dict[str, object] = {"texts": {name: one.texts for name, one in train.items()}}
     if config.deduplicate:
-        both = {name: one.duplicates + heldout[name].duplicates for name, one in train.items()}
-        found["duplicates"] = dict(both)
+        found["duplicates"] = {name: one.duplicates + heldout[name].duplicates for name, one in train.items()}
     if config.packing == "best-fit":
-        found["packing"] = {name: dict(one.packing()) for name, one in train.items()}
-    used = {name: round(1 + one.repeated, 4) for name, one in train.items() if one.repeated}
+        found["packing"] = {name: one.packing() for name, one in train.items()}
+    if used := {name: round(1 + one.repeated, 4) for name, one in train.items() if one.repeated}:
+        found["epochs"] = used
     rows = {name: one.rows for name, one in train.items() if _left_out(one.rows)}
     for name, count in rows.items():
-        logger.warning(
-            "corpus.sources.%s: of %d rows read, %d were left out (%s)",
-            *(
-                name,
-                count.rows,
-                sum(_left_out(count).values()),
-                ", ".join(f"{n} {w}" for w, n in _left_out(count).items()),
-            ),
-        )
-    told = {name: dataclasses.asdict(count) for name, count in rows.items()}
-    return found | ({"epochs": dict(used)} if used else {}) | ({"rows": dict(told)} if told else {})
+        why = ", ".join(f"{number} {word}" for word, number in _left_out(count).items())
+        logger.warning("corpus.sources.%s: of %d rows read, some were left out (%s)", name, count.rows, why)
+    return found | ({"rows": {name: dataclasses.asdict(count) for name, count in rows.items()}} if rows else {})
 
 
 def _left_out(count: RowCount) -> dict[str, int]:

@@ -61,7 +61,7 @@ class SequenceSet:
     """The S sequences of one split, memory-mapped; also any first part of them (``first``).
 
     ``shards`` are tokens, (n, T) each, all but the last equally long; ``source``, (S,), has places in the corpus's
-    source names, and ``document``, (S,), the number of the source's text in which each begins: what is sampled together.
+    source names, and ``document``, (S,), the source's text in which each begins: what is sampled together.
     """
 
     shards: Sequence[NDArray[np.unsignedinteger[Any]]]

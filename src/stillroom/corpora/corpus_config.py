@@ -31,7 +31,8 @@ class CorpusConfig(Strict):
     """Training tokens prepared; an arm may use fewer (the first ones), never more. They are distinct but where
     ``epochs`` of a source lets its text be used again."""
     heldout_tokens: Positive = 50_000
-    """Held-out tokens, from texts and worlds' items that training never sees: about one text in twenty, by its content."""
+    """Held-out tokens, from texts and worlds' items that training never sees: about one text in twenty, by
+    its content."""
     isolate_documents: bool = True
     """Attention does not cross from one packed document to another and positions restart at each."""
     packing: Annotated[Literal["concat", "best-fit"], ADDED_LATER] = "concat"

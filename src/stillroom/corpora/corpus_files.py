@@ -1,4 +1,4 @@
-"""Where the files of a corpus are: in its folder, in the hidden folder of a build that goes on, or behind an address."""
+"""Where the files of a corpus are: in its folder, in the hidden folder of a build, or behind an address."""
 
 from __future__ import annotations
 

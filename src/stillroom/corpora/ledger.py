@@ -6,7 +6,6 @@ named and refused: it is never taken on trust.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator

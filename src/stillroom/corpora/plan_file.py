@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field
 
 from stillroom.corpora.corpus_config import CorpusConfig
 from stillroom.corpora.encoding import Encoder, PlainTokenizer
@@ -47,6 +47,12 @@ class _PlanFile(BaseModel):
     tokenizer: Marks
     stamps: Stamps
     parts: dict[str, dict[str, list[Any]]]
+
+
+class _Ahead(BaseModel):
+    """What ``ahead.json`` holds: how many tasks of every list are wanted."""
+
+    numbers: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -93,21 +99,21 @@ class Build:
 
     def write(self) -> None:
         """Writes the plan, after which others may help."""
-        values: dict[str, JsonValue] = {
+        values = {
             "schema": 1, "config": self.plan.config.canonical(), "tokenizer": self.marks.model_dump(),
-            "stamps": dict(self.plan.stamps), "parts": parts_json(self.plan.parts),
+            "stamps": self.plan.stamps, "parts": parts_json(self.plan.parts),
         }  # fmt: skip
         write_text(self.folder / PLAN, json.dumps(values))  # in ASCII: names of files need not be UTF-8
 
     def want(self, numbers: dict[tuple[Split, str], int]) -> None:
         """Says how many tasks of every list are to be done."""
-        write_json(self.folder / AHEAD, {f"{split}/{name}": number for (split, name), number in numbers.items()})
+        write_json(self.folder / AHEAD, {"numbers": {"/".join(key): number for key, number in numbers.items()}})
 
     def wanted(self) -> Iterator[tuple[float, Task]]:
         """The tasks to be done, each with how far it is along its list."""
         if not (self.folder / AHEAD).is_file():
             return
-        for name, number in read_json_object(self.folder / AHEAD).items():
+        for name, number in parse(_Ahead, read_json_object(self.folder / AHEAD), AHEAD).numbers.items():
             split, _, source = name.partition("/")
             tasks = self.plan.lists["heldout" if split == "heldout" else "train", source]
             for place in range(number):
@@ -158,18 +164,13 @@ def changed_file(before: Stamps, after: Stamps) -> str | None:
     return None
 
 
-def _read_as(config: CorpusConfig) -> dict[str, JsonValue]:
+def _read_as(config: CorpusConfig) -> dict[str, object]:
     """The settings that tell how text is read and encoded."""
-    sources = {name: source.canonical() for name, source in config.sources.items()}
-    left_out = ("share", "epochs")
-    found: dict[str, JsonValue] = {
-        name: getattr(config, name) for name in ("seed", "tokenizer", "vocab_size", "digits")
-    }
-    found["specials"] = [*config.specials]
-    return found | {
-        f"sources.{name}": {field: value for field, value in one.items() if field not in left_out}
-        for name, one in sources.items()
-    }
+    names = ("seed", "tokenizer", "vocab_size", "digits", "specials")
+    found: dict[str, object] = {name: getattr(config, name) for name in names}
+    for name, source in config.sources.items():
+        found[f"sources.{name}"] = {k: one for k, one in source.canonical().items() if k not in ("share", "epochs")}
+    return found
 
 
 def _shape(plan: BuildPlan) -> list[object]:

@@ -142,9 +142,7 @@ def _seed(seed: int, epoch: int, place: int) -> int:
     return (seed * 1_000_003 + epoch) * 1_000_003 + place
 
 
-def _shuffled(
-    result: TaskResult, dropped: NDArray[np.int64], base: int, seed: int, most: int
-) -> Iterator[Documents]:
+def _shuffled(result: TaskResult, dropped: NDArray[np.int64], base: int, seed: int, most: int) -> Iterator[Documents]:
     """The documents of a task in random order, about ``most`` ids at a time."""
     ends_D = result.ends_D.astype(np.int64)
     starts_D = np.concatenate([[0], ends_D[:-1]]) if ends_D.size else ends_D
