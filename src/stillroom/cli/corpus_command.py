@@ -30,6 +30,7 @@ def _corpus() -> None:
 
 @corpus.command("build")
 def build_command(
+    context: typer.Context,
     data: options.Data = None,
     out: options.Out = Path("corpus"),
     tokenizer: options.Tokenizer = None,
@@ -43,7 +44,6 @@ def build_command(
     field: options.Field = None,
     template: options.Template = None,
     where: options.Where = None,
-    pattern: options.Pattern = None,
     exclude: options.Exclude = None,
     epochs: options.Epochs = None,
     errors: options.Errors = None,
@@ -68,55 +68,29 @@ def build_command(
     [bold]Several sources[/]:  stillroom corpus build web='crawl/*.jsonl.zst' code=repos/ --share web=0.7
     --share code=0.3 --out corpus --tokenizer teachers/smollm2-135m --tokens 100M --length 1024
 
-    [bold]A dataset[/]:  stillroom corpus build hub:roneneldan/TinyStories --out corpus --train-tokenizer 8192
-    --tokens 50M --length 512
-
     [bold]Four machines[/]:  the same command on each, with --rank 0 to --rank 3 and --world 4
     """
-    from stillroom.cli.corpus_sources import sources_of
-
     if tokenizer is not None and train_tokenizer is not None:
         raise UserError("corpus: --tokenizer and --train-tokenizer are both given; choose one of them.")
-    common: dict[str, JsonValue] = {
-        "field": field, "template": template, "where": [*where] if where else None, "pattern": pattern,
-        "exclude": [*exclude] if exclude else None, "epochs": epochs, "errors": errors,
-    }  # fmt: skip
-    sources = sources_of(data or [], shares or [], _given(common), "files")
-    asked: dict[str, JsonValue] = {
-        "tokenizer": tokenizer, "vocab_size": train_tokenizer, "train_tokens": tokens, "heldout_tokens": heldout_tokens,
-        "sequence_length": length, "packing": packing, "deduplicate": deduplicate or None, "seed": seed,
-        "digits": digits, "specials": [*specials] if specials else None,
-    }  # fmt: skip
-    made = options.corpus_config(asked, sources, config, assignments or [])
+    made = options.corpus_config(context.params, config, "files")
     _make(made, out, {"jobs": jobs or options.cores(), "rank": rank, "world": world, "on": on}, dry_run)
 
 
 @corpus.command("import")
 def import_command(
+    context: typer.Context,
     data: options.TokenData,
-    tokenizer: Annotated[str, typer.Option(help="The tokenizer that the ids are of: a folder or hub id.")],
+    tokenizer: options.OwnTokenizer,
     out: options.Out = Path("corpus"),
     tokens: options.Tokens = None,
     heldout_tokens: options.HeldoutTokens = None,
     length: options.SequenceLength = None,
+    dtype: options.Dtype = None,
+    document_end: options.DocumentEnd = None,
     shares: options.Shares = None,
     field: options.Field = None,
-    pattern: options.Pattern = None,
     exclude: options.Exclude = None,
     epochs: options.Epochs = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            help="Of ids in files that do not say it: uint16, uint32, int32 or int64. Default: by the tokenizer."
-        ),
-    ] = None,
-    document_end: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ID",
-            help="The id between documents, where it is not the tokenizer's; [bold]none[/]: there is none.",
-        ),
-    ] = None,
     packing: options.Packing = None,
     deduplicate: options.Deduplicate = False,
     seed: options.Seed = None,
@@ -136,20 +110,7 @@ def import_command(
     [bold]Example[/]:  stillroom corpus import data/train.bin --tokenizer openai-community/gpt2 --out corpus --tokens 9B
     --length 1024
     """
-    from stillroom.cli.corpus_sources import sources_of
-
-    end: JsonValue = int(document_end) if document_end and document_end.isdecimal() else document_end
-    knobs = _given({"dtype": dtype, "end": end})
-    common: dict[str, JsonValue] = {
-        "field": field, "pattern": pattern, "exclude": [*exclude] if exclude else None, "epochs": epochs,
-        "options": {**knobs} or None,
-    }  # fmt: skip
-    sources = sources_of(data, shares or [], _given(common), "tokens")
-    asked: dict[str, JsonValue] = {
-        "tokenizer": tokenizer, "train_tokens": tokens, "heldout_tokens": heldout_tokens, "sequence_length": length,
-        "packing": packing, "deduplicate": deduplicate or None, "seed": seed,
-    }  # fmt: skip
-    made = options.corpus_config(asked, sources, config, assignments or [])
+    made = options.corpus_config(context.params, config, "tokens")
     _make(made, out, {"jobs": jobs or options.cores(), "rank": rank, "world": world, "on": on}, dry_run)
 
 
@@ -182,7 +143,7 @@ def inspect_command_of_corpora(
     tokenizer: Annotated[
         str | None, typer.Option(help="Of a file of token ids: the tokenizer that shows them as text.")
     ] = None,
-    dtype: Annotated[str | None, typer.Option(help="Of ids in a file that does not say it.")] = None,
+    dtype: options.Dtype = None,
 ) -> None:
     """Show what is in a corpus, or in a file of token ids: tokens, documents, sources, the first text.
 
@@ -194,10 +155,6 @@ def inspect_command_of_corpora(
         inspect_path(path, verify=False)
     else:
         inspect_token_file(path, tokenizer, dtype)
-
-
-def _given(values: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _make(config: CorpusConfig, out: Path, workers: dict[str, JsonValue], dry_run: bool) -> None:

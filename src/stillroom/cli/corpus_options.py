@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import JsonValue
@@ -38,7 +38,7 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA...",
         help="Files, folders, patterns ([bold]'text/**/*.jsonl.zst'[/]), URLs ([bold]s3://[/], [bold]hf://[/], "
-        "[bold]https://[/]), [bold]hub:ID[/] for a dataset of the Hub ([bold]hub:ID:CONFIG@SPLIT[/]), "
+        "[bold]https://[/]), [bold]hub:DATASET[/] of the Hub ([bold]hub:DATASET:CONFIG@SPLIT[/]), "
         "[bold]tokens:FILE[/] for ids, or a world's name. [bold]NAME=PLACE[/] names a source.",
         show_default=False,
     ),
@@ -69,6 +69,19 @@ TrainTokenizer = Annotated[
     int | None,
     typer.Option(metavar="V", help="Train a byte-level BPE tokenizer of V tokens on a fair sample of the text."),
 ]
+OwnTokenizer = Annotated[
+    str, typer.Option("--tokenizer", help="The tokenizer that the ids are of: a folder or hub id.", show_default=False)
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(help="Of ids in files that do not say it: uint16, uint32, int32 or int64. Default: by the tokenizer."),
+]
+DocumentEnd = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ID", help="The id between documents, where it is not the tokenizer's; [bold]none[/]: there is none."
+    ),
+]
 Digits = Annotated[
     str | None,
     typer.Option(help="Of a trained tokenizer: [bold]single[/] digits (the default) or [bold]runs[/] of them."),
@@ -96,7 +109,6 @@ Where = Annotated[
     list[str] | None,
     typer.Option(metavar="TEST", help="Rows to take: [bold]'score >= 3'[/], [bold]'lang == en'[/]; all must hold."),
 ]
-Pattern = Annotated[str | None, typer.Option(help="Which files of a folder. Default: all but hidden ones.")]
 Exclude = Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Files and folders to leave out.")]
 Epochs = Annotated[float | None, typer.Option(help="Most times that a source's text is used. Default: once.")]
 Errors = Annotated[
@@ -128,25 +140,54 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def corpus_config(
-    asked: Mapping[str, JsonValue], sources: Mapping[str, JsonValue], file: Path | None, assignments: list[str]
-) -> CorpusConfig:
-    """The corpus that options ask for: a file's fields, then ``asked`` where it is not None, then ``assignments``."""
-    from stillroom.config import CorpusConfig, override, parse
-    from stillroom.yamlfiles import read_yaml
+def corpus_config(options: Mapping[str, Any], file: Path | None, kind: str) -> CorpusConfig:
+    """The corpus that the options of a command ask for: a file's fields, then options, then ``--set``.
 
-    values: dict[str, JsonValue] = {}
-    if file is not None:
-        read = read_yaml(file, "the fields of a corpus")
-        if not isinstance(read, dict):
-            raise UserError(f"{file}: holds {type(read).__name__}, expected fields of a corpus, such as sources.")
-        values = {name: value for name, value in read.items() if name != "kind"}
-    values |= {name: value for name, value in asked.items() if value is not None}
+    ``kind`` is that of sources that are named by a place alone.
+    """
+    from stillroom.cli.corpus_sources import sources_of
+    from stillroom.config import CorpusConfig, override, parse
+
+    values = {} if file is None else _fields_of(file)
+    values |= {field: value for name, field in _FIELDS.items() if _is_given(value := options.get(name))}
+    sources = sources_of(options["data"] or (), options["shares"] or (), _common(options), kind)
     if sources:
         before = values.get("sources")
         values["sources"] = {**(before if isinstance(before, dict) else {}), **sources}
     _check_complete(values)
-    return override(parse(CorpusConfig, values, "corpus"), assignments)
+    return override(parse(CorpusConfig, values, "corpus"), [*(options["assignments"] or ())])
+
+
+_FIELDS = {
+    "tokenizer": "tokenizer", "train_tokenizer": "vocab_size", "digits": "digits", "specials": "specials",
+    "tokens": "train_tokens", "heldout_tokens": "heldout_tokens", "length": "sequence_length", "packing": "packing",
+    "deduplicate": "deduplicate", "seed": "seed",
+}  # fmt: skip
+"""The field of a corpus that an option gives."""
+_COMMON = ("field", "template", "where", "exclude", "epochs", "errors")
+"""Options that give the field of that name to every source which takes it."""
+
+
+def _is_given(value: object) -> bool:
+    return value is not None and value is not False and value not in ((), [])
+
+
+def _fields_of(file: Path) -> dict[str, JsonValue]:
+    from stillroom.yamlfiles import read_yaml
+
+    read = read_yaml(file, "the fields of a corpus")
+    if not isinstance(read, dict):
+        raise UserError(f"{file}: holds {type(read).__name__}, expected fields of a corpus, such as sources.")
+    return {name: value for name, value in read.items() if name != "kind"}
+
+
+def _common(options: Mapping[str, Any]) -> dict[str, JsonValue]:
+    """The fields that all sources are to have, and the options of those of ids."""
+    found = {name: value for name in _COMMON if _is_given(value := options.get(name))}
+    end = options.get("document_end")
+    knobs = {"dtype": options.get("dtype"), "end": int(end) if end and end.isdecimal() else end}
+    given = {name: value for name, value in knobs.items() if value is not None}
+    return found | ({"options": given} if given else {})
 
 
 def _check_complete(values: Mapping[str, JsonValue]) -> None:

@@ -1,7 +1,7 @@
 """From what was typed as DATA to the sources of a corpus.
 
 ``PLACE``, or ``NAME=PLACE`` to name the source. A place is a file, a folder, a pattern of files, a URL, ``KIND:PLACE``
-for another kind of source (``hub:ID``, ``hub:ID:CONFIG@SPLIT``, ``tokens:FILE``), or a kind alone (``facts``).
+for another kind of source (``hub:DATASET``, ``hub:DATASET:CONFIG@SPLIT``, ``tokens:FILE``), or a kind alone (``facts``).
 """
 
 from __future__ import annotations
@@ -62,16 +62,16 @@ def _fields(place: str, kind: str) -> Fields:
             return {"kind": place}
     if not source_kind(kind).path:
         raise UserError(f"{kind}:{place}: {kind} has no path; give {kind} alone, and its options by --set.")
-    return {"kind": kind, "path": _there(place)}
+    return {"kind": kind, "path": _there(place, kind)}
 
 
-def _there(place: str) -> str:
+def _there(place: str, kind: str) -> str:
     """The place itself; one that is nowhere here is told what it might have been."""
     if "://" in place or _GLOB.search(place) or Path(place).expanduser().exists():
         return place
     hub = f" (a dataset of the Hub is written hub:{place})" if re.fullmatch(r"[\w.-]+/[\w.-]+", place) else ""
     raise UserError(
-        f"{place}: no such file or folder{hub}; expected text, or one of {', '.join(source_names())}"
+        f"{place}: no such file or folder{hub}; expected {source_kind(kind).path}, or one of {', '.join(source_names())}"
         f"{nearest(place, source_names()) if '/' not in place else ''}."
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -38,12 +40,25 @@ def corpus_table(corpus: Corpus) -> Table:
         table.add_row(name, f"{len(part):,} sequences, {part.num_tokens:,} tokens")
     counts = np.bincount(corpus.train.source, minlength=len(corpus.source_names))
     for name, count in zip(corpus.source_names, counts.tolist(), strict=True):
-        table.add_row(f"from {name}", f"{count / len(corpus.train):.1%} of the training sequences")
-    for name, rows in corpus.manifest.get("rows", {}).items():
-        table.add_row(
-            f"rows of {name}", ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in rows.items())
-        )
+        told = [f"{count / len(corpus.train):.1%} of the training sequences", *_told(corpus, name)]
+        table.add_row(f"from {name}", ", ".join(told))
     return table
+
+
+def _told(corpus: Corpus, source: str) -> Iterator[str]:
+    """What a corpus's manifest tells of the text of a source."""
+    names = ("texts", "duplicates", "epochs", "packing", "rows")
+    told = {name: found[source] for name in names if source in (found := corpus.manifest.get(name, {}))}
+    if "texts" in told:
+        yield f"{told['texts']:,} texts"
+    if told.get("duplicates"):
+        yield f"{told['duplicates']:,} duplicates dropped"
+    if "epochs" in told:
+        yield f"used {told['epochs']:.2f} times"
+    if "packing" in told:
+        yield f"{told['packing']['cut']:.1%} of its tokens in documents that were cut, {told['packing']['padded']:.1%} padded"
+    for what, number in told.get("rows", {}).items():
+        yield f"{number:,} rows {'read' if what == 'rows' else what.replace('_', ' ')}"
 
 
 def print_corpus_plan(config: CorpusConfig, console: Console) -> None:
