@@ -9,9 +9,9 @@ is. Runs in any environment that has the package: ``datatrove`` (with ``orjson``
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -114,5 +114,9 @@ PEERS: dict[str, Callable[[Asked], Found]] = {"tokenizers": bare, "datasets.map"
 
 
 if __name__ == "__main__":
-    seconds, tokens = PEERS[sys.argv[1]](json.loads(sys.argv[2]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=PEERS)
+    parser.add_argument("asked", type=json.loads)
+    given = parser.parse_args()
+    seconds, tokens = PEERS[given.name](given.asked)
     print(json.dumps({"seconds": seconds, "tokens": tokens}))

@@ -61,7 +61,7 @@ def test_a_common_field_is_for_those_that_take_it() -> None:
 
 
 REFUSED = {
-    "nothing there": (["missing"], [], {}, "missing: no such file or folder; expected text"),
+    "nothing there": (["missing"], [], {}, "missing: no such file or folder; expected a file, a folder"),
     "perhaps a dataset": (["own/er"], [], {}, "a dataset of the Hub is written hub:own/er"),
     "a misspelt kind": (["problem"], [], {}, "did you mean problems"),
     "one name twice": (["a=notes", "a=one.txt"], [], {}, "there is a source 'a' already"),

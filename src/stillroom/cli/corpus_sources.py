@@ -1,7 +1,7 @@
 """From what was typed as DATA to the sources of a corpus.
 
 ``PLACE``, or ``NAME=PLACE`` to name the source. A place is a file, a folder, a pattern of files, a URL, ``KIND:PLACE``
-for another kind of source (``hub:DATASET``, ``hub:DATASET:CONFIG@SPLIT``, ``tokens:FILE``), or a kind alone (``facts``).
+for another kind (``hub:DATASET``, ``hub:DATASET:CONFIG@SPLIT``, ``tokens:FILE``), or a kind alone (``facts``).
 """
 
 from __future__ import annotations
@@ -70,8 +70,9 @@ def _there(place: str, kind: str) -> str:
     if "://" in place or _GLOB.search(place) or Path(place).expanduser().exists():
         return place
     hub = f" (a dataset of the Hub is written hub:{place})" if re.fullmatch(r"[\w.-]+/[\w.-]+", place) else ""
+    kinds = ", ".join(source_names())
     raise UserError(
-        f"{place}: no such file or folder{hub}; expected {source_kind(kind).path}, or one of {', '.join(source_names())}"
+        f"{place}: no such file or folder{hub}; expected {source_kind(kind).path}, or one of {kinds}"
         f"{nearest(place, source_names()) if '/' not in place else ''}."
     )
 

@@ -56,7 +56,8 @@ def _told(corpus: Corpus, source: str) -> Iterator[str]:
     if "epochs" in told:
         yield f"used {told['epochs']:.2f} times"
     if "packing" in told:
-        yield f"{told['packing']['cut']:.1%} of its tokens in documents that were cut, {told['packing']['padded']:.1%} padded"
+        cut, padded = told["packing"]["cut"], told["packing"]["padded"]
+        yield f"{cut:.1%} of its tokens in documents that were cut, {padded:.1%} padded"
     for what, number in told.get("rows", {}).items():
         yield f"{number:,} rows {'read' if what == 'rows' else what.replace('_', ' ')}"
 
