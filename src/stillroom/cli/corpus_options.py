@@ -91,7 +91,9 @@ Specials = Annotated[
     typer.Option("--special", metavar="NAME", help="A further special token of a trained tokenizer, as <|user|>."),
 ]
 Tokens = Annotated[int | None, _tokens_option("--tokens", "Training tokens, such as 10M or 2.5B.")]
-HeldoutTokens = Annotated[int | None, _tokens_option("--heldout-tokens", "Held-out tokens. Default: 50,000.")]
+HeldoutTokens = Annotated[
+    int | None, _tokens_option("--heldout-tokens", "Held-out tokens. Default: a fortieth of --tokens, at most 50,000.")
+]
 SequenceLength = Annotated[
     int | None, typer.Option("--length", metavar="L", help="Tokens of a sequence.", show_default=False)
 ]
@@ -155,6 +157,8 @@ def corpus_config(options: Mapping[str, Any], file: Path | None, kind: str) -> C
         before = values.get("sources")
         values["sources"] = {**(before if isinstance(before, dict) else {}), **sources}
     _check_complete(values)
+    if "heldout_tokens" not in values and isinstance(tokens := values["train_tokens"], int):
+        values["heldout_tokens"] = max(1, min(_HELDOUT_TOKENS, tokens // _HELDOUT_ONE_IN))
     return override(parse(CorpusConfig, values, "corpus"), [*(options["assignments"] or ())])
 
 
@@ -164,6 +168,8 @@ _FIELDS = {
     "deduplicate": "deduplicate", "seed": "seed",
 }  # fmt: skip
 """The field of a corpus that an option gives."""
+_HELDOUT_TOKENS, _HELDOUT_ONE_IN = 50_000, 40
+"""Most tokens that are held out by themselves, and their part: about half of what a hash holds out of the text."""
 _COMMON = ("field", "template", "where", "exclude", "epochs", "errors")
 """Options that give the field of that name to every source which takes it."""
 
