@@ -90,13 +90,28 @@ def many_parameters(modules: list[Module]) -> Iterator[str]:
                 yield f"{module.place} {name}"
 
 
+def _untyped_aliases(module: Module) -> set[str]:
+    """Other names that a module gives ``dict[str, Any]``."""
+    assigned = [part for part in module.tree.body if isinstance(part, ast.Assign | ast.AnnAssign)]
+    return {
+        target.id
+        for part in assigned
+        if part.value is not None and "dict[str, Any]" in ast.unparse(part.value)
+        for target in (part.targets if isinstance(part, ast.Assign) else [part.target])
+        if isinstance(target, ast.Name)
+    }
+
+
 def untyped_records(modules: list[Module]) -> Iterator[str]:
-    """No ``dict[str, Any]`` in a public signature."""
+    """No ``dict[str, Any]`` in a public signature, nor another name for it."""
+    aliases = {name for module in modules for name in _untyped_aliases(module)}
     for module in modules:
         for name, function in module.functions():
-            annotations = [one.annotation for one in _parameters(function)] + [function.returns]
-            text = " ".join(ast.unparse(one) for one in annotations if one is not None)
-            if "dict[str, Any]" in text and not any(part.startswith("_") for part in name.split(".")):
+            annotations = [one for one in (*(p.annotation for p in _parameters(function)), function.returns) if one]
+            text = " ".join(map(ast.unparse, annotations))
+            named = {part.id for one in annotations for part in ast.walk(one) if isinstance(part, ast.Name)}
+            is_untyped = "dict[str, Any]" in text or named & aliases
+            if is_untyped and not any(part.startswith("_") for part in name.split(".")):
                 yield f"{module.place} {name}"
 
 
@@ -119,6 +134,7 @@ def test_half_of_all_functions_have_eight_lines_or_fewer() -> None:
         (same_public_names, "def rows(): ...", "class rows: ..."),
         (long_functions, "def long():\n" + "    pass\n" * 50, ""),
         (many_parameters, "def wide(a, b, c, d, e, f, g, h, *, i): ...", ""),
+        (untyped_records, "Values = dict[str, Any]\ndef read() -> list[Values]: ...", ""),
         (untyped_records, "class Run:\n    def read(self) -> list[dict[str, Any]]: ...", ""),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -32,6 +34,24 @@ def test_a_script_reads_its_arguments_before_it_does_anything(script):
     text = script.read_text()
     assert "parse_args()" in text, f"{script} takes what it is given without reading it"
     assert "sys.argv[" not in text
+
+
+@pytest.mark.parametrize("folder", ["experiments", "benchmarks", "docs", "examples"])
+def test_what_scripts_take_from_the_package_is_there(folder):
+    asked = {
+        (part.module, name.name)
+        for file in sorted((ROOT / folder).rglob("*.py"))
+        for part in ast.walk(ast.parse(file.read_text()))
+        if isinstance(part, ast.ImportFrom) and (part.module or "").startswith("stillroom")
+        for name in part.names
+    }
+    homes = {home: importlib.import_module(home) for home, _ in asked}
+    missing = [
+        f"{home}.{name}"
+        for home, name in sorted(asked)
+        if not hasattr(homes[home], name) and importlib.util.find_spec(f"{home}.{name}") is None
+    ]
+    assert missing == []
 
 
 def test_help_of_the_teacher_in_a_package_is_help_and_no_folder(tmp_path):

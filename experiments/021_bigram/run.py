@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stillroom.files import write_json
+from stillroom.results.json_form import write
 from stillroom.results.statistics import paired_interval
 from stillroom.sandbox.bigram.bigram_cells import pass_curve, pass_references, seed_cell
 from stillroom.sandbox.bigram.bigram_config import BigramSweep
-from stillroom.sandbox.bigram.run_bigram import environment
 from stillroom.sandbox.bigram.theory import best_policy
+from stillroom.study.environment import this_environment
 from stillroom.worlds.bigram import BigramWorld
 
 HERE = Path(__file__).parent
@@ -39,10 +40,10 @@ def measured(config: BigramSweep) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, arm in zip(ARMS, config.arms(), strict=True):
         parts = [cell[arm.name] for cell in cells]
-        found[name] = {f"tv_{kind}": np.mean([[at[kind] for at in part["tv"]] for part in parts], axis=0).tolist()
+        found[name] = {f"tv_{kind}": np.mean([[at[kind] for at in part.tv] for part in parts], axis=0).tolist()
                        for kind in ("high", "low")}  # fmt: skip
         for place, k in enumerate(KS):
-            passed = [[at["high"][place] for at in part["pass"]] for part in parts]
+            passed = [[at["high"][place] for at in part.pass_] for part in parts]
             found[name][f"pass_at_{k}"] = np.mean(passed, axis=0).tolist()
     references = pass_references(world, KS)
     found["greedy"] = dict(zip(("pass_at_1", "pass_at_16"), references["greedy"]["high"], strict=True))
@@ -84,5 +85,5 @@ if __name__ == "__main__":
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     found = [measured(sweep(world)) for world in WORLDS]
     write_json(HERE / "results.json", {"sizes": SIZES, "worlds": found, "contrasts": contrasts(found)})
-    write_json(HERE / "environment.json", environment())
+    write(HERE / "environment.json", this_environment())
     print(f"wrote {HERE / 'results.json'}")

@@ -25,14 +25,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from over_seeds import Measures, Table, contrast, means
 
-from stillroom.choosing.request import find_corpus, run_places
-from stillroom.corpora import Corpus, load_tokenizer
+from stillroom.corpora import Corpus, load_tokenizer, open_corpus
 from stillroom.evaluation.measuring.calibration import calibration
-from stillroom.evaluation.measuring.choices import Question, answer
+from stillroom.evaluation.measuring.choices import Question, score_choices
 from stillroom.evaluation.scoring import Continuation, evaluating, score_continuations
 from stillroom.files import write_json
 from stillroom.models import hidden_states, load_model, unembedding
 from stillroom.objectives import last_successor
+from stillroom.places import find_part, run_parts
 from stillroom.results.schema import arm_and_seed
 from stillroom.study.recipe_files import load_module
 from stillroom.types import IGNORE_INDEX
@@ -151,8 +151,9 @@ def measure(runs: list[Path]) -> Table:
     asked: dict[str, list[Question]] = {}
     pieces, num_bytes = [], 0
     for run in runs:
-        corpus = find_corpus(run)
-        for student, folder in sorted(run_places(run).models.items()):
+        corpus = open_corpus(Path(find_part("corpus", run).path))
+        parts = run_parts(run)
+        for student, folder in sorted(parts.models.items() if parts is not None else ()):
             arm, seed = arm_and_seed(student)
             if seed is None:
                 continue
@@ -163,7 +164,7 @@ def measure(runs: list[Path]) -> Table:
             bits = -score_continuations(model, pieces).logprob_I.sum() / math.log(2)
             found = on_heldout(model, corpus) | {"other:bits_per_byte": float(bits / num_bytes)}
             for task, questions in asked.items():
-                answered = answer(model, questions)
+                answered = score_choices(model, questions)
                 found[f"{task}:accuracy"] = float(answered.chosen_I.mean())
                 found[f"{task}:margin_nats"] = float(answered.margin_I.mean())
             table.setdefault(arm, {})[seed] = found

@@ -91,7 +91,13 @@ def over_seeds(arms: Mapping[str, ArmConfig], seeds: Sequence[int]) -> dict[str,
 
     Seed by seed, so that a study cut short has whole seeds.
     """
-    return {f"{name}-s{seed}": arm.model_copy(update={"seed": seed}) for seed in seeds for name, arm in arms.items()}
+    return {
+        f"{name}-s{seed}": arm.model_copy(
+            update={"seed": seed, "like": f"{arm.like}-s{seed}" if arm.like in arms else arm.like}
+        )
+        for seed in seeds
+        for name, arm in arms.items()
+    }
 
 
 def ladder(*parts: float, arm: ArmConfig | None = None, name: str = "spt") -> dict[str, ArmConfig]:

@@ -157,7 +157,11 @@ class Estimate:
 
     def as_dict(self) -> dict[str, float | int | None]:
         """Plain numbers for JSON, which has none that are not finite: an unknown end of the interval is None."""
-        return {name: value if math.isfinite(value) else None for name, value in vars(self).items()}
+        values = {name.rstrip("_"): value for name, value in vars(self).items()}  # as files of results call them
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in values.items()
+        }
 
 
 class Sequences(Protocol):

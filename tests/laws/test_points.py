@@ -12,12 +12,15 @@ from made_points import made_points
 
 from stillroom.config import StudyConfig, to_yaml
 from stillroom.laws.fitting import fit_law
+from stillroom.laws.law_file import load_law
 from stillroom.laws.points import COLUMNS, Pilots, measured_loss, read_pilots
 from stillroom.laws.study_forecast import study_forecasts, write_forecast
 from stillroom.recipes.tiny import tiny
 from stillroom.report.page import page_text
 from stillroom.report.view import make_view
 from stillroom.results import load
+from stillroom.results.json_form import as_json
+from stillroom.results.schema import MeasuredOn
 from stillroom.types import UserError
 
 ROWS = "1e6,1e7,,3.5\n1e6,1e7,3.0,3.4\n"
@@ -160,3 +163,41 @@ def test_a_study_is_foretold_and_stands_beside_its_outcome(tmp_path: Path) -> No
     (folder / "forecast.json").unlink()
     assert "Forecast and outcome" not in page_text(make_view((load(folder),)))
     assert after["spt"].outcome == 4.4 and after["spt"].cells()[2] == "4.400 (outside)"
+
+
+def _measured_on(run: Path, on: MeasuredOn) -> Path:
+    for file in run.glob("models/*/evaluation.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"measured_on": as_json(on)}))
+    return run
+
+
+OWN = MeasuredOn(text="t", tokenizer="a")
+OTHERS = {
+    "held-out text": MeasuredOn(text="u", tokenizer="a"),
+    "tokenizer": MeasuredOn(text="t", tokenizer="b"),
+    "held-out text and tokenizer": MeasuredOn(text="u", tokenizer="b"),
+}
+
+
+@pytest.mark.parametrize("apart", OTHERS)
+def test_losses_of_other_text_or_tokens_meet_no_law(tmp_path: Path, apart: str) -> None:
+    """Although the configurations are alike: files changed, or a tokenizer's folder holds another one."""
+    config = tiny()
+    own = _measured_on(made_run(tmp_path / "own", config, "own"), OWN)
+    other = _measured_on(made_run(tmp_path / "other", config, "other"), OTHERS[apart])
+    with pytest.raises(UserError, match=rf"other: was measured on another {apart} than .*own, although both ask"):
+        read_pilots([own, other])
+    wide = made_points(0)
+    points = replace(wide, N_P=wide.N_P / 2e8 * 5e4, D_P=wide.D_P / 4e9 * 2e4)
+    fit_law("made", Pilots(points, measured_on=OWN), resamples=20, jobs=1).save(tmp_path / "law.json")
+    law = load_law(str(tmp_path / "law.json"))
+    assert law.measured_on == OWN == read_pilots([own]).measured_on
+    assert measured_loss(str(own), law.measured_on) == measured_loss(str(other)) == 3.1
+    with pytest.raises(UserError, match=rf"--teacher .*other: its loss is of another {apart} than the law's"):
+        measured_loss(str(other), law.measured_on)
+    told = write_forecast(law, config, other).arms
+    assert all(one.forecast is None and one.why == f"the law is of another {apart}" for one in told)
+    assert all("outside" not in one.cells()[2] for one in told)
+    assert any(one.forecast is not None for one in write_forecast(law, config, own).arms)
+    with pytest.raises(UserError, match=rf"--supervised made: is a law of another {apart}"):
+        fit_law("taught", Pilots(points.distilled, measured_on=OTHERS[apart]), law, resamples=20, jobs=1)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from make_run import SKETCHES, Sketch, make_run, write
-from stillroom.report import build_report, compare_report
+from make_run import SKETCHES, Sketch, make_run, make_seeds, write
+from stillroom.report import build_report, compare_report, seeds_tables
+from stillroom.results.runs import load, measured_texts
 from stillroom.types import UserError
 
 FIGURES = [
@@ -338,3 +339,60 @@ def test_differences_are_drawn_against_the_baseline_with_their_p_values(run: Pat
     assert "equal answer entropy" not in "".join(a or b for a, b in titles)  # the two sweeps had none in common
     (run / "comparison.json").unlink()
     assert "fig-paired" not in page_of(run)
+
+
+def _measured_on(run: Path, text: str, tokenizer: str) -> Path:
+    for file in run.glob("models/*/evaluation.json"):
+        on = {"measured_on": {"text": text, "tokenizer": tokenizer}}
+        file.write_text(json.dumps(json.loads(file.read_text()) | on))
+    return run
+
+
+TWO = [("the same", "t", "a", True), ("another tokenizer", "t", "b", False), ("another text", "u", "a", False)]
+
+
+@pytest.mark.parametrize(("text", "tokenizer", "together"), [case[1:] for case in TWO], ids=[case[0] for case in TWO])
+def test_runs_that_were_not_measured_on_the_same_have_tables_and_figures_of_their_own(
+    tmp_path: Path, text: str, tokenizer: str, together: bool
+) -> None:
+    """Nothing is called best, better or worse across them, and no drawing holds both."""
+    one = _measured_on(make_run(tmp_path / "one", "first", 1), "t", "a")
+    other = _measured_on(make_run(tmp_path / "other", "second", 2), text, tokenizer)
+    page = compare_report([one, other], tmp_path / "report.html").read_text()
+    shown = page.split("<main>")[1].split('<section id="samples"')[0]
+    drawings = re.findall(r"<svg.*?</svg>", shown, re.DOTALL)
+    tables = re.findall(r"<table.*?</table>", shown, re.DOTALL)
+    mixed = [part for part in [*drawings, *tables] if "first: " in part and "second: " in part]
+    assert bool(mixed) == together
+    assert ("nothing is compared between first and second" in page) != together
+    ids = re.findall(r'<section id="([^"]+)"', page)
+    assert len(ids) == len(set(ids)) and ("fig-learning-2" in ids) != together
+    rows = [table for table in tables if 'class="summary"' in table]
+    assert len(rows) == (1 if together else 2)
+    assert shown.count('class="best"') >= (0 if together else 2)  # the best of each group
+    lead = page.split('id="summary">')[1].split("</div>")[0]
+    for paragraph in re.findall(r"<p>(.*?)</p>", lead, re.DOTALL):
+        judged = re.sub(r"^(first|second)\. ", "", paragraph)
+        assert together or "nothing is compared" in judged or not ("first: " in judged and "second: " in judged)
+
+
+def test_runs_of_older_versions_are_told_apart_by_the_corpora_that_they_ask_for(tmp_path: Path) -> None:
+    folders = [make_run(tmp_path / name, name, seed) for seed, name in enumerate(("first", "second", "third"))]
+    texts = measured_texts([load(folder) for folder in folders])
+    assert len(set(texts)) == 1
+    config = folders[2] / "config.yaml"
+    config.write_text(config.read_text().replace("train_tokens: 2000000", "train_tokens: 9000000"))
+    assert len(set(measured_texts([load(folder) for folder in folders]))) == 1  # more of the same text
+    config.write_text(config.read_text().replace("vocab_size: 2048", "vocab_size: 4096"))
+    _measured_on(folders[0], "t", "a")  # which the others do not say
+    found = measured_texts([load(folder) for folder in folders])
+    assert found[0] == found[1] != found[2]
+    page = compare_report(folders, tmp_path / "report.html").read_text()
+    assert "nothing is compared between (first, second) and third" in page
+
+
+def test_arms_over_seeds_are_those_of_one_text(tmp_path: Path) -> None:
+    folders = [_measured_on(make_seeds(tmp_path / name), name, "a") for name in ("t", "u")]
+    tables = seeds_tables(folders)
+    assert len(tables) == 2 and all(table.title is not None and ": " in str(table.title) for table in tables)
+    assert len(seeds_tables([_measured_on(make_seeds(tmp_path / "v"), "t", "a"), folders[0]])) == 1

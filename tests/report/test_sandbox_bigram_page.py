@@ -89,7 +89,7 @@ def test_a_folder_of_something_else_is_refused(folder, tmp_path):
     data = json.loads((folder / "sandbox.json").read_text())
     del data["theory"]
     (tmp_path / "sandbox.json").write_text(json.dumps(data))
-    with pytest.raises(UserError, match="has no theory"):
+    with pytest.raises(UserError, match="theory does not fit"):
         build_bigram_report(tmp_path)
     with pytest.raises(UserError, match="no such file"):
         build_bigram_report(tmp_path / "absent")

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from make_run import SKETCHES, make_run, make_seeds, write
-from stillroom.report import build_report, compare_report, seeds_table
+from stillroom.report import build_report, compare_report, seeds_tables
 from stillroom.report.arms import arms_over_seeds, baseline_arm, mean_of, paired_with
 from stillroom.report.prose import summary
 from stillroom.report.view import View, make_view
@@ -70,7 +70,7 @@ def test_the_page_shows_means_differences_and_corrected_p_values(tmp_path: Path)
     p_value = paired_t_test(differences)
     assert p_value is not None and p_value < float(cells[4]) <= 1
     assert "Arms that were trained at several seeds" in build_report(run).read_text(encoding="utf-8")
-    table = seeds_table([run])
+    (table,) = seeds_tables([run])
     assert table is not None and table.row_count == words.count("<tr>") - 1
     console = Console(width=200)
     with console.capture() as printed:
@@ -107,7 +107,7 @@ def test_runs_of_one_study_at_several_seeds_are_grouped_by_the_seed_of_the_run(t
 
 def test_without_two_arms_at_two_seeds_the_figure_is_left_out(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
-    assert arms_over_seeds(view_of(run)) == () and seeds_table([run]) is None
+    assert arms_over_seeds(view_of(run)) == () and seeds_tables([run]) == []
     assert "fig-seeds" not in build_report(run).read_text()
     lone = make_seeds(tmp_path / "lone", seeds=(0,))
     assert "fig-seeds" not in build_report(lone).read_text()

@@ -121,7 +121,7 @@ def _warnings(chosen: list[str], teachers: Teachers) -> list[str]:
         if capacity is not None and capacity.side == "above":
             sentences.append(
                 f"The loss of {name} is {capacity.value:.2f} times that of the supervised student, above "
-                f"{capacity.law_break}, where the distillation scaling law breaks: expect little of it, and let a "
+                f"{capacity.break_}, where the distillation scaling law breaks: expect little of it, and let a "
                 "proxy student tell (--proxy-tokens)."
             )
         over = teacher.overconfidence_nats

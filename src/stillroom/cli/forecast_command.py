@@ -122,7 +122,7 @@ def forecast_predict(
 
     known = load_law(law)
     model = Teacher(teacher_parameters, teacher_tokens) if teacher_parameters else None
-    student = PlannedStudent(parameters, tokens, _loss(teacher_loss, teacher))
+    student = PlannedStudent(parameters, tokens, _loss(known, teacher_loss, teacher))
     found = forecast(known, student, model, Rates(flops_per_second, price_per_hour, price_per_terabyte), students)
     console = Terminal()
     for title, value in found.rows():
@@ -159,7 +159,7 @@ def forecast_plan(
     known = load_law(law)
     given = teacher_loss is not None or teacher is not None
     model = Teacher(teacher_parameters, teacher_tokens) if given else None
-    splits = best_splits(known, flops, model, _loss(teacher_loss, teacher) if given else None, students)
+    splits = best_splits(known, flops, model, _loss(known, teacher_loss, teacher) if given else None, students)
     headings = ("bill", "size", "tokens", "teacher", "tokens", "loss", "student's loss", "")
     table = Table(title=f"The best of {flops:.3g} FLOPs", title_justify="left")
     for heading in headings:
@@ -189,13 +189,14 @@ def forecast_next(
     from stillroom.laws.forecasts import PlannedStudent, next_pilots
     from stillroom.laws.law_file import load_law
 
-    target = PlannedStudent(parameters, tokens, _loss(teacher_loss, teacher))
+    known = load_law(law)
+    target = PlannedStudent(parameters, tokens, _loss(known, teacher_loss, teacher))
     console = Terminal()
-    for pilot in next_pilots(load_law(law), target, flops):
+    for pilot in next_pilots(known, target, flops):
         console.print(line("• ", pilot.sentence()), soft_wrap=True)
 
 
-def _loss(given: float | None, run: str | None) -> float:
+def _loss(law: Law, given: float | None, run: str | None) -> float:
     """The teacher's loss, as given or as measured in a run or a ranking."""
     from stillroom.laws.points import measured_loss
     from stillroom.types import UserError
@@ -203,7 +204,7 @@ def _loss(given: float | None, run: str | None) -> float:
     if (given is None) == (run is None):
         found = "neither is" if given is None else "both are"
         raise UserError(f"--teacher-loss and --teacher: {found} given, expected one of them; say the teacher's loss.")
-    return measured_loss(run) if run is not None else float(given or 0.0)
+    return measured_loss(run, law.measured_on) if run is not None else float(given or 0.0)
 
 
 def _coefficients(law: Law) -> Table:

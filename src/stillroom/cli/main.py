@@ -18,6 +18,7 @@ from stillroom.cli.export_command import export_command
 from stillroom.cli.forecast_command import forecast
 from stillroom.cli.inspect_command import inspect_command
 from stillroom.cli.label_command import label_command
+from stillroom.cli.ls_command import ls_command
 from stillroom.cli.report_command import report_command
 from stillroom.cli.sandbox_command import sandbox
 from stillroom.cli.study_command import study_command
@@ -46,6 +47,7 @@ app.command("export")(export_command)
 app.command("config")(config_command)
 app.command("inspect")(inspect_command)
 app.command("report")(report_command)
+app.command("ls")(ls_command)
 app.add_typer(corpus)
 app.add_typer(sandbox)
 app.add_typer(teachers)

@@ -18,12 +18,13 @@ def report_command(
 ) -> None:
     """Make the page of a run again, or one page that compares several runs. Needs no network and no torch.
 
+    Runs that were not measured on the same text in the same tokens have tables and figures of their own.
     Models that differ in their seed alone (arms named -s0, -s1 ..., or runs of one study) are compared over seeds.
 
     [bold]Example[/]:  stillroom report runs/quickstart-1a2b3c4d
     """
     from stillroom.console import Terminal, line
-    from stillroom.report import build_report, compare_report, seeds_table, summary_table
+    from stillroom.report import build_report, compare_report, seeds_tables, summary_table
 
     console = Terminal()
     if len(runs) == 1 and out is None:
@@ -31,6 +32,6 @@ def report_command(
         console.print(summary_table(runs[0]))
     else:
         page = compare_report(runs, out or Path("report.html"))
-    if (seeds := seeds_table(runs)) is not None:
+    for seeds in seeds_tables(runs):
         console.print(seeds)
     console.print(line("Report: ", (page, "bold")), soft_wrap=True)

@@ -38,9 +38,25 @@ Explain = Annotated[
 ]
 
 
+Sweeps = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sweep",
+        metavar="arms.NAME.FIELD=V,V",
+        help="An arm for every value, named after it, e.g. [bold]arms.dpt90.alpha=0.3,0.6,0.9[/]; several of one arm "
+        "make every combination.",
+    ),
+]
+Seeds = Annotated[
+    int | None, typer.Option("--seeds", min=1, help="Train every arm at so many seeds; the page compares over them.")
+]
+
+
 def study_command(
     recipe: Recipe,
     assignments: StudyFields = None,
+    sweeps: Sweeps = None,
+    seeds: Seeds = None,
     out: RunFolder = None,
     artifacts: Artifacts = None,
     jobs: Jobs = 1,
@@ -59,6 +75,10 @@ def study_command(
     from stillroom.cli.ask import study_config
 
     config = study_config(recipe, assignments or [])
+    if sweeps or seeds:
+        from stillroom.study.arm_sweeps import swept
+
+        config = swept(config, sweeps or [], seeds)
     if dry_run:
         from stillroom.study.plan import print_plan
 
@@ -86,7 +106,7 @@ def _run(config: StudyConfig, law: str | None, where: _Where) -> None:
     """Runs the study, makes its page and prints what was found."""
     from stillroom.cli.ask import print_parts
     from stillroom.console import Terminal, line
-    from stillroom.report import build_report, seeds_table, summary_table
+    from stillroom.report import build_report, seeds_tables, summary_table
     from stillroom.results.json_form import read
     from stillroom.results.schema import WorthTable
     from stillroom.study.evaluation_tables import multipliers_table
@@ -96,7 +116,7 @@ def _run(config: StudyConfig, law: str | None, where: _Where) -> None:
     folder = run_study(config, where.out, where.artifacts, StageDisplay(), jobs=where.jobs, labels=where.labels)
     console = Terminal()
     console.print(summary_table(folder))
-    if (seeds := seeds_table([folder])) is not None:
+    for seeds in seeds_tables([folder]):
         console.print(seeds)
     if (folder / "worth.json").is_file():
         console.print(multipliers_table(read(WorthTable, folder / "worth.json")))

@@ -257,12 +257,12 @@ def _told(config: CorpusConfig, heldout: Mapping[str, Told], train: Mapping[str,
         found["epochs"] = used
     rows = {name: one.rows for name, one in train.items() if _left_out(one.rows)}
     for name, count in rows.items():
-        why = ", ".join(f"{number} {word}" for word, number in _left_out(count).items())
-        logger.warning("corpus.sources.%s: of %d rows read, some were left out (%s)", name, count.rows, why)
+        logger.warning("corpus.sources.%s: %s and were left out", name, ", ".join(_left_out(count)))
     return found | ({"rows": {name: dataclasses.asdict(count) for name, count in rows.items()}} if rows else {})
 
 
-def _left_out(count: RowCount) -> dict[str, int]:
-    """How many rows were left out, by why."""
-    found = dataclasses.asdict(count)
-    return {name.replace("_", " "): number for name, number in found.items() if name != "rows" and number}
+def _left_out(count: RowCount) -> list[str]:
+    """How many rows gave no text, and why."""
+    reasons = {"without_text": "have no text", "filtered": "do not meet where", "damaged": "cannot be read"}
+    numbers = {why: getattr(count, name) for name, why in reasons.items()}
+    return [f"{number} of the {count.rows} rows read {why}" for why, number in numbers.items() if number]

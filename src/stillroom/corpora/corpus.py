@@ -100,6 +100,12 @@ class SequenceSet:
             )
         return replace(self, source=self.source[:size], document=self.document[:size], size=size)
 
+    @property
+    def texts(self) -> NDArray[np.int64]:
+        """A number (S,) for the text of a source in which each sequence begins: what is sampled together has one."""
+        pairs_2S = np.stack([self.source.astype(np.uint64), self.document.astype(np.uint64)])
+        return np.unique(pairs_2S, axis=1, return_inverse=True)[1].reshape(-1)
+
     def tokens(self, indices: Sequence[int]) -> NDArray[np.int64]:
         """Token ids (len(indices), T)."""
         return self._rows(self.shards, indices)

@@ -194,7 +194,7 @@ def best_fit(documents: Iterator[Documents], length: int, fill: int, seed: int, 
 
     The documents of ``_WINDOW`` sequences at a time are taken by length, the longest first, and each is put where it
     leaves the least free (best-fit decreasing, as in Ding et al. 2024, arXiv 2404.10830). One longer than a sequence
-    is cut into whole sequences and a rest, which opens a sequence: inside one it would belong to what is before it.
+    is cut into whole sequences and a rest, which opens one: elsewhere it would belong to the document before it.
     """
     for number, window in enumerate(_windows(documents, min(_WINDOW * length, max(_WINDOW_TOKENS, 8 * length)))):
         lengths, numbers, opens = _cut_long(window, length, told)
@@ -257,7 +257,7 @@ def _fitted(lengths: NDArray[np.int64], opens: NDArray[np.bool_], length: int) -
     bins: list[list[int]] = []
     by_space: dict[int, list[int]] = {}
     spaces: list[int] = []  # those that some group has, sorted
-    for piece in np.argsort(-lengths, kind="stable").tolist():
+    for piece in np.lexsort((-lengths, ~opens)).tolist():
         size = int(lengths[piece])
         place = bisect.bisect_left(spaces, size)
         if opens[piece] or place == len(spaces):

@@ -26,8 +26,9 @@ from stillroom.laws.fits import (
 )
 from stillroom.laws.forms import DistillationLaw, Floats, SupervisedLaw
 from stillroom.laws.law_file import PRESET, Errors, Law, Profile, published_law
-from stillroom.laws.points import Pilots, Points
+from stillroom.laws.points import Pilots, Points, what_differs
 from stillroom.laws.presets import Reach
+from stillroom.types import UserError
 
 
 def fit_law(
@@ -44,6 +45,11 @@ def fit_law(
     ``supervised`` is where the supervised law is from, where the pilots have no students of hard labels.
     """
     points = pilots.points
+    if supervised is not None and (apart := what_differs(pilots.measured_on, supervised.measured_on)) != "":
+        raise UserError(
+            f"--supervised {supervised.name}: is a law of another {apart} than the pilots', so that losses cannot be "
+            "compared; fit it on runs of their corpus."
+        )
     check_enough(points, needs_hard=supervised is None)
     hard, taught = points.hard, points.distilled
     base = fit_supervised(hard).law if supervised is None else supervised.supervised
@@ -63,6 +69,7 @@ def fit_law(
     fitted = Law(
         name, base, law, *draws, hard_noise, noise_P, _reach(points), pilots.model or published_law().model,
         pilots.bytes_per_label or published_law().bytes_per_label, points, tuple(errors),
+        measured_on=pilots.measured_on,
     )  # fmt: skip
     profiles = tuple(_profiles(fitted, form, own_hard=supervised is None))
     return replace(fitted, sentences=tuple(_sentences(fitted, form, supervised)), profiles=profiles)

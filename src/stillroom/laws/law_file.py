@@ -14,6 +14,8 @@ from stillroom.laws.coefficients import coefficient_intervals, distilled_told, s
 from stillroom.laws.forms import DistillationLaw, Floats, SupervisedLaw
 from stillroom.laws.points import Model, Points
 from stillroom.laws.presets import BUSBRIDGE_2025, REACH, Reach, preset_draws
+from stillroom.results.json_form import as_json
+from stillroom.results.schema import MeasuredOn
 from stillroom.types import Estimate, UserError
 
 PRESET = "busbridge-2025"
@@ -63,6 +65,8 @@ class Law:
     sentences: tuple[str, ...] = ()
     """What the fit says of itself: form, errors, coefficients that it cannot tell apart."""
     profiles: tuple[Profile, ...] = ()
+    measured_on: MeasuredOn | None = None
+    """What its losses are of; None where nothing says it."""
 
     def drawn(self) -> tuple[SupervisedLaw, DistillationLaw | None]:
         """Both laws with arrays (R, 1) of draws as their coefficients."""
@@ -111,6 +115,7 @@ class Law:
             "errors": [asdict(one) for one in self.errors], "sentences": self.sentences,
             "profiles": [asdict(one) for one in self.profiles],
             "points": None if self.points is None else _rows(self.points),
+            "measured_on": None if self.measured_on is None else as_json(self.measured_on),
         }  # fmt: skip
         for name in ("supervised_draws", "distilled_draws", "hard_noise", "distilled_noise"):
             values[name] = _short(getattr(self, name))
@@ -175,6 +180,7 @@ def load_law(name: str) -> Law:
             points=None if not rows else Points(*columns, names_P=tuple(row[4] for row in rows)),
             errors=tuple(Errors(**one) for one in values["errors"]),
             sentences=tuple(values["sentences"]),
+            measured_on=MeasuredOn(**values["measured_on"]) if values.get("measured_on") else None,
             profiles=tuple(
                 Profile(one["name"], tuple(one["values"]), tuple(one["objective"])) for one in values["profiles"]
             ),

@@ -23,6 +23,7 @@ from stillroom.files import read_json_object, read_text, shaped
 from stillroom.laws.forms import Floats
 from stillroom.places import split_reference
 from stillroom.results.runs import ModelRun, Run, load
+from stillroom.results.schema import MeasuredOn
 from stillroom.types import UserError
 from stillroom.yamlfiles import parse_yaml
 
@@ -80,6 +81,8 @@ class Pilots:
     points: Points
     model: Model | None = None
     bytes_per_label: float | None = None
+    measured_on: MeasuredOn | None = None
+    """What losses are of; None in a table, and of runs of older versions."""
 
 
 def make_points(rows: Sequence[tuple[float, float, float, float]], names: Sequence[str]) -> Points:
@@ -192,7 +195,8 @@ def _from_runs(folders: Sequence[Path]) -> Pilots:
         raise UserError(f"runs: students have alpha {found}, expected one value; a law holds for one objective.")
     stored = [run.study.labels.bytes_per_token for run in runs if run.study.labels is not None]
     known = [size for size in stored if size is not None]
-    return Pilots(make_points(rows, names), _shape(configs), float(np.mean(known)) if known else None)
+    per_label = float(np.mean(known)) if known else None
+    return Pilots(make_points(rows, names), _shape(configs), per_label, runs[0].measured_on)
 
 
 def _study(run: Run) -> StudyConfig:
@@ -219,6 +223,16 @@ def _comparable(runs: Sequence[Run], configs: Sequence[StudyConfig]) -> None:
                 f"{run.folder}: its corpus differs in {part} from that of {runs[0].folder}, so that losses cannot be "
                 "compared; expected runs of one corpus and tokenizer: fit a law for each."
             )
+        if (apart := what_differs(run.measured_on, runs[0].measured_on)) != "":
+            raise UserError(
+                f"{run.folder}: was measured on another {apart} than {runs[0].folder}, although both ask for one "
+                "corpus, so that losses cannot be compared; expected one corpus and tokenizer: fit a law for each."
+            )
+
+
+def what_differs(one: MeasuredOn | None, other: MeasuredOn | None) -> str:
+    """What two sets of losses are not both of, in words; empty where that is not known."""
+    return "" if one is None or other is None else one.differs(other)
 
 
 def beside_embeddings(model: ModelConfig, vocabulary: int) -> float:
@@ -258,11 +272,11 @@ def _shape(configs: Sequence[StudyConfig]) -> Model:
     return Model(corpus.vocab_size, corpus.sequence_length, ratio, block)
 
 
-def measured_loss(place: str) -> float:
+def measured_loss(place: str, wanted: MeasuredOn | None = None) -> float:
     """A teacher's held-out loss, in nats per token, from a run (``RUN``, ``RUN:ARM``) or a ranking (``FOLDER:NAME``).
 
     Raises:
-        UserError: there is no such run, model or loss.
+        UserError: there is no such run, model or loss, or it is of other text or tokens than ``wanted``, a law's.
     """
     head, name = split_reference(place)
     folder = head or Path(place)
@@ -275,4 +289,9 @@ def measured_loss(place: str) -> float:
             raise UserError(f"{place}: names no teacher of the ranking, expected {folder}:NAME of {', '.join(losses)}.")
         return losses[name]
     run = load(folder)
+    if (apart := what_differs(run.measured_on, wanted)) != "":
+        raise UserError(
+            f"--teacher {place}: its loss is of another {apart} than the law's, so the law says nothing of it; fit a "
+            "law on runs of that corpus, or name a run of the law's."
+        )
     return _nats(run, run.model(name or "teacher"))

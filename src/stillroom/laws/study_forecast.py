@@ -8,7 +8,7 @@ from pathlib import Path
 from stillroom.config import StudyConfig
 from stillroom.laws.forecasts import PlannedStudent, forecast
 from stillroom.laws.law_file import Law
-from stillroom.laws.points import beside_embeddings
+from stillroom.laws.points import beside_embeddings, what_differs
 from stillroom.objectives.schedules import ever_needs_teacher
 from stillroom.results.json_form import write
 from stillroom.results.runs import FORECAST, load
@@ -49,12 +49,15 @@ def write_forecast(law: Law, config: StudyConfig, folder: Path) -> StudyForecast
 
     Distilled arms are foretold with the measured loss of their teacher.
     """
+    run = load(folder)
     measured = {
         model.record.name: model.evaluation.lm.nats_per_token.value
-        for model in load(folder).models
+        for model in run.models
         if model.evaluation.lm is not None and model.evaluation.lm.nats_per_token is not None
     }
     told = study_forecasts(law, config, measured.get("teacher"))
+    if (apart := what_differs(run.measured_on, law.measured_on)) != "":
+        told = [ArmForecast(arm=one.arm, why=f"the law is of another {apart}") for one in told]
     found = StudyForecast(law=law.name, arms=tuple(replace(one, outcome=measured.get(one.arm)) for one in told))
     write(folder / FORECAST, found)
     return found

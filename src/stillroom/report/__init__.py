@@ -4,6 +4,6 @@ Reads nothing but the files of run folders; imports no torch.
 """
 
 from stillroom.report.page import build_report, compare_report
-from stillroom.report.tables import seeds_table, summary_table
+from stillroom.report.tables import seeds_tables, summary_table
 
-__all__ = ["build_report", "compare_report", "seeds_table", "summary_table"]
+__all__ = ["build_report", "compare_report", "seeds_tables", "summary_table"]

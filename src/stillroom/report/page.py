@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from stillroom.files import write_text
-from stillroom.report.figures import Table, all_figures
+from stillroom.report.figures import Figure, Table, all_figures
 from stillroom.report.formats import MISSING, duration, si
 from stillroom.report.headline import headline_temperature
 from stillroom.report.html import fill, stage_rows
-from stillroom.report.prose import summary
+from stillroom.report.prose import apart, summary
 from stillroom.report.samples import shown_problems
 from stillroom.report.tables import summary_columns, summary_rows
-from stillroom.report.view import View, make_view, run_names
+from stillroom.report.view import View, by_text, make_view, run_names
 from stillroom.results.json_form import as_json
 from stillroom.results.runs import Run, load
 from stillroom.results.schema import ModelRecord
@@ -44,23 +45,47 @@ def compare_report(run_folders: list[Path], out: Path) -> Path:
 
 
 def page_text(view: View) -> str:
-    """The page as text: the key figure first where there is one, then the table, then every other figure."""
-    key, *others = all_figures(view)
+    """The page as text: the key figure first where there is one, then the table, then every other figure.
+
+    Runs that were measured on other text, or in other tokens, have a table and figures of their own.
+    """
+    groups = by_text(view)
+    key, *others = _figures(groups)
     return fill(
         "page.html.j2",
         title=view.title,
         several=len(view.runs) > 1,
-        summary=summary(view),
-        columns=summary_columns(view),
-        rows=summary_rows(view),
-        temperature=headline_temperature(view),
+        summary=summary(view) if len(groups) == 1 else apart(groups),
+        tables=[_summary_table(group, "" if len(groups) == 1 else group.title) for group in groups],
         key=key if key.panels else None,
         figures=others,
         families=family_table(view),
-        problems=shown_problems(view),
+        temperature=headline_temperature(view),
+        problems=[problem for group in groups for problem in shown_problems(group)],
         costs=cost_table(view),
         runs=[_run_details(name, run) for name, run in zip(run_names(view.runs), view.runs, strict=True)],
     )
+
+
+def _figures(groups: tuple[View, ...]) -> list[Figure]:
+    """Every figure of every group; each says its group where there are several."""
+    if len(groups) == 1:
+        return list(all_figures(groups[0]))
+    return [
+        replace(figure, id=f"{figure.id}-{number}", title=f"{figure.title}: {group.title}")
+        for number, group in enumerate(groups, 1)
+        for figure in all_figures(group)
+    ]
+
+
+def _summary_table(group: View, title: str) -> dict[str, object]:
+    """What a summary table prints."""
+    return {
+        "title": title,
+        "columns": summary_columns(group),
+        "rows": summary_rows(group),
+        "temperature": headline_temperature(group),
+    }
 
 
 def family_table(view: View) -> Table | None:

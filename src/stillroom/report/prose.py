@@ -39,6 +39,10 @@ HOW_SURE = (
     "How sure: every difference is tested on the same items and corrected for the number of measures, but each student "
     "is a single training run, and at another seed a difference may be another. A study of several seeds tells that."
 )
+APART = (
+    "Not all of these runs were measured on the same held-out text in the same tokens. Runs that were share a table "
+    "and figures; nothing is compared between {names}."
+)
 NOTHING = "No student was evaluated, so there is nothing to compare."
 
 
@@ -65,6 +69,12 @@ def summary(view: View) -> tuple[str, ...]:
         return (f"{findings} {closing}",) if findings else (NOTHING,)
     named = zip(run_names(view.runs), alone, strict=True)
     return (*(f"{name}. {_findings(each) or NOTHING}" for name, each in named), closing)
+
+
+def apart(groups: Sequence[View]) -> tuple[str, ...]:
+    """The summary of each of several groups of runs, which were not measured on the same."""
+    names = listing([f"({group.title})" if len(group.runs) > 1 else group.title for group in groups])
+    return (APART.format(names=names), *(f"{group.title}. {told}" for group in groups for told in summary(group)))
 
 
 def _opening(

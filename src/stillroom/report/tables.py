@@ -9,10 +9,11 @@ from rich.box import HORIZONTALS
 from rich.table import Table as TerminalTable
 from rich.text import Text
 
+from stillroom.report.charts.figure import Table
 from stillroom.report.figures.seed_differences import seeds_figure
 from stillroom.report.formats import MISSING, fixed, interval, percent, si
 from stillroom.report.headline import clear_best, headline_measures, headline_temperature
-from stillroom.report.view import Entry, View, make_view
+from stillroom.report.view import Entry, View, by_text, make_view
 from stillroom.results.measures import Measure
 from stillroom.results.runs import load
 from stillroom.results.schema import ModelRecord
@@ -128,22 +129,26 @@ def summary_table(run_folder: Path) -> TerminalTable:
     return table
 
 
-def seeds_table(run_folders: list[Path]) -> TerminalTable | None:
+def seeds_tables(run_folders: list[Path]) -> list[TerminalTable]:
     """Arms over training seeds for the terminal: means, and differences from the baseline's arm.
 
-    None where the runs hold no two arms of two seeds or more.
+    A table for each group of runs that were measured on the same text in the same tokens (``by_text``); none of those
+    that hold no two arms of two seeds or more.
 
     Raises:
         UserError: a file of a folder is missing or damaged.
     """
-    figure = seeds_figure(make_view(tuple(load(folder) for folder in run_folders)))
-    if figure.table is None:
-        return None
+    groups = by_text(make_view(tuple(load(folder) for folder in run_folders)))
+    figures = [(seeds_figure(group), f": {group.title}" if len(groups) > 1 else "") for group in groups]
+    return [_seeds_table(figure.title + of, figure.table) for figure, of in figures if figure.table is not None]
+
+
+def _seeds_table(title: str, rows: Table) -> TerminalTable:
     caption = "95 % intervals of Student’s t over seeds; p-values of the paired t-test, corrected for their number"
-    table = TerminalTable(title=figure.title, caption=caption, box=HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False)
-    for place, name in enumerate(figure.table.head):
+    table = TerminalTable(title=title, caption=caption, box=HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False)
+    for place, name in enumerate(rows.head):
         table.add_column(Text(name), justify="left" if place < 2 else "right", overflow="fold")
-    for row in figure.table.rows:
+    for row in rows.rows:
         table.add_row(*(Text(cell) for cell in row))
     return table
 

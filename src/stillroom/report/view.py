@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from stillroom.results.measures import Measure
-from stillroom.results.runs import ModelRun, Run
+from stillroom.results.runs import ModelRun, Run, measured_texts
 from stillroom.results.schema import arm_and_seed, baseline_of
 from stillroom.types import Estimate
 
@@ -91,6 +91,27 @@ def make_view(runs: tuple[Run, ...]) -> View:
     entries = _told_apart(entries)
     title = runs[0].study.name if len(runs) == 1 else f"{len(runs)} runs compared"
     return View(title, runs, tuple(entries))
+
+
+def by_text(view: View) -> tuple[View, ...]:
+    """The page's runs in groups that were measured on the same text in the same tokens, with the models of each.
+
+    One group, the page itself, where all were. No number of one group is compared with one of another.
+    """
+    texts = measured_texts(view.runs)
+    groups = dict.fromkeys(texts)
+    if len(groups) == 1:
+        return (view,)
+    of_entries = [text for run, text in zip(view.runs, texts, strict=True) for _ in run.models]
+    names = run_names(view.runs)
+    return tuple(
+        View(
+            ", ".join(name for name, text in zip(names, texts, strict=True) if text == group),
+            tuple(run for run, text in zip(view.runs, texts, strict=True) if text == group),
+            tuple(entry for entry, text in zip(view.entries, of_entries, strict=True) if text == group),
+        )
+        for group in groups
+    )
 
 
 def _told_apart(entries: list[Entry]) -> list[Entry]:

@@ -1,4 +1,4 @@
-"""``sandbox.json`` of a bigram sandbox, typed: arms measured over seeds, and theory beside them.
+"""``sandbox.json`` of a bigram sandbox and ``cell.json`` of its parts, typed: arms measured over seeds, beside theory.
 
 A class of rows is ``high`` or ``low`` entropy; ``tv`` is total variation, ``kl`` a divergence in nats.
 """
@@ -7,12 +7,62 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
-from stillroom.results.json_form import Estimate
+from stillroom.results.json_form import PASS, Estimate, sometimes
 from stillroom.results.schema import Numbers, StageRecord
 
+KIND = "sandbox-bigram"
+"""What ``sandbox.json`` says that it is of, and what artifacts of the sandbox are called."""
 ByClass = Mapping[str, tuple[Estimate, ...]]
 """Class of rows → a mean over seeds for every size of the sample."""
+
+
+Distances = Mapping[str, float]
+"""Class of rows → the mean distance from the true ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearntCurve:
+    """Distances from the true rows at every size of the sample, or at every checkpoint."""
+
+    tv: tuple[Distances, ...]
+    kl: tuple[Distances, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmCell(LearntCurve):
+    """One arm on one seed's samples; for an arm that is drawn pass@k as well: size → class → k."""
+
+    pass_: Annotated[tuple[Mapping[str, Numbers], ...], PASS]
+    floor: Distances
+    predicted: Distances | None = sometimes()
+    """At the largest sample; of the first seed alone where the teacher is the same for all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RatioCell:
+    """Samples that hard labels need, by seed and tolerance, and until every row was visited; and what is expected."""
+
+    standard: tuple[Numbers, ...]
+    distilled: tuple[int, ...]
+    standard_theory: Numbers
+    distilled_theory: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientCell:
+    """Arms that one seed learns by gradient, at the checkpoints."""
+
+    samples: tuple[int, ...]
+    arms: Mapping[str, LearntCurve]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerCell(LearntCurve):
+    """One arm that a transformer learns from one seed, at the checkpoints."""
+
+    samples: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +84,10 @@ class BigramArm:
 
     name: str
     alpha: float
+    teacher: str
     kind: str
     leak: float
+    temperature: float
     routing: str
     share: float
     drawn: bool
@@ -54,7 +106,7 @@ class BigramArm:
 class BigramTheory:
     """Sizes of the sample, and arm → metric → class → the expected value at each."""
 
-    samples: Numbers
+    samples: tuple[int, ...]
     arms: Mapping[str, Mapping[str, Mapping[str, Numbers]]]
 
 
@@ -114,14 +166,17 @@ class Deviations:
     tv: Deviation | None
     kl: Deviation | None
     all_arms: Deviation | None
+    floor: Deviation | None = None
+    """Of what teachers that leak evenly leave on low-entropy rows."""
     ratio: Deviation | None
     ratio_slope: RatioSlope
 
 
 @dataclass(frozen=True, kw_only=True)
 class BigramResults:
-    """``sandbox.json``; ``passes`` is called ``pass`` there."""
+    """``sandbox.json``."""
 
+    kind: str
     fingerprint: str
     world: BigramWorldFacts
     samples: tuple[int, ...]
@@ -129,9 +184,10 @@ class BigramResults:
     arms: tuple[BigramArm, ...]
     theory: BigramTheory
     ratio: tuple[RatioPoint, ...]
-    passes: BigramPasses
+    pass_: Annotated[BigramPasses, PASS]
     gradient: LearntArms | None
     transformer: LearntArms | None
     deviation: Deviations
-    stages: tuple[StageRecord, ...]
-    total_seconds: float
+    stages: tuple[StageRecord, ...] = ()
+    total_seconds: float = 0.0
+    places: Mapping[str, tuple[str, ...]] = sometimes(dict)

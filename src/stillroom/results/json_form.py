@@ -1,7 +1,8 @@
 """One way from JSON to a frozen dataclass and back: what a file lacks, or holds in another form, is told in a sentence.
 
 A field named ``others`` keeps the keys of an object that its class does not declare, so that nothing is lost that a
-newer version or somebody else's suite wrote. Imports no torch and no numpy.
+newer version or somebody else's suite wrote. A field that ends in ``_`` is called without it in the file, where that is
+a word of Python's own; see ``PASS`` and ``BREAK``. Imports no torch and no numpy.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
+from pydantic import Field as Called
 
 from stillroom import types
 from stillroom.files import read_json, read_json_lines, write_json
@@ -22,6 +24,7 @@ from stillroom.types import UserError
 Json: TypeAlias = "Mapping[str, Json] | list[Json] | tuple[Json, ...] | str | int | float | None"
 """What a JSON file holds; objects are mappings."""
 D = TypeVar("D")
+PASS, BREAK = (Called(validation_alias=word) for word in ("pass", "break"))
 _SOMETIMES = "written only where it says something"
 
 
@@ -97,6 +100,7 @@ def as_json(value: Any) -> Any:
         return value.as_dict()
     if is_dataclass(value):
         kept = {one.name: as_json(getattr(value, one.name)) for one in fields(value) if not _left_out(one, value)}
+        kept = {name.rstrip("_"): inner for name, inner in kept.items()}
         return {name: inner for name, inner in kept.items() if name != "others"} | kept.get("others", {})
     if isinstance(value, Mapping):
         return {f"{key:g}" if isinstance(key, float) else str(key): as_json(inner) for key, inner in value.items()}

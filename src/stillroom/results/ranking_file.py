@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import BeforeValidator, JsonValue
+from pydantic import JsonValue
 
 from stillroom import types
-from stillroom.results.json_form import Estimate
+from stillroom.results.json_form import BREAK, Estimate
 from stillroom.results.schema import ByK, CalibrationResult, CopyingResult, Numbers
 
 
@@ -52,18 +52,9 @@ class LeakMeasures:
 class Capacity(types.Estimate):
     """Teacher loss over student loss, and on which side of the law's break it is."""
 
-    law_break: float
+    break_: Annotated[float, BREAK]
     side: str
     """``below``, ``above`` or ``at the break``."""
-
-    def as_dict(self) -> dict[str, float | int | str | None]:  # type: ignore[override]
-        """For JSON, where the law's break is ``break``."""
-        numbers = types.Estimate(self.value, self.low, self.high, self.num).as_dict()
-        return numbers | {"break": self.law_break, "side": self.side}
-
-
-def _named(value: object) -> object:
-    return value | {"law_break": value.get("break")} if isinstance(value, dict) else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +117,7 @@ class TeacherRecord:
     calibration: CalibrationResult
     copyable: CopyableMeasures
     leak: LeakMeasures
-    capacity: Annotated[Capacity | None, BeforeValidator(_named)]
+    capacity: Capacity | None
     looking_back: LookingBack
     problems: SolvedProblems | None
     cost: LabellingCost

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -23,6 +24,7 @@ from stillroom.results.schema import (
     EntropyProfile,
     Environment,
     Evaluation,
+    MeasuredOn,
     MetricsLine,
     ModelRecord,
     SampledProblem,
@@ -32,6 +34,7 @@ from stillroom.results.schema import (
     arm_and_seed,
 )
 from stillroom.types import Estimate, UserError
+from stillroom.yamlfiles import parse_yaml
 
 if TYPE_CHECKING:
     from pandas import DataFrame  # type: ignore[import-not-found]
@@ -183,6 +186,11 @@ class Run:
         raise UserError(f"{self.folder}: has no model {name}; it has {', '.join(m.record.name for m in self.models)}.")
 
     @property
+    def measured_on(self) -> MeasuredOn | None:
+        """The text and tokenizer that its models were measured on; None in runs of older versions."""
+        return next((one.evaluation.measured_on for one in self.models if one.evaluation.measured_on), None)
+
+    @property
     def measures(self) -> tuple[MeasuredNumber, ...]:
         """Every number of every model."""
         return tuple(row for model in self.models for row in _measured(model))
@@ -247,6 +255,26 @@ def load(folder: str | Path) -> Run:
         worth=read(WorthTable, worth) if worth.exists() else None,
         forecast=read(StudyForecast, folder / FORECAST) if (folder / FORECAST).exists() else None,
     )
+
+
+def measured_texts(runs: Sequence[Run]) -> tuple[str, ...]:
+    """A name for each run of what it was measured on: alike where numbers of two runs may be compared.
+
+    Where a run of an older version does not say, all go by the corpora of their configurations.
+    """
+    known = [run.measured_on for run in runs]
+    if None not in known:
+        return tuple(f"{on.text} in {on.tokenizer}" for on in known if on is not None)
+    return tuple(_corpus_of(run) for run in runs)
+
+
+def _corpus_of(run: Run) -> str:
+    """The configuration of a run's corpus, without the length of its training part."""
+    values = parse_yaml(run.config_yaml, str(run.folder / "config.yaml"), "the run's configuration")
+    corpus = values.get("corpus") if isinstance(values, dict) else None
+    if not isinstance(corpus, dict):
+        return ""
+    return json.dumps({name: value for name, value in corpus.items() if name != "train_tokens"}, sort_keys=True)
 
 
 def _load_model(folder: Path, record: ModelRecord) -> ModelRun:

@@ -48,7 +48,7 @@ def _heldout(corpus: Corpus) -> Heldout:
         byte_lengths_V=token_bytes(corpus.tokenizer),
         source_names=corpus.source_names,
         source_codes=corpus.heldout.source,
-        documents=corpus.heldout.source.astype(np.int64) << 32 | corpus.heldout.document,
+        documents=corpus.heldout.texts,
         bytes_of=corpus.heldout.token_bytes,
         isolate=corpus.isolate,
         real_sources=corpus.real_sources,

@@ -231,7 +231,7 @@ def passes_figure(run: BigramRun) -> Figure:
 
 
 def _pass_panel(run: BigramRun, kind: str, styles: list[Style], size: int, count: int) -> Markup:
-    found, ks = run.data.passes, run.data.passes.ks
+    found, ks = run.data.pass_, run.data.pass_.ks
     best = found.references["best"][kind]
     truth = [value / most for value, most in zip(found.references["truth"][kind], best, strict=True)]
     series = [Series("drawing from the true row", "", line_xs=ks, line_ys=truth, guide=True)]
@@ -249,7 +249,7 @@ def _share(point: Estimate, whole: float) -> Estimate:
 
 
 def _pass_table(run: BigramRun, kind: str, sizes: list[int]) -> Table:
-    found = run.data.passes
+    found = run.data.pass_
     names = {"best": "best policy", "truth": "true row", "greedy": "likeliest token alone"}
     rows = [(names[key], "", *(fixed(value, 3) for value in found.references[key][kind])) for key in names]
     rows += [

@@ -168,7 +168,7 @@ def _ratio(run: BigramRun) -> str:
 
 def _drawing(run: BigramRun) -> str:
     """pass@k at the middle size of the first and last unrouted arm, and the best there is."""
-    found, kind = run.data.passes, run.classes[0]
+    found, kind = run.data.pass_, run.classes[0]
     size, place = len(run.samples) // 2, len(found.ks) - 1
     plain = [arm.name for arm in run.drawn if arm.routing == "none"]
     parts = [f"{name} {fixed(found.arms[name][kind][size][place].value, 3)}" for name in plain]

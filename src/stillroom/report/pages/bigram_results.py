@@ -9,12 +9,11 @@ from pathlib import Path
 from stillroom.checksums import require
 from stillroom.files import read_json_object, read_text
 from stillroom.report.view import Style, styles
-from stillroom.results.bigram_file import BigramArm, BigramResults
+from stillroom.results.bigram_file import KIND, BigramArm, BigramResults
 from stillroom.results.json_form import from_json
 from stillroom.types import UserError
 
 CLASSES = {"high": "high-entropy rows", "low": "low-entropy rows"}
-_PARTS = ("world", "samples", "seeds", "arms", "theory", "ratio", "pass", "deviation", "stages", "total_seconds")
 
 
 @dataclass(frozen=True)
@@ -56,11 +55,8 @@ def load_bigram_run(folder: Path) -> BigramRun:
     require(folder)
     file = folder / "sandbox.json"
     data = read_json_object(file, "that of stillroom sandbox bigram")
-    if data.get("kind") != "sandbox-bigram":
+    if data.get("kind") != KIND:
         raise UserError(f"{file}: is not of a bigram sandbox; run stillroom sandbox bigram to make one.")
-    missing = [name for name in _PARTS if name not in data]
-    if missing:
-        raise UserError(f"{file}: has no {missing[0]}; expected that of stillroom sandbox bigram.")
     config = read_text(folder / "config.yaml") if (folder / "config.yaml").exists() else ""
-    results = from_json(BigramResults, {**data, "passes": data["pass"]}, file)
+    results = from_json(BigramResults, data, file)
     return BigramRun(results, read_json_object(folder / "environment.json"), config)

@@ -5,13 +5,12 @@ Letters: K states, S seeds.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from stillroom.results.bigram_file import ArmCell, BigramTheory, GradientCell, LearntCurve, RatioCell
+from stillroom.results.schema import Numbers
 from stillroom.sandbox.bigram.bigram_config import BigramSweep
 from stillroom.sandbox.bigram.tabular import (
-    Arm,
     Target,
     arm_target,
     by_class,
@@ -32,36 +31,41 @@ from stillroom.sandbox.bigram.theory import (
 from stillroom.worlds.bigram import BigramOptions, BigramWorld, bigram_world
 from stillroom.worlds.bigram_rows import Floats
 
-Measured = dict[str, Any]
 CLASSES = ("high", "low")
+_Curves = tuple[list[dict[str, float]], list[dict[str, float]], list[dict[str, Numbers]]]
+"""TV, KL and pass@k, by class, at every size."""
 _COLLECTIONS = 20
 """Repetitions per seed of the count until every row was visited, which varies much and costs nothing."""
 _GROWTH = 1.15
 """Ratio of successive sample sizes in the search for the size that is enough."""
 
 
-def seed_cell(world: BigramWorld, sweep: BigramSweep, seed: int) -> Measured:
+def seed_cell(world: BigramWorld, sweep: BigramSweep, seed: int) -> dict[str, ArmCell]:
     """Every arm on one seed's samples: TV and KL by class for every size, pass@k of the drawn arms, the prediction.
 
     All arms see the same samples, so that their differences are paired.
     """
     arms, drawn = sweep.arms(), {arm.name for arm in sweep.drawn_arms()}
     targets = {arm.name: arm_target(world, arm, seed, sweep.visits) for arm in arms}
-    cell: Measured = {arm.name: {"tv": [], "kl": [], "pass": []} for arm in arms}
+    curves: dict[str, _Curves] = {arm.name: ([], [], []) for arm in arms}
     for place, size in enumerate(sweep.samples):
         counts = world.counts(size, np.random.default_rng([0xCE11, seed, place]), sweep.visits)
         for arm in arms:
             random = np.random.default_rng([0x2007, seed, place])
             learnt = maximum_likelihood(counts, targets[arm.name], random)
-            rows, found = learnt.rows(), cell[arm.name]
-            found["tv"].append(by_class(total_variation(rows, world.matrix_KK), world))
-            found["kl"].append(by_class(divergence(learnt.smoothed_rows(), world.matrix_KK), world))
+            rows, (tv, kl, passes) = learnt.rows(), curves[arm.name]
+            tv.append(by_class(total_variation(rows, world.matrix_KK), world))
+            kl.append(by_class(divergence(learnt.smoothed_rows(), world.matrix_KK), world))
             if arm.name in drawn:
-                found["pass"].append(pass_curve(world, rows, sweep.ks))
+                passes.append(pass_curve(world, rows, sweep.ks))
+    cell = {}
     for arm in arms:
-        cell[arm.name]["floor"] = floor(world, targets[arm.name])
-        if seed == 0 or arm.teacher.kind in ("samples", "rank"):  # other teachers are the same for every seed
-            cell[arm.name]["predicted"] = predicted(world, targets[arm.name], sweep, sweep.samples[-1])
+        (tv, kl, passes), target = curves[arm.name], targets[arm.name]
+        is_asked = seed == 0 or arm.teacher.kind in ("samples", "rank")  # others are the same for every seed
+        expected = predicted(world, target, sweep, sweep.samples[-1]) if is_asked else None
+        cell[arm.name] = ArmCell(
+            tv=tuple(tv), kl=tuple(kl), pass_=tuple(passes), floor=floor(world, target), predicted=expected
+        )
     return cell
 
 
@@ -83,38 +87,38 @@ def floor(world: BigramWorld, target: Target) -> dict[str, float]:
     return by_class(total_variation(target.optimum(world.matrix_KK), world.matrix_KK), world)
 
 
-def pass_curve(world: BigramWorld, rows: Floats, ks: tuple[int, ...]) -> dict[str, list[float]]:
+def pass_curve(world: BigramWorld, rows: Floats, ks: tuple[int, ...]) -> dict[str, Numbers]:
     """pass@k by class where the right answer is drawn from the true row and the k guesses from the learnt one."""
     curves = [by_class(coverage(world.matrix_KK, rows, k), world) for k in ks]
-    return {name: [curve[name] for curve in curves] for name in curves[0]}
+    return {name: tuple(curve[name] for curve in curves) for name in curves[0]}
 
 
-def pass_references(world: BigramWorld, ks: tuple[int, ...]) -> dict[str, dict[str, list[float]]]:
+def pass_references(world: BigramWorld, ks: tuple[int, ...]) -> dict[str, dict[str, Numbers]]:
     """pass@k of the policy that is best for each k, of the truth itself, and of its likeliest token alone."""
     best = [by_class(coverage(world.matrix_KK, best_policy(world.matrix_KK, k), k), world) for k in ks]
     return {
-        "best": {name: [curve[name] for curve in best] for name in best[0]},
+        "best": {name: tuple(curve[name] for curve in best) for name in best[0]},
         "truth": pass_curve(world, world.matrix_KK, ks),
         "greedy": pass_curve(world, best_policy(world.matrix_KK, 1), ks),
     }
 
 
-def theory_cell(world: BigramWorld, sweep: BigramSweep) -> Measured:
+def theory_cell(world: BigramWorld, sweep: BigramSweep) -> BigramTheory:
     """Expected TV and KL of the drawn arms by class over a fine grid of sizes and at the measured ones."""
     first, last = sweep.samples[0], sweep.samples[-1]
     grid = np.unique(np.round(np.geomspace(first, last, 33)).astype(int)).tolist() if last > first else [first]
-    sizes = sorted({*grid, *sweep.samples})
-    cell: Measured = {"samples": sizes, "arms": {}}
+    sizes, curves = sorted({*grid, *sweep.samples}), {"tv": variation_curve, "kl": divergence_curve}
+    arms = {}
     for arm in sweep.drawn_arms():
         parts = class_rows(world, arm_target(world, arm, 0, sweep.visits), sweep)
-        cell["arms"][arm.name] = {
-            "tv": {name: variation_curve(sizes, rows) for name, rows in parts.items()},
-            "kl": {name: divergence_curve(sizes, rows) for name, rows in parts.items()},
+        arms[arm.name] = {
+            metric: {name: tuple(curve(sizes, rows)) for name, rows in parts.items()}
+            for metric, curve in curves.items()
         }
-    return cell
+    return BigramTheory(samples=tuple(sizes), arms=arms)
 
 
-def ratio_cell(sweep: BigramSweep, support: int) -> Measured:
+def ratio_cell(sweep: BigramSweep, support: int) -> RatioCell:
     """Samples that hard labels need for each ε, and those until every row was visited once, per seed, with theory.
 
     The world has all rows high-entropy over ``support`` next tokens, met alike. One visit is enough for a learner of
@@ -130,12 +134,14 @@ def ratio_cell(sweep: BigramSweep, support: int) -> Measured:
         random = np.random.default_rng([0x4A7, support, seed])
         hard.append(_samples_to_reach(world, sweep.ratio_tolerances, 0.2 * min(needed), random))
         soft += [_samples_to_visit(sweep.states, random) for _ in range(_COLLECTIONS)]
-    return {"standard": hard, "distilled": soft, "standard_theory": needed, "distilled_theory": collected}
+    return RatioCell(
+        standard=tuple(hard), distilled=tuple(soft), standard_theory=tuple(needed), distilled_theory=collected
+    )
 
 
 def _samples_to_reach(
     world: BigramWorld, tolerances: tuple[float, ...], start: float, random: np.random.Generator
-) -> list[float]:
+) -> Numbers:
     """Samples at which mean total variation first falls below each tolerance, as one sample grows.
 
     Between two sizes the crossing is placed on a straight line in logarithms.
@@ -150,7 +156,7 @@ def _samples_to_reach(
             break
         counts = counts + world.counts(max(1, round(sizes[-1] * (_GROWTH - 1))), random)
     logs = np.log(errors)[::-1], np.log(sizes)[::-1]
-    return [float(np.exp(np.interp(np.log(tolerance), *logs))) for tolerance in tolerances]
+    return tuple(float(np.exp(np.interp(np.log(tolerance), *logs))) for tolerance in tolerances)
 
 
 def _samples_to_visit(num_states: int, random: np.random.Generator) -> int:
@@ -160,35 +166,20 @@ def _samples_to_visit(num_states: int, random: np.random.Generator) -> int:
     return int(first.max()) + 1 if first.size == num_states else seen.size
 
 
-def gradient_cell(world: BigramWorld, sweep: BigramSweep, seed: int) -> Measured:
+def gradient_cell(world: BigramWorld, sweep: BigramSweep, seed: int) -> GradientCell:
     """TV and KL by class of a softmax table that learns the drawn arms by gradient, over the samples it has seen."""
-    sizes = gradient_sizes(sweep)
-    cell: Measured = {"samples": sizes, "arms": {}}
+    sizes, arms = gradient_sizes(sweep), {}
     for arm in sweep.drawn_arms():
         target = arm_target(world, arm, seed, sweep.visits)
         found = by_gradient(world, target, sizes, seed=seed, visits=sweep.visits)
-        cell["arms"][arm.name] = {
-            "tv": [by_class(total_variation(rows, world.matrix_KK), world) for rows in found],
-            "kl": [by_class(divergence(rows, world.matrix_KK), world) for rows in found],
-        }
-    return cell
+        arms[arm.name] = LearntCurve(
+            tv=tuple(by_class(total_variation(rows, world.matrix_KK), world) for rows in found),
+            kl=tuple(by_class(divergence(rows, world.matrix_KK), world) for rows in found),
+        )
+    return GradientCell(samples=tuple(sizes), arms=arms)
 
 
 def gradient_sizes(sweep: BigramSweep) -> list[int]:
     """Checkpoints on a logarithmic scale, whole batches of 256 samples."""
     steps = np.unique(np.round(np.geomspace(1, max(1, sweep.gradient_samples // 256), 14)).astype(int))
     return [256 * int(step) for step in steps]
-
-
-def arm_record(arm: Arm) -> Measured:
-    """What an arm is, for the report."""
-    return {
-        "name": arm.name,
-        "alpha": arm.alpha,
-        "teacher": str(arm.teacher),
-        "kind": arm.teacher.kind,
-        "leak": arm.teacher.leak,
-        "temperature": arm.temperature,
-        "routing": arm.routing.rule,
-        "share": arm.routing.share,
-    }
