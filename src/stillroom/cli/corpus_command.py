@@ -72,7 +72,7 @@ def build_command(
     """
     if tokenizer is not None and train_tokenizer is not None:
         raise UserError("corpus: --tokenizer and --train-tokenizer are both given; choose one of them.")
-    made = options.corpus_config(context.params, config, "files")
+    made = options.asked_corpus(context.params, config, "files")
     _make(made, out, {"jobs": jobs or options.cores(), "rank": rank, "world": world, "on": on}, dry_run)
 
 
@@ -110,7 +110,7 @@ def import_command(
     [bold]Example[/]:  stillroom corpus import data/train.bin --tokenizer openai-community/gpt2 --out corpus --tokens 9B
     --length 1024
     """
-    made = options.corpus_config(context.params, config, "tokens")
+    made = options.asked_corpus(context.params, config, "tokens")
     _make(made, out, {"jobs": jobs or options.cores(), "rank": rank, "world": world, "on": on}, dry_run)
 
 

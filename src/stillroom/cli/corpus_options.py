@@ -142,7 +142,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def corpus_config(options: Mapping[str, Any], file: Path | None, kind: str) -> CorpusConfig:
+def asked_corpus(options: Mapping[str, Any], file: Path | None, kind: str) -> CorpusConfig:
     """The corpus that the options of a command ask for: a file's fields, then options, then ``--set``.
 
     ``kind`` is that of sources that are named by a place alone.
