@@ -16,8 +16,8 @@ from stillroom.corpora.sequences import (
     DocumentOrder,
     Documents,
     SeenTexts,
+    SourceCounts,
     Taken,
-    Told,
     best_fit,
     concatenated,
     ordered_documents,
@@ -62,7 +62,7 @@ def test_concatenating_loses_nothing_but_the_unfinished_end(texts, sizes, length
 
 @given(TEXTS, st.lists(st.integers(1, 5)), st.integers(4, 17), st.sampled_from([BOS, EOS]))
 def test_best_fit_keeps_whole_what_fits_and_loses_nothing(texts, sizes, length, eos):
-    told = Told()
+    told = SourceCounts()
     packed, numbers = joined(best_fit(iter(blocks_of(texts, sizes, eos)), length, BOS, 3, told))
     ends = [] if eos == BOS else [EOS]
     wanted, cut = Counter(), 0
@@ -91,7 +91,7 @@ def test_best_fit_keeps_whole_what_fits_and_loses_nothing(texts, sizes, length, 
 
 def test_a_rest_opens_a_sequence_and_is_no_part_of_what_is_before_it():
     texts = [[5] * 9, [6] * 3, [7] * 3]  # 11, 5 and 5 ids with their marks: 8 + a rest of 3
-    packed, _ = joined(best_fit(iter(blocks_of(texts, [])), 8, BOS, 0, Told()))
+    packed, _ = joined(best_fit(iter(blocks_of(texts, [])), 8, BOS, 0, SourceCounts()))
     assert sorted(packed) == sorted(
         [[BOS, *[5] * 7], [5, 5, EOS, BOS, 6, 6, 6, EOS], [BOS, 7, 7, 7, EOS, BOS, BOS, BOS]]
     ) or sorted(packed) == sorted([[BOS, *[5] * 7], [5, 5, EOS, BOS, 7, 7, 7, EOS], [BOS, 6, 6, 6, EOS, BOS, BOS, BOS]])
@@ -100,15 +100,15 @@ def test_a_rest_opens_a_sequence_and_is_no_part_of_what_is_before_it():
 def test_best_fit_does_not_depend_on_how_documents_come(monkeypatch):
     monkeypatch.setattr(module, "_WINDOW", 2)
     texts = [list(range(3, 3 + n % 11)) for n in range(200)]
-    once = joined(best_fit(iter(blocks_of(texts, [200])), 16, BOS, 5, Told()))
+    once = joined(best_fit(iter(blocks_of(texts, [200])), 16, BOS, 5, SourceCounts()))
     for sizes in ([1] * 200, [7] * 30, [150, 1, 1]):
-        assert joined(best_fit(iter(blocks_of(texts, sizes)), 16, BOS, 5, Told())) == once
+        assert joined(best_fit(iter(blocks_of(texts, sizes)), 16, BOS, 5, SourceCounts())) == once
 
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=30), st.sampled_from([BOS, EOS]))
 def test_nothing_is_learnt_from_what_fills_a_sequence(sizes, eos):
     texts = [[9] * size for size in sizes]
-    packed, _ = joined(best_fit(iter(blocks_of(texts, [], eos)), 16, BOS, 0, Told()))
+    packed, _ = joined(best_fit(iter(blocks_of(texts, [], eos)), 16, BOS, 0, SourceCounts()))
     targets = make_batch(torch.tensor(packed), BOS, eos).targets_BT
     for row, target in zip(packed, targets.tolist(), strict=True):
         end = max(place for place, token in enumerate(row) if token != BOS)
@@ -134,7 +134,7 @@ def documents_of(tasks, order, told=None) -> list[tuple[int, tuple[int, ...]]]:
     """Number and ids of every document, in order."""
     results = [result_of(task) for task in tasks]
     found = []
-    for block in ordered_documents(lambda n: results[n] if n < len(results) else None, order, told or Told()):
+    for block in ordered_documents(lambda n: results[n] if n < len(results) else None, order, told or SourceCounts()):
         parts = np.split(block.codes_N, np.cumsum(block.lengths_D)[:-1])
         found += [(int(n), tuple(part.tolist())) for n, part in zip(block.number_D, parts, strict=True)]
     return found
@@ -155,7 +155,7 @@ def test_every_document_comes_once_whatever_the_blocks(tasks, block, seed):
 @given(tasks=TASKS)
 @settings(deadline=None)
 def test_the_first_of_equal_texts_stays(tasks, tmp_path_factory):
-    told = Told()
+    told = SourceCounts()
     found = documents_of(tasks, DocumentOrder(1, seen=SeenTexts(tmp_path_factory.mktemp("seen"))), told)
     first = {}
     for number, text in enumerate(tuple(text) for task in tasks for text in task):
@@ -180,7 +180,7 @@ def test_texts_that_were_seen_are_known_when_their_lists_lie_on_disk(tmp_path, m
 
 @given(TASKS, st.floats(1.0, 4.0), st.integers(0, 9))
 def test_text_is_used_again_in_another_order_and_no_more_often_than_it_may_be(tasks, epochs, seed):
-    told = Told()
+    told = SourceCounts()
     found = documents_of(tasks, DocumentOrder(seed, epochs, block=1), told)
     total = sum(len(text) for task in tasks for text in task)
     used = sum(len(text) for _, text in found)

@@ -25,8 +25,8 @@ from stillroom.corpora.sequences import (
     DocumentOrder,
     Rows,
     SeenTexts,
+    SourceCounts,
     Taken,
-    Told,
     best_fit,
     concatenated,
     ordered_documents,
@@ -109,7 +109,7 @@ class _Source:
         self._tasks = supply.build.plan.lists[split, name]
         self._wanted = sequences
         self._found = 0
-        self.told = Told()
+        self.told = SourceCounts()
         self._taken = Taken(self._rows(seen))
 
     def _rows(self, seen: SeenTexts | None) -> Iterator[Rows]:
@@ -170,7 +170,7 @@ def rows_of_shard(length: int, shuffle_tokens: int) -> int:
     return max(1, min(SHARD_TOKENS, shuffle_tokens or SHARD_TOKENS) // length)
 
 
-def assemble(supply: Supply, split: Split, folder: Path) -> dict[str, Told]:
+def assemble(supply: Supply, split: Split, folder: Path) -> dict[str, SourceCounts]:
     """Writes ``tokens-NNNNN.npy``, ``source.npy`` and ``document.npy`` of a split; returns what is told of its sources.
 
     Beside the tokens lie ``bytes-NNNNN.npy``, the bytes of text that each stands for, where an id does not tell it.

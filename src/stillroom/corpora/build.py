@@ -37,10 +37,10 @@ from stillroom.corpora.plan_file import (
     stamps_of,
     tokenizer_folder,
 )
-from stillroom.corpora.sequences import Told
+from stillroom.corpora.sequences import SourceCounts
 from stillroom.corpora.sources.source_kinds import source_kind
 from stillroom.corpora.sources.table_rows import RowCount
-from stillroom.corpora.tasks import Task, source_shares, texts_of
+from stillroom.corpora.tasks import Task, source_shares, task_texts
 from stillroom.corpora.tokenizer import (
     habits,
     load_tokenizer,
@@ -192,7 +192,7 @@ def training_texts(plan: BuildPlan, chars: int) -> Iterator[str]:
         left = int(chars * share)
         tasks = itertools.takewhile(bool, map(plan.lists["train", name].get, itertools.count()))
         for task in tasks:
-            for text, _ in texts_of(cast(Task, task), plan.config.sources[name], plan.config.seed, RowCount()):
+            for text, _ in task_texts(cast(Task, task), plan.config.sources[name], plan.config.seed, RowCount()):
                 yield text[:left]
                 left -= len(text)
                 if left <= 0:
@@ -246,7 +246,9 @@ def _manifest(build: Build, identity: str) -> dict[str, JsonValue]:
     }
 
 
-def _told(config: CorpusConfig, heldout: Mapping[str, Told], train: Mapping[str, Told]) -> dict[str, object]:
+def _told(
+    config: CorpusConfig, heldout: Mapping[str, SourceCounts], train: Mapping[str, SourceCounts]
+) -> dict[str, object]:
     """What is told of the text that a corpus was made of; what was left out is said aloud too."""
     found: dict[str, object] = {"texts": {name: one.texts for name, one in train.items()}}
     if config.deduplicate:

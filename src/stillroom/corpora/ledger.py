@@ -25,7 +25,7 @@ from stillroom.corpora.encoding import Encoded, Encoder
 from stillroom.corpora.sources.source_config import SourceConfig
 from stillroom.corpora.sources.source_kinds import source_kind
 from stillroom.corpora.sources.table_rows import RowCount
-from stillroom.corpora.tasks import Task, ids_of, pieces_of, texts_of
+from stillroom.corpora.tasks import Task, ids_of, pieces_of, task_texts
 from stillroom.files import disk_errors, json_text, read_json_object
 from stillroom.strict import parse
 from stillroom.types import UserError
@@ -258,7 +258,7 @@ class _Made:
 
     def _texts_of(self, rows: RowCount) -> Iterator[tuple[int, str]]:
         """The documents, each with the number of the text that it is a piece of."""
-        for number, (text, digest) in enumerate(texts_of(self._task, self._source, self._seed, rows)):
+        for number, (text, digest) in enumerate(task_texts(self._task, self._source, self._seed, rows)):
             self._hashes += digest[:8]
             yield from ((number, piece) for piece in pieces_of(text, self._source))
 

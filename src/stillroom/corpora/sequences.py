@@ -70,7 +70,7 @@ class SeenTexts:
 
 
 @dataclass
-class Told:
+class SourceCounts:
     """What is known of a source's documents in the end."""
 
     texts: int = 0
@@ -103,7 +103,7 @@ class DocumentOrder:
 
 
 def ordered_documents(
-    read: Callable[[int], TaskResult | None], order: DocumentOrder, told: Told
+    read: Callable[[int], TaskResult | None], order: DocumentOrder, told: SourceCounts
 ) -> Iterator[Documents]:
     """The documents of a source's tasks in order, those of each task shuffled, over again up to ``most_epochs`` times.
 
@@ -189,7 +189,7 @@ def concatenated(documents: Iterator[Documents], length: int) -> Iterator[Rows]:
             codes, numbers = codes[rows * length :].copy(), numbers[rows * length :].copy()
 
 
-def best_fit(documents: Iterator[Documents], length: int, fill: int, seed: int, told: Told) -> Iterator[Rows]:
+def best_fit(documents: Iterator[Documents], length: int, fill: int, seed: int, told: SourceCounts) -> Iterator[Rows]:
     """Sequences that hold documents whole where those fit; what stays free is filled with ``fill``.
 
     The documents of ``_WINDOW`` sequences at a time are taken by length, the longest first, and each is put where it
@@ -239,7 +239,7 @@ def _joined(held: list[Documents]) -> Documents:
 
 
 def _cut_long(
-    window: Documents, length: int, told: Told
+    window: Documents, length: int, told: SourceCounts
 ) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.bool_]]:
     """Lengths and numbers with every document longer than a sequence in pieces, and which do not begin one."""
     pieces = -(-window.lengths_D // length)

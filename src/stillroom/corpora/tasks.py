@@ -182,7 +182,7 @@ def _by_size(parts: Sequence[Part], size: int) -> Iterator[tuple[Part, ...]]:
         yield tuple(group)
 
 
-def texts_of(task: Task, source: SourceConfig, seed: int, count: RowCount) -> Iterator[tuple[str, bytes]]:
+def task_texts(task: Task, source: SourceConfig, seed: int, count: RowCount) -> Iterator[tuple[str, bytes]]:
     """The whole texts of a task with their content hashes; ``count`` is told of the rows read."""
     kind = source_kind(source.kind)
     if kind.documents is not None:

@@ -6,8 +6,6 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from stillroom.config import SourceConfig
 from stillroom.corpora import Corpus, load_tokenizer, special_ids, tokenizer_hash
 from stillroom.corpora.tokenizer import with_marks
