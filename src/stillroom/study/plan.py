@@ -12,6 +12,7 @@ from rich.table import Table
 
 from stillroom.config import ModelConfig, RunConfig, StudyConfig, TrainingConfig, to_yaml
 from stillroom.console import Terminal
+from stillroom.corpora.sources.source_kinds import source_kind
 from stillroom.costs import num_parameters, size_of, training_bytes
 from stillroom.labels import price
 from stillroom.objectives.schedules import ever_needs_teacher
@@ -143,6 +144,8 @@ def this_machine(precision: str) -> Machine:
 def print_plan(config: StudyConfig | RunConfig) -> None:
     """Prints the resolved configuration and the table of costs, whose times are tried on a little of every stage."""
     console, study = Terminal(), config
+    for source in config.corpus.sources.values():
+        source_kind(source.kind).check(source)
     if isinstance(config, StudyConfig):
         study = config = with_budgets(config)
         check_evaluation(config)
