@@ -17,8 +17,8 @@ Teacher = Annotated[
     str,
     typer.Argument(
         help="The teacher: a model folder, hub id, [bold].gguf[/] file, run folder, [bold]RUN:ARM[/], or "
-        "[bold]world:NAME[/] of a process that knows its own distribution ([bold]world:bigram[/], [bold]world:recall[/], with options as "
-        'in [bold]world:bigram:{"states": 50}[/]); with --import, its name.'
+        "[bold]world:NAME[/] of a process that knows its own distribution ([bold]world:bigram[/], "
+        '[bold]world:recall[/], with options as in [bold]world:bigram:{"states": 50}[/]); with --import, its name.'
     ),
 ]
 Corpus = Annotated[
