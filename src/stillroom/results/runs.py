@@ -327,19 +327,25 @@ def _curve(metrics: Sequence[MetricsLine], kind: str, key: str, path: Path) -> C
     return Curve(tuple(tokens for tokens, _ in finite), tuple(value for _, value in finite))
 
 
-def estimates(value: object, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Estimate]]:
-    """Every estimate inside an evaluation, or a part of one, with its place: the names and keys that lead to it."""
+def estimates(
+    value: object, place: tuple[str, ...] = (), *, missing: bool = False
+) -> Iterator[tuple[tuple[str, ...], Estimate]]:
+    """Every estimate inside an evaluation, or a part of one, with its place: the names and keys that lead to it.
+
+    With ``missing`` also those that have no number, as NaN.
+    """
     found = as_estimate(value)
     if found is not None:
-        if not math.isnan(found.value):
+        if missing or not math.isnan(found.value):
             yield place, found
     elif isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from estimates(inner, (*place, f"{name:g}" if isinstance(name, float) else str(name)))
+            key = f"{name:g}" if isinstance(name, float) else str(name)
+            yield from estimates(inner, (*place, key), missing=missing)
     elif is_dataclass(value):
         for one in fields(value):
             inner = getattr(value, one.name)
-            yield from estimates(inner, place if one.name == "others" else (*place, one.name))
+            yield from estimates(inner, place if one.name == "others" else (*place, one.name), missing=missing)
 
 
 def _measured(model: ModelRun) -> Iterator[MeasuredNumber]:

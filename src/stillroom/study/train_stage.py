@@ -16,7 +16,7 @@ from stillroom.corpora import Corpus, save_opening
 from stillroom.costs import STATE_BYTES
 from stillroom.files import read_json, write_json, write_text
 from stillroom.labels import LabelStore
-from stillroom.models import ModelPlan, build_model, load_model, num_positions, plan_model, read_config
+from stillroom.models import ModelPlan, build_model, give_ids, load_model, num_positions, plan_model, read_config
 from stillroom.results.runs import STEPS
 from stillroom.study.export import (
     RunRecord,
@@ -93,6 +93,7 @@ def train_into(
         labels,
         isolate=run.corpus.isolate_documents,
         label_temperature=labels.manifest.settings.temperature if isinstance(labels, LabelStore) else 1.0,
+        shuffle_sequences=corpus.train.shuffle_sequences,
     )
     ranks = join(training.parallel, _state_bytes(model, labels))
     start: StartRecord = {
@@ -100,6 +101,7 @@ def train_into(
         "distinct_tokens": len(data.train) * data.train.sequence_length,
         "corpus": corpus.identity,
     }
+    give_ids(model, corpus.special_ids)
     if ranks.is_first:
         describe_start(folder, model, corpus.tokenizer, start)
     result = train(
