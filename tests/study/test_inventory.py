@@ -25,7 +25,9 @@ def made(root: Path, run: str | None, *names: str, needs: Needs | None = None) -
     found = []
     for name in names:
         kind, _, content = name.partition(":")
-        work = store.build(kind, {"kind": kind, "content": content}, lambda work: (work / "data").write_text("x" * 100) and None)
+        work = store.build(
+            kind, {"kind": kind, "content": content}, lambda work: (work / "data").write_text("x" * 100) and None
+        )
         found.append(work.path.name)
     if run is not None:
         folder.mkdir(parents=True, exist_ok=True)
