@@ -54,9 +54,11 @@ def evaluate_command(
     seed: Annotated[int, seed_option("items and samples")] = 0,
     problems: Annotated[int, typer.Option(help="Problems of the tts suite.")] = 100,
     samples: Annotated[int, typer.Option(help="Samples per problem (at least 16 for pass@16).")] = 32,
+    everything: Annotated[bool, typer.Option("--all", help="Print every number, not the headline alone.")] = False,
 ) -> None:
     """Measure models: what they know, what they learn in context, and what more samples buy. Intervals are 95 %.
 
+    A model of another tokenizer than the corpus's reads the held-out text in its own tokens: bits per byte compare.
     Several models are compared item by item with the first, at like temperature and like diversity (comparison.json).
 
     [bold]Example[/]:  stillroom evaluate A/model B/model --corpus CORPUS --suite icl,lm
@@ -71,4 +73,4 @@ def evaluate_command(
         tasks = tuple(task.strip() for task in lm_eval.split(",") if task.strip())
         external = External(parse_benchmarks(benchmark or []), counterfactual, tasks, lm_eval_data, vllm, limit)
     suites = [name.strip() for name in suite.split(",") if name.strip()]
-    evaluate_models(models, corpus, suites, out, values, StageDisplay(), external)
+    evaluate_models(models, corpus, suites, out, values, StageDisplay(), external, everything=everything)

@@ -226,7 +226,7 @@ class Run:
 
 
 def load(folder: str | Path) -> Run:
-    """Everything that a run folder says.
+    """Everything that a run folder says: a study's, that of one training, or evaluations side by side.
 
     Raises:
         UserError: a file is missing or damaged; the sentence names it.
@@ -238,6 +238,10 @@ def load(folder: str | Path) -> Run:
         )
     for damage in check(folder):
         raise damage.error()
+    if not (folder / "study.json").is_file():
+        from stillroom.results.other_folders import load_other  # which makes what stands here of other files
+
+        return load_other(folder)
     study = read(StudyRecord, folder / "study.json")
     if not study.models:
         raise UserError(f"{folder / 'study.json'}: lists no models; run the study again.")
@@ -282,7 +286,14 @@ def _load_model(folder: Path, record: ModelRecord) -> ModelRun:
     evaluation = read(Evaluation, home / "evaluation.json")
     path = home / "metrics.jsonl"
     trained = record.role == "student" or path.exists()  # a pretrained teacher has no metrics
-    metrics = read_lines(MetricsLine, path) if trained else ()
+    return loaded_model(home, record, evaluation, read_lines(MetricsLine, path) if trained else ())
+
+
+def loaded_model(
+    home: Path, record: ModelRecord, evaluation: Evaluation, metrics: tuple[MetricsLine, ...] = ()
+) -> ModelRun:
+    """A model with the curves of its metrics, and its samples where problems were sampled."""
+    path = home / "metrics.jsonl"
     return ModelRun(
         record=record,
         evaluation=evaluation,
@@ -304,19 +315,25 @@ def _curve(metrics: Sequence[MetricsLine], kind: str, key: str, path: Path) -> C
     return Curve(tuple(tokens for tokens, _ in finite), tuple(value for _, value in finite))
 
 
-def estimates(value: object, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Estimate]]:
-    """Every estimate inside an evaluation, or a part of one, with its place: the names and keys that lead to it."""
+def estimates(
+    value: object, place: tuple[str, ...] = (), *, missing: bool = False
+) -> Iterator[tuple[tuple[str, ...], Estimate]]:
+    """Every estimate inside an evaluation, or a part of one, with its place: the names and keys that lead to it.
+
+    With ``missing`` also those that have no number, as NaN.
+    """
     found = as_estimate(value)
     if found is not None:
-        if not math.isnan(found.value):
+        if missing or not math.isnan(found.value):
             yield place, found
     elif isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from estimates(inner, (*place, f"{name:g}" if isinstance(name, float) else str(name)))
+            key = f"{name:g}" if isinstance(name, float) else str(name)
+            yield from estimates(inner, (*place, key), missing=missing)
     elif is_dataclass(value):
         for one in fields(value):
             inner = getattr(value, one.name)
-            yield from estimates(inner, place if one.name == "others" else (*place, one.name))
+            yield from estimates(inner, place if one.name == "others" else (*place, one.name), missing=missing)
 
 
 def _measured(model: ModelRun) -> Iterator[MeasuredNumber]:

@@ -1,4 +1,4 @@
-"""Shows what a folder holds: a label store, a corpus, a model or the checkpoints of a run."""
+"""Shows what a folder holds: a run of any kind, a label store, a corpus, a model or the checkpoints of a run."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from stillroom.labels.terminal import inspection_tables
 from stillroom.places import find_part, split_reference
 from stillroom.results.inspected import InspectedCheckpoints, InspectedModel
 from stillroom.study.model_inspection import ModelRequest, checkpoint_folders, show_checkpoints, show_model
+from stillroom.study.run_inspection import show_run
 from stillroom.study.verifying import print_verified
 from stillroom.types import UserError
 
@@ -31,6 +32,7 @@ def inspect_path(
     if folder is None:
         raise UserError(f"{path}: no such file or folder; expected a run, a label store, a corpus or a model folder.")
     path = folder if part is None else Path(find_part("part", path).path)
+    path = _only_part(path)
     if verify and not (path / "manifest.json").is_file():
         print_verified(path, console)
     elif (path / "corpus.json").is_file():
@@ -43,12 +45,19 @@ def inspect_path(
         return show_checkpoints(path, console)
     elif (path / "model" / "config.json").is_file():
         return show_model(path / "model", console, request or ModelRequest())
-    else:
+    elif not show_run(path, console):
         raise UserError(
-            f"{path}: holds none of manifest.json (label store), corpus.json (corpus), config.json (model) and "
-            "checkpoints; give one of those folders."
+            f"{path}: holds none of manifest.json (label store), corpus.json (corpus), config.json (model), "
+            "checkpoints, study.json, sandbox.json, ranking.json and evaluation.json (runs); give one of those folders."
         )
     return None
+
+
+def _only_part(path: Path) -> Path:
+    """The corpus or the labels of a folder that holds nothing else, such as an artifact; else the folder itself."""
+    inside = [path / name for name in ("corpus", "labels") if (path / name).is_dir()]
+    is_wrapper = len(inside) == 1 and not (path / "config.yaml").exists() and not (path / "model").exists()
+    return inside[0] if is_wrapper else path
 
 
 def _corpus(path: Path, console: Console) -> None:
