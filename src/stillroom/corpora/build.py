@@ -21,7 +21,14 @@ from stillroom.corpora.naming import corpus_identity
 from stillroom.corpora.sources.source_config import SourceConfig
 from stillroom.corpora.sources.source_kinds import documents, source_stamps
 from stillroom.corpora.sources.table_rows import RowCount
-from stillroom.corpora.tokenizer import load_tokenizer, save_tokenizer, tokenizer_hash, train_tokenizer, with_marks
+from stillroom.corpora.tokenizer import (
+    check_vocab_size,
+    load_tokenizer,
+    save_tokenizer,
+    tokenizer_hash,
+    train_tokenizer,
+    with_marks,
+)
 from stillroom.files import fingerprint, folder_aside, write_json
 from stillroom.types import OnProgress, UserError
 from stillroom.vocabulary import Vocabulary, encode_documents, num_ids
@@ -111,7 +118,9 @@ def _told(counts: dict[str, RowCount]) -> dict[str, object]:
 
 def _tokenizer(config: CorpusConfig) -> PreTrainedTokenizerBase:
     if config.tokenizer is not None:
-        return load_tokenizer(config.tokenizer)
+        tokenizer = load_tokenizer(config.tokenizer)
+        check_vocab_size(tokenizer, config.vocab_size, CorpusConfig.model_fields["vocab_size"].default)
+        return tokenizer
     shares = _shares(config)
 
     def texts() -> Iterator[str]:
