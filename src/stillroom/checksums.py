@@ -218,7 +218,7 @@ def _digest(file: Path) -> _Entry | None:
         return None
     key = (str(file), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
     if key not in _known:
-        digest = _hash(file)
+        digest = hash_of_file(file)
         if time.time() - max(found.st_ctime, found.st_mtime) < _SETTLED_SECONDS:
             return found.st_size, digest
         _known[key] = digest
@@ -230,7 +230,8 @@ def hash_of(data: bytes) -> str:
     return xxhash.xxh3_128_hexdigest(data)
 
 
-def _hash(file: Path) -> str:
+def hash_of_file(file: Path) -> str:
+    """The hash of a file's bytes."""
     state, block = xxhash.xxh3_128(), memoryview(bytearray(_BLOCK))
     with reading(file), file.open("rb", buffering=0) as stream:
         while size := stream.readinto(block):

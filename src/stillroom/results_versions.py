@@ -8,7 +8,7 @@ which most are, raises nothing: what was made before is used again, whatever rel
 from __future__ import annotations
 
 RESULTS_VERSIONS = {
-    "corpus": 1,
+    "corpus": 2,
     "model": 1,
     "labels": 1,
     "evaluation": 2,

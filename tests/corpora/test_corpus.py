@@ -17,26 +17,10 @@ from stillroom.corpora import (
     documents,
     next_token_targets,
     open_corpus,
-    pack_documents,
     train_tokenizer,
 )
 from stillroom.corpora.corpus import make_batch
 from stillroom.types import IGNORE_INDEX, UserError
-
-
-@given(
-    st.lists(st.lists(st.integers(3, 50), max_size=30), max_size=12),
-    st.integers(2, 17),
-)
-def test_packing_loses_nothing_but_the_unfinished_end(texts, length):
-    numbered = list(pack_documents(texts, length, BOS, EOS))
-    packed = [sequence for _, sequence in numbered]
-    stream = [token for text in texts for token in (BOS, *text, EOS)]
-    owner = [number for number, text in enumerate(texts) for _ in (BOS, *text, EOS)]
-    assert [number for number, _ in numbered] == owner[: len(packed) * length : length]
-    flat = [int(token) for sequence in packed for token in sequence]
-    assert all(len(sequence) == length for sequence in packed)
-    assert flat == stream[: len(flat)] and len(stream) - len(flat) < length
 
 
 def test_targets_never_cross_a_document():
@@ -47,8 +31,6 @@ def test_targets_never_cross_a_document():
 
 
 def test_one_mark_for_both_ends_closes_a_document_and_opens_the_next():
-    packed = list(pack_documents([[7, 8], [9], [5, 6]], 8, BOS, BOS))
-    assert [sequence.tolist() for _, sequence in packed] == [[BOS, 7, 8, BOS, 9, BOS, 5, 6]]
     batch = make_batch(torch.tensor([[BOS, 7, 8, BOS, 9, BOS, 5, 6]]), BOS, BOS)
     assert batch.document_BT.tolist() == [[1, 1, 1, 2, 2, 3, 3, 3]]
     assert batch.targets_BT.tolist() == [[7, 8, BOS, 9, BOS, 5, 6, IGNORE_INDEX]]

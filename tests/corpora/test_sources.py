@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillroom.config import CorpusConfig, SourceConfig, parse, to_yaml
-from stillroom.corpora import build_corpus, corpus_identity, documents, source_identity, train_tokenizer
-from stillroom.corpora.build import _Reader, _turns, _write_shards
+from stillroom.corpora import build_corpus, corpus_identity, documents, source_identity
+from stillroom.corpora.assembly import _codes
 from stillroom.corpora.sources import texts as texts_module
 from stillroom.corpora.sources.holding_out import content_hash, is_held_out
 from stillroom.corpora.sources.part import Part
@@ -27,7 +27,6 @@ from stillroom.corpora.sources.source_kinds import source_parts, source_texts
 from stillroom.corpora.sources.table_rows import RowCount
 from stillroom.corpora.sources.texts import cut, sections
 from stillroom.types import UserError
-from stillroom.vocabulary import Vocabulary
 
 PROSE = "some words, and more of them. " * 40 + "\n"
 
@@ -467,14 +466,9 @@ def test_fields_that_came_later_are_kept_where_they_are_set():
 
 
 def test_more_sources_than_a_byte_counts_keep_their_numbers(tmp_path):
-    tokenizer = train_tokenizer(["some text"] * 9, 300)
-    reader = _Reader(tokenizer, Vocabulary.of(tokenizer), 0)
     for count, kind in ((1, np.uint8), (256, np.uint8), (257, np.uint16), (300, np.uint16)):
-        sources = {f"s{n}": SourceConfig(kind="copying") for n in range(count)}
-        config = CorpusConfig(sources=sources, sequence_length=8, train_tokens=8 * count)
-        stream = ((code, 0, np.zeros(8, np.int64)) for code in _turns(config, "train", count))
-        _write_shards(tmp_path / str(count), stream, config, reader)
-        found = np.load(tmp_path / str(count) / "source.npy")
+        shares = {f"s{number}": 1 / count for number in range(count)}
+        found = _codes(tmp_path / f"{count}.npy", shares, count, "train")
         assert found.dtype == kind and sorted(found.tolist()) == list(range(count))
 
 

@@ -57,8 +57,8 @@ class HeldOut:
         """Document of every sequence (S,), counted from 0, and source (I,) of every document."""
         heldout = self.corpus.heldout
         codes = heldout.source[: self.num_sequences].astype(np.int64)
-        marks = codes << 32 | heldout.document[: self.num_sequences]
-        _, first_I, place_S = np.unique(marks, return_index=True, return_inverse=True)
+        texts_S = heldout.texts[: self.num_sequences]
+        _, first_I, place_S = np.unique(texts_S, return_index=True, return_inverse=True)
         return place_S.astype(np.int64), codes[first_I]
 
     @cached_property

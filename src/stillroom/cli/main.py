@@ -15,6 +15,7 @@ from stillroom.cli.config_command import config_command
 from stillroom.cli.evaluate_command import evaluate_command
 from stillroom.cli.export_command import export_command
 from stillroom.cli.forecast_command import forecast
+from stillroom.cli.init_command import init_command
 from stillroom.cli.inspect_command import inspect_command
 from stillroom.cli.label_command import label_command
 from stillroom.cli.ls_command import ls_command
@@ -31,13 +32,14 @@ app = typer.Typer(
     name="stillroom",
     help="Distilled pretraining: train small language models from hard labels and a teacher's soft labels, and see "
     "what that buys (test-time scaling) and what it costs (in-context learning).\n\n"
-    "Start with:  stillroom study quickstart",
+    "Start with:  stillroom study quickstart, or on your own text:  stillroom init mine texts/",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
+app.command("init")(init_command)
 app.command("study")(study_command)
 app.command("train")(train_command)
 app.command("label")(label_command)

@@ -8,7 +8,7 @@ from stillroom.on_demand import names_of
 
 if TYPE_CHECKING:
     from stillroom.corpora.build import build_corpus
-    from stillroom.corpora.corpus import Corpus, SequenceSet, next_token_targets, open_corpus, pack_documents
+    from stillroom.corpora.corpus import Corpus, SequenceSet, next_token_targets, open_corpus
     from stillroom.corpora.naming import corpus_identity
     from stillroom.corpora.order import batch_indices, permute
     from stillroom.corpora.sources.part import Part
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         tokenizer_hash,
         train_tokenizer,
     )
+    from stillroom.corpora.workers import Workers
 
 __all__ = [
     "BOS",
@@ -35,6 +36,7 @@ __all__ = [
     "Part",
     "SequenceSet",
     "SourceKind",
+    "Workers",
     "batch_indices",
     "build_corpus",
     "corpus_identity",
@@ -43,7 +45,6 @@ __all__ = [
     "load_tokenizer",
     "next_token_targets",
     "open_corpus",
-    "pack_documents",
     "permute",
     "same_ids",
     "save_opening",

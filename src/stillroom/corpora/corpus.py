@@ -5,7 +5,7 @@ Letters: B sequences, T positions. The shift by one token is written once, in ``
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from stillroom import disk
 from stillroom.checksums import require
+from stillroom.corpora.corpus_files import GROWING, CorpusFiles, FinishedFiles, GrowingFiles, ShardFiles
 from stillroom.corpora.tokenizer import load_tokenizer, special_ids, with_marks
 from stillroom.files import read_json_object
 from stillroom.places import find_part
@@ -28,30 +30,7 @@ from stillroom.types import IGNORE_INDEX, Batch, SpecialIds, UserError
 from stillroom.vocabulary import Vocabulary
 from stillroom.worlds import TEXT_WORLDS
 
-SCHEMA = 1
-
-
-def pack_documents(
-    documents: Iterable[Sequence[int]], length: int, bos: int, eos: int
-) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Sequences of exactly T = ``length`` ids, (T,), cut from the stream bos, document, eos, bos, document, eos, ...
-
-    Each comes with the number of the document in which it begins. Where one id marks both ends it is written once
-    between two documents, which it closes and opens.
-    """
-    closing = [] if bos == eos else [eos]
-    buffer: list[int] = []
-    first = 0  # the document in which the buffer begins
-    for number, document in enumerate(documents):
-        if not buffer:
-            first = number
-        buffer += [bos, *document, *closing]
-        whole = len(buffer) // length * length
-        for start in range(0, whole, length):
-            yield (first if start == 0 else number), np.asarray(buffer[start : start + length], dtype=np.int64)
-        del buffer[:whole]
-        if whole:
-            first = number
+SCHEMA = 2
 
 
 def next_token_targets(tokens_BT: Tensor, document_BT: Tensor, mark: int | None = None) -> Tensor:
@@ -63,13 +42,16 @@ def next_token_targets(tokens_BT: Tensor, document_BT: Tensor, mark: int | None 
     targets = torch.full_like(tokens_BT, IGNORE_INDEX)
     counted = document_BT[:, 1:] == document_BT[:, :-1]
     if mark is not None:
-        counted = counted | (tokens_BT[:, 1:] == mark)
+        counted = counted | ((tokens_BT[:, 1:] == mark) & (tokens_BT[:, :-1] != mark))
     targets[:, :-1] = torch.where(counted, tokens_BT[:, 1:], IGNORE_INDEX)
     return targets
 
 
 def make_batch(tokens_BT: Tensor, bos: int, eos: int | None = None) -> Batch:
-    """A batch from packed ids: documents are what begins at a ``bos``; a sequence may begin inside one."""
+    """A batch from packed ids: documents are what begins at a ``bos``; a sequence may begin inside one.
+
+    One ``bos`` after another is what fills a sequence behind its documents: nothing is learnt there.
+    """
     document = torch.cumsum(tokens_BT == bos, dim=1, dtype=torch.int32)
     return Batch(tokens_BT, next_token_targets(tokens_BT, document, bos if bos == eos else None), document)
 
@@ -79,17 +61,19 @@ class SequenceSet:
     """The S sequences of one split, memory-mapped; also any first part of them (``first``).
 
     ``shards`` are tokens, (n, T) each, all but the last equally long; ``source``, (S,), has places in the corpus's
-    source names, and ``document``, (S,), the source's document in which each begins: what is sampled together.
+    source names, and ``document``, (S,), the source's text in which each begins: what is sampled together.
     """
 
-    shards: tuple[NDArray[np.unsignedinteger[Any]], ...]
+    shards: Sequence[NDArray[np.unsignedinteger[Any]]]
     source: NDArray[np.unsignedinteger[Any]]
-    document: NDArray[np.uint32]
+    document: NDArray[np.unsignedinteger[Any]]
     bos: int
     size: int
     eos: int | None = None
-    bytes: tuple[NDArray[np.uint32], ...] = ()
+    bytes: Sequence[NDArray[np.uint32]] = ()
     """Bytes of text that each token stands for, shaped as ``shards``; empty where an id alone tells it."""
+    shuffle_sequences: int = 0
+    """Sequences among which the order of training is shuffled; 0 means all."""
 
     @property
     def sequence_length(self) -> int:
@@ -115,6 +99,12 @@ class SequenceSet:
                 f"corpus: {size} sequences were asked for, it holds {self.size}; raise corpus.train_tokens."
             )
         return replace(self, source=self.source[:size], document=self.document[:size], size=size)
+
+    @property
+    def texts(self) -> NDArray[np.int64]:
+        """A number (S,) for the text of a source in which each sequence begins: what is sampled together has one."""
+        pairs_2S = np.stack([self.source.astype(np.uint64), self.document.astype(np.uint64)])
+        return np.unique(pairs_2S, axis=1, return_inverse=True)[1].reshape(-1)
 
     def tokens(self, indices: Sequence[int]) -> NDArray[np.int64]:
         """Token ids (len(indices), T)."""
@@ -144,6 +134,7 @@ class Corpus:
 
     folder: Path
     manifest: dict[str, Any]
+    files: CorpusFiles
 
     @property
     def identity(self) -> str:
@@ -174,7 +165,7 @@ class Corpus:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The corpus's tokenizer."""
-        return with_marks(load_tokenizer(self.folder / "tokenizer"))
+        return with_marks(load_tokenizer(self.files.path("tokenizer")))
 
     @cached_property
     def text_identity(self) -> str:
@@ -197,6 +188,10 @@ class Corpus:
         """The ids that open and close its documents, and that its tokenizer pads with."""
         return SpecialIds(self.manifest["bos"], self.manifest["eos"], special_ids(self.tokenizer).pad)
 
+    def shard_of(self, token: int) -> str:
+        """The file that holds a training token, by its place."""
+        return self._names("train")[0][token // self.manifest["sequence_length"] // self.manifest["rows_per_shard"]]
+
     @cached_property
     def train(self) -> SequenceSet:
         """Sequences to train on."""
@@ -208,13 +203,24 @@ class Corpus:
         return self._split("heldout")
 
     def _split(self, name: str) -> SequenceSet:
-        folder = self.folder / name
-        require(folder)
-        shards = tuple(np.load(file, mmap_mode="r") for file in sorted(folder.glob("tokens-*.npy")))
-        source, document = np.load(folder / "source.npy"), np.load(folder / "document.npy")
-        counted = tuple(np.load(file, mmap_mode="r") for file in sorted(folder.glob("bytes-*.npy")))
-        marks = (self.manifest["bos"], self.manifest["eos"])
-        return SequenceSet(shards, source, document, marks[0], len(source), marks[1], counted)
+        source, document = (
+            np.load(self.files.path(f"{name}/{part}.npy"), mmap_mode="r") for part in ("source", "document")
+        )
+        tokens, counted = self._names(name)
+        return SequenceSet(
+            ShardFiles(self.files, tokens), source, document, self.manifest["bos"], len(source), self.manifest["eos"],
+            ShardFiles(self.files, counted), self.manifest.get("shuffle_sequences", 0),
+        )  # fmt: skip
+
+    def _names(self, split: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Files of the shards of a split: ids, and bytes where they are counted; schema 1 does not say how many."""
+        if self.manifest["schema"] < 2:
+            found = (sorted((self.folder / split).glob(f"{kind}-*.npy")) for kind in ("tokens", "bytes"))
+            tokens, counted = (tuple(f"{split}/{file.name}" for file in files) for files in found)
+            return tokens, counted
+        shards = range(-(-self.manifest["sequences"][split] // self.manifest["rows_per_shard"]))
+        tokens, counted = (tuple(f"{split}/{kind}-{n:05d}.npy" for n in shards) for kind in ("tokens", "bytes"))
+        return tokens, counted if split == "heldout" and self.manifest["heldout_bytes"] else ()
 
 
 class _Manifest(BaseModel):
@@ -234,14 +240,52 @@ class _Manifest(BaseModel):
     eos: int | None
 
 
-def open_corpus(folder: Path) -> Corpus:
-    """A corpus from its folder or that of a run; ``UserError`` for one made by a newer version."""
+class _Manifest2(_Manifest):
+    """What it holds since schema 2."""
+
+    sequences: dict[str, int]
+    rows_per_shard: int = Field(gt=0)
+    shuffle_sequences: int = Field(ge=0)
+    heldout_bytes: bool
+
+
+def open_corpus(folder: Path, wait_for: int = 0) -> Corpus:
+    """A corpus from its folder or that of a run; ``UserError`` for one made by a newer version.
+
+    With ``wait_for``, one that is being built too, as soon as it has so many training tokens; what of it is not there
+    yet is waited for when it is asked for. It must be built with ``corpus.shuffle_tokens`` of at most ``wait_for``, so
+    that training does not begin all over it.
+    """
+    if wait_for and not disk.is_finished(folder):
+        return _growing(folder, wait_for)
     folder = Path(find_part("corpus", folder).path)
-    file = folder / "corpus.json"
+    return _opened(folder, folder / "corpus.json", FinishedFiles(folder))
+
+
+def _opened(folder: Path, file: Path, files: CorpusFiles) -> Corpus:
     require(file)
     manifest = read_json_object(file, "that of a built corpus")
     schema = manifest.get("schema")
     if isinstance(schema, int) and schema > SCHEMA:
         raise UserError(f"{folder}: corpus schema {schema} is newer than {SCHEMA}, which this version reads; upgrade.")
-    parse(_Manifest, manifest, str(file))
-    return Corpus(folder, manifest)
+    parse(_Manifest2 if schema == SCHEMA else _Manifest, manifest, str(file))
+    return Corpus(folder, manifest, files)
+
+
+def _growing(folder: Path, wait_for: int) -> Corpus:
+    files = GrowingFiles(folder)
+    while files.find("corpus.json") is None and files.find(GROWING) is None:
+        files.wait("corpus.json")
+    if (finished := files.find("corpus.json")) is not None:
+        return _opened(folder, finished, files)
+    corpus = _opened(folder, files.path(GROWING), files)
+    manifest = corpus.manifest
+    length, sequences = manifest["sequence_length"], manifest["sequences"]["train"]
+    window, tokens = manifest["shuffle_sequences"] * length, min(wait_for, sequences * length)
+    if not 0 < window <= tokens:
+        raise UserError(
+            f"{folder}: is being built and its order of training shuffled among {window or 'all'} tokens, so that it "
+            f"begins all over them; wait for its end, or build it with corpus.shuffle_tokens of at most {tokens}."
+        )
+    files.path(corpus.shard_of(tokens - 1))
+    return corpus

@@ -11,7 +11,7 @@ _ROUNDS = 4
 
 
 def permute(indices: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
-    """Where a seeded permutation of ``range(size)`` sends each of N indices, (N,), in constant memory.
+    """Where a seeded permutation of ``range(size)`` sends each index, in constant memory.
 
     A balanced Feistel network over the next even number of bits, walked until the value falls inside the range (cycle
     walking; Black and Rogaway 2002), so it is a bijection for every size.
@@ -31,15 +31,19 @@ def permute(indices: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int6
     return value.astype(np.int64)
 
 
-def batch_indices(step: int, batch_size: int, size: int, seed: int) -> NDArray[np.int64]:
-    """The B sequences (B,) of a step (0-based) out of ``size``: each epoch is a fresh permutation, with no gap between.
+def batch_indices(step: int, batch_size: int, size: int, seed: int, window: int = 0) -> NDArray[np.int64]:
+    """The sequences of a step (0-based) out of ``size``: each epoch is a fresh permutation, with no gap between them.
 
-    A rank takes its part of this one list, so the global batch does not depend on how many ranks there are.
+    A rank takes its part of this one list, so the global batch does not depend on how many ranks there are. With a
+    ``window``, each run of so many sequences is permuted by itself and runs follow one another, the last one shorter.
     """
     places = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
     epochs, within = np.divmod(places, size)
+    window = min(window or size, size)
+    runs, inside = np.divmod(within, window)
     result = np.empty_like(places)
-    for epoch in np.unique(epochs):
-        chosen = epochs == epoch
-        result[chosen] = permute(within[chosen], size, seed * 1_000_003 + int(epoch))
+    for epoch, run in np.unique(np.stack([epochs, runs]), axis=1).T.tolist():
+        chosen = (epochs == epoch) & (runs == run)
+        own = (seed * 1_000_003 + epoch) + run * 0x9E3779B97F4A7C15
+        result[chosen] = run * window + permute(inside[chosen], min(window, size - run * window), own)
     return result

@@ -6,8 +6,6 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from stillroom.config import SourceConfig
 from stillroom.corpora import Corpus, load_tokenizer, special_ids, tokenizer_hash
 from stillroom.corpora.tokenizer import with_marks
@@ -48,7 +46,7 @@ def _heldout(corpus: Corpus) -> Heldout:
         byte_lengths_V=token_bytes(corpus.tokenizer),
         source_names=corpus.source_names,
         source_codes=corpus.heldout.source,
-        documents=corpus.heldout.source.astype(np.int64) << 32 | corpus.heldout.document,
+        documents=corpus.heldout.texts,
         bytes_of=corpus.heldout.token_bytes,
         isolate=corpus.isolate,
         real_sources=corpus.real_sources,

@@ -90,6 +90,7 @@ def train_into(
         labels,
         isolate=run.corpus.isolate_documents,
         label_temperature=labels.manifest.settings.temperature if isinstance(labels, LabelStore) else 1.0,
+        shuffle_sequences=corpus.train.shuffle_sequences,
     )
     ranks = join(training.parallel, _state_bytes(model, labels))
     start: StartRecord = {

@@ -80,6 +80,8 @@ class TrainingData:
     isolate: bool = True
     label_temperature: float = 1.0
     """At which stored labels were made."""
+    shuffle_sequences: int = 0
+    """Sequences among which the order is shuffled in each epoch; 0 means all."""
 
 
 @dataclass(frozen=True)
@@ -272,7 +274,8 @@ def _is_due(config: TrainingConfig, done: int, seconds: float) -> bool:
 def _timed_step(run: TrainingRun, step: int, metrics: MetricsLog) -> dict[str, float] | None:
     """One optimizer step and its record; None where the step was left out."""
     begin = time.monotonic()
-    indices = batch_indices(step, run.config.batch_sequences, len(run.data.train), run.config.seed)
+    size, window = len(run.data.train), run.data.shuffle_sequences
+    indices = batch_indices(step, run.config.batch_sequences, size, run.config.seed, window)
     record = _step(run, step, indices.tolist())
     if _all_finite(record):
         for optimizer in run.optimizers:

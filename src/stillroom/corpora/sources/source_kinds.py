@@ -97,7 +97,8 @@ def source_texts(source: SourceConfig, part: Part, count: RowCount) -> Iterator[
 def documents(source: SourceConfig, seed: int, split: Split, count: RowCount | None = None) -> Iterator[str]:
     """The documents of a split of a source. Worlds are endless, files end; no text or item is in both splits.
 
-    The parts come in a random order. ``count`` is told of the rows that were read.
+    The parts come in a random order. ``count`` is told of the rows that were read. Raises
+    ``UserError`` where a file cannot be read, or has no text.
     """
     kind = source_kind(source.kind)
     count = RowCount() if count is None else count
