@@ -12,6 +12,7 @@ from typing import NoReturn
 import typer
 
 from stillroom.cli.config_command import config_command
+from stillroom.cli.corpus_command import corpus
 from stillroom.cli.evaluate_command import evaluate_command
 from stillroom.cli.export_command import export_command
 from stillroom.cli.forecast_command import forecast
@@ -49,6 +50,7 @@ app.command("config")(config_command)
 app.command("inspect")(inspect_command)
 app.command("report")(report_command)
 app.command("ls")(ls_command)
+app.add_typer(corpus)
 app.add_typer(sandbox)
 app.add_typer(teachers)
 app.add_typer(forecast)
@@ -60,7 +62,7 @@ def _flowing(docstring: str) -> str:
     return "\n\n".join(text if "Example" in text[:16] else text.replace("\n", " ") for text in paragraphs)
 
 
-for verbs in (app, sandbox, teachers, forecast):
+for verbs in (app, corpus, sandbox, teachers, forecast):
     for verb in verbs.registered_commands:
         verb.help = _flowing((verb.callback and verb.callback.__doc__) or "")
 

@@ -16,7 +16,7 @@ from stillroom.corpora import Corpus, save_opening
 from stillroom.costs import STATE_BYTES
 from stillroom.files import read_json, write_json, write_text
 from stillroom.labels import LabelStore
-from stillroom.models import ModelPlan, build_model, load_model, num_positions, plan_model, read_config
+from stillroom.models import ModelPlan, build_model, give_ids, load_model, num_positions, plan_model, read_config
 from stillroom.study.export import (
     RunRecord,
     StartRecord,
@@ -98,6 +98,7 @@ def train_into(
         "distinct_tokens": len(data.train) * data.train.sequence_length,
         "corpus": corpus.identity,
     }
+    give_ids(model, corpus.special_ids)
     if ranks.is_first:
         describe_start(folder, model, corpus.tokenizer, start)
     result = train(
