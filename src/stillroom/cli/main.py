@@ -12,6 +12,7 @@ from typing import NoReturn
 import typer
 
 from stillroom.cli.config_command import config_command
+from stillroom.cli.corpus_command import corpus
 from stillroom.cli.evaluate_command import evaluate_command
 from stillroom.cli.export_command import export_command
 from stillroom.cli.forecast_command import forecast
@@ -49,6 +50,7 @@ app.command("config")(config_command)
 app.command("inspect")(inspect_command)
 app.command("report")(report_command)
 app.command("ls")(ls_command)
+app.add_typer(corpus)
 app.add_typer(sandbox)
 app.add_typer(teachers)
 app.add_typer(forecast)
@@ -60,7 +62,7 @@ def _flowing(docstring: str) -> str:
     return "\n\n".join(text if "Example" in text[:16] else text.replace("\n", " ") for text in paragraphs)
 
 
-for verbs in (app, sandbox, teachers, forecast):
+for verbs in (app, corpus, sandbox, teachers, forecast):
     for verb in verbs.registered_commands:
         verb.help = _flowing((verb.callback and verb.callback.__doc__) or "")
 
@@ -103,6 +105,8 @@ def run(arguments: list[str] | None = None) -> None:
         sentence = _sentence(error)
         if sentence is None:
             raise
+        if not sentence:  # a group of verbs was named alone, and its help is printed
+            sys.exit(0)
         _leave(sentence)
 
     if code == _INTERRUPTED:
@@ -119,7 +123,10 @@ def _sentence(error: Exception) -> str | None:
         return str(error)
     usage_message = getattr(error, "format_message", None)  # typer carries a click of its own: no class to name
     if usage_message is not None:
-        return f"{usage_message().rstrip('.')}; stillroom --help and stillroom COMMAND --help tell what there is."
+        return (
+            usage_message()
+            and f"{usage_message().rstrip('.')}; stillroom --help and stillroom COMMAND --help tell what there is."
+        )
     if isinstance(error, OSError) and error.strerror:
         names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
         where = f"{names}: " if names else ""

@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 from transformers import PreTrainedTokenizerBase
 
 from stillroom.console import Terminal, line
 from stillroom.corpora import is_tokenizer_of, load_tokenizer, open_corpus
+from stillroom.corpora.corpus_table import corpus_table, first_text, token_table
+from stillroom.corpora.sources.source_config import SourceConfig
+from stillroom.corpora.tokenizer import with_marks
 from stillroom.labels import LabelStore, inspect_store
 from stillroom.labels.terminal import inspection_tables
-from stillroom.places import find_part, split_reference
+from stillroom.places import find_part, find_parts, split_reference
 from stillroom.results.inspected import InspectedCheckpoints, InspectedModel
+from stillroom.strict import parse
 from stillroom.study.model_inspection import ModelRequest, checkpoint_folders, show_checkpoints, show_model
 from stillroom.study.run_inspection import show_run
 from stillroom.study.verifying import print_verified
@@ -31,6 +34,8 @@ def inspect_path(
     folder, part = split_reference(path)
     if folder is None:
         raise UserError(f"{path}: no such file or folder; expected a run, a label store, a corpus or a model folder.")
+    if part is not None and part.endswith("@all"):
+        return show_checkpoints(Path(find_parts("model", path)[0].path).parent, console)
     path = folder if part is None else Path(find_part("part", path).path)
     path = _only_part(path)
     if verify and not (path / "manifest.json").is_file():
@@ -62,16 +67,21 @@ def _only_part(path: Path) -> Path:
 
 def _corpus(path: Path, console: Console) -> None:
     corpus = open_corpus(path)
-    table = Table(title=f"Corpus {corpus.identity}", title_justify="left", show_header=False)
-    table.add_row("vocabulary", f"{corpus.vocab_size} tokens")
-    table.add_row("sequence length", f"{corpus.train.sequence_length} tokens")
-    for name, part in (("train", corpus.train), ("held out", corpus.heldout)):
-        table.add_row(name, f"{len(part)} sequences, {part.num_tokens} tokens")
-    for code, name in enumerate(corpus.source_names):
-        table.add_row(f"from {name}", f"{(corpus.train.source == code).mean():.1%} of the training sequences")
-    console.print(table)
+    console.print(corpus_table(corpus))
     console.print("First training sequence:")
     console.print(line((repr(corpus.tokenizer.decode(corpus.train.tokens([0])[0])), "dim")))
+
+
+def inspect_token_file(path: Path, tokenizer: str | None, dtype: str | None) -> None:
+    """Prints what a file of token ids holds; with a tokenizer, its first document as text."""
+    options = {} if dtype is None else {"dtype": dtype}
+    source = parse(SourceConfig, {"kind": "tokens", "path": str(path), "options": options}, "corpus inspect")
+    words = None if tokenizer is None else with_marks(load_tokenizer(tokenizer))
+    console = Terminal()
+    console.print(token_table(source, words))
+    if words is not None and (text := first_text(source, words)) is not None:
+        console.print("First document:")
+        console.print(line((repr(text), "dim")))
 
 
 def _words(path: Path, store: LabelStore) -> PreTrainedTokenizerBase:
