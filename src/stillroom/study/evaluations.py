@@ -221,7 +221,7 @@ def _show_worth(named: Sequence[RunPart], folders: Mapping[str, Path], target: P
     """What soft labels were worth where all models are of one run that has a ladder; written into ``target``."""
     runs = {part.run for part in named}
     run = runs.pop() if len(runs) == 1 else None
-    if run is None or len(folders) < len(named):
+    if run is None or len(folders) < len(named) or not (run / "study.json").is_file():
         target.unlink(missing_ok=True)
         return
     config, records = resolve_recipe(str(run / "config.yaml")), read(StudyRecord, run / "study.json").models
@@ -251,7 +251,7 @@ def _opened(folder: Path | None, config: EvaluationConfig, external: External | 
     """The corpus, and the sources that it was made of."""
     if folder is None:
         if external is None and not _measurable(config, None):
-            raise UserError("evaluate: --corpus is missing; give the folder of a built corpus, or --lm-eval TASKS.")
+            raise UserError("evaluate: --corpus is missing; give a run folder or a built corpus, or --lm-eval TASKS.")
         return None, {}
     corpus = open_corpus(folder)
     return corpus, {name: parse(SourceConfig, value, name) for name, value in corpus.manifest["source_configs"].items()}
