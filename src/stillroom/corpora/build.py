@@ -42,6 +42,7 @@ from stillroom.corpora.sources.source_kinds import source_kind
 from stillroom.corpora.sources.table_rows import RowCount
 from stillroom.corpora.tasks import Task, source_shares, task_texts
 from stillroom.corpora.tokenizer import (
+    check_vocab_size,
     habits,
     load_tokenizer,
     save_tokenizer,
@@ -179,6 +180,7 @@ def _tokenizer(config: CorpusConfig, plan: BuildPlan) -> PreTrainedTokenizerBase
         chars = max(_TOKENIZER_CHARS, _CHARS_PER_TOKEN * config.vocab_size)
         return train_tokenizer(training_texts(plan, chars), config.vocab_size, config.digits, config.specials)
     tokenizer = load_tokenizer(config.tokenizer)
+    check_vocab_size(tokenizer, config.vocab_size, CorpusConfig.model_fields["vocab_size"].default)
     for habit in habits(tokenizer):
         logger.warning("corpus.tokenizer: %s", habit)
     for source in config.sources.values():
