@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import JsonValue
 
 from stillroom.cli import corpus_options as options
 from stillroom.cli.shared_options import folder_place
 from stillroom.types import UserError
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from stillroom.config import CorpusConfig
 
 corpus = typer.Typer(

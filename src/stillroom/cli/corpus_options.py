@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import JsonValue
 
 from stillroom.cli.shared_options import dry_run_option, jobs_option, out_option, seed_option, set_option
 from stillroom.types import UserError
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from stillroom.config import CorpusConfig
 
 _COUNT = re.compile(r"(\d+(?:\.\d+)?)([kmbt]?)", re.IGNORECASE)
