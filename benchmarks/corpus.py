@@ -187,10 +187,9 @@ def _resident_kb(pid: int) -> int:
 
 def build(asked: Row) -> Row:
     """A corpus built in this process and those that it starts."""
-    from stillroom.corpora.workers import Workers
-
     from stillroom.config import CorpusConfig, SourceConfig
     from stillroom.corpora import build_corpus
+    from stillroom.corpora.workers import Workers
 
     config = CorpusConfig(
         sources={"text": SourceConfig(kind="files", path=asked["path"], max_document_chars=DOCUMENT_CHARS)},
