@@ -10,10 +10,13 @@ import typer
 from stillroom.cli.shared_options import out_option, seed_option
 
 Models = Annotated[
-    list[Path], typer.Argument(help="Model folders in the Hugging Face layout; several are shown side by side.")
+    list[Path],
+    typer.Argument(
+        help="A run folder (all its models), [bold]RUN:ARM[/], or Hugging Face folders; several stand side by side."
+    ),
 ]
 CorpusFolder = Annotated[
-    Path | None, typer.Option("--corpus", help="Folder of the built corpus whose held-out part is used.")
+    Path | None, typer.Option("--corpus", help="Run folder or built corpus whose held-out part is used.")
 ]
 Suites = Annotated[
     str,
@@ -61,7 +64,7 @@ def evaluate_command(
     A model of another tokenizer than the corpus's reads the held-out text in its own tokens: bits per byte compare.
     Several models are compared item by item with the first, at like temperature and like diversity (comparison.json).
 
-    [bold]Example[/]:  stillroom evaluate A/model B/model --corpus CORPUS --suite icl,lm
+    [bold]Example[/]:  stillroom evaluate RUN:spt RUN:dpt90 --corpus RUN --suite icl,lm
     """
     from stillroom.study.evaluations import evaluate_models
     from stillroom.study.external import External, parse_benchmarks

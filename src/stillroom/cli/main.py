@@ -105,6 +105,8 @@ def run(arguments: list[str] | None = None) -> None:
         sentence = _sentence(error)
         if sentence is None:
             raise
+        if not sentence:  # a group of verbs was named alone, and its help is printed
+            sys.exit(0)
         _leave(sentence)
 
     if code == _INTERRUPTED:
@@ -121,7 +123,10 @@ def _sentence(error: Exception) -> str | None:
         return str(error)
     usage_message = getattr(error, "format_message", None)  # typer carries a click of its own: no class to name
     if usage_message is not None:
-        return f"{usage_message().rstrip('.')}; stillroom --help and stillroom COMMAND --help tell what there is."
+        return (
+            usage_message()
+            and f"{usage_message().rstrip('.')}; stillroom --help and stillroom COMMAND --help tell what there is."
+        )
     if isinstance(error, OSError) and error.strerror:
         names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
         where = f"{names}: " if names else ""

@@ -11,7 +11,7 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -39,6 +39,8 @@ from stillroom.yamlfiles import parse_yaml
 if TYPE_CHECKING:
     from pandas import DataFrame  # type: ignore[import-not-found]
 
+STEPS = "steps"
+"""In a model's folder: what its kept checkpoints are, and what was measured of them, by step."""
 PROFILE = "profile.json"
 """How uncertain the teacher was at the labelled positions."""
 
@@ -67,6 +69,8 @@ class ModelRun:
     forward_kl: Curve = Curve()
     """KL from the teacher's labels on the training stream."""
     samples: tuple[SampledProblem, ...] = ()
+    over_training: tuple[tuple[int, Evaluation], ...] = ()
+    """What was measured of its kept checkpoints, by step."""
 
 
 @dataclass(frozen=True)
@@ -286,7 +290,15 @@ def _load_model(folder: Path, record: ModelRecord) -> ModelRun:
     evaluation = read(Evaluation, home / "evaluation.json")
     path = home / "metrics.jsonl"
     trained = record.role == "student" or path.exists()  # a pretrained teacher has no metrics
-    return loaded_model(home, record, evaluation, read_lines(MetricsLine, path) if trained else ())
+    loaded = loaded_model(home, record, evaluation, read_lines(MetricsLine, path) if trained else ())
+    kept = {int(file.parent.name): file for file in home.glob(f"{STEPS}/*/evaluation.json")}
+    return replace(loaded, over_training=tuple((step, read(Evaluation, kept[step])) for step in sorted(kept)))
+
+
+def checkpoint_of(name: str) -> tuple[str, int | None]:
+    """The model and the step that a name such as ``dpt90@500`` is of; other names are models."""
+    model, sign, step = name.rpartition("@")
+    return (model, int(step)) if sign and model and step.isdecimal() else (name, None)
 
 
 def loaded_model(

@@ -251,7 +251,7 @@ def _opened(folder: Path | None, config: EvaluationConfig, external: External | 
     """The corpus, and the sources that it was made of."""
     if folder is None:
         if external is None and not _measurable(config, None):
-            raise UserError("evaluate: --corpus is missing; give the folder of a built corpus, or --lm-eval TASKS.")
+            raise UserError("evaluate: --corpus is missing; give a run folder or a built corpus, or --lm-eval TASKS.")
         return None, {}
     corpus = open_corpus(folder)
     return corpus, {name: parse(SourceConfig, value, name) for name, value in corpus.manifest["source_configs"].items()}

@@ -14,7 +14,7 @@ from stillroom.corpora.sources.source_config import SourceConfig
 from stillroom.corpora.tokenizer import with_marks
 from stillroom.labels import LabelStore, inspect_store
 from stillroom.labels.terminal import inspection_tables
-from stillroom.places import find_part, split_reference
+from stillroom.places import find_part, find_parts, split_reference
 from stillroom.results.inspected import InspectedCheckpoints, InspectedModel
 from stillroom.strict import parse
 from stillroom.study.model_inspection import ModelRequest, checkpoint_folders, show_checkpoints, show_model
@@ -34,6 +34,8 @@ def inspect_path(
     folder, part = split_reference(path)
     if folder is None:
         raise UserError(f"{path}: no such file or folder; expected a run, a label store, a corpus or a model folder.")
+    if part is not None and part.endswith("@all"):
+        return show_checkpoints(Path(find_parts("model", path)[0].path).parent, console)
     path = folder if part is None else Path(find_part("part", path).path)
     path = _only_part(path)
     if verify and not (path / "manifest.json").is_file():
