@@ -8,12 +8,17 @@ from pathlib import Path
 import pytest
 
 from make_run import make_run
+from micro import micro
+from stillroom.config import CorpusConfig, LabelsConfig, parse
 from stillroom.corpora.sources.source_kinds import SOURCES
 from stillroom.evaluation.suite import find_suite
 from stillroom.labels.codecs.codec import find_codec
 from stillroom.objectives.routing_rules import RULES
 from stillroom.report import build_report
 from stillroom.results import measures
+from stillroom.study.pipeline import run_study
+from stillroom.study.plan import print_plan
+from stillroom.study.progress import StageDisplay
 from stillroom.training.optimizer_registry import OPTIMIZERS
 from stillroom.types import UserError
 from stillroom.worlds.text_worlds import TEXT_WORLDS
@@ -66,3 +71,30 @@ def test_a_measure_of_another_kind_is_named(tmp_path, monkeypatch):
     install(tmp_path, "stillroom.measures", "json:loads", monkeypatch)
     with pytest.raises(UserError, match=r"'broken' .json:loads. is function, expected a Measure or a tuple of them"):
         measures.registered_measures()
+
+
+def test_a_study_with_a_broken_measure_is_refused_before_anything_is_made(tmp_path, monkeypatch):
+    install(tmp_path, "stillroom.measures", "raising_part:PART", monkeypatch)
+    with pytest.raises(UserError, match="ZeroDivisionError"):
+        run_study(micro(), tmp_path / "run", tmp_path / "artifacts", StageDisplay())
+    assert not (tmp_path / "run").exists() and not (tmp_path / "artifacts").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sources": {"facts": {"kind": "facts", "options": {"entities": 0}}}}, "entities"),
+        ({"sources": {"facts": {"kind": "facts", "options": {"entitys": 5}}}}, "entities"),
+    ],
+    ids=["wrong", "unknown"],
+)
+def test_a_dry_run_checks_the_options_of_worlds(changes, words):
+    config = micro()
+    wrong = parse(CorpusConfig, config.corpus.model_dump() | changes, "corpus")
+    with pytest.raises(UserError, match=words):
+        print_plan(config.model_copy(update={"corpus": wrong}))
+
+
+def test_a_codec_that_is_none_is_told_in_one_sentence():
+    with pytest.raises(UserError, match=r"^labels: codec is 'frist', expected one of [a-z, -]*\.$"):
+        parse(LabelsConfig, {"codec": "frist"}, "labels")

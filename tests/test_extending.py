@@ -76,3 +76,44 @@ def test_every_file_of_the_page_is_named_by_an_entry_point_and_every_part_is_che
     named = {name for kind, code in BLOCKS if kind == "toml" for name in re.findall(r"extras\.(\w+):", code)}
     assert named == FILES.keys()
     assert all(section.count("# check\n") == 1 for section in SECTIONS)
+
+
+RECIPE = """
+kind: study
+name: theirs
+corpus: {sources: {facts: {kind: facts}}, sequence_length: 32, train_tokens: 1024, heldout_tokens: 256, vocab_size: 280}
+labels: {codec: first, options: {steps: 9}, shard_sequences: 16}
+training: {tokens: 1024}
+arms: {kd: {alpha: 0.9}}
+"""
+LABELLED = """
+from pathlib import Path
+from stillroom.labels import LabelStore, label
+from stillroom.strict import override
+from stillroom.study.exactworlds import drawn_sequences, exact_scores
+from stillroom.study.identities import labels_identity
+from stillroom.study.recipe_files import resolve_recipe
+from stillroom.types import UserError
+
+root, world = Path(ROOT), 'world:bigram:{"states": 20}'
+recipe = resolve_recipe(str(root / "theirs.yaml"))
+for number, one in enumerate((recipe, override(recipe, ["labels.options.steps=7"]))):
+    drawn = drawn_sequences(world, 1024, 32, 0)
+    owner = {"teacher": "t", "tokenizer": "k", "vocab_size": 20, "corpus": "c"}
+    label(exact_scores(world, 20, isolate=False), drawn, one.labels, root / str(number), identity=owner)
+    store = LabelStore.open(root / str(number))
+    assert list(store.verify()) == [1, 2]
+    print(store.manifest.settings.codec, labels_identity(owner, one.labels, 32, True, "fp32"))
+try:
+    override(recipe, ["labels.options.stepz=7"])
+except UserError as error:
+    print(error)
+"""
+
+
+def test_a_recipe_names_a_codec_of_another_package_and_its_options(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "theirs.yaml").write_text(RECIPE)
+    first, second, refused = run(LABELLED.replace("ROOT", repr(str(tmp_path))), installed).splitlines()
+    assert first.startswith("First(steps=9) ") and "'options': {'steps': 9}" in first
+    assert second.startswith("First(steps=7) ") and "'options': {'steps': 7}" in second
+    assert "labels" in refused and "has 'stepz', which codec first does not know" in refused

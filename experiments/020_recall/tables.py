@@ -8,7 +8,7 @@ from typing import Any
 
 from grid import FOCUS, GRID, TEACHERS
 
-from stillroom.results.statistics import paired_interval
+from stillroom.results.intervals import paired_interval
 from stillroom.sandbox.recall.recall_results import mean_where_found
 
 Values = dict[str, Any]

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stillroom.files import write_json
+from stillroom.results.intervals import paired_interval
 from stillroom.results.json_form import write
-from stillroom.results.statistics import paired_interval
 from stillroom.sandbox.bigram.bigram_cells import pass_curve, pass_references, seed_cell
 from stillroom.sandbox.bigram.bigram_config import BigramSweep
 from stillroom.sandbox.bigram.theory import best_policy

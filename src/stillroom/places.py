@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from stillroom.files import read_json_object
 from stillroom.results.json_form import read
+from stillroom.results.runs import STEPS
 from stillroom.results.schema import Places, StudyRecord
 from stillroom.strict import nearest
 from stillroom.types import UserError
@@ -155,7 +156,7 @@ def _named(run: RunParts, wanted: Wanted, name: str) -> list[RunPart]:
 
 def _kept_steps(run: RunParts, model: str) -> dict[int, RunPart]:
     """The models of a training's kept checkpoints by step."""
-    folder = Path(run.models[model]).parent / "steps"
+    folder = Path(_training_of(run.models[model])) / STEPS
     found = [(int(match[1]), one) for one in folder.glob("step-*") if (match := _STEP.fullmatch(one.name))]
     return {step: RunPart(f"{model}@{step}", str(one), run.folder) for step, one in found}
 

@@ -60,7 +60,7 @@ class UserError(Exception):
     """
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return printable(super().__str__()).replace("?.", "?")  # a hint that ends a sentence asks
 
 
 class Unreadable(UserError):

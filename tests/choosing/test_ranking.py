@@ -277,17 +277,22 @@ def test_positions_survive_their_file(folders, tiny_corpus, tmp_path):
     assert Loaded(str(folders["short"]))() is not None
 
 
-def test_a_run_s_models_are_found_from_its_folder(tmp_path, micro_recipe):
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, micro_recipe) -> tuple[Path, StudyConfig]:
+    """A study of two arms, measured on its text alone, and its configuration."""
     from stillroom.study import resolve_recipe
     from stillroom.study.pipeline import run_study
 
     config = resolve_recipe(str(micro_recipe))
     assert isinstance(config, StudyConfig)
     arms = {name: config.arms[name] for name in ("spt", "dpt90")}
-    small = config.model_copy(
-        update={"arms": arms, "evaluation": config.evaluation.model_copy(update={"suites": ("lm",)})}
-    )
-    run = run_study(small, tmp_path / "run", None, StageDisplay())
+    evaluation = config.evaluation.model_copy(update={"suites": ("lm",)})
+    small = config.model_copy(update={"arms": arms, "evaluation": evaluation})
+    return run_study(small, tmp_path_factory.mktemp("studied") / "run", None, StageDisplay()), small
+
+
+def test_a_run_s_models_are_found_from_its_folder(run, tmp_path):
+    run, config = run
     prepared = prepare_ranking(RankRequest([str(run)], run, None, tmp_path / "out", SETTINGS))
     assert [teacher.name for teacher in prepared.teachers] == ["teacher", "spt", "dpt90"]
     assert prepared.student.reference is not None and prepared.student.reference.name == "student spt"
@@ -296,9 +301,13 @@ def test_a_run_s_models_are_found_from_its_folder(tmp_path, micro_recipe):
     assert one.teachers[0].parameters == prepared.teachers[2].parameters < prepared.teachers[0].parameters
     with pytest.raises(UserError, match="no model 'dtp90'; did you mean dpt90"):
         prepare_ranking(RankRequest([f"{run}:dtp90"], run, None, tmp_path / "out", SETTINGS))
-    mixed = _mixed_study(small, run, tmp_path)
-    stores = [json.loads(path.read_text()) for path in tmp_path.glob("artifacts/labels-*/labels/manifest.json")]
-    assert len({store["identity"]["teacher"] for store in stores}) == 2  # the mixture is another teacher
+
+
+def test_a_mixture_is_another_teacher_and_serves_stored_and_live(run):
+    run, config = run
+    mixed = _mixed_study(config, run, run.parent)
+    stores = [json.loads(path.read_text()) for path in run.parent.glob("artifacts/labels-*/labels/manifest.json")]
+    assert len({store["identity"]["teacher"] for store in stores}) == 2
     assert {"stored", "live"} <= {path.name for path in (mixed / "models").iterdir()}
 
 

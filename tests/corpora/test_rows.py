@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import io
-import json
 import logging
 import lzma
 import sys
@@ -13,94 +11,13 @@ from collections import Counter
 
 import pytest
 import zstandard
+from row_kinds import KINDS, TEXTS, all_of, arrow, files, lines, read
 
-from stillroom.config import CorpusConfig, SourceConfig
+from stillroom.config import CorpusConfig
 from stillroom.corpora import build_corpus, documents, source_identity
 from stillroom.corpora.sources import source_kinds as kinds_module
-from stillroom.corpora.sources.source_kinds import source_parts, source_texts
 from stillroom.corpora.sources.table_rows import RowCount
 from stillroom.types import UserError
-
-TEXTS = [f'text {n}: é ☕, "quoted"\nand a second line' for n in range(60)]
-
-
-def files(path, **changes):
-    return SourceConfig(kind="files", path=str(path), **changes)
-
-
-def all_of(source):
-    return [text for split in ("train", "heldout") for text in documents(source, 0, split)]
-
-
-def read(source, size=1 << 20):
-    """The texts of all parts in order, and what was counted."""
-    count = RowCount()
-    return [text for part in source_parts(source, 0, size) for text in source_texts(source, part, count)], count
-
-
-def lines(rows):
-    return "".join(json.dumps(row) + "\n" for row in rows).encode()
-
-
-def arrow(kind, rows):
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import feather, parquet
-
-    table = pyarrow.Table.from_pylist(rows)
-    stream = io.BytesIO()
-    if kind == "parquet":
-        parquet.write_table(table, stream, row_group_size=7)
-    elif kind == "feather":
-        feather.write_feather(table, stream)
-    else:
-        with (pyarrow.ipc.new_file if kind == "file" else pyarrow.ipc.new_stream)(stream, table.schema) as writer:
-            writer.write_table(table, max_chunksize=7)
-    return stream.getvalue()
-
-
-def separated(rows, mark):
-    import csv
-
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, delimiter=mark)
-    writer.writerow(rows[0])
-    writer.writerows(row.values() for row in rows)
-    return text.getvalue().encode()
-
-
-def _long(data):
-    """Packed so that unpacking needs more memory than the library takes by itself (``zstd --long=31``)."""
-    settings = zstandard.ZstdCompressionParameters.from_level(1, window_log=28, enable_ldm=True)
-    packer = zstandard.ZstdCompressor(compression_params=settings).compressobj()
-    return packer.compress(data) + packer.flush()
-
-
-KINDS = {
-    "a.jsonl": lines,
-    "a.JSONL": lines,
-    "a.ndjson": lines,
-    "a.json": lines,
-    "list.json": lambda rows: json.dumps(rows, indent=1).encode(),
-    "mark.jsonl": lambda rows: b"\xef\xbb\xbf" + lines(rows),
-    "crlf.jsonl": lambda rows: b"\n" + lines(rows).replace(b"\n", b"\r\n") + b"\r\n",
-    "open.jsonl": lambda rows: lines(rows).rstrip(),
-    "a.jsonl.gz": lambda rows: gzip.compress(lines(rows), mtime=0),
-    "a.json.gz": lambda rows: gzip.compress(lines(rows), mtime=0),
-    "two.jsonl.gz": lambda rows: gzip.compress(lines(rows[:9]), mtime=0) + gzip.compress(lines(rows[9:])),
-    "a.jsonl.xz": lambda rows: lzma.compress(lines(rows)),
-    "a.jsonl.bz2": lambda rows: bz2.compress(lines(rows)),
-    "a.jsonl.zst": lambda rows: zstandard.compress(lines(rows)),
-    "two.jsonl.zst": lambda rows: zstandard.compress(lines(rows[:9])) + zstandard.compress(lines(rows[9:])),
-    "long.jsonl.zst": lambda rows: _long(lines(rows)),
-    "a.csv": lambda rows: separated(rows, ","),
-    "mark.csv": lambda rows: b"\xef\xbb\xbf" + separated(rows, ","),
-    "a.tsv": lambda rows: separated(rows, "\t"),
-    "a.csv.zst": lambda rows: zstandard.compress(separated(rows, ",")),
-    "a.parquet": lambda rows: arrow("parquet", rows),
-    "a.arrow": lambda rows: arrow("stream", rows),
-    "file.arrow": lambda rows: arrow("file", rows),
-    "a.feather": lambda rows: arrow("feather", rows),
-}
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -198,8 +115,6 @@ def wrong(*rows, head=3):
         ("a.jsonl", wrong(b'{"a":' * 100_000 + b"\n"), r"line 4 is not valid JSON \(nested too deeply\)"),
         ("a.jsonl", wrong('{"text": "naïve"}\n'.encode("latin-1")), r"line 4 is not UTF-8 \(byte 12 of it\)"),
         ("a.jsonl", lines([{"text": "a"}]).decode().encode("utf-16"), r"line 1 is not UTF-8"),
-        ("a.jsonl", b"", r"holds no text for the train split"),
-        ("a.jsonl", lines([{"text": None}]), r"in 1 rows, of which 1 have no text"),
         ("a.json", b'{\n  "text": "a",\n}\n', r"item 1 is not valid JSON .* one object a line, or one list"),
         ("a.json", b'{\n  "text": "a"\n}\n{"text"', r"item 2 is not valid JSON"),
         ("a.json", b'{"data": [{"text": "a"}]}\n', r"field 'data' holds list"),
@@ -216,7 +131,6 @@ def wrong(*rows, head=3):
         ("a.csv", b"id;text\n1;a\n", r"no field 'text', only id;text; if ';' parts its columns, save it"),
         ("a.csv", b"text,text\n1,a\n", r"has 2 columns 'text', expected one"),
         ("a.csv", b"id\ttext\n1\ta\n", r"no field 'text', only id\\ttext"),
-        ("a.csv", b"", r"holds no text for the train split"),
         ("a.jsonl.gz", gzip.compress(wrong({}), mtime=0)[:-10], r"is damaged or no packed file"),
         ("a.jsonl.gz", wrong({}), r"is damaged or no packed file"),
         ("a.jsonl.xz", lzma.compress(wrong({}))[:-10], r"is damaged or no packed file"),
@@ -239,6 +153,23 @@ def test_rows_that_are_none_end_in_one_sentence(tmp_path, name, data, words):
             all_of(files(place))
         assert str(path) in str(error.value) or str(place) in str(error.value)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("a.jsonl", b"", r"holds no text for the train split;"),
+        ("a.csv", b"", r"holds no text for the train split;"),
+        ("a.csv", b"text\n", r"holds no text for the train split;"),
+        ("a.json", b"[]", r"holds no text for the train split;"),
+        ("a.jsonl", lines([{"text": None}, {"text": ""}]), r"in 2 rows, of which 2 have no text"),
+        ("a.parquet", lambda: arrow("parquet", [{"text": None}]), r"in 1 rows, of which 1 have no text"),
+    ],
+)
+def test_files_without_any_text_are_refused(tmp_path, name, data, words):
+    (tmp_path / name).write_bytes(data() if callable(data) else data)
+    with pytest.raises(UserError, match=words):
+        list(documents(files(tmp_path / name), 0, "train"))
 
 
 @pytest.mark.parametrize("cut", [0.3, 0.6, 0.9])
@@ -288,7 +219,8 @@ def test_rows_of_files_are_mixed_and_long_texts_cut(tmp_path, monkeypatch):
     order = [int(text) for text in documents(files(tmp_path), 0, "train")]
     assert order != sorted(order) and len(set(order)) == len(order)
     (tmp_path / "a.jsonl").write_bytes(lines([{"text": "é" * 950 + str(n)} for n in range(40)]))
-    assert {len(text) for text in all_of(files(tmp_path, max_document_chars=400))} <= {400, 151, 152}
+    found = documents(files(tmp_path, max_document_chars=400), 0, "train")
+    assert {len(text) for text in found} <= {400, 151, 152}
 
 
 def test_a_csv_cell_may_be_as_long_as_a_book(tmp_path):

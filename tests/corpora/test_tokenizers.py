@@ -306,3 +306,15 @@ def test_a_class_that_makes_its_tokenizer_anew_is_saved_as_it_is(tmp_path: Path)
     tokenizer = GPTNeoXTokenizer(vocab=vocabulary, merges=[])
     save_opening(tokenizer, tmp_path)
     assert AutoTokenizer.from_pretrained(tmp_path)("a")["input_ids"][0] == tokenizer.bos_token_id
+
+
+def test_a_size_of_the_vocabulary_beside_a_tokenizer_that_has_another_is_refused(tmp_path):
+    train_tokenizer(["some text"] * 9, 300).save_pretrained(tmp_path / "own")
+    values = {
+        "sources": {"facts": SourceConfig(kind="facts")}, "tokenizer": str(tmp_path / "own"), "sequence_length": 16,
+        "train_tokens": 320, "heldout_tokens": 32,
+    }  # fmt: skip
+    with pytest.raises(UserError, match=r"vocab_size: 999 has no effect beside corpus\.tokenizer, which has 2\d\d "):
+        build_corpus(CorpusConfig(**values, vocab_size=999), tmp_path / "corpus")
+    for number, size in enumerate((2048, build_corpus(CorpusConfig(**values), tmp_path / "first").vocab_size)):
+        build_corpus(CorpusConfig(**values, vocab_size=size), tmp_path / str(number))

@@ -240,7 +240,8 @@ def shown(table: Any) -> str:
 
 
 def test_tables_show_a_dash_for_what_does_not_exist() -> None:
-    text = shown(estimates_table({"a": {"lm": {"x": NULL, "y": ONE, "z": BOTH}}}))
+    others = from_json(Evaluation, {"own": {"x": NULL, "y": ONE, "z": BOTH}}, Path("evaluation.json"))
+    text = shown(estimates_table({"a": others}))
     assert "–" in text and "0.500" in text and "0.500 [0.250, 0.750]" in text and "None" not in text
     needle = {"accuracy": NULL, "lengths": [8], "depths": [0.5], "grid": [[NULL]]}
     assert "–" in shown(needle_table({"a": from_json(Evaluation, {"needle": needle}, Path("evaluation.json"))}))

@@ -128,7 +128,7 @@ def test_a_given_teacher_stands_and_too_little_is_refused() -> None:
 
 
 def test_a_law_is_kept_and_the_next_pilot_narrows_its_forecast(tmp_path: Path) -> None:
-    law = fit_law("made", Pilots(made_points(11)), resamples=60, jobs=1)
+    law = fit_law("made", Pilots(made_points(11)), resamples=20, jobs=1)
     law.save(tmp_path / "law.json")
     again = load_law(str(tmp_path))
     assert again.sentences == law.sentences and again.reach == law.reach and again.model == law.model

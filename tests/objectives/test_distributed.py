@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from forked import SERVER
 from stillroom.config import ObjectiveConfig
 from stillroom.objectives import (
     DenseTarget,
@@ -31,7 +32,12 @@ def spawn(work):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_start, args=(port, work), nprocs=2)
+    processes = [SERVER.Process(target=_start, args=(rank, port, work)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(280)
+    assert [process.exitcode for process in processes] == [0, 0]  # what failed is in the captured stderr
 
 
 def _start(rank, port, work):

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillroom.results import statistics
-from stillroom.results.statistics import holm, mean, paired_difference, paired_interval, paired_t_test, ratio
+from stillroom.results.intervals import holm, paired_interval, paired_t_test, student_t
+from stillroom.results.statistics import mean, paired_difference, ratio
 from stillroom.types import UserError
 
 numbers = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40)
@@ -124,7 +125,7 @@ def test_strata_keep_what_was_decided_out_of_the_interval() -> None:
      (0.95, 30, 2.0422725), (0.99, 4, 4.6040949), (0.9, 5, 2.0150484), (0.95, 400, 1.9659123)],
 )  # fmt: skip
 def test_quantiles_of_students_t_are_those_of_the_tables(confidence: float, degrees: int, expected: float) -> None:
-    assert statistics.student_t(confidence, degrees) == pytest.approx(expected, abs=1e-6)
+    assert student_t(confidence, degrees) == pytest.approx(expected, abs=1e-6)
 
 
 def test_interval_over_seeds_is_the_mean_and_t_times_the_standard_error() -> None:

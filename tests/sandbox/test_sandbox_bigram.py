@@ -6,8 +6,6 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forked import finish, start
 from stillroom.config import parse
 from stillroom.results.intervals import seeds_mean
 from stillroom.sandbox.bigram import run_bigram as pipeline
@@ -352,20 +351,18 @@ def test_a_sweep_that_is_stopped_goes_on_and_ends_alike(finished, tmp_path):
         "exact,uniform:0.1", "--temperature", "1", "--routing", "none,0.5", "--gradient-samples", "2560",
         "--transformer-tokens", "0", "--out", str(tmp_path / "run"),
     ]  # fmt: skip
-    command = [sys.executable, "-m", "stillroom", *options]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=os.environ)
+    errors = tmp_path / "errors.txt"
+    process = start(options, errors)
     deadline = time.monotonic() + 60
     while not list((tmp_path).glob("artifacts/sandbox-bigram-*")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    code = process.wait(60)
-    assert process.stderr is not None
-    complaint = process.stderr.read().decode()
-    process.stderr.close()
+    if process.is_alive():
+        os.kill(process.pid or 0, signal.SIGINT)
+    code, complaint = finish(process, errors)
     assert code in (0, 130), complaint
     assert "Traceback" not in complaint
-    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    code, complaint = finish(start(options, errors), errors)
+    assert code == 0, complaint
     again = json.loads((tmp_path / "run" / "sandbox.json").read_text())
     assert again["arms"] == numbers(folder)["arms"]
     assert (tmp_path / "run" / "report.html").exists()

@@ -33,7 +33,7 @@ from stillroom.sandbox.recall.recall_results import crossing, mean_where_found, 
 from stillroom.sandbox.recall.run_recall import Cells, run_recall
 from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.progress import StageDisplay
-from stillroom.training import Interrupted
+from stillroom.training import Hooks, Interrupted
 from stillroom.types import UserError
 from stillroom.worlds.recall_sequences import RecallLabels, RecallSequences
 from stillroom.worlds.recall_teachers import RecallTeacher, exact_probabilities
@@ -229,7 +229,7 @@ def test_a_stopped_cell_goes_on_to_the_same_numbers(tmp_path: Path):
         return len(calls) == 3
 
     with pytest.raises(Interrupted):
-        train_cell(tmp_path / "parts", config, Cell("leaking", 0), stop=stop)
+        train_cell(tmp_path / "parts", config, Cell("leaking", 0), hooks=Hooks(stop=stop))
     train_cell(tmp_path / "parts", config, Cell("leaking", 0))
     assert read_json_lines(tmp_path / "parts" / "probes.jsonl") == read_json_lines(tmp_path / "whole" / "probes.jsonl")
 

@@ -349,7 +349,7 @@ def test_labels_of_another_tokenizer_are_not_trained_on(built, tmp_path: Path) -
     with pytest.raises(UserError, match=r"labels .*store: are of the ids of another tokenizer \(259 tokens, .*\) than"):
         train_into(
             tmp_path / "run", run=run, corpus=foreign, labels=LabelStore.open(tmp_path / "store"),
-            precision_name="fp32", progress=None, stop=lambda: False,
+            precision_name="fp32", hooks=Hooks(),
         )  # fmt: skip
     assert not (tmp_path / "run").exists()
 

@@ -23,6 +23,7 @@ from stillroom.config import ModelConfig, ObjectiveConfig, TrainingConfig, overr
 from stillroom.console import Terminal
 from stillroom.corpora import load_tokenizer
 from stillroom.files import fingerprint, read_json, read_json_lines
+from stillroom.results.json_form import as_json
 from stillroom.results_versions import RESULTS_VERSIONS
 from stillroom.sandbox.bigram.bigram_cells import seed_cell, theory_cell
 from stillroom.sandbox.bigram.bigram_config import BigramSweep
@@ -193,7 +194,7 @@ def test_evaluation(artifacts: Path) -> None:
 def test_bigram_cells() -> None:
     sweep = BigramSweep(states=8, samples=(100, 1000), seeds=1, teachers=("exact",), ratio_supports=(5,))
     world = sweep.make_world()
-    cells = json.dumps([seed_cell(world, sweep, 0), theory_cell(world, sweep)], sort_keys=True, default=list)
+    cells = json.dumps(as_json([seed_cell(world, sweep, 0), theory_cell(world, sweep)]), sort_keys=True)
     check("sandbox-bigram", fingerprint(json.loads(cells, parse_float=lambda text: f"{float(text):.6g}")))
 
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 import yaml
 
-from forked import SERVER, start
+from forked import SERVER, finish, start
 from stillroom.config import override, to_yaml
 from stillroom.corpora import open_corpus
 from stillroom.study import processes
@@ -202,16 +202,14 @@ def stopped(folder: Path, recipe: Path, number: int, *, after: float = 0.0, once
         time.sleep(0.01)
     if process.is_alive():
         os.kill(process.pid or 0, number)
-    process.join(120)
-    return process.exitcode, (folder / "errors.txt").read_text()
+    return finish(process, folder / "errors.txt")
 
 
 def is_as_if_never_stopped(finished, folder: Path, recipe: Path) -> None:
     """The study, run to its end, is the one that was never stopped."""
     root, reference = finished
-    process = start(arguments(folder, recipe), folder / "errors.txt")
-    process.join(160)
-    assert process.exitcode == 0, (folder / "errors.txt").read_text()
+    code, errors = finish(start(arguments(folder, recipe), folder / "errors.txt"), folder / "errors.txt")
+    assert code == 0, errors
     assert digest(folder / "run") == digest(reference)
     ours, theirs = weights(folder / "artifacts"), weights(root / "artifacts")
     assert len(ours) == 4 and ours <= theirs

@@ -177,7 +177,7 @@ def weight_hash(model: torch.nn.Module) -> str:
 
 # Children are forked from a server that has imported the engine once, and so start at once.
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["stillroom.training", "transformers.models.llama.modeling_llama"])
+_SERVER.set_forkserver_preload(["stillroom.study.pipeline", "transformers.models.llama.modeling_llama"])  # as forked.py
 
 
 def start(folder: Path, ranks: int = 1, **options: Any) -> list[Any]:

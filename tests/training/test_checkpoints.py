@@ -35,7 +35,7 @@ def _model(value: float = 0.0) -> nn.Linear:
 
 
 def test_keeps_the_newest_and_every_nth(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path, keep_last=2, keep_every=4)
+    checkpoints = Checkpoints(tmp_path, keep_last=2, keeps=lambda step: step % 4 == 0)
     for step in range(1, 11):
         checkpoints.save(step, run_tensors(_model(step), []), {})
     checkpoints.wait()

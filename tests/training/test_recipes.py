@@ -89,7 +89,8 @@ def test_times_are_those_of_the_gpu_that_is_there(
     assert "40% of the matrix rate of this NVIDIA A100-SXM4-80GB, 312 TFLOP/s by its data sheet" in text
     assert "On NVIDIA A100-SXM4-80GB GPUs, on paper" in text
     flops = sum(cost.flops for cost in study_costs(study))
-    assert f"{flops / (0.4 * 312e12) / 3600:.3g} hours" in text
+    hours = flops / (0.4 * 312e12) / 3600
+    assert f"{0.4 * hours:.3g} hours to {4 * hours / 24:.3g} days and what is unknown" in text
 
 
 def test_a_gpu_that_is_not_listed_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stillroom.choosing.positions import HeldOut, Positions
 from stillroom.choosing.request import Candidate
 from stillroom.evaluation.measuring.calibration import calibration, ratio_difference
+from stillroom.laws.presets import CAPACITY_BREAK
 from stillroom.results.ranking_file import (
     CandidateAgreement,
     Capacity,
@@ -34,8 +35,6 @@ from stillroom.types import Estimate
 
 _ENTROPY_BINS = 40
 _LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
-CAPACITY_BREAK = 1.315
-"""Teacher loss over the loss of the supervised student at which the distillation scaling law breaks (2502.08606)."""
 
 
 def shared_low_entropy(panel: dict[str, Positions], heldout: HeldOut, share: float) -> NDArray[np.bool_]:

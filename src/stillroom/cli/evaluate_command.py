@@ -10,10 +10,13 @@ import typer
 from stillroom.cli.shared_options import out_option, seed_option
 
 Models = Annotated[
-    list[Path], typer.Argument(help="Model folders in the Hugging Face layout; several are shown side by side.")
+    list[Path],
+    typer.Argument(
+        help="A run folder (all its models), [bold]RUN:ARM[/], or Hugging Face folders; several stand side by side."
+    ),
 ]
 CorpusFolder = Annotated[
-    Path | None, typer.Option("--corpus", help="Folder of the built corpus whose held-out part is used.")
+    Path | None, typer.Option("--corpus", help="Run folder or built corpus whose held-out part is used.")
 ]
 Suites = Annotated[
     str,
@@ -54,12 +57,14 @@ def evaluate_command(
     seed: Annotated[int, seed_option("items and samples")] = 0,
     problems: Annotated[int, typer.Option(help="Problems of the tts suite.")] = 100,
     samples: Annotated[int, typer.Option(help="Samples per problem (at least 16 for pass@16).")] = 32,
+    everything: Annotated[bool, typer.Option("--all", help="Print every number, not the headline alone.")] = False,
 ) -> None:
     """Measure models: what they know, what they learn in context, and what more samples buy. Intervals are 95 %.
 
+    A model of another tokenizer than the corpus's reads the held-out text in its own tokens: bits per byte compare.
     Several models are compared item by item with the first, at like temperature and like diversity (comparison.json).
 
-    [bold]Example[/]:  stillroom evaluate A/model B/model --corpus CORPUS --suite icl,lm
+    [bold]Example[/]:  stillroom evaluate RUN:spt RUN:dpt90 --corpus RUN --suite icl,lm
     """
     from stillroom.study.evaluations import evaluate_models
     from stillroom.study.external import External, parse_benchmarks
@@ -71,4 +76,4 @@ def evaluate_command(
         tasks = tuple(task.strip() for task in lm_eval.split(",") if task.strip())
         external = External(parse_benchmarks(benchmark or []), counterfactual, tasks, lm_eval_data, vllm, limit)
     suites = [name.strip() for name in suite.split(",") if name.strip()]
-    evaluate_models(models, corpus, suites, out, values, StageDisplay(), external)
+    evaluate_models(models, corpus, suites, out, values, StageDisplay(), external, everything=everything)

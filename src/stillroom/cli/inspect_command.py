@@ -11,7 +11,10 @@ from stillroom.cli.shared_options import file_place
 
 
 def inspect_command(
-    path: Annotated[Path, typer.Argument(help="A label store, a corpus, a model folder, or a run with checkpoints.")],
+    path: Annotated[
+        Path,
+        typer.Argument(help="A run folder of any kind, [bold]RUN:dpt90[/], a label store, a corpus or a model folder."),
+    ],
     verify: Annotated[
         bool, typer.Option("--verify", help="Check every byte: of a run, of all that it names, of any folder.")
     ] = False,

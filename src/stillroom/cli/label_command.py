@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 Teacher = Annotated[
     str,
     typer.Argument(
-        help="The teacher: a model folder, hub id, [bold].gguf[/] file, run folder, or [bold]world:NAME[/] of a "
-        "process that knows its own distribution ([bold]world:bigram[/], [bold]world:recall[/], with options as "
-        'in [bold]world:bigram:{"states": 50}[/]); with --import, its name.'
+        help="The teacher: a model folder, hub id, [bold].gguf[/] file, run folder, [bold]RUN:ARM[/], or "
+        "[bold]world:NAME[/] of a process that knows its own distribution ([bold]world:bigram[/], "
+        '[bold]world:recall[/], with options as in [bold]world:bigram:{"states": 50}[/]); with --import, its name.'
     ),
 ]
 Corpus = Annotated[
     Path | None,
     typer.Option(
         "--corpus",
-        help="Folder of a built corpus (a run's artifacts hold one). A world:NAME labels what it draws itself "
-        "where this is missing.",
+        help="Run folder or built corpus whose text is labelled. A world:NAME labels what it draws itself where this "
+        "is missing.",
     ),
 ]
 MixedWith = Annotated[
@@ -112,10 +112,9 @@ def label_command(
     Stopped anywhere, the same command goes on at the first missing shard. Under torchrun each rank labels its own
     shards and nothing is sent between them.
 
-    [bold]Example[/]:  stillroom label TEACHER/model --corpus CORPUS --out labels
+    [bold]Example[/]:  stillroom label RUN:teacher --corpus RUN --out labels
 
-    [bold]Two teachers[/]:  stillroom label BASE/model --with code=CODER/model --rule domain --domain python=code
-    --corpus CORPUS
+    [bold]Two teachers[/]:  stillroom label BASE --with code=CODER --rule domain --domain python=code --corpus RUN
 
     [bold]A world[/]:  stillroom label world:recall --tokens 100000 --out labels
     """

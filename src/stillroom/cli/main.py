@@ -12,9 +12,11 @@ from typing import NoReturn
 import typer
 
 from stillroom.cli.config_command import config_command
+from stillroom.cli.corpus_command import corpus
 from stillroom.cli.evaluate_command import evaluate_command
 from stillroom.cli.export_command import export_command
 from stillroom.cli.forecast_command import forecast
+from stillroom.cli.init_command import init_command
 from stillroom.cli.inspect_command import inspect_command
 from stillroom.cli.label_command import label_command
 from stillroom.cli.ls_command import ls_command
@@ -31,13 +33,14 @@ app = typer.Typer(
     name="stillroom",
     help="Distilled pretraining: train small language models from hard labels and a teacher's soft labels, and see "
     "what that buys (test-time scaling) and what it costs (in-context learning).\n\n"
-    "Start with:  stillroom study quickstart",
+    "Start with:  stillroom study quickstart, or on your own text:  stillroom init mine texts/",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
+app.command("init")(init_command)
 app.command("study")(study_command)
 app.command("train")(train_command)
 app.command("label")(label_command)
@@ -47,6 +50,7 @@ app.command("config")(config_command)
 app.command("inspect")(inspect_command)
 app.command("report")(report_command)
 app.command("ls")(ls_command)
+app.add_typer(corpus)
 app.add_typer(sandbox)
 app.add_typer(teachers)
 app.add_typer(forecast)
@@ -58,7 +62,7 @@ def _flowing(docstring: str) -> str:
     return "\n\n".join(text if "Example" in text[:16] else text.replace("\n", " ") for text in paragraphs)
 
 
-for verbs in (app, sandbox, teachers, forecast):
+for verbs in (app, corpus, sandbox, teachers, forecast):
     for verb in verbs.registered_commands:
         verb.help = _flowing((verb.callback and verb.callback.__doc__) or "")
 
@@ -101,6 +105,8 @@ def run(arguments: list[str] | None = None) -> None:
         sentence = _sentence(error)
         if sentence is None:
             raise
+        if not sentence:  # a group of verbs was named alone, and its help is printed
+            sys.exit(0)
         _leave(sentence)
 
     if code == _INTERRUPTED:
@@ -117,7 +123,10 @@ def _sentence(error: Exception) -> str | None:
         return str(error)
     usage_message = getattr(error, "format_message", None)  # typer carries a click of its own: no class to name
     if usage_message is not None:
-        return f"{usage_message().rstrip('.')}; stillroom --help and stillroom COMMAND --help tell what there is."
+        return (
+            usage_message()
+            and f"{usage_message().rstrip('.')}; stillroom --help and stillroom COMMAND --help tell what there is."
+        )
     if isinstance(error, OSError) and error.strerror:
         names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
         where = f"{names}: " if names else ""

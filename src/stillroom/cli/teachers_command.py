@@ -28,7 +28,7 @@ def _teachers() -> None:
 Candidates = Annotated[
     list[str],
     typer.Argument(
-        metavar="TEACHER...",
+        metavar="TEACHER",
         help="Models that may teach: a run folder (all its models), [bold]RUN:ARM[/], a Hugging Face model folder, "
         "a hub id or a [bold].gguf[/] file.",
     ),

@@ -38,9 +38,12 @@ from stillroom.corpora.plan_file import (
     tokenizer_folder,
 )
 from stillroom.corpora.sequences import SourceCounts
+from stillroom.corpora.sources.source_kinds import source_kind
 from stillroom.corpora.sources.table_rows import RowCount
 from stillroom.corpora.tasks import Task, source_shares, task_texts
 from stillroom.corpora.tokenizer import (
+    check_vocab_size,
+    habits,
     load_tokenizer,
     save_tokenizer,
     special_ids,
@@ -53,7 +56,7 @@ from stillroom.files import disk_errors, fingerprint, read_json_object, write_js
 from stillroom.types import OnProgress, UserError
 from stillroom.vocabulary import num_ids
 
-_TOKENIZER_CHARS = 3_000_000  # text that the tokenizer is trained on; more changes few merges
+_TOKENIZER_CHARS, _CHARS_PER_TOKEN = 3_000_000, 400  # text that a tokenizer is trained on; more changes few merges
 _WORTH_KEEPING = 1 << 26  # bytes of finished tasks: minutes of work
 _PAUSE = 0.1
 
@@ -173,9 +176,16 @@ def _begun(config: CorpusConfig, scratch: Path) -> Build:
 
 
 def _tokenizer(config: CorpusConfig, plan: BuildPlan) -> PreTrainedTokenizerBase:
-    if config.tokenizer is not None:
-        return load_tokenizer(config.tokenizer)
-    return train_tokenizer(training_texts(plan, _TOKENIZER_CHARS), config.vocab_size)
+    if config.tokenizer is None:
+        chars = max(_TOKENIZER_CHARS, _CHARS_PER_TOKEN * config.vocab_size)
+        return train_tokenizer(training_texts(plan, chars), config.vocab_size, config.digits, config.specials)
+    tokenizer = load_tokenizer(config.tokenizer)
+    check_vocab_size(tokenizer, config.vocab_size, CorpusConfig.model_fields["vocab_size"].default)
+    for habit in habits(tokenizer):
+        logger.warning("corpus.tokenizer: %s", habit)
+    for source in config.sources.values():
+        source_kind(source.kind).check_tokenizer(source, tokenizer)
+    return tokenizer
 
 
 def training_texts(plan: BuildPlan, chars: int) -> Iterator[str]:

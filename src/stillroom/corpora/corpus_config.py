@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from stillroom.corpora.sources.source_config import SourceConfig
+from stillroom.corpora.sources.source_kinds import source_kind
 from stillroom.strict import ADDED_LATER, Count, Named, Positive, Seed, Strict
 
 
@@ -18,6 +19,12 @@ class CorpusConfig(Strict):
     """Tokens of the byte-level BPE tokenizer, specials included. Ignored where ``tokenizer`` is given."""
     tokenizer: str | None = None
     """A Hugging Face tokenizer folder or hub id to use instead of training one."""
+    digits: Annotated[Literal["single", "runs"], ADDED_LATER] = "single"
+    """Of a trained tokenizer: ``single``, each digit is a token, so that arithmetic can be learnt; ``runs``: runs of
+    digits may become tokens."""
+    specials: Annotated[tuple[str, ...], ADDED_LATER] = ()
+    """Further special tokens of a trained tokenizer, such as ``<|user|>``, with the ids after those of bos, eos and
+    pad."""
     sequence_length: Annotated[int, Field(ge=8, le=2**20)] = 128
     """T, in tokens."""
     train_tokens: Positive = 1_000_000
@@ -38,3 +45,24 @@ class CorpusConfig(Strict):
     may begin when so many tokens are there, while the corpus grows."""
     seed: Seed = 0
     """Seed of which text is held out, of what worlds draw and of the order of documents."""
+
+    @field_validator("specials")
+    @classmethod
+    def _are_special(cls, specials: tuple[str, ...]) -> tuple[str, ...]:
+        for name in specials:
+            if not name.strip() or name in ("<|bos|>", "<|eos|>", "<|pad|>") or specials.count(name) > 1:
+                raise ValueError(f"{name!r} is blank, there already or named twice; give names such as '<|user|>'")
+        return specials
+
+    @model_validator(mode="after")
+    def _fits_its_tokenizer(self) -> Self:
+        if self.tokenizer is not None and (self.digits, self.specials) != ("single", ()):
+            raise ValueError("digits and specials are of a trained tokenizer and have no effect on a given one")
+        of_ids = [name for name, source in self.sources.items() if source_kind(source.kind).ids is not None]
+        if self.tokenizer is None and of_ids:
+            raise ValueError(f"sources.{of_ids[0]} holds ids of a tokenizer; set tokenizer to that one")
+        if len(self.specials) > self.vocab_size - 259:
+            raise ValueError(
+                f"vocab_size is {self.vocab_size}, expected at least {259 + len(self.specials)} with specials"
+            )
+        return self

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from stillroom.types import UserError
-from stillroom.vocabulary import Vocabulary, num_ids
+from stillroom.vocabulary import Vocabulary, num_ids, text_begins_with_space
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,18 @@ class Encoder:
             )
         counted = self._bytes(source, texts, flat_N, lengths_D) if compare else None
         return self._marked(flat_N, lengths_D, counted)
+
+    def marked_ids(self, documents: Sequence[NDArray[np.uint32]], *, compare: bool) -> Encoded:
+        """Documents that are ids already; with ``compare`` the bytes that they stand for are counted."""
+        lengths_D = np.fromiter(map(len, documents), np.int64, len(documents))
+        flat_N = np.concatenate(documents)
+        if not compare or self.vocabulary.exact:
+            return self._marked(flat_N, lengths_D, None)
+        counted = self.vocabulary.byte_lengths_V[flat_N]
+        if text_begins_with_space(self.tokenizer):  # which is no byte of a document
+            firsts = (np.cumsum(lengths_D) - lengths_D)[lengths_D > 0]
+            counted[firsts] -= [self.vocabulary.pieces[i].startswith(b" ") for i in flat_N[firsts].tolist()]
+        return self._marked(flat_N, lengths_D, counted.astype(np.uint32))
 
     def _bytes(
         self, source: str, texts: Sequence[str], flat_N: NDArray[Any], lengths_D: NDArray[np.int64]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import xxhash
@@ -23,15 +23,19 @@ from stillroom import disk
 from stillroom.checksums import check_of, hash_of_file
 from stillroom.corpora.encoding import Encoded, Encoder
 from stillroom.corpora.sources.source_config import SourceConfig
+from stillroom.corpora.sources.source_kinds import source_kind
 from stillroom.corpora.sources.table_rows import RowCount
-from stillroom.corpora.tasks import Task, pieces_of, task_texts
+from stillroom.corpora.tasks import Task, ids_of, pieces_of, task_texts
 from stillroom.files import disk_errors, json_text, read_json_object
 from stillroom.strict import parse
 from stillroom.types import UserError
+from stillroom.vocabulary import Vocabulary
 
 DATA, RECORD = "data.bin", "task.json"
 _BATCH_CHARS, _BATCH_DOCUMENTS = 1 << 19, 4096  # encoded at one time
+_BATCH_IDS = 1 << 18
 _ALIGNED = 8  # bytes
+_Document = TypeVar("_Document", str, "NDArray[np.uint32]")
 OnTokens = Callable[[int], None]
 """Hears the tokens that the task under way has made so far."""
 
@@ -235,10 +239,15 @@ class _Made:
         self._hashes = bytearray()
 
     def batches(self, encoder: Encoder, rows: RowCount) -> Iterator[Encoded]:
-        """Encodes the documents."""
+        """Encodes the documents; those that are ids already get their marks."""
         compare = self._task.split == "heldout"
-        for texts, owners in self._batched(rows):
-            encoded = encoder.encode(self._task.source, texts, compare=compare)
+        if source_kind(self._source.kind).ids is None:
+            pairs = self._batched(self._texts_of(rows), _BATCH_CHARS)
+            made = ((encoder.encode(self._task.source, texts, compare=compare), owners) for texts, owners in pairs)
+        else:
+            pairs = self._batched(self._ids_of(encoder.vocabulary), _BATCH_IDS)
+            made = ((encoder.marked_ids(ids, compare=compare), owners) for ids, owners in pairs)
+        for encoded, owners in made:
             kept = encoded.lengths_D > 0
             self._lengths.append(encoded.lengths_D[kept])
             self._texts.append(np.asarray(owners, np.uint64)[kept])
@@ -247,21 +256,33 @@ class _Made:
             self.tokens += encoded.ids_N.size
             yield encoded
 
-    def _batched(self, rows: RowCount) -> Iterator[tuple[Sequence[str], Sequence[int]]]:
-        texts: list[str] = []
-        owners: list[int] = []
-        held = 0
+    def _texts_of(self, rows: RowCount) -> Iterator[tuple[int, str]]:
+        """The documents, each with the number of the text that it is a piece of."""
         for number, (text, digest) in enumerate(task_texts(self._task, self._source, self._seed, rows)):
             self._hashes += digest[:8]
-            for piece in pieces_of(text, self._source):
-                texts.append(piece)
-                owners.append(number)
-                held += len(piece)
-                if held >= _BATCH_CHARS or len(texts) >= _BATCH_DOCUMENTS:
-                    yield texts, owners
-                    texts, owners, held = [], [], 0
-        if texts:
-            yield texts, owners
+            yield from ((number, piece) for piece in pieces_of(text, self._source))
+
+    def _ids_of(self, vocabulary: Vocabulary) -> Iterator[tuple[int, NDArray[np.uint32]]]:
+        for number, (ids, digest) in enumerate(ids_of(self._task, self._source, self._seed, vocabulary)):
+            self._hashes += digest[:8]
+            yield number, ids
+
+    def _batched(
+        self, documents: Iterator[tuple[int, _Document]], size: int
+    ) -> Iterator[tuple[list[_Document], list[int]]]:
+        """Documents, of ``size`` letters or ids at a time, and the texts that they are of."""
+        found: list[_Document] = []
+        owners: list[int] = []
+        held = 0
+        for number, document in documents:
+            found.append(document)
+            owners.append(number)
+            held += len(document)
+            if held >= size or len(found) >= _BATCH_DOCUMENTS:
+                yield found, owners
+                found, owners, held = [], [], 0
+        if found:
+            yield found, owners
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What is written behind the ids."""

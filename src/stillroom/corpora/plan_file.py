@@ -166,7 +166,8 @@ def changed_file(before: Stamps, after: Stamps) -> str | None:
 
 def _read_as(config: CorpusConfig) -> dict[str, object]:
     """The settings that tell how text is read and encoded."""
-    found: dict[str, object] = {"seed": config.seed, "tokenizer": config.tokenizer, "vocab_size": config.vocab_size}
+    names = ("seed", "tokenizer", "vocab_size", "digits", "specials")
+    found: dict[str, object] = {name: getattr(config, name) for name in names}
     for name, source in config.sources.items():
         found[f"sources.{name}"] = {k: one for k, one in source.canonical().items() if k not in ("share", "epochs")}
     return found

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from random import Random
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from stillroom.corpora.corpus_config import CorpusConfig
@@ -22,6 +24,7 @@ from stillroom.corpora.sources.source_kinds import source_kind
 from stillroom.corpora.sources.table_rows import RowCount
 from stillroom.corpora.sources.texts import cut
 from stillroom.files import fingerprint
+from stillroom.vocabulary import Vocabulary
 from stillroom.worlds.base import Split
 
 BYTES_PER_TOKEN = 4.5
@@ -193,6 +196,20 @@ def task_texts(task: Task, source: SourceConfig, seed: int, count: RowCount) -> 
         digest = content_hash(text)
         if is_held_out(digest, seed) == (task.split == "heldout"):
             yield text, digest
+
+
+def ids_of(
+    task: Task, source: SourceConfig, seed: int, vocabulary: Vocabulary
+) -> Iterator[tuple[NDArray[np.uint32], bytes]]:
+    """The documents of a task of a source of ids, with the hashes of their ids."""
+    kind = source_kind(source.kind)
+    assert kind.ids is not None
+    for part in task.parts:
+        for batch in kind.ids(source, part, vocabulary):
+            for ids in batch:
+                digest = hashlib.blake2b(ids.astype("<u4").tobytes(), digest_size=16).digest()
+                if is_held_out(digest, seed) == (task.split == "heldout"):
+                    yield ids, digest
 
 
 def _within(texts: Iterator[str], start: int, stop: int | None) -> Iterator[str]:

@@ -60,6 +60,15 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     return read_tokenizer(path)
 
 
+def check_vocab_size(tokenizer: PreTrainedTokenizerBase, asked: int, default: int) -> None:
+    """Refuses a number of tokens to train that was asked for beside a tokenizer that has another."""
+    if asked not in (default, len(tokenizer), num_ids(tokenizer)):
+        raise UserError(
+            f"corpus.vocab_size: {asked} has no effect beside corpus.tokenizer, which has {num_ids(tokenizer)} tokens; "
+            "remove one of the two."
+        )
+
+
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     """A hash of what text becomes which ids: two tokenizers with the same hash give a text the same ids.
 

@@ -41,5 +41,5 @@ class LabelsConfig(Strict):
             try:
                 LabelSettings.of(self.canonical())
             except UserError as error:
-                raise ValueError(str(error)) from None
+                raise ValueError(str(error).removeprefix("labels: ").removesuffix(".")) from None
         return self

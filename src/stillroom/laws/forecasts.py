@@ -15,10 +15,9 @@ from stillroom.laws.bills import BILLS, Rates, Teacher, forward_flops, student_f
 from stillroom.laws.forms import Floats
 from stillroom.laws.law_file import PRESET, Law
 from stillroom.laws.points import check_loss
+from stillroom.laws.presets import CAPACITY_BREAK
 from stillroom.types import Estimate, UserError
 
-_CAPACITY_GAP = 1.315
-"""L_T / L̃_S from which on a teacher is of no use (d1 of the published law)."""
 _BELOW, _ABOVE = 0.1, 100.0
 """How far outside its reach, as a factor, a law is still asked, with a warning."""
 _GRID = 241
@@ -201,9 +200,9 @@ def _check(law: Law, student: PlannedStudent) -> float:
             "nats per token; is it per byte, in bits, or of other text?"
         )
     hard = float(law.supervised.loss(student.N, student.D))
-    if loss > _CAPACITY_GAP * hard:
+    if loss > CAPACITY_BREAK * hard:
         raise UserError(
-            f"teacher-loss: is {loss:g}, expected at most {_CAPACITY_GAP:g} times the {hard:.3f} nats of hard labels "
+            f"teacher-loss: is {loss:g}, expected at most {CAPACITY_BREAK:g} times the {hard:.3f} nats of hard labels "
             "alone; such a teacher is worse than the student: train without it, or check its unit."
         )
     return hard

@@ -15,6 +15,8 @@ BUSBRIDGE_2025 = DistillationLaw(
 )  # fmt: skip
 """Busbridge et al. 2025 (2502.08606v2), table 6: C4, vocabulary 32,168, context 4,096, μP, λ = 1, T = 1."""
 
+CAPACITY_BREAK = BUSBRIDGE_2025.d1
+"""L_T / L̃_S, teacher loss over that of the supervised student, from which on a teacher is of no use."""
 INTERVALS: Mapping[str, tuple[float, float]] = {"E": (1.190, 1.247), "c0": (2.425, 2.615), "d1": (1.302, 1.327)}
 """95 % intervals of that table, as far as they are printed here; the others are held in the preset's draws."""
 

@@ -9,7 +9,14 @@ from stillroom.on_demand import names_of
 if TYPE_CHECKING:
     from stillroom.models.attention import use_short_attention
     from stillroom.models.checks import read_weights
-    from stillroom.models.create import build_model, export_model, load_model, plan_model, plan_pretrained_model
+    from stillroom.models.create import (
+        build_model,
+        export_model,
+        give_ids,
+        load_model,
+        plan_model,
+        plan_pretrained_model,
+    )
     from stillroom.models.forward import (
         attention_patterns,
         hidden_states,
@@ -38,6 +45,7 @@ __all__ = [
     "empty_model",
     "export_model",
     "find_source",
+    "give_ids",
     "hidden_states",
     "libraries",
     "load_model",

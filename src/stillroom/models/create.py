@@ -83,11 +83,25 @@ def _code() -> str:
     return fingerprint([torch.__version__, transformers.__version__, *sources])
 
 
+def give_ids(model: PreTrainedModel, special: SpecialIds) -> None:
+    """Names the ids that open, close and pad a text where a pretrained model names none, so that it ends its texts."""
+    marks = {"bos_token_id": special.bos, "eos_token_id": special.eos}
+    pad = {"pad_token_id": special.eos if special.pad is None else special.pad}
+    for part, ids in ((model.config.get_text_config(), marks), (model.generation_config, marks | pad)):
+        for name, number in ids.items():
+            if part is not None and getattr(part, name, None) is None and number is not None:
+                setattr(part, name, number)
+
+
 def export_model(model: PreTrainedModel, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
     """Writes weights (safetensors) and configuration for ``AutoModelForCausalLM.from_pretrained``.
 
-    ``weights`` takes the place of the model's own state where those are sharded.
+    ``weights`` takes the place of the model's own state where those are sharded. It generates with a cache, whatever it
+    was trained with.
     """
+    for part in (model.config, model.config.get_text_config(), model.generation_config):
+        if getattr(part, "use_cache", True) is False:
+            part.use_cache = True
     with quiet():
         model.save_pretrained(folder, state_dict=weights)
     for path in folder.glob("*.safetensors"):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedConfig, PreTrainedModel
 from transformers import __version__ as transformers_version
 
 from stillroom.models.checks import (
@@ -31,6 +31,7 @@ from stillroom.models.weights import WeightsContract, forget_renamings
 from stillroom.types import UserError
 
 EXPECTED_MODEL = f"a causal language model that transformers {transformers_version} reads"
+GENERATION = "generation_config.json"
 _ASKED = {"output_attentions": False, "output_hidden_states": False, "return_dict": True}
 """What a model is asked for when it is called, which a configuration may hold from whoever saved it."""
 _GGUF_NEEDS = "it needs pip install 'stillroom[gguf]'"
@@ -60,9 +61,15 @@ def _config(source: Source) -> PreTrainedConfig:
 
 
 def empty_model(config: PreTrainedConfig, given: str | Path) -> PreTrainedModel:
-    """The modules of a model on the meta device, in fp32; ``given`` names it in sentences."""
+    """The modules of a model on the meta device, in fp32, with what ``given``, its place, says of generation."""
     with libraries(given, "model", EXPECTED_MODEL), torch.random.fork_rng(devices=[]), torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    folder = find_source(given, weights=False).folder
+    if (folder / GENERATION).is_file():
+        check_file(folder / GENERATION, "settings of generation")
+        with libraries(given, "settings of generation", f"those that transformers {transformers_version} reads"):
+            model.generation_config = GenerationConfig.from_pretrained(str(folder), local_files_only=True)
+    return model
 
 
 def check_files(path: str | Path) -> dict[str, StoredWeight]:

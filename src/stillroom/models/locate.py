@@ -112,7 +112,8 @@ def _snapshot(hub_id: str, files: list[str], wanted: str) -> Path:
         where = "no such folder here, and " + (
             "the hub cannot be asked (no network, or offline mode)" if offline else f"the hub said: {reason(error)}"
         )
-        raise UserError(f"{hub_id}: {where}; expected {wanted}: check the path.") from error
+        made = "make it by python -m stillroom.teachers.smollm2 FOLDER, or " if "smollm2-135m" in hub_id.lower() else ""
+        raise UserError(f"{hub_id}: {where}; expected {wanted}: {made}check the path.") from error
     return Path(folder)
 
 

@@ -22,6 +22,7 @@ from stillroom.config import (
 Option = int | float | str | bool
 
 TOKENS = 1_800_000
+HELDOUT_SEQUENCES = 1280  # a fifth is Python, from enough files for an interval
 FAMILIES = "pair_sum between multiple pick progression chain_sum gcd"  # those that such a student begins to solve
 LETTERS = "abcdefghijklmnopqrstuvwxyz"  # no digits, which are two tokens after a space
 FACTS: dict[str, Option] = {"entities": 32, "skew": 0.7, "override_share": 0.15}
@@ -45,7 +46,7 @@ def quickstart() -> StudyConfig:
             vocab_size=640,
             sequence_length=128,
             train_tokens=2 * TOKENS,
-            heldout_tokens=40_000,
+            heldout_tokens=HELDOUT_SEQUENCES * 128,
         ),
         teacher=TeacherConfig(
             model=ModelConfig(hidden_size=224, intermediate_size=608, num_layers=4, num_heads=7, rope_theta=100.0),
@@ -54,7 +55,9 @@ def quickstart() -> StudyConfig:
         student=ModelConfig(hidden_size=64, intermediate_size=192, num_layers=2, num_heads=4, rope_theta=100.0),
         training=training,
         arms=_arms(),
-        evaluation=EvaluationConfig(max_new_tokens=32, copying_period=16, copying_vocabulary=32),
+        evaluation=EvaluationConfig(
+            heldout_sequences=HELDOUT_SEQUENCES, max_new_tokens=32, copying_period=16, copying_vocabulary=32
+        ),
     )
 
 

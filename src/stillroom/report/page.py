@@ -118,14 +118,14 @@ def _costs(record: ModelRecord) -> tuple[str, ...]:
     return (
         f"{record.alpha:g}",
         MISSING if routing is None else f"{share}{routing.rule}",
-        si(record.parameters),
-        si(record.distinct_tokens),
-        f"{record.epochs:g}",
-        si(record.tokens),
-        si(record.student_flops),
+        si(record.parameters) if record.parameters else MISSING,
+        si(record.distinct_tokens) if record.distinct_tokens else MISSING,
+        f"{record.epochs:g}" if record.epochs else MISSING,
+        si(record.tokens) if record.tokens else MISSING,
+        si(record.student_flops) if record.student_flops else MISSING,
         si(record.teacher_flops) if record.teacher_flops else "0",
-        si(record.flops),
-        duration(record.seconds),
+        si(record.flops) if record.flops else MISSING,
+        duration(record.seconds) if record.seconds else MISSING,
     )
 
 

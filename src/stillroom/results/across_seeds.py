@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stillroom.results.intervals import difference_by_seed, paired_interval
+from stillroom.results.intervals import corrected, difference_by_seed, paired_interval
 from stillroom.results.runs import estimates
 from stillroom.results.schema import ArmBySeed, BySeed, Difference, Evaluation, MeanAndDifference, arm_and_seed
-from stillroom.results.statistics import RESAMPLES, corrected, drawn_counts, percentile_estimate
+from stillroom.results.statistics import RESAMPLES, drawn_counts, percentile_estimate
 from stillroom.types import Estimate
 
 Numbers = dict[str, float]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from stillroom.results.across_seeds import by_seed, difference_over_seeds, mean_over_seeds
+from stillroom.results.intervals import corrected
 from stillroom.results.json_form import read, write
 from stillroom.results.measures import Items, Measure, registered_measures
 from stillroom.results.schema import (
@@ -22,7 +23,7 @@ from stillroom.results.schema import (
     MeanAndDifference,
     arm_and_seed,
 )
-from stillroom.results.statistics import corrected, paired_difference
+from stillroom.results.statistics import paired_difference
 from stillroom.results.sweeps import Sweep, compare_sweeps, read_sweep
 
 

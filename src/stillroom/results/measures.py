@@ -46,11 +46,6 @@ class Measure:
     """Where it stands in evaluations of older versions, which lack ``place``."""
 
     @property
-    def is_headline(self) -> bool:
-        """Whether the summary has a column of it."""
-        return "table" in self.roles
-
-    @property
     def sign(self) -> int:
         """1 where higher is better, else -1."""
         return 1 if self.better == "higher" else -1

@@ -98,9 +98,8 @@ class RecallCrossings:
 
 @dataclass(frozen=True, kw_only=True)
 class RecallCellResult:
-    """``result.json`` of a cell; the teacher of a seed has no arm."""
+    """``result.json`` of a cell, which names its arm as well."""
 
-    arm: str | None
     seed: int
     seconds: float
     parameters: int
@@ -109,13 +108,9 @@ class RecallCellResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecallSeed:
+class RecallSeed(RecallCellResult):
     """One arm at one seed."""
 
-    seed: int
-    seconds: float
-    parameters: int
-    random_tokens: HeadsResult
     probes: tuple[RecallProbe, ...]
     crossings: RecallCrossings
     attention: tuple[AttentionPicture, ...]

@@ -11,7 +11,7 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -39,6 +39,8 @@ from stillroom.yamlfiles import parse_yaml
 if TYPE_CHECKING:
     from pandas import DataFrame  # type: ignore[import-not-found]
 
+STEPS = "steps"
+"""In a model's folder: what its kept checkpoints are, and what was measured of them, by step."""
 PROFILE = "profile.json"
 """How uncertain the teacher was at the labelled positions."""
 
@@ -67,6 +69,8 @@ class ModelRun:
     forward_kl: Curve = Curve()
     """KL from the teacher's labels on the training stream."""
     samples: tuple[SampledProblem, ...] = ()
+    over_training: tuple[tuple[int, Evaluation], ...] = ()
+    """What was measured of its kept checkpoints, by step."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +230,7 @@ class Run:
 
 
 def load(folder: str | Path) -> Run:
-    """Everything that a run folder says.
+    """Everything that a run folder says: a study's, that of one training, or evaluations side by side.
 
     Raises:
         UserError: a file is missing or damaged; the sentence names it.
@@ -238,6 +242,10 @@ def load(folder: str | Path) -> Run:
         )
     for damage in check(folder):
         raise damage.error()
+    if not (folder / "study.json").is_file():
+        from stillroom.results.other_folders import load_other  # which makes what stands here of other files
+
+        return load_other(folder)
     study = read(StudyRecord, folder / "study.json")
     if not study.models:
         raise UserError(f"{folder / 'study.json'}: lists no models; run the study again.")
@@ -282,7 +290,22 @@ def _load_model(folder: Path, record: ModelRecord) -> ModelRun:
     evaluation = read(Evaluation, home / "evaluation.json")
     path = home / "metrics.jsonl"
     trained = record.role == "student" or path.exists()  # a pretrained teacher has no metrics
-    metrics = read_lines(MetricsLine, path) if trained else ()
+    loaded = loaded_model(home, record, evaluation, read_lines(MetricsLine, path) if trained else ())
+    kept = {int(file.parent.name): file for file in home.glob(f"{STEPS}/*/evaluation.json")}
+    return replace(loaded, over_training=tuple((step, read(Evaluation, kept[step])) for step in sorted(kept)))
+
+
+def checkpoint_of(name: str) -> tuple[str, int | None]:
+    """The model and the step that a name such as ``dpt90@500`` is of; other names are models."""
+    model, sign, step = name.rpartition("@")
+    return (model, int(step)) if sign and model and step.isdecimal() else (name, None)
+
+
+def loaded_model(
+    home: Path, record: ModelRecord, evaluation: Evaluation, metrics: tuple[MetricsLine, ...] = ()
+) -> ModelRun:
+    """A model with the curves of its metrics, and its samples where problems were sampled."""
+    path = home / "metrics.jsonl"
     return ModelRun(
         record=record,
         evaluation=evaluation,
@@ -304,19 +327,25 @@ def _curve(metrics: Sequence[MetricsLine], kind: str, key: str, path: Path) -> C
     return Curve(tuple(tokens for tokens, _ in finite), tuple(value for _, value in finite))
 
 
-def estimates(value: object, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Estimate]]:
-    """Every estimate inside an evaluation, or a part of one, with its place: the names and keys that lead to it."""
+def estimates(
+    value: object, place: tuple[str, ...] = (), *, missing: bool = False
+) -> Iterator[tuple[tuple[str, ...], Estimate]]:
+    """Every estimate inside an evaluation, or a part of one, with its place: the names and keys that lead to it.
+
+    With ``missing`` also those that have no number, as NaN.
+    """
     found = as_estimate(value)
     if found is not None:
-        if not math.isnan(found.value):
+        if missing or not math.isnan(found.value):
             yield place, found
     elif isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from estimates(inner, (*place, f"{name:g}" if isinstance(name, float) else str(name)))
+            key = f"{name:g}" if isinstance(name, float) else str(name)
+            yield from estimates(inner, (*place, key), missing=missing)
     elif is_dataclass(value):
         for one in fields(value):
             inner = getattr(value, one.name)
-            yield from estimates(inner, place if one.name == "others" else (*place, one.name))
+            yield from estimates(inner, place if one.name == "others" else (*place, one.name), missing=missing)
 
 
 def _measured(model: ModelRun) -> Iterator[MeasuredNumber]:

@@ -12,26 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stillroom.results.intervals import corrected, holm, paired_interval, paired_t_test, student_t
 from stillroom.results.schema import Difference
 from stillroom.types import Estimate, UserError
-
-__all__ = [
-    "NotFiniteError",
-    "corrected",
-    "drawn_counts",
-    "holm",
-    "mean",
-    "paired_difference",
-    "paired_interval",
-    "paired_t_test",
-    "percentile_estimate",
-    "ratio",
-    "require_finite",
-    "require_finite_parts",
-    "resampled_sums",
-    "student_t",
-]
 
 RESAMPLES = 2000
 _COUNTS_AT_A_TIME = 1 << 22

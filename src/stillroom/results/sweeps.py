@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stillroom.results.coverage import at_level, entropy_nats, pass_at_k
+from stillroom.results.intervals import corrected
 from stillroom.results.json_form import read_lines
 from stillroom.results.schema import Difference, SampleDifferences, SampledProblem
-from stillroom.results.statistics import RESAMPLES, corrected, drawn_counts, paired_difference, percentile_estimate
+from stillroom.results.statistics import RESAMPLES, drawn_counts, paired_difference, percentile_estimate
 from stillroom.types import UserError
 
 

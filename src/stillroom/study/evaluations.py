@@ -26,6 +26,7 @@ from stillroom.results_versions import results_version
 from stillroom.study.evaluation_tables import (
     comparison_table,
     estimates_table,
+    headline_rows,
     multipliers_table,
     needle_table,
     seed_means_table,
@@ -167,8 +168,10 @@ def evaluate_models(
     values: Mapping[str, object],
     display: StageDisplay,
     external: External | None = None,
+    *,
+    everything: bool = False,
 ) -> None:
-    """Evaluates models side by side into ``out/<name>``, compares them, and prints one table.
+    """Evaluates models side by side into ``out/<name>``, compares them, and prints the headline, or ``everything``.
 
     Models are folders or those of runs (``RUN``, ``RUN:dpt90``, ``RUN:dpt90@all``), whose corpus is taken where none is
     named.
@@ -203,7 +206,7 @@ def evaluate_models(
             evaluate_into(folder, model, config, text, update, external)
         folders[folder.name if name in folders else name] = folder
         display.console.print(line((folder / "evaluation.json", "dim")), soft_wrap=True)
-    _show(folders, out / "comparison.json", config, display)
+    _show(folders, out / "comparison.json", config, display, everything)
     _show_worth(named, folders, out / "worth.json")
 
 
@@ -218,7 +221,7 @@ def _show_worth(named: Sequence[RunPart], folders: Mapping[str, Path], target: P
     """What soft labels were worth where all models are of one run that has a ladder; written into ``target``."""
     runs = {part.run for part in named}
     run = runs.pop() if len(runs) == 1 else None
-    if run is None or len(folders) < len(named):
+    if run is None or len(folders) < len(named) or not (run / "study.json").is_file():
         target.unlink(missing_ok=True)
         return
     config, records = resolve_recipe(str(run / "config.yaml")), read(StudyRecord, run / "study.json").models
@@ -227,18 +230,20 @@ def _show_worth(named: Sequence[RunPart], folders: Mapping[str, Path], target: P
         Terminal().print(multipliers_table(found))
 
 
-def _show(folders: Mapping[str, Path], target: Path, config: EvaluationConfig, display: StageDisplay) -> None:
+def _show(
+    folders: Mapping[str, Path], target: Path, config: EvaluationConfig, display: StageDisplay, everything: bool
+) -> None:
     """Tables of what was measured; several models are compared into ``target``."""
     results = {name: read(Evaluation, folder / "evaluation.json") for name, folder in folders.items()}
-    console = Terminal()
-    console.print(estimates_table(results))
+    console, shown = Terminal(), None if everything else headline_rows(results)
+    console.print(estimates_table(results, shown))
     if any(result.needle for result in results.values()):
         console.print(needle_table(results))
     if len(folders) > 1:
         comparison = write_comparison(target, folders, config.ks, seed=config.seed)
-        console.print(comparison_table(comparison))
+        console.print(comparison_table(comparison, shown))
         if comparison.by_seed.arms:
-            console.print(seed_means_table(comparison.by_seed))
+            console.print(seed_means_table(comparison.by_seed, shown))
         display.console.print(line((target, "dim")), soft_wrap=True)
 
 
@@ -246,7 +251,7 @@ def _opened(folder: Path | None, config: EvaluationConfig, external: External | 
     """The corpus, and the sources that it was made of."""
     if folder is None:
         if external is None and not _measurable(config, None):
-            raise UserError("evaluate: --corpus is missing; give the folder of a built corpus, or --lm-eval TASKS.")
+            raise UserError("evaluate: --corpus is missing; give a run folder or a built corpus, or --lm-eval TASKS.")
         return None, {}
     corpus = open_corpus(folder)
     return corpus, {name: parse(SourceConfig, value, name) for name, value in corpus.manifest["source_configs"].items()}

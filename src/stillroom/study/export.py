@@ -86,6 +86,8 @@ def describe_start(
     ``model`` may be on the meta device.
     """
     model.config.save_pretrained(folder / ARCHITECTURE)
+    if model.generation_config is not None:
+        model.generation_config.save_pretrained(folder / ARCHITECTURE)
     save_opening(tokenizer, folder / ARCHITECTURE)
     write_json(folder / START, record)
 

@@ -1,20 +1,24 @@
-"""Shows what a folder holds: a label store, a corpus, a model or the checkpoints of a run."""
+"""Shows what a folder holds: a run of any kind, a label store, a corpus, a model or the checkpoints of a run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 from transformers import PreTrainedTokenizerBase
 
 from stillroom.console import Terminal, line
 from stillroom.corpora import is_tokenizer_of, load_tokenizer, open_corpus
+from stillroom.corpora.corpus_table import corpus_table, first_text, token_table
+from stillroom.corpora.sources.source_config import SourceConfig
+from stillroom.corpora.tokenizer import with_marks
 from stillroom.labels import LabelStore, inspect_store
 from stillroom.labels.terminal import inspection_tables
-from stillroom.places import find_part, split_reference
+from stillroom.places import find_part, find_parts, split_reference
 from stillroom.results.inspected import InspectedCheckpoints, InspectedModel
+from stillroom.strict import parse
 from stillroom.study.model_inspection import ModelRequest, checkpoint_folders, show_checkpoints, show_model
+from stillroom.study.run_inspection import show_run
 from stillroom.study.verifying import print_verified
 from stillroom.types import UserError
 
@@ -30,7 +34,10 @@ def inspect_path(
     folder, part = split_reference(path)
     if folder is None:
         raise UserError(f"{path}: no such file or folder; expected a run, a label store, a corpus or a model folder.")
+    if part is not None and part.endswith("@all"):
+        return show_checkpoints(Path(find_parts("model", path)[0].path).parent, console)
     path = folder if part is None else Path(find_part("part", path).path)
+    path = _only_part(path)
     if verify and not (path / "manifest.json").is_file():
         print_verified(path, console)
     elif (path / "corpus.json").is_file():
@@ -43,26 +50,38 @@ def inspect_path(
         return show_checkpoints(path, console)
     elif (path / "model" / "config.json").is_file():
         return show_model(path / "model", console, request or ModelRequest())
-    else:
+    elif not show_run(path, console):
         raise UserError(
-            f"{path}: holds none of manifest.json (label store), corpus.json (corpus), config.json (model) and "
-            "checkpoints; give one of those folders."
+            f"{path}: holds none of manifest.json (label store), corpus.json (corpus), config.json (model), "
+            "checkpoints, study.json, sandbox.json, ranking.json and evaluation.json (runs); give one of those folders."
         )
     return None
 
 
+def _only_part(path: Path) -> Path:
+    """The corpus or the labels of a folder that holds nothing else, such as an artifact; else the folder itself."""
+    inside = [path / name for name in ("corpus", "labels") if (path / name).is_dir()]
+    is_wrapper = len(inside) == 1 and not (path / "config.yaml").exists() and not (path / "model").exists()
+    return inside[0] if is_wrapper else path
+
+
 def _corpus(path: Path, console: Console) -> None:
     corpus = open_corpus(path)
-    table = Table(title=f"Corpus {corpus.identity}", title_justify="left", show_header=False)
-    table.add_row("vocabulary", f"{corpus.vocab_size} tokens")
-    table.add_row("sequence length", f"{corpus.train.sequence_length} tokens")
-    for name, part in (("train", corpus.train), ("held out", corpus.heldout)):
-        table.add_row(name, f"{len(part)} sequences, {part.num_tokens} tokens")
-    for code, name in enumerate(corpus.source_names):
-        table.add_row(f"from {name}", f"{(corpus.train.source == code).mean():.1%} of the training sequences")
-    console.print(table)
+    console.print(corpus_table(corpus))
     console.print("First training sequence:")
     console.print(line((repr(corpus.tokenizer.decode(corpus.train.tokens([0])[0])), "dim")))
+
+
+def inspect_token_file(path: Path, tokenizer: str | None, dtype: str | None) -> None:
+    """Prints what a file of token ids holds; with a tokenizer, its first document as text."""
+    options = {} if dtype is None else {"dtype": dtype}
+    source = parse(SourceConfig, {"kind": "tokens", "path": str(path), "options": options}, "corpus inspect")
+    words = None if tokenizer is None else with_marks(load_tokenizer(tokenizer))
+    console = Terminal()
+    console.print(token_table(source, words))
+    if words is not None and (text := first_text(source, words)) is not None:
+        console.print("First document:")
+        console.print(line((repr(text), "dim")))
 
 
 def _words(path: Path, store: LabelStore) -> PreTrainedTokenizerBase:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from stillroom.labels.format.manifest import Plan
 from stillroom.study.exactworlds import WORLD_PREFIX, drawn_sequences, exact_scores, exact_world, world_hash
 from stillroom.study.found_labels import remember_store
 from stillroom.study.identities import labels_owner, mixture_key
+from stillroom.study.label_trial import try_labelling
 from stillroom.study.labelprogress import label_stage
 from stillroom.study.mixtures import check_mixture, mixture_scores
 from stillroom.study.progress import StageDisplay
@@ -221,14 +221,21 @@ def _say(manifest: Manifest | None, out: Path, display: StageDisplay) -> None:
 
 
 def _print_price(job: _Job, config: LabelsConfig, display: StageDisplay) -> None:
-    """FLOPs of the forward passes, and the time that they take at the speed of one batch measured now."""
-    speed = _measured_speed(job)
+    """FLOPs of the forward passes, and the time and bytes that it takes by a few sequences that are labelled now."""
+    found = try_labelling(job.scores, job.sequences, config, job.identity)
     flops = _rate(job.scores, job.sequences.sequence_length)
-    asked = price(job.num_tokens, flops, config, job.identity["vocab_size"], tokens_per_second=speed)
+    speed = job.num_tokens / max(1e-9, found.seconds(job.num_tokens))
+    asked = price(
+        job.num_tokens, flops, config, job.identity["vocab_size"], tokens_per_second=speed,
+        bytes_per_token=found.bytes_per_token,
+    )  # fmt: skip
     for sentence in asked.sentences():
         display.console.print(line(sentence))
     display.console.print(
-        f"Time is at {speed:,.0f} tokens/s, measured on one batch now. Nothing was written.", style="dim"
+        f"Time is at {speed:,.0f} tokens/s, tried on {found.tokens:,} tokens now: it may be 1.7 times as long or as "
+        "short while the machine is as busy, bytes a third more or less. Nothing was written.",
+        style="dim",
+        soft_wrap=True,
     )
 
 
@@ -240,15 +247,3 @@ def _rate(scores: Scores, length: int) -> float:
         total = sum(_rate(member, length) for member in scores.members)
         return total / len(scores.members) if scores.rule == "domain" else total
     return 0.0
-
-
-def _measured_speed(job: _Job) -> float:
-    """Tokens per second of the teacher's bare scores (of a model: hidden states and head) on a few sequences."""
-    count = min(len(job.sequences), max(1, 1024 // job.sequences.sequence_length))
-    batch = job.sequences.batch(range(count)).to(job.scores.device)
-    begin = 0.0
-    for _ in range(2):  # the first pass warms up
-        begin = time.perf_counter()
-        for scores_nV in job.scores.chunks(batch):
-            scores_nV.sum().item()  # waits for a GPU
-    return batch.num_positions / (time.perf_counter() - begin)

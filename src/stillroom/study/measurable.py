@@ -9,12 +9,14 @@ from collections.abc import Iterable
 
 from stillroom.config import StudyConfig
 from stillroom.evaluation.suite import Need, find_suite
+from stillroom.results import registered_measures
 from stillroom.types import UserError
 
 
 def check_evaluation(config: StudyConfig) -> None:
     """Refuses items that cannot be drawn or that the models of a study cannot hold, as far as lengths alone tell."""
     asked = config.evaluation
+    registered_measures()  # those of other packages are read now, so that a broken one is told before anything is made
     suites = [find_suite(name) for name in asked.suites]
     needs = [need for suite in suites for need in suite.lengths(suite.config_in(asked))]
     refuse_too_long(needs, *fewest_positions(config))

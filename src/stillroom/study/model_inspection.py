@@ -28,7 +28,7 @@ from stillroom.console import line
 from stillroom.corpora import load_tokenizer, open_corpus
 from stillroom.models import attention_patterns, num_positions
 from stillroom.results.inspected import AttentionPattern, InspectedCheckpoints, InspectedModel, Passage
-from stillroom.results.schema import HeadsResult, Numbers
+from stillroom.results.schema import Numbers
 from stillroom.study.export import export_checkpoint
 from stillroom.study.teacherfolders import check_measured
 from stillroom.study.train_stage import load_here
@@ -76,7 +76,7 @@ def show_model(path: Path, console: Console, request: ModelRequest) -> Inspected
     )
     return InspectedModel(
         name=str(path),
-        heads=heads_result(scores),
+        heads=scores.result(),
         ablation=None if effect is None else _rows(effect),
         attention=_attention(path, model, scores, tokens_BT, start, request) if request.attention else (),
         against=str(request.against or ""),
@@ -86,19 +86,6 @@ def show_model(path: Path, console: Console, request: ModelRequest) -> Inspected
 
 def _rows(scores_LH: Tensor) -> tuple[Numbers, ...]:
     return tuple(tuple(row) for row in scores_LH.tolist())
-
-
-def heads_result(scores: HeadScores) -> HeadsResult:
-    """The scores as plain numbers."""
-    num_layers, num_heads = scores.previous_token.shape
-    return HeadsResult(
-        num_layers=num_layers,
-        num_heads=num_heads,
-        layers=scores.layers,
-        previous_token=_rows(scores.previous_token),
-        prefix_matching=_rows(scores.prefix_matching),
-        copying=None if scores.copying is None else _rows(scores.copying),
-    )
 
 
 def copying_sequences(model: PreTrainedModel) -> tuple[Tensor, int]:

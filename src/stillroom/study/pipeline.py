@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stillroom import disk
-from stillroom.config import RunConfig, StudyConfig, parse
+from stillroom.config import EvaluationConfig, RunConfig, StudyConfig, parse
 from stillroom.corpora import Corpus, SequenceSet, build_corpus, corpus_identity, open_corpus
 from stillroom.labels import LabelStore, Scores
 from stillroom.labels.format.manifest import plan_fingerprint
 from stillroom.models import load_model, plan_pretrained_model, use_short_attention
 from stillroom.objectives.schedules import ever_needs_teacher
 from stillroom.places import find_part
+from stillroom.results.runs import STEPS
 from stillroom.results.schema import StageRecord
 from stillroom.study.artifacts import Artifact, ArtifactStore, Keep, StoredLabels
 from stillroom.study.budgets import with_budgets
@@ -47,6 +48,9 @@ from stillroom.teachers import LabelSource, LiveTeacher, ModelScores
 from stillroom.training import Hooks, Interrupted
 from stillroom.training.distributed import launched_size
 from stillroom.types import OnProgress, UserError
+
+_OVER_TRAINING = ("lm", "icl", "heads")
+"""Suites that kept checkpoints are measured by."""
 
 
 @dataclass(frozen=True)
@@ -231,9 +235,11 @@ class Stages:
         use_short_attention(model)
         return ModelScores(model, corpus.vocab_size, self.config.corpus.isolate_documents, self.precision)
 
-    def evaluated(self, title: str, model: Path, key: str, corpus: Corpus) -> Artifact:
-        """The evaluation of a model folder, built or found."""
-        asked, sources = self.config.evaluation, self.config.corpus.sources
+    def evaluated(
+        self, title: str, model: Path, key: str, corpus: Corpus, asked: EvaluationConfig | None = None
+    ) -> Artifact:
+        """The evaluation of a model folder, built or found; of what the study asks, or of less."""
+        asked, sources = asked or self.config.evaluation, self.config.corpus.sources
 
         def make(work: Path, update: OnProgress) -> None:
             evaluate_into(work, model, asked, text_of(corpus, sources), update)
@@ -248,6 +254,17 @@ class Stages:
         arm = self.config.arms[name]
         stored = labels if ever_needs_teacher(arm) and arm.teacher == "stored" else None
         return stored, teacher if ever_needs_teacher(arm) and arm.teacher == "live" else None
+
+    def over_training(self, name: str, model: Path, key: str, corpus: Corpus) -> dict[int, Artifact]:
+        """The evaluations of a model's kept checkpoints by step, without what draws samples, which would take long."""
+        suites = tuple(one for one in self.config.evaluation.suites if one in _OVER_TRAINING)
+        asked = self.config.evaluation.model_copy(update={"suites": suites, "contamination_ngram": 0})
+        kept = {int(one.name.rpartition("-")[2]): one for one in (model.parent / STEPS).glob("step-*")}
+        return {
+            step: self.evaluated(f"{name}@{step}", kept[step], f"{key}@{step}", corpus, asked)
+            for step in sorted(kept)
+            if suites
+        }
 
     def note_students(self, corpus: Corpus, teacher: tuple[Path, str], labels: StoredLabels | None) -> None:
         """Says where every student will lie, before any is trained."""
@@ -364,6 +381,10 @@ def _all_stages(stages: Stages, jobs: int) -> FinishedParts:
     models: dict[str, Artifact] = {}
     for name in stages.config.arms:
         models[name], evaluations[name] = stages.student(name, corpus, teacher, labels)
+    trained = {name: (one.path / "model", one.key) for name, one in models.items()}
+    for name, (model, key) in ({"teacher": teacher} | trained).items():
+        steps = stages.over_training(name, model, key, corpus)
+        evaluations |= {f"{name}@{step}": evaluation for step, evaluation in steps.items()}
     stages.record = [took.get(record.name, record) for record in stages.record]
     return FinishedParts(corpus, teacher[0], models, labels, evaluations)
 

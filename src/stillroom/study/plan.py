@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from stillroom.config import ModelConfig, RunConfig, StudyConfig, TrainingConfig, to_yaml
 from stillroom.console import Terminal
+from stillroom.corpora.sources.source_kinds import source_kind
 from stillroom.costs import num_parameters, size_of, training_bytes
 from stillroom.labels import price
 from stillroom.objectives.schedules import ever_needs_teacher
@@ -25,8 +27,13 @@ from stillroom.study.scale import (
     num_planned_steps,
 )
 from stillroom.study.single import check_taught, labelled_tokens, single_study
+from stillroom.study.spans import MOST_PARAMETERS, Span, Trials
 from stillroom.types import UserError, printable_lines
 
+_ON_PAPER = (0.4, 4.0)
+"""A stage that was not tried takes between so many times what its FLOPs come to."""
+_LABEL_BYTES = (0.3, 2.5)
+"""Labels of a teacher that is not there yet take between so many times the rule of thumb, by how sure it will be."""
 _UTILISATION = 0.25
 """Part of the measured matrix rate that a training step of a small model is assumed to reach on a processor."""
 _GPU_PARAMETERS = 50_000_000
@@ -135,14 +142,17 @@ def this_machine(precision: str) -> Machine:
 
 
 def print_plan(config: StudyConfig | RunConfig) -> None:
-    """Prints the resolved configuration and the table of costs."""
-    console = Terminal()
+    """Prints the resolved configuration and the table of costs, whose times are tried on a little of every stage."""
+    console, study = Terminal(), config
+    for source in config.corpus.sources.values():
+        source_kind(source.kind).check(source)
     if isinstance(config, StudyConfig):
-        config = with_budgets(config)
+        study = config = with_budgets(config)
         check_evaluation(config)
         costs = study_costs(config)
     elif config.teaching is not None:
-        costs = study_costs(single_study(config))
+        study = single_study(config)
+        costs = study_costs(study)
     else:
         check_taught(config)
         corpus = config.corpus
@@ -152,33 +162,83 @@ def print_plan(config: StudyConfig | RunConfig) -> None:
         Syntax(printable_lines(to_yaml(config, kind)), "yaml", theme="ansi_light", background_color="default")
     )
     machine = this_machine(config.training.precision)
-    console.print(_cost_table(config.name, costs, machine.reached))
-    console.print(
-        f"Time is at {machine.describe()}, without corpus and evaluation; memory is weights, gradients, optimizer "
-        "state and one micro-batch. Nothing was written.",
-        style="dim",
-    )
+    trials = _tried(study, costs, machine)
+    for cost in costs:
+        if cost.name not in trials.seconds and not math.isnan(cost.flops):
+            trials.seconds[cost.name] = Span.around(cost.flops / machine.reached, *_ON_PAPER)
+    console.print(_cost_table(config, costs, trials))
+    console.print(_how_told(trials, machine), style="dim", soft_wrap=True)
     print_gpu_plan(config, console, machine)
 
 
-def _cost_table(name: str, costs: list[Cost], reached: float) -> Table:
-    """A row per model and their sum, with times at ``reached`` FLOP/s."""
-    table = Table(title=f"{name}: what it will take", title_justify="left")
+def _tried(study: StudyConfig | RunConfig, costs: list[Cost], machine: Machine) -> Trials:
+    """What a little of every stage took just now; nothing where a GPU or a large model would have to be tried."""
+    if machine.is_gpu or not isinstance(study, StudyConfig) or max(cost.parameters for cost in costs) > MOST_PARAMETERS:
+        return Trials()
+    from stillroom.study.trials import try_stages  # on demand: it needs all that a study needs
+
+    return try_stages(study)
+
+
+def _how_told(trials: Trials, machine: Machine) -> str:
+    """Where the times are from, in words."""
+    tried = ", ".join(trials.tried)
+    paper = f"{'other times are' if tried else 'Times are'} on paper, at {machine.describe()}"
+    parts = [f"Tried on a little of it just now: {tried}" if tried else "", paper, *trials.missing]
+    return (
+        f"{'; '.join(filter(None, parts))}. Times go from the lowest to the highest that is likely while the machine "
+        "is as busy as now; memory is weights, gradients, optimizer state and one micro-batch. Nothing was written."
+    )
+
+
+def _cost_table(config: StudyConfig | RunConfig, costs: list[Cost], trials: Trials) -> Table:
+    """A row for every stage and their sum, with times from lowest to highest."""
+    table = Table(title=f"{config.name}: what it will take", title_justify="left")
     for heading in ("part", "parameters", "tokens", "FLOPs", "time", "memory"):
         table.add_column(heading, justify="left" if heading == "part" else "right")
+    corpus = config.corpus
+    table.add_row("corpus", "", _millions(corpus.train_tokens + corpus.heldout_tokens), "", _span(trials, "corpus"), "")
     for cost in costs:
+        memory = f"{cost.memory_bytes / 2**20:.0f} MiB"
+        if cost.name == "labels":
+            size = trials.label_bytes or Span.around(cost.memory_bytes / cost.tokens, *_LABEL_BYTES)
+            memory = f"{_range(size.low * cost.tokens / 2**20, size.high * cost.tokens / 2**20)} MiB on disk"
         table.add_row(
             cost.name,
             f"{cost.parameters / 1e6:.2f} M" if cost.parameters else "",
-            f"{cost.tokens / 1e6:.2f} M",
+            _millions(cost.tokens),
             "unknown" if math.isnan(cost.flops) else f"{cost.flops:.2e}",
-            "" if math.isnan(cost.flops) else _duration(cost.flops / reached),
-            f"{cost.memory_bytes / 2**20:.0f} MiB",
+            _span(trials, cost.name),
+            memory,
         )
+    if isinstance(config, StudyConfig):
+        table.add_row("evaluation", "", "", "", _span(trials, "evaluation"), "")
     total = sum(cost.flops for cost in costs if not math.isnan(cost.flops))
     table.add_section()
-    table.add_row("total", "", "", f"{total:.2e}", _duration(total / reached), "")
+    whole = functools.reduce(Span.__add__, trials.seconds.values(), Span(0.0, 0.0))
+    rows = {"corpus", *(cost.name for cost in costs), *(["evaluation"] if isinstance(config, StudyConfig) else [])}
+    more = "" if rows <= set(trials.seconds) else " and what is unknown"
+    table.add_row("total", "", "", f"{total:.2e}", f"{_durations(whole)}{more}", "")
     return table
+
+
+def _millions(tokens: float) -> str:
+    return f"{tokens / 1e6:.2f} M"
+
+
+def _span(trials: Trials, name: str) -> str:
+    found = trials.seconds.get(name)
+    return "unknown" if found is None else _durations(found)
+
+
+def _durations(span: Span) -> str:
+    low, high = _duration(span.low), _duration(span.high)
+    low_unit, high_unit = low.partition(" ")[2], high.partition(" ")[2]
+    return high if low == high else f"{low.partition(' ')[0] if low_unit == high_unit else low} to {high}"
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:.2g} to {high:.2g}" if high < 100 else f"{low:.0f} to {high:.0f}"
 
 
 def _duration(seconds: float) -> str:
@@ -202,7 +262,8 @@ def print_gpu_plan(config: StudyConfig | RunConfig, console: Console, machine: M
     note = f"Time is at {gpu.utilisation:.0%} of {gpu.flops / 1e12:.0f} TFLOP/s per GPU; no step was measured."
     if isinstance(config, StudyConfig) and (tokens := labelled_tokens(config)):
         asked = price(tokens, _teaching_rate(config), config.labels, vocab)
-        size = f"at about {asked.bytes_per_token:.0f} bytes, {asked.num_bytes / 2**30:.0f} GiB"
+        sure = " to ".join(f"{part * asked.num_bytes / 2**30:.0f}" for part in _LABEL_BYTES)
+        size = f"at about {asked.bytes_per_token:.0f} bytes, {sure} GiB by how sure the teacher is"
         note += f" Label store: {tokens / 1e9:.2f} G tokens {size}"
         hours = asked.teacher_flops / gpu.reached / 3600
         note += "." if math.isnan(hours) else f"; labelling takes {hours:.0f} GPU-hours, on any number of GPUs."

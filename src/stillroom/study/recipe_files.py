@@ -57,7 +57,7 @@ def resolve_recipe(name: str) -> Strict:
     stem = file_name.replace("-", "_")
     for folder in recipe_folders():
         if (folder / f"{stem}.py").is_file():
-            return _from_python(folder / f"{stem}.py", function or stem)
+            return _from_python(folder / f"{stem}.py", function)
     raise UserError(
         f"recipe {name!r}: there is none of this name{nearest(name, available_recipes())}; "
         "give a name, a FILE.py or a config.yaml."

@@ -19,7 +19,7 @@ from stillroom.labels import LabelStore
 from stillroom.objectives.schedules import ever_needs_teacher, highest_alpha
 from stillroom.results.compare import write_comparison
 from stillroom.results.json_form import write
-from stillroom.results.runs import PROFILE
+from stillroom.results.runs import PROFILE, STEPS, checkpoint_of
 from stillroom.results.schema import (
     EntropyProfile,
     Histogram,
@@ -65,7 +65,7 @@ def write_run_folder(
     """Copies metrics, evaluations and samples of every model; writes study, comparison and environment; seals it."""
     folder = run.path
     copies = ("evaluation.json", "metrics.jsonl", "samples.jsonl")
-    names = [f"models/{name}/{file}" for name in made.evaluations for file in copies]
+    names = [f"{_home(made, name)}/{file}" for name in made.evaluations for file in copies]
     names += [PROFILE, "comparison.json", "worth.json", "environment.json", "study.json"]
     with run.written(names):
         _forget_earlier_profile(folder)
@@ -106,13 +106,22 @@ def _forget_earlier_profile(folder: Path) -> None:
             (folder / "labels").rmdir()
 
 
+def _home(made: FinishedParts, name: str) -> str:
+    """Where in the run's folder the results of a model are, or of a kept checkpoint of one."""
+    if name in ("teacher", *made.models):
+        return f"models/{name}"
+    model, step = checkpoint_of(name)
+    return f"models/{model}/{STEPS}/{step}"
+
+
 def _copy_results(folder: Path, made: FinishedParts) -> None:
     sources = {"teacher": made.teacher_model.parent} | {name: artifact.path for name, artifact in made.models.items()}
     for name, evaluation in made.evaluations.items():
-        target = folder / "models" / name
+        target = folder / _home(made, name)
         target.mkdir(parents=True, exist_ok=True)
         measured = (evaluation.path / file for file in ("evaluation.json", "samples.jsonl"))
-        for file in (sources[name] / "metrics.jsonl", *measured):
+        metrics = [sources[name] / "metrics.jsonl"] if name in sources else []
+        for file in (*metrics, *measured):
             if file.exists():
                 copy_file(file, target / file.name)
 

@@ -16,11 +16,13 @@ from stillroom.corpora import Corpus, save_opening
 from stillroom.costs import STATE_BYTES
 from stillroom.files import read_json, write_json, write_text
 from stillroom.labels import LabelStore
-from stillroom.models import ModelPlan, build_model, load_model, num_positions, plan_model, read_config
+from stillroom.models import ModelPlan, build_model, give_ids, load_model, num_positions, plan_model, read_config
+from stillroom.results.runs import STEPS
 from stillroom.study.export import (
     RunRecord,
     StartRecord,
     describe_start,
+    export_checkpoint,
     export_run,
     forget_start,
     gathered,
@@ -30,6 +32,7 @@ from stillroom.study.export import (
 from stillroom.study.teacherfolders import check_labelled, check_vocabulary
 from stillroom.teachers import LabelSource, LiveTeacher
 from stillroom.training import Hooks, Ranks, TrainingData, TrainingResult, join, train
+from stillroom.training.checkpoint import found, step_of
 from stillroom.training.distributed import launched_rank, launched_size, own_device
 from stillroom.types import UserError
 
@@ -98,6 +101,7 @@ def train_into(
         "distinct_tokens": len(data.train) * data.train.sequence_length,
         "corpus": corpus.identity,
     }
+    give_ids(model, corpus.special_ids)
     if ranks.is_first:
         describe_start(folder, model, corpus.tokenizer, start)
     result = train(
@@ -118,6 +122,15 @@ def _complete(folder: Path, run: RunConfig, corpus: Corpus) -> None:
     save_opening(corpus.tokenizer, folder / "model")
     write_text(folder / "model" / "README.md", model_card(run, read_json(folder / "result.json")))
     _tidy(folder)
+
+
+def _keep_steps(folder: Path, run: RunConfig) -> None:
+    """Makes models of the checkpoints that were asked for, which go with the others."""
+    for checkpoint in found(folder / "checkpoints"):
+        step = step_of(checkpoint)
+        target = folder / STEPS / f"step-{step}"
+        if run.training.keeps(step) and not target.exists():
+            export_checkpoint(folder, target, step)
 
 
 def _tidy(folder: Path) -> None:
@@ -148,6 +161,7 @@ def _finish(
         }
         save_opening(corpus.tokenizer, folder / "model")
         export_run(folder / "model", run, record, model, whole, further)
+        _keep_steps(folder, run)
         write_json(folder / "result.json", record)
         _tidy(folder)
     ranks.barrier()

@@ -13,7 +13,7 @@ import re
 import shutil
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -61,13 +61,14 @@ class CheckpointState(TypedDict):
 class Checkpoints:
     """The checkpoints ``folder/step-NNNNNNNN`` of a run, written in the background.
 
-    The newest ``keep_last`` stay, and all whose step is a multiple of ``keep_every`` (0 = none). All ranks must call
-    every method at the same step.
+    The newest ``keep_last`` stay, and all whose step ``keeps`` says. All ranks must call every method at the same step.
     """
 
-    def __init__(self, folder: Path, ranks: Ranks = ALONE, keep_last: int = 2, keep_every: int = 0) -> None:
+    def __init__(
+        self, folder: Path, ranks: Ranks = ALONE, keep_last: int = 2, keeps: Callable[[int], bool] = lambda step: False
+    ) -> None:
         self.folder, self._ranks = folder, ranks
-        self._keep_last, self._keep_every = keep_last, keep_every
+        self._keep_last, self._keeps = keep_last, keeps
         # A group of its own: the background thread must not interleave with the messages of training.
         group = dist.new_group(backend="gloo") if ranks.mesh is not None else None
         self._group = group if isinstance(group, dist.ProcessGroup) else None
@@ -119,7 +120,7 @@ class Checkpoints:
 
     def _prune(self) -> None:
         for old in found(self.folder)[: -self._keep_last]:
-            if not self._keep_every or _step(old) % self._keep_every:
+            if not self._keeps(step_of(old)):
                 shutil.rmtree(old, ignore_errors=True)
 
     def latest(self) -> tuple[Path, CheckpointState] | None:
@@ -138,7 +139,7 @@ class Checkpoints:
         """Removes what lies beyond a step, which is damaged where that step's is the newest that can be read."""
         if self._ranks.is_first:
             for later in found(self.folder):
-                if _step(later) > step:
+                if step_of(later) > step:
                     shutil.rmtree(later, ignore_errors=True)
 
     def is_whole(self, path: Path) -> bool:
@@ -185,7 +186,8 @@ def load_tensors(path: Path, prefix: str) -> dict[str, Tensor]:
     return tensors
 
 
-def _step(path: Path) -> int:
+def step_of(path: Path) -> int:
+    """The step of a checkpoint, by its name."""
     return int(path.name.removeprefix("step-"))
 
 
@@ -233,7 +235,7 @@ def _state_of(path: Path) -> dict[str, Any]:
     is_old = state["schema"] == _WITHOUT_HASHES and check is None
     if (check != check_of(state) or state["schema"] != SCHEMA) and not is_old:
         raise ValueError("state")
-    if state["step"] != _step(path):
+    if state["step"] != step_of(path):
         raise ValueError("step")
     return state
 

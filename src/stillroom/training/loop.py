@@ -43,7 +43,7 @@ from stillroom.training.step import (
 )
 from stillroom.training.trackers import open_tracker
 from stillroom.training.training_config import TrainingConfig
-from stillroom.types import Batch, OnProgress, Sequences
+from stillroom.types import Batch, OnProgress, Sequences, UserError
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def train(
     """
     run = _prepared(model, data, config, _context(data, config, objective, precision_name, ranks))
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoints = Checkpoints(folder / "checkpoints", ranks, config.keep_last, config.keep_every)
+    checkpoints = Checkpoints(folder / "checkpoints", ranks, config.keep_last, config.keeps)
     start, spent = _resume(run, checkpoints)
     if ranks.is_first:
         drop_after(folder / "metrics.jsonl", start)
@@ -170,6 +170,10 @@ def _prepared(
     heads = context.objective.heads - 1
     flops = size_of_model(student.model).flops_per_token(length, backward=True, further_heads=heads)
     total = num_steps(config, len(data.train), length, flops)
+    if config.keep and max(config.keep) > total:
+        raise UserError(
+            f"training.keep: names step {max(config.keep)}, but the run has {total} steps; name steps up to that."
+        )
     return TrainingRun(student, build_optimizers(student, config), data, config, context, total, flops)
 
 
@@ -264,7 +268,7 @@ def _finite_tensors(run: TrainingRun, step: int) -> dict[str, torch.Tensor]:
 
 def _is_due(config: TrainingConfig, done: int, seconds: float) -> bool:
     """Whether a checkpoint is, by steps or by the seconds since the last one, or because this step's is kept."""
-    if config.keep_every > 0 and done % config.keep_every == 0:
+    if config.keeps(done):
         return True
     if config.checkpoint_steps is not None:
         return done % config.checkpoint_steps == 0

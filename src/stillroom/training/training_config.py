@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from stillroom.strict import Count, Factor, Fraction, Positive, PositiveFloat, Seed, Strict
+from stillroom.strict import ADDED_LATER, Count, Factor, Fraction, Positive, PositiveFloat, Seed, Strict
 from stillroom.training.optimizer_registry import OPTIMIZERS
 
 _HELD_WHOLE = 2 * 2**30
@@ -95,7 +95,9 @@ class TrainingConfig(Strict):
     keep_last: Positive = 2
     """Newest checkpoints that are kept."""
     keep_every: Count = 0
-    """Checkpoints whose step is a multiple of this are kept to the end of the run; 0 means none."""
+    """Steps whose multiples are kept after the end as models, to be evaluated and inspected; 0 means none."""
+    keep: Annotated[tuple[Positive, ...], ADDED_LATER] = ()
+    """Further steps that are kept so."""
     non_finite: Literal["stop", "skip"] = "stop"
     """On a loss or gradient that is not finite: ``stop`` saves and ends the run, ``skip`` leaves the step out."""
     tracker: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
@@ -140,8 +142,13 @@ class TrainingConfig(Strict):
             )
         return self
 
+    def keeps(self, step: int) -> bool:
+        """Whether the model after a step is kept."""
+        return step in self.keep or (self.keep_every > 0 and step % self.keep_every == 0)
+
     def identity(self) -> dict[str, JsonValue]:
-        """The fields that determine the trained weights: without bookkeeping and without how the work is spread."""
+        """The fields that determine what is kept: without other bookkeeping and without how the work is spread."""
         bookkeeping = {"checkpoint_seconds", "checkpoint_steps", "keep_last", "keep_every", "tracker", "parallel"}
         kept = {name: value for name, value in self.canonical().items() if name not in bookkeeping}
-        return kept | {"parameter_precision": self.parallel.parameter_precision}
+        asked = {"keep_every": self.keep_every} if self.keep_every else {}
+        return kept | asked | {"parameter_precision": self.parallel.parameter_precision}

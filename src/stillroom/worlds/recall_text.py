@@ -28,12 +28,6 @@ class CharacterBigrams:
     rows_VV: NDArray[np.float64]
     """``rows_VV[a, b]`` is the probability that ``b`` follows ``a``; every row sums to 1."""
 
-    @property
-    def row_entropies_V(self) -> NDArray[np.float64]:
-        """Entropy of every row, in nats."""
-        logs = np.log(self.rows_VV, out=np.zeros_like(self.rows_VV), where=self.rows_VV > 0)
-        return -(self.rows_VV * logs).sum(1)
-
 
 @lru_cache(maxsize=1)
 def _pair_counts() -> NDArray[np.int64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -14,9 +14,17 @@ from stillroom.corpora.exchange.datatrove import write_datatrove
 from stillroom.corpora.exchange.id_documents import TOKENS_AT_ONCE, IdDocuments
 from stillroom.corpora.exchange.megatron import write_megatron
 from stillroom.files import check_new_folder, folder_aside
-from stillroom.types import OnProgress
+from stillroom.strict import nearest
+from stillroom.types import OnProgress, UserError
 
 Format = Literal["megatron", "datatrove"]
+
+
+def format_named(name: str) -> Format:
+    """The format of a name; a ``UserError`` where there is none."""
+    if name in (formats := get_args(Format)):
+        return name  # type: ignore[return-value]
+    raise UserError(f"--to is {name!r}{nearest(name, list(formats))}.")
 
 
 def export_corpus(corpus: Corpus, folder: Path, kind: Format, progress: OnProgress | None = None) -> int:
@@ -30,7 +38,7 @@ def export_corpus(corpus: Corpus, folder: Path, kind: Format, progress: OnProgre
     with folder_aside(folder) as scratch:
         for split in ("train", "heldout"):
             for code, name in enumerate(corpus.source_names):
-                batches = _documents(getattr(corpus, split), code)
+                batches = _documents(getattr(corpus, split), code, whole="packing" in corpus.manifest)
                 (scratch / split / name).mkdir(parents=True)
                 if kind == "megatron":
                     done += write_megatron(scratch / split / name / "tokens.bin", batches, corpus.vocab_size)
@@ -43,19 +51,21 @@ def export_corpus(corpus: Corpus, folder: Path, kind: Format, progress: OnProgre
     return done
 
 
-def _documents(sequences: SequenceSet, code: int) -> Iterator[IdDocuments]:
-    """The documents of a source, whole across sequences, marks included."""
+def _documents(sequences: SequenceSet, code: int, *, whole: bool) -> Iterator[IdDocuments]:
+    """The documents of a source, marks included: across sequences, or ``whole`` within each (best-fit packing)."""
     numbers = np.flatnonzero(sequences.source == code)
     rows = max(1, TOKENS_AT_ONCE // sequences.sequence_length)
     rest = np.empty(0, np.int64)
     for start in range(0, len(numbers), rows):
         ids = np.concatenate([rest, sequences.tokens(numbers[start : start + rows].tolist()).ravel()])
         bounds = _bounds(ids, sequences)
-        is_last = start + rows >= len(numbers)
-        whole = len(ids) if is_last else int(bounds[-1]) if len(bounds) else 0
         if whole:
-            yield _batch(ids[:whole], np.union1d(bounds[bounds <= whole], [whole]), sequences)
-        rest = ids[whole:]
+            bounds = np.union1d(bounds, np.arange(0, len(ids), sequences.sequence_length)[1:])
+        is_last = start + rows >= len(numbers)
+        end = len(ids) if is_last or whole else int(bounds[-1]) if len(bounds) else 0
+        if end:
+            yield _batch(ids[:end], np.union1d(bounds[bounds <= end], [end]), sequences)
+        rest = ids[end:]
 
 
 def _bounds(ids: np.ndarray, sequences: SequenceSet) -> np.ndarray:

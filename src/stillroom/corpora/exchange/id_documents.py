@@ -6,7 +6,7 @@ opens or closes a document wherever it stands, so here they are taken out and th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,15 +57,13 @@ def check_ids(ids: NDArray[Any], size: int, path: Path | str, first: int = 0) ->
     )
 
 
-def check_tokenizer(
-    documents: Callable[[], Iterator[IdDocuments]], tokenizer: Any, vocabulary: Vocabulary, path: Path | str
-) -> None:
+def check_tokenizer(batches: Iterator[IdDocuments], tokenizer: Any, vocabulary: Vocabulary, path: Path | str) -> None:
     """Refuses ids of another tokenizer: read as text by this one, the text does not give the same ids again.
 
     Looks at the first documents only. A few tokens may differ, as where a document was cut inside a word.
     """
     same = total = 0
-    tried = (ids[:_TRIED_TOKENS] for batch in documents() for ids in batch)
+    tried = (ids[:_TRIED_TOKENS] for batch in batches for ids in batch)
     for ids, _ in zip(tried, range(_TRIED), strict=False):
         again = np.asarray(encode_documents(tokenizer, [text_of_ids(vocabulary, ids)])[0])
         found, counts = np.unique(ids, return_counts=True)
@@ -76,7 +74,7 @@ def check_tokenizer(
     if total and same < _LEAST_ALIKE * total:
         raise UserError(
             f"{path}: its first documents, read as text by this tokenizer, give {same / total:.0%} of their ids again, "
-            "expected nearly all; give the tokenizer that the ids are of (option check=false takes them as they are)."
+            "expected nearly all; give the tokenizer that the ids are of (options.check=false takes them as they are)."
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stillroom.corpora.exchange.id_documents import LONGEST
+from stillroom.corpora.exchange.id_documents import LONGEST, check_ids
 from stillroom.corpora.exchange.token_file import TokenFile, mapped
 from stillroom.files import reading
 from stillroom.types import UserError
@@ -48,8 +48,9 @@ def open_raw(path: Path, kind: np.dtype[np.unsignedinteger]) -> TokenFile:
     return TokenFile(path, ids)
 
 
-def check_marked(file: TokenFile, marks: tuple[int, ...]) -> None:
-    """Refuses a file in whose first documents no mark is found."""
+def check_marked(file: TokenFile, marks: tuple[int, ...], size: int) -> None:
+    """Refuses a file among whose first ids there is no mark, or one that a tokenizer of ``size`` ids does not have."""
+    check_ids(file.ids[:_LOOKED_AT], size, file.path)
     if not np.isin(file.ids[:LONGEST], marks).any():
         wanted = " or ".join(map(str, marks))
         raise UserError(

@@ -29,7 +29,7 @@ KINDS: dict[str, Kind] = {
 }
 """What files hold, by the end of their names; all other names are of text."""
 
-_SNIFFED_LINES, _HEAD = 20, 1 << 16
+_SNIFFED_LINES, _HEAD, _LONG_HEAD = 20, 1 << 16, 1 << 24
 _PACKED = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\0": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
 _TABLES: dict[bytes, Kind] = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow"}
 _REFUSED = {
@@ -67,7 +67,7 @@ def _format_of(stamp: tuple[str, int, str], asked: str) -> FileFormat:
     if is_url(file) and named and named != "json" and asked != "text":  # each look at a file is a request
         return FileFormat(named, packing)
     with opened(file, _HEAD) as handle:
-        head = handle.read(_HEAD)
+        head = _head(handle)
         packing = packing or next((name for mark, name in _PACKED.items() if head.startswith(mark)), "")
         head = _unpacked_head(handle, packing) if packing else head
     if asked == "text":
@@ -76,11 +76,17 @@ def _format_of(stamp: tuple[str, int, str], asked: str) -> FileFormat:
     return FileFormat(kind, packing, _no_text(head) if kind == "text" else "")
 
 
+def _head(stream: BinaryIO) -> bytes:
+    """The first bytes; more of them where a first line that may be an object does not end in them."""
+    head = stream.read(_HEAD)
+    return head if b"\n" in head or not head.lstrip().startswith(b"{") else head + stream.read(_LONG_HEAD)
+
+
 def _unpacked_head(handle: BinaryIO, packing: str) -> bytes:
     """The first bytes of what is packed; none where it is damaged, which reading it will tell."""
     handle.seek(0)
     with contextlib.suppress(*DAMAGES):
-        return UNPACKERS[packing](handle).read(_HEAD)
+        return _head(UNPACKERS[packing](handle))
     return b"\n"
 
 
@@ -101,11 +107,11 @@ def _kind(head: bytes, named: Kind | None, asked: str) -> Kind:
 
 
 def _has_json_lines(head: bytes, fewest: int) -> bool:
-    """Whether every one of the first lines is a JSON object, and there are several."""
+    """Whether every one of the first lines is a JSON object, and there are several; the last may be cut."""
     lines = [line for line in head.split(b"\n")[: _SNIFFED_LINES + 1] if line.strip()]
-    if len(head) >= _HEAD - 64 and len(lines) > 1:
-        del lines[-1]  # which may be cut
-    return len(lines) >= fewest and all(map(_is_json_object, lines[:_SNIFFED_LINES]))
+    is_cut = len(head) >= _HEAD - 64 and bool(lines) and lines[-1].startswith(b"{")
+    whole = lines[:-1] if is_cut else lines
+    return len(lines) >= fewest and bool(whole) and all(map(_is_json_object, whole))
 
 
 def _is_json_object(line: bytes) -> bool:

@@ -127,8 +127,8 @@ def _listed(path: Path, source: SourceConfig) -> Listing:
     """The files of a path of this machine."""
     is_plain = (source.pattern, source.exclude) == ("**/*", ())
     if _MAGIC.search(str(path)) and "\0" not in str(path) and not os.path.lexists(path):
-        fixed = next(number for number, part in enumerate(path.parts) if _MAGIC.search(part))
-        root, pattern = Path(*path.parts[:fixed]), str(Path(*path.parts[fixed:]))
+        root = next((parent for parent in path.parents if parent.is_dir()), Path(path.anchor or "."))
+        pattern = str(path.relative_to(root))
         _check_no_pattern(source, f"{path}: is a pattern by itself")
         return Listing(str(root), _matching(root, source.model_copy(update={"pattern": pattern})))
     if not _is_folder(path):

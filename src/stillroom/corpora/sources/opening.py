@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,8 +65,10 @@ def opened(file: str, ahead: int = _AHEAD) -> Iterator[BinaryIO]:
     """A file to read and seek in; of one behind an address ``ahead`` bytes are asked for at a time."""
     if is_url(file):
         system, path = remote(file)
-        with answers(file), system.open(path, "rb", block_size=ahead) as handle:
-            yield handle
+        with answers(file), system.open(path, "rb", block_size=ahead) as found:
+            # What drivers give may lack some of the methods of a file.
+            handle = found if isinstance(system, HttpFiles) else io.BufferedReader(found)
+            yield cast(BinaryIO, handle)
     else:
         with reading(Path(file), "a file of text"), Path(file).open("rb") as handle:
             yield handle

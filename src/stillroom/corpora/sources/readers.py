@@ -31,8 +31,10 @@ def cut_file(file: str, format_: FileFormat, size: int) -> list[Part]:
         return []
     if format_.packing or format_.kind == "json" or total is None:
         return whole
+    if total > size and not has_ranges(file):
+        return whole
     if format_.kind in ("text", "jsonl"):
-        return _by_bytes(file, total, size) if total <= size or has_ranges(file) else whole
+        return _by_bytes(file, total, size)
     if total <= size or (is_url(file) and format_.kind != "parquet"):
         return whole
     if format_.kind in _MARKS:

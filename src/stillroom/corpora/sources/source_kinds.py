@@ -27,9 +27,12 @@ from stillroom.worlds.base import Split
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
+    from transformers import PreTrainedTokenizerBase
 
+    from stillroom.corpora.exchange.id_documents import IdDocuments
     from stillroom.corpora.sources.listing import Listing
     from stillroom.corpora.sources.source_config import SourceConfig
+    from stillroom.vocabulary import Vocabulary
 
 _PART_BYTES = 1 << 20
 
@@ -42,6 +45,8 @@ class SourceKind:
     """Cuts the text of a source, of a seed, into parts of about so many bytes: the same ones whenever it is asked."""
     texts: Callable[[SourceConfig, Part, RowCount], Iterator[str]] | None = None
     """The whole texts of a part, in order; the count is told of the rows that were read, where there are any."""
+    ids: Callable[[SourceConfig, Part, Vocabulary], Iterator[IdDocuments]] | None = None
+    """In place of ``texts``: the documents of a part as ids of a vocabulary, without marks."""
     documents: Callable[[SourceConfig, int, Split], Iterator[str]] | None = None
     """In place of the two: endless documents of a seed and a split, the same ones whenever they are asked for, none in
     both splits."""
@@ -53,6 +58,8 @@ class SourceKind:
     """The files that determine the texts; None where the configuration alone does."""
     check: Callable[[SourceConfig], object] = lambda source: None
     """Refuses options before anything is built, by ``UserError``."""
+    check_tokenizer: Callable[[SourceConfig, PreTrainedTokenizerBase], object] = lambda source, tokenizer: None
+    """Refuses a tokenizer that is not the one of its ids."""
 
 
 SOURCES: Registry[SourceKind] = Registry(
@@ -97,7 +104,8 @@ def source_texts(source: SourceConfig, part: Part, count: RowCount) -> Iterator[
 def documents(source: SourceConfig, seed: int, split: Split, count: RowCount | None = None) -> Iterator[str]:
     """The documents of a split of a source. Worlds are endless, files end; no text or item is in both splits.
 
-    The parts come in a random order. ``count`` is told of the rows that were read.
+    The parts come in a random order. ``count`` is told of the rows that were read. Raises
+    ``UserError`` where a file cannot be read, or has no text.
     """
     kind = source_kind(source.kind)
     count = RowCount() if count is None else count

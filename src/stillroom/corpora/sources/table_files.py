@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from stillroom.arrow_tables import arrow, parquet_batches, parquet_file, rows_at_once, whole_table
 from stillroom.corpora.sources.opening import is_url, unpacked
@@ -12,6 +14,8 @@ from stillroom.corpora.sources.part import Part
 from stillroom.corpora.sources.table_rows import Row, RowText, check_names
 from stillroom.http import printable_url
 from stillroom.types import Unreadable
+
+_COPIED = 1 << 20
 
 
 def table_sample(file: str, packing: str, kind: str) -> Mapping[str, Any]:
@@ -83,15 +87,29 @@ def _fields(rows: Any) -> list[Any]:
 def opened_table(file: str, packing: str, kind: str) -> Iterator[Any]:
     """A ``ParquetFile``, or a reader of Arrow's file or stream format; of a local file nothing is copied."""
     pyarrow, place = arrow(file), printable_url(file)
-    with unpacked(file, packing) as stream:
+    with unpacked(file, packing) as packed, _seekable(packed, packing) as stream:
+        is_here = not packing and not is_url(file)
         if kind == "parquet":
-            yield parquet_file(stream, place)
+            with parquet_file(file if is_here else stream, place) as table:
+                yield table
             return
         with whole_table(place, "Arrow"):
-            source = stream if packing or is_url(file) else pyarrow.memory_map(file)
+            source = pyarrow.memory_map(file) if is_here else stream
             is_file = stream.read(6) == b"ARROW1"
             stream.seek(0)
             yield pyarrow.ipc.open_file(source) if is_file else pyarrow.ipc.open_stream(source)
+
+
+@contextlib.contextmanager
+def _seekable(stream: BinaryIO, packing: str) -> Iterator[BinaryIO]:
+    """The stream itself, or a copy on disk of one that is packed, in which nothing can be skipped."""
+    if not packing:
+        yield stream
+        return
+    with tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(stream, copy, _COPIED)
+        copy.seek(0)
+        yield cast(BinaryIO, copy)
 
 
 def _arrow_batches(table: Any, start: int, stop: int | None) -> Iterator[Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from stillroom.arrow_tables import arrow, parquet_batches, parquet_file
 from stillroom.files import file_aside
 from stillroom.labels.exchange.importing import Bounds, Foreign, Names, check_foreign, write_foreign
 from stillroom.labels.format.manifest import Identity, Manifest
@@ -23,6 +24,7 @@ WHOLE, REAL = "whole numbers", "numbers"
 DISTILLKIT = Names("input_ids", "bytepacked_indices", "compressed_logprobs")
 LOSSY_NATS, LOSSY_MASS = 0.5, 2.0
 """How far above 0 nats, and above 1 together, labels may come out that were compressed with loss."""
+_ROWS = 16  # of a file, in memory
 EXPORT_RECORDS = 64
 """Records that are decoded at one time for an export."""
 
@@ -100,16 +102,16 @@ def export_parquet(store: LabelStore, path: Path) -> int:
     Columns: ``input_ids``, ``token_ids`` and ``logprobs`` (natural logarithm of the weight) per position, ``entropy``,
     ``gold_logprob``, ``gold_rank``, and ``tail`` where the codec keeps one.
     """
-    arrow, parquet = _arrow()
+    pyarrow = arrow("Parquet")
 
     def tables() -> Iterator[Any]:
         for start in range(0, len(store), EXPORT_RECORDS):
             tokens_RT, labels = store.read(range(start, min(start + EXPORT_RECORDS, len(store))))
-            yield arrow.table(_columns(tokens_RT.numpy(), labels, arrow))
+            yield pyarrow.table(_columns(tokens_RT.numpy(), labels, pyarrow))
 
     some = tables()
     first = next(some)  # a store holds at least one sequence
-    with file_aside(path) as scratch, _written(parquet, scratch, first.schema) as writer:
+    with file_aside(path) as scratch, _written(pyarrow.parquet, scratch, first.schema) as writer:
         for table in itertools.chain((first,), some):
             writer.write_table(table)
     return len(store)
@@ -119,18 +121,18 @@ def _written(parquet: Any, path: Path, schema: Any) -> Any:
     return parquet.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True)
 
 
-def _columns(tokens_RT: np.ndarray, labels: SoftLabels, arrow: Any) -> dict[str, Any]:
+def _columns(tokens_RT: np.ndarray, labels: SoftLabels, pyarrow: Any) -> dict[str, Any]:
     records, length = tokens_RT.shape
     used = (labels.weights > 0).numpy()
     per_position = np.concatenate(([0], np.cumsum(used.sum(-1).reshape(-1)))).astype(np.int32)
     per_record = (np.arange(records + 1) * length).astype(np.int32)
 
     def flat(values: np.ndarray) -> Any:
-        return arrow.ListArray.from_arrays(per_record, arrow.array(values.reshape(-1)))
+        return pyarrow.ListArray.from_arrays(per_record, pyarrow.array(values.reshape(-1)))
 
     def nested(values: np.ndarray) -> Any:
-        return arrow.ListArray.from_arrays(
-            per_record, arrow.ListArray.from_arrays(per_position, arrow.array(values[used]))
+        return pyarrow.ListArray.from_arrays(
+            per_record, pyarrow.ListArray.from_arrays(per_position, pyarrow.array(values[used]))
         )
 
     columns = {
@@ -142,16 +144,6 @@ def _columns(tokens_RT: np.ndarray, labels: SoftLabels, arrow: Any) -> dict[str,
         "gold_rank": flat(labels.gold_rank.numpy()),
     }
     return columns if labels.tail is None else columns | {"tail": flat(labels.tail.numpy())}
-
-
-def _arrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.compute
-        import pyarrow.parquet
-    except ImportError as error:
-        raise UserError("Parquet: needs one more package; pip install 'stillroom[parquet]'.") from error
-    return pyarrow, pyarrow.parquet
 
 
 @dataclass(frozen=True)
@@ -202,7 +194,7 @@ class _Rows:
 
     def _flat(self, name: str, depth: int, wanted: str) -> tuple[list[np.ndarray], np.ndarray]:
         """Lengths of the lists of every level, and the numbers inside; refuses another type and nulls."""
-        arrow, _ = _arrow()
+        pyarrow = arrow("Parquet")
         where = f"{self.file}: column {name}"
         if name not in self:
             raise UserError(
@@ -219,11 +211,11 @@ class _Rows:
             if level < depth and not len(values):  # an empty list has no type of its own
                 sizes.append(np.zeros(0, np.int64))
             elif level < depth:
-                if not hasattr(values.type, "value_type") or arrow.types.is_dictionary(values.type):
+                if not hasattr(values.type, "value_type") or pyarrow.types.is_dictionary(values.type):
                     raise UserError(f"{where} is of type {self.batch.column(name).type}; expected {form}.")
-                sizes.append(arrow.compute.list_value_length(values).to_numpy(zero_copy_only=False).astype(np.int64))
-                values = arrow.compute.list_flatten(values)
-        is_fit = arrow.types.is_integer(values.type) or (wanted == REAL and arrow.types.is_floating(values.type))
+                sizes.append(pyarrow.compute.list_value_length(values).to_numpy(zero_copy_only=False).astype(np.int64))
+                values = pyarrow.compute.list_flatten(values)
+        is_fit = pyarrow.types.is_integer(values.type) or (wanted == REAL and pyarrow.types.is_floating(values.type))
         if len(values) and not is_fit:
             raise UserError(f"{where} is of type {self.batch.column(name).type}; expected {form}.")
         flat = values.to_numpy(zero_copy_only=False) if len(values) else np.zeros(0)
@@ -237,19 +229,15 @@ class _Rows:
 
 def _batches(path: Path) -> Iterator[_Rows]:
     """The rows of a Parquet file, or of all in a folder, a few at a time; a ``UserError`` where a file is damaged."""
-    _, parquet = _arrow()
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not files or not all(file.is_file() for file in files):
         raise UserError(f"{path}: no Parquet file is there; give a file or a folder of *.parquet.")
     for file in files:
         first = 0
-        try:
-            for batch in parquet.ParquetFile(file, page_checksum_verification=True).iter_batches(batch_size=16):
+        with parquet_file(file, str(file)) as table:
+            for batch in parquet_batches(table, str(file), most=_ROWS):
                 yield _Rows(file, first, batch)
                 first += batch.num_rows
-        except Exception as error:  # what pyarrow raises of damaged files is of many kinds
-            why = str(error).partition(chr(10))[0]
-            raise UserError(f"{file}: cannot be read as Parquet ({why}); expected a whole file.") from error
 
 
 def _gather(rows: Iterator[_Row], length: int, bounds: Bounds) -> Foreign:

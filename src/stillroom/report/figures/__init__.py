@@ -12,6 +12,7 @@ from stillroom.report.figures.entropy_profile import profile_figure
 from stillroom.report.figures.forecast_outcomes import forecast_figure
 from stillroom.report.figures.head_maps import head_map
 from stillroom.report.figures.needle import needle_map
+from stillroom.report.figures.over_training import training_figure
 from stillroom.report.figures.paired import paired_figure
 from stillroom.report.figures.seed_differences import seeds_figure
 from stillroom.report.figures.worth_bars import worth_figure
@@ -24,7 +25,7 @@ def all_figures(view: View) -> tuple[Figure, ...]:
     """Every figure in the order of the page; one that has nothing to draw carries a sentence that says why."""
     makers = (
         *(worth_figure, learning_curves, pass_curves, frontier, unique_right, in_context, copying_curve),
-        *(needle_map, paired_figure, seeds_figure, head_map, profile_figure, forecast_figure),
+        *(needle_map, paired_figure, seeds_figure, head_map, training_figure, profile_figure, forecast_figure),
     )
     others = [load_entry(entry) for entry in entries_of("stillroom.figures").values()]
     return tuple(make(view) for make in (*makers, *others))

@@ -10,6 +10,7 @@ from typing import Any
 
 from stillroom.checksums import require
 from stillroom.files import shaped, write_text
+from stillroom.laws.presets import CAPACITY_BREAK
 from stillroom.report.figures import Table
 from stillroom.report.figures.teacher_ranking import (
     Measured,
@@ -75,6 +76,7 @@ def teachers_text(ranking: Ranking) -> str:
         columns=columns,
         rows=rows,
         figures=figures,
+        law_break=f"{CAPACITY_BREAK:g}",
         costs=labelling_costs(entries),
         facts=ranking_facts(ranking),
     )
@@ -92,7 +94,7 @@ def ranking_rows(
         ("copies repeats", "share", 2, lambda record: record.looking_back.copying.accuracy_repeat),
     ]
     if ranking.student is not None:
-        readers.append(("L teacher / L student", "breaks at 1.315", 2, lambda record: record.capacity))
+        readers.append(("L teacher / L student", f"breaks at {CAPACITY_BREAK:g}", 2, lambda record: record.capacity))
     readers += [
         (f"pass@{k}", "higher is better", 3, partial(_passes, k=k))
         for k in (1, 16)

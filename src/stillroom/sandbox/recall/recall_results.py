@@ -9,8 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+from stillroom.results.intervals import paired_interval
 from stillroom.results.recall_file import HeadScore, OverSeeds, RecallCrossings, RecallProbe, SteepestRise
-from stillroom.results.statistics import paired_interval
 
 HALF = 0.5
 KINDS = ("previous_token", "prefix_matching")

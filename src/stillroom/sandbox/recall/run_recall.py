@@ -285,10 +285,7 @@ def _read_cell(folder: Path, with_pictures: bool) -> RecallSeed:
     result = read(RecallCellResult, folder / "result.json")
     probes, pictures = read_lines(RecallProbe, folder / "probes.jsonl"), folder / "attention.jsonl"
     return RecallSeed(
-        seed=result.seed,
-        seconds=result.seconds,
-        parameters=result.parameters,
-        random_tokens=result.random_tokens,
+        **vars(result),
         probes=probes,
         crossings=cell_crossings(probes),
         attention=read_lines(AttentionPicture, pictures) if with_pictures and pictures.exists() else (),
