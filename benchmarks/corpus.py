@@ -195,6 +195,7 @@ def build(asked: Row) -> Row:
         sources={"text": SourceConfig(kind="files", path=asked["path"], max_document_chars=DOCUMENT_CHARS)},
         tokenizer=asked["tokenizer"], sequence_length=LENGTH,
         train_tokens=asked["train"], heldout_tokens=max(LENGTH, asked["heldout"]),
+        shuffle_tokens=asked.get("shard_tokens", 0),
     )  # fmt: skip
     begin = time.perf_counter()
     made = build_corpus(config, Path(asked["out"]), None, Workers(jobs=asked["jobs"]))
@@ -215,8 +216,9 @@ def opened(folder: str) -> Row:
 def many_shards(bench: Bench, texts: Texts, shards: int) -> Row:
     """Opening a corpus of so many shards, in a process that has done nothing else."""
     with tempfile.TemporaryDirectory(dir=texts.folder) as out:
-        asked = {"path": texts.files("jsonl")[0], "tokenizer": bench.tokenizer, "jobs": 1, "out": f"{out}/corpus"}
-        asked |= {"train": shards * 8 * LENGTH, "heldout": LENGTH, "shard_tokens": 8 * LENGTH}
+        path, shard = str(Path(texts.files("jsonl")[0]).parent), 2 * LENGTH
+        asked = {"path": path, "tokenizer": bench.tokenizer, "jobs": 1, "out": f"{out}/corpus"}
+        asked |= {"train": shards * shard, "heldout": LENGTH, "shard_tokens": shard}
         _told([sys.executable, __file__, "--ours", json.dumps(asked)])
         return _told([sys.executable, __file__, "--opened", f"{out}/corpus"])
 

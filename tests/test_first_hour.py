@@ -32,7 +32,7 @@ def test_every_command_of_the_page_works_in_its_order(tmp_path, monkeypatch, cap
                 run(arguments)
             assert not left.value.code, (line, capsys.readouterr().err)
             done.append(arguments[0])
-    assert {"init", "config", "study", "inspect", "evaluate", "report", "export", "label"} <= set(done)
+    assert {"init", "config", "corpus", "study", "inspect", "evaluate", "report", "export", "label"} <= set(done)
     made = (
         "runs/mine/report.html",
         "compared.html",

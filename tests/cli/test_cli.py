@@ -25,7 +25,7 @@ def stillroom(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedP
 
 
 def test_the_verbs_are_there():
-    assert VERBS == ["evaluate", "export", "inspect", "label", "ls", "report", "study", "train"]
+    assert VERBS == ["config", "evaluate", "export", "init", "inspect", "label", "ls", "report", "study", "train"]
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sys
@@ -380,3 +381,75 @@ def test_training_on_a_growing_corpus_needs_windows(text, tokenizer, tmp_path):
             open_corpus(tmp_path / "corpus", wait_for=32_000)
     finally:
         process.join()
+
+
+# Far away, and of an earlier schema.
+
+
+def test_a_corpus_behind_an_address_is_read_through_the_cache(text, tokenizer, tmp_path, monkeypatch):
+    import fsspec
+
+    corpus = build_corpus(config_of(text, tokenizer, train_tokens=6_400, heldout_tokens=640), tmp_path / "corpus")
+    memory = fsspec.filesystem("memory")
+    memory.put(str(tmp_path / "corpus"), "/far/corpus", recursive=True)
+    monkeypatch.setenv("STILLROOM_CACHE", str(tmp_path / "cache"))
+    far = open_corpus("memory://far/corpus")
+    assert not list((tmp_path / "cache").rglob("*.npy"))
+    for split in ("train", "heldout"):
+        ours, theirs = getattr(far, split), getattr(corpus, split)
+        assert (ours.tokens(range(len(ours))) == theirs.tokens(range(len(theirs)))).all()
+    assert far.tokenizer.get_vocab() == corpus.tokenizer.get_vocab()
+    cached = next((tmp_path / "cache").rglob("train/tokens-00000.npy"))
+    cached.write_bytes(b"damaged")
+    again = open_corpus("memory://far/corpus")
+    assert (again.train.tokens([0]) == corpus.train.tokens([0])).all()
+    memory.rm("/far/corpus", recursive=True)
+    with pytest.raises(UserError, match=r"has no checksums\.json, expected a finished corpus"):
+        open_corpus("memory://far/corpus")
+
+
+def test_a_folder_of_schema_1_still_opens(text, tokenizer, tmp_path):
+    corpus = build_corpus(config_of(text, tokenizer, train_tokens=6_400, heldout_tokens=640), tmp_path / "corpus")
+    before = corpus.train.tokens(range(200))
+    manifest = json.loads((tmp_path / "corpus" / "corpus.json").read_text())
+    kept = ("identity", "sources", "source_configs", "isolate_documents", "sequence_length", "vocab_size",
+            "tokenizer_hash", "bos", "eos", "bytes_counted")  # fmt: skip
+    (tmp_path / "corpus" / "checksums.json").unlink()
+    (tmp_path / "corpus" / "corpus.json").write_text(
+        json.dumps({"schema": 1} | {name: manifest[name] for name in kept})
+    )
+    old = open_corpus(tmp_path / "corpus")
+    assert (old.train.tokens(range(200)) == before).all() and old.train.shuffle_sequences == 0
+
+
+def test_no_text_stands_on_both_sides_and_duplicates_are_counted(tokenizer, tmp_path):
+    lines = [f"text {number % 500}, and words that are its own: {number % 500 * 7919}\n" for number in range(2_000)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": line}) + "\n" for line in lines))
+    source = SourceConfig(kind="files", path=str(tmp_path / "rows.jsonl"))
+    values = {"sequence_length": 16, "tokenizer": tokenizer, "train_tokens": 9_600, "heldout_tokens": 320}
+    for number, (packing, deduplicate) in enumerate((("concat", False), ("best-fit", True))):
+        config = CorpusConfig(sources={"rows": source}, packing=packing, deduplicate=deduplicate, **values)
+        corpus = build_corpus(config, tmp_path / f"corpus-{number}")
+        said = []
+        for part in (corpus.train, corpus.heldout):
+            text = corpus.tokenizer.decode(part.tokens(range(len(part))).reshape(-1))
+            said.append(re.findall(r"text (\d+), and", text))
+        assert all(said) and not set(said[0]) & set(said[1])
+        if deduplicate:
+            assert corpus.manifest["duplicates"]["rows"] > 100
+            assert all(len(found) == len(set(found)) for found in said)
+            assert 0 <= corpus.manifest["packing"]["rows"]["padded"] < 0.2
+
+
+def test_text_is_used_again_as_often_as_its_epochs_allow(tokenizer, tmp_path):
+    (tmp_path / "one.txt").write_text("".join(f"line {number} of {number * 77}\n" for number in range(2_000)))
+    values = {"sequence_length": 16, "tokenizer": tokenizer, "heldout_tokens": 64}
+    once = SourceConfig(kind="files", path=str(tmp_path / "one.txt"), max_document_chars=200)
+    with pytest.raises(UserError, match=r"holds (\d+) train tokens.*raise epochs") as error:
+        build_corpus(CorpusConfig(sources={"one": once}, train_tokens=10**6, **values), tmp_path / "no")
+    held = int(re.findall(r"holds (\d+)", str(error.value))[0])
+    more = once.model_copy(update={"epochs": 2.5})
+    corpus = build_corpus(CorpusConfig(sources={"one": more}, train_tokens=2 * held, **values), tmp_path / "corpus")
+    assert corpus.manifest["epochs"]["one"] == pytest.approx(2, abs=0.1)
+    with pytest.raises(UserError, match=r"used 2\.5 times, as epochs of the source allows"):
+        build_corpus(CorpusConfig(sources={"one": more}, train_tokens=3 * held, **values), tmp_path / "no")

@@ -32,6 +32,19 @@ def test_an_epoch_sees_every_sequence_once_and_epochs_differ():
     assert (first != second).any()
 
 
+@given(size=st.integers(1, 300), window=st.integers(1, 80), batch=st.integers(1, 16), seed=st.integers(0, 99))
+@settings(deadline=None)
+def test_windows_are_shuffled_one_after_another_for_any_number_of_ranks(size, window, batch, seed):
+    steps = 2 * size // batch + 1
+    stream = np.concatenate([batch_indices(step, batch, size, seed, window) for step in range(steps)])
+    whole = batch_indices(0, steps * batch, size, seed, window)
+    assert (stream == whole).all()
+    for epoch in range(2):
+        order = stream[epoch * size : (epoch + 1) * size]
+        for begin in range(0, size, window):
+            assert sorted(order[begin : begin + window].tolist()) == list(range(begin, min(size, begin + window)))
+
+
 @given(step=st.integers(0, 10**6), batch=st.integers(1, 64), seed=st.integers(0, 1000))
 def test_a_step_is_the_same_whenever_it_is_asked_for(step, batch, seed):
     once, again = batch_indices(step, batch, 77, seed), batch_indices(step, batch, 77, seed)

@@ -178,10 +178,10 @@ def test_texts_that_were_seen_are_known_when_their_lists_lie_on_disk(tmp_path, m
     assert len(list((tmp_path / "seen").iterdir())) > 5
 
 
-@given(TASKS, st.floats(1.0, 4.0), st.integers(0, 9))
-def test_text_is_used_again_in_another_order_and_no_more_often_than_it_may_be(tasks, epochs, seed):
+@given(TASKS, st.floats(1.0, 4.0), st.integers(0, 9), st.sampled_from([1, 5, 10**6]))
+def test_text_is_used_again_in_another_order_and_no_more_often_than_it_may_be(tasks, epochs, seed, block):
     told = SourceCounts()
-    found = documents_of(tasks, DocumentOrder(seed, epochs, block=1), told)
+    found = documents_of(tasks, DocumentOrder(seed, epochs, block=block), told)
     total = sum(len(text) for task in tasks for text in task)
     used = sum(len(text) for _, text in found)
     longest = max(len(text) for task in tasks for text in task)

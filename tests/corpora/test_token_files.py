@@ -312,3 +312,19 @@ def test_a_table_cut_off_is_a_sentence(kind: str, cut: float, tmp_path: Path) ->
         UserError, match=rf"a\.{path.suffix[1:]}.*(is damaged|no table|cannot be (read|fetched)|pyarrow)"
     ):
         rows_of(path, "text")
+
+
+def test_memory_does_not_grow_with_a_file(tmp_path: Path) -> None:
+    """A file of 128 million ids, of which nothing but a few documents is more than marks."""
+    import tracemalloc
+
+    with (tmp_path / "a.bin").open("wb") as stream:
+        stream.truncate(1 << 28)
+        for place in (0, 1 << 27, (1 << 28) - 8):
+            stream.seek(place)
+            stream.write(np.array([5, 6, 7, EOS], U16).tobytes())
+    tracemalloc.start()
+    found = lists(open_raw(tmp_path / "a.bin", U16).marked(0, 1 << 27, (BOS, EOS)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found == [[5, 6, 7]] * 3 and peak < 1 << 27

@@ -57,7 +57,7 @@ def test_the_recipe_of_a_card_trains_the_same_student_in_an_empty_folder(name, t
     again = run_single(recipe, None, tmp_path / "b", StageDisplay())
     assert weights(again) == weights(first)
     assert {path.name for path in (tmp_path / "a").iterdir()} == {path.name for path in (tmp_path / "b").iterdir()}
-    made = sorted(path.name.partition("-")[0] for path in (tmp_path / "b").iterdir())
+    made = sorted(path.name.partition("-")[0] for path in (tmp_path / "b").glob("[a-z]*"))
     assert made == (["corpus", "model", "model"] if name == "live" else ["corpus", "labels", "model", "model"])
 
 

@@ -96,7 +96,17 @@ def test_a_run_folder_holds_what_a_report_reads(finished):
     assert [model["label"] for model in study["models"]] == ["Teacher", "SPT", "DPT-90", "DPT-90, 15 % routed"]
     for model in study["models"]:
         evaluation = json.loads((folder / model["folder"] / "evaluation.json").read_text())
-        suites = {"lm", "copying", "recall", "induction", "counterfactual", "tts", "heads", "contamination"}
+        suites = {
+            "lm",
+            "copying",
+            "recall",
+            "induction",
+            "counterfactual",
+            "tts",
+            "heads",
+            "contamination",
+            "measured_on",
+        }
         assert set(evaluation) == suites
         lines = (folder / model["folder"] / "metrics.jsonl").read_text().splitlines()
         assert json.loads(lines[-1])["kind"] == "validation"

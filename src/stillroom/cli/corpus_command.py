@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import JsonValue
 
 from stillroom.cli import corpus_options as options
 from stillroom.cli.shared_options import folder_place
 from stillroom.types import UserError
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from stillroom.config import CorpusConfig
 
 corpus = typer.Typer(
@@ -49,6 +50,7 @@ def build_command(
     errors: options.Errors = None,
     packing: options.Packing = None,
     deduplicate: options.Deduplicate = False,
+    wait_for: options.WaitFor = None,
     seed: options.Seed = None,
     config: options.Config = None,
     assignments: options.Sets = None,
@@ -93,6 +95,7 @@ def import_command(
     epochs: options.Epochs = None,
     packing: options.Packing = None,
     deduplicate: options.Deduplicate = False,
+    wait_for: options.WaitFor = None,
     seed: options.Seed = None,
     config: options.Config = None,
     assignments: options.Sets = None,

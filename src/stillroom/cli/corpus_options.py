@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import JsonValue
 
 from stillroom.cli.shared_options import dry_run_option, jobs_option, out_option, seed_option, set_option
 from stillroom.types import UserError
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from stillroom.config import CorpusConfig
 
 _COUNT = re.compile(r"(\d+(?:\.\d+)?)([kmbt]?)", re.IGNORECASE)
@@ -124,6 +125,14 @@ Packing = Annotated[
     ),
 ]
 Deduplicate = Annotated[bool, typer.Option("--deduplicate", help="Drop documents that came before, letter by letter.")]
+WaitFor = Annotated[
+    int | None,
+    _tokens_option(
+        "--wait-for",
+        "Let training begin when so many tokens are there, while the rest is made: the order of training is then "
+        "shuffled within so many. Default: within all.",
+    ),
+]
 Seed = Annotated[int | None, seed_option("the order of the text and of what is held out")]
 Jobs = Annotated[int | None, jobs_option("Processes that encode. Default: one for each core.")]
 Rank = Annotated[
@@ -165,7 +174,7 @@ def asked_corpus(options: Mapping[str, Any], file: Path | None, kind: str) -> Co
 _FIELDS = {
     "tokenizer": "tokenizer", "train_tokenizer": "vocab_size", "digits": "digits", "specials": "specials",
     "tokens": "train_tokens", "heldout_tokens": "heldout_tokens", "length": "sequence_length", "packing": "packing",
-    "deduplicate": "deduplicate", "seed": "seed",
+    "deduplicate": "deduplicate", "wait_for": "shuffle_tokens", "seed": "seed",
 }  # fmt: skip
 """The field of a corpus that an option gives."""
 _HELDOUT_TOKENS, _HELDOUT_ONE_IN = 50_000, 40

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from stillroom import disk
 from stillroom.checksums import require
-from stillroom.corpora.corpus_files import GROWING, CorpusFiles, FinishedFiles, GrowingFiles, ShardFiles
+from stillroom.corpora.corpus_files import GROWING, CorpusFiles, FinishedFiles, GrowingFiles, RemoteFiles, ShardFiles
 from stillroom.corpora.tokenizer import load_tokenizer, special_ids, with_marks
 from stillroom.files import read_json_object
 from stillroom.places import find_part
@@ -249,13 +249,19 @@ class _Manifest2(_Manifest):
     heldout_bytes: bool
 
 
-def open_corpus(folder: Path, wait_for: int = 0) -> Corpus:
-    """A corpus from its folder or that of a run; ``UserError`` for one made by a newer version.
+def open_corpus(folder: Path | str, wait_for: int = 0) -> Corpus:
+    """A corpus from its folder, that of a run or an address; ``UserError`` for one made by a newer version.
+
+    An address is a text such as ``s3://bucket/corpus``: shards are copied to the local cache as they are read.
 
     With ``wait_for``, one that is being built too, as soon as it has so many training tokens; what of it is not there
     yet is waited for when it is asked for. It must be built with ``corpus.shuffle_tokens`` of at most ``wait_for``, so
     that training does not begin all over it.
     """
+    if "://" in str(folder):
+        files = RemoteFiles(str(folder))
+        return _opened(files.folder, files.path("corpus.json"), files)
+    folder = Path(folder)
     if wait_for and not disk.is_finished(folder):
         return _growing(folder, wait_for)
     folder = Path(find_part("corpus", folder).path)

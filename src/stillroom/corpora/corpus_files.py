@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, overload
@@ -12,12 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stillroom import disk
-from stillroom.checksums import require
+from stillroom.checksums import NAME, check, require, sealed_names
+from stillroom.files import file_aside, write_first
+from stillroom.http import HttpFiles, filesystem, printable_url
+from stillroom.labels.remote import default_cache
 from stillroom.types import UserError
 
 GROWING = "growing.json"
 """The manifest of a corpus whose training text is being made."""
 _PAUSE, _PATIENCE = 0.1, 10.0  # seconds
+_TRIES = 2  # a file is asked for
+_LONGEST = 1 << 34  # bytes of a file behind http
 
 
 def growing_folder(folder: Path) -> Path:
@@ -48,6 +54,49 @@ class FinishedFiles:
         """See ``CorpusFiles``."""
         require(self.folder / name)
         return self.folder / name
+
+
+class RemoteFiles:
+    """Those behind an address, each copied to the local cache when it is first asked for, and checked there.
+
+    The cache's folder is named by the address and the corpus's checksums, so that one that was made anew is fetched
+    anew.
+    """
+
+    def __init__(self, url: str, cache: Path | None = None) -> None:
+        self.name = printable_url(url.rstrip("/"))
+        self._system, self._root = filesystem(url.rstrip("/"))
+        sums = self._asked(NAME, lambda path: self._system.cat_file(path))
+        mark = hashlib.sha256(url.encode() + sums).hexdigest()[:16]
+        self.folder = (cache or default_cache()).with_name("corpora") / mark
+        write_first(self.folder / NAME, sums)
+
+    def path(self, name: str) -> Path:
+        """See ``CorpusFiles``."""
+        for file in sealed_names(self.folder):
+            if file != name and not file.startswith(f"{name}/"):
+                continue
+            for _ in range(_TRIES):
+                if (self.folder / file).is_file() and not check(self.folder, file):
+                    break
+                with file_aside(self.folder / file) as scratch:
+                    self._asked(file, lambda path, scratch=scratch: self._system.get_file(path, str(scratch)))
+        return FinishedFiles(self.folder).path(name)
+
+    def _asked(self, file: str, read: Callable[[str], Any]) -> Any:
+        """What is read of a file behind the address; a ``UserError`` where it cannot be."""
+        if isinstance(self._system, HttpFiles):
+            self._system.longest = _LONGEST
+        try:
+            return read(f"{self._root}/{file}")
+        except UserError:
+            raise
+        except FileNotFoundError as error:
+            raise UserError(f"{self.name}: has no {file}, expected a finished corpus; check the address.") from error
+        except Exception as error:  # drivers raise classes of their own
+            raise UserError(
+                f"{self.name}/{file}: cannot be read ({error}); check the address and the right to read it."
+            ) from error
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,12 @@ class Documents:
     number_D: NDArray[np.uint64]
     """Of the text that each is a piece of, within its source."""
 
+    def until(self, tokens: float) -> Documents:
+        """The first of them, as many as hold so many ids."""
+        upto = np.cumsum(self.lengths_D)
+        last = min(int(np.searchsorted(upto, tokens)) + 1, upto.size)
+        return Documents(self.codes_N[: upto[last - 1]], self.lengths_D[:last], self.number_D[:last])
+
 
 @dataclass
 class SeenTexts:
@@ -132,6 +138,7 @@ def ordered_documents(
             ):
                 if left <= 0:
                     return
+                block = block.until(left)
                 left -= block.codes_N.size
                 told.repeated += block.codes_N.size / tokens
                 yield block
@@ -219,11 +226,9 @@ def _windows(documents: Iterator[Documents], tokens: int) -> Iterator[Documents]
     size = 0
     for block in documents:
         while size + block.codes_N.size >= tokens:
-            upto = np.cumsum(block.lengths_D)
-            last = int(np.searchsorted(upto, tokens - size)) + 1
-            end = int(upto[last - 1])
-            held.append(Documents(block.codes_N[:end], block.lengths_D[:last], block.number_D[:last]))
-            yield _joined(held)
+            part = block.until(tokens - size)
+            end, last = part.codes_N.size, part.lengths_D.size
+            yield _joined([*held, part])
             block = Documents(block.codes_N[end:], block.lengths_D[last:], block.number_D[last:])
             held, size = [], 0
         if block.lengths_D.size:

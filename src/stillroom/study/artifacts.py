@@ -24,7 +24,7 @@ from stillroom.types import UserError
 
 Keep = Callable[[Path, list[str]], bool]
 """Removes from a folder, whose damaged files are named and gone, what hangs on them; says whether the rest can stay."""
-_WORK = ("checkpoints/step-*", "suite-*", "labels/shards/*.bin", "labels/codebook.bin", "corpus")
+_WORK = ("checkpoints/step-*", "suite-*", "labels/shards/*.bin", "labels/codebook.bin", "corpus", ".corpus.unfinished")
 """What an unfinished folder holds when there is something in it to go on with."""
 
 

@@ -6,11 +6,9 @@ Text files are cut into sections of at most ``max_document_chars`` at line ends.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
-from stillroom.corpora.sources.file_formats import FileFormat
 from stillroom.corpora.sources.listing import Listing, formats_of, list_files
-from stillroom.corpora.sources.opening import is_url
+from stillroom.corpora.sources.opening import side_by_side
 from stillroom.corpora.sources.part import Part
 from stillroom.corpora.sources.readers import cut_file, file_rows, fitted
 from stillroom.corpora.sources.source_config import SourceConfig
@@ -18,8 +16,6 @@ from stillroom.corpora.sources.source_kinds import SourceKind
 from stillroom.corpora.sources.table_rows import RowCount, RowText
 from stillroom.corpora.sources.texts import sections
 from stillroom.types import Unreadable
-
-_AT_ONCE = 16
 
 
 def parts_of_files(source: SourceConfig, seed: int, size: int) -> list[Part]:
@@ -29,18 +25,17 @@ def parts_of_files(source: SourceConfig, seed: int, size: int) -> list[Part]:
 
 def cut_listing(listing: Listing, source: SourceConfig, size: int) -> list[Part]:
     """The parts of the files of a listing."""
-    formats = formats_of(listing.files, source)
+    formats = dict(zip(listing.files, formats_of(listing.files, source), strict=True))
 
-    def cut_one(file: str, format_: FileFormat) -> list[Part]:
+    def cut_one(file: str) -> list[Part]:
         try:
-            return cut_file(file, format_, size)
+            return cut_file(file, formats[file], size)
         except Unreadable:
             if source.errors != "skip":
                 raise
             return [Part(file)]  # reading it will count the damage
 
-    with ThreadPoolExecutor(_AT_ONCE if listing.files and is_url(listing.files[0]) else 1) as pool:
-        return [part for parts in pool.map(cut_one, listing.files, formats) for part in parts]
+    return [part for parts in side_by_side(cut_one, listing.files) for part in parts]
 
 
 def texts_of_part(source: SourceConfig, part: Part, count: RowCount) -> Iterator[str]:

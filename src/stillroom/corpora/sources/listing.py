@@ -10,13 +10,12 @@ import os
 import re
 import stat
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path, PurePath
 
 from stillroom.corpora.sources.file_formats import FileFormat, format_of
-from stillroom.corpora.sources.opening import answers, is_http, is_url, remote
+from stillroom.corpora.sources.opening import answers, is_http, is_url, remote, side_by_side
 from stillroom.corpora.sources.source_config import SourceConfig
 from stillroom.files import read_json_object, reading
 from stillroom.http import printable_url
@@ -24,7 +23,6 @@ from stillroom.types import UserError, printable
 from stillroom.worlds.library import library_files
 
 _SHOWN = 8  # patterns of a sentence
-_AT_ONCE = 16  # files that are looked at side by side
 _MAGIC = re.compile(r"[*?[]")
 
 
@@ -64,8 +62,7 @@ def list_files(source: SourceConfig) -> Listing:
 def formats_of(files: list[str], source: SourceConfig) -> list[FileFormat]:
     """What each of these files of a source holds."""
     asked = "text" if source.kind == "python-library" else source.format
-    with ThreadPoolExecutor(_AT_ONCE if files and is_url(files[0]) else 1) as pool:
-        return list(pool.map(lambda file: format_of(file, asked), files))
+    return side_by_side(lambda file: format_of(file, asked), files)
 
 
 def folder_files(root: Path) -> Listing:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 from urllib.parse import urlsplit
 
 from stillroom.files import reading
@@ -18,6 +19,8 @@ from stillroom.types import Unreadable, UserError
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(?:::.+)?://")
 _AHEAD = 1 << 22  # bytes asked for at a time
 _LARGEST = 1 << 50
+_AT_ONCE = 16
+T = TypeVar("T")
 
 
 def is_url(file: str) -> bool:
@@ -28,6 +31,14 @@ def is_url(file: str) -> bool:
 def is_http(file: str) -> bool:
     """Whether a name is an address of http or https."""
     return file.lower().startswith(SCHEMES)
+
+
+def side_by_side(work: Callable[[str], T], files: Sequence[str]) -> list[T]:
+    """What becomes of each file; those behind addresses are waited for at one time."""
+    if not files or not is_url(files[0]):
+        return [work(file) for file in files]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(work, files))
 
 
 def name_of(file: str) -> str:
