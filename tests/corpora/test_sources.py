@@ -231,7 +231,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 12345\n"
         ("a.txt.gz", b"\x1f\x8b", "is damaged or no packed file"),
         ("a.tar.ZST", b"\x28\xb5", "is damaged or no packed file"),
         ("a.tar", TAR, "is a tar archive"),
-        ("a.tar.gz", gzip.compress(TAR), "is a tar archive"),
+        ("a.tar.gz", gzip.compress(TAR, mtime=0), "is a tar archive"),
         ("a.zip", b"PK\x03\x04", "is a zip archive"),
     ],
 )
