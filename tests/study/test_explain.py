@@ -67,6 +67,7 @@ def test_an_older_input_makes_an_older_artifact(tmp_path):
 
 
 def test_a_raised_version_is_a_part_of_the_identity_and_version_one_is_not(monkeypatch):
+    monkeypatch.setitem(results_versions.RESULTS_VERSIONS, "corpus", 1)
     before = corpus_identity(micro().corpus)
     assert "results_version" not in before
     monkeypatch.setitem(results_versions.RESULTS_VERSIONS, "corpus", 2)
