@@ -77,7 +77,7 @@ MISTAKES = {
     "missing yaml": (["study", "nowhere.yaml"], ["nowhere.yaml", "no such file"]),
     "missing run": (["report", "nowhere"], ["nowhere", "no such"]),
     "missing folder": (["inspect", "nowhere"], ["nowhere", "no such"]),
-    "missing corpus": (["label", "x", "--corpus", "nowhere", "--out", "y"], ["nowhere", "no such file"]),
+    "missing corpus": (["label", "x", "--corpus", "nowhere", "--out", "y"], ["nowhere", "no such folder"]),
     "unknown verb": (["distil"], ["distil", "--help"]),
     "unknown option": (["study", "tiny", "--seet", "a=1"], ["--seet", "--set"]),
     "missing argument": (["study"], ["recipe", "--help"]),

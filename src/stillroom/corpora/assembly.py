@@ -147,9 +147,11 @@ class _Source:
             return rows
         where = f"corpus.sources.{self.name}"
         if not self._taken.count:
+            place = self._config.sources[self.name].path
             raise UserError(
-                f"{where}: holds no text for the {self._split} split that makes a sequence, in {self.told.texts} texts "
-                "(about one in twenty is held out, by its content); add text or shorten corpus.sequence_length."
+                f"{where}{f' ({place})' if place else ''}: holds no text for the {self._split} split that makes a "
+                f"sequence, in {self.told.texts} texts (about one in twenty is held out, by its content); add text or "
+                "shorten corpus.sequence_length."
             )
         length, source = self._config.sequence_length, self._config.sources[self.name]
         more = f" (used {source.epochs:g} times, as epochs of the source allows)" if source.epochs != 1 else ""

@@ -32,7 +32,7 @@ class PlainTokenizer:
     @cached_property
     def backend_tokenizer(self) -> Tokenizer:
         """The library's own tokenizer; a text that spells a special token stays text."""
-        backend: Any = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        backend: Any = Tokenizer.from_str((self.folder / "tokenizer.json").read_text(encoding="utf-8"))
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True

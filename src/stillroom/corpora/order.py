@@ -1,4 +1,7 @@
-"""The order of training: batch = f(seed, step), for any number of ranks and without a list of indices in memory."""
+"""The order of training: batch = f(seed, step), for any number of ranks and without a list of indices in memory.
+
+Letters: N indices, B sequences of a step (``batch_size``).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ _ROUNDS = 4
 
 
 def permute(indices: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
-    """Where a seeded permutation of ``range(size)`` sends each index, in constant memory.
+    """Where a seeded permutation of ``range(size)`` sends each index (N,), in constant memory; (N,) int64.
 
     A balanced Feistel network over the next even number of bits, walked until the value falls inside the range (cycle
     walking; Black and Rogaway 2002), so it is a bijection for every size.
@@ -32,7 +35,7 @@ def permute(indices: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int6
 
 
 def batch_indices(step: int, batch_size: int, size: int, seed: int, window: int = 0) -> NDArray[np.int64]:
-    """The sequences of a step (0-based) out of ``size``: each epoch is a fresh permutation, with no gap between them.
+    """The sequences (B,) int64 of a step (0-based) out of ``size``; each epoch is a fresh permutation.
 
     A rank takes its part of this one list, so the global batch does not depend on how many ranks there are. With a
     ``window``, each run of so many sequences is permuted by itself and runs follow one another, the last one shorter.

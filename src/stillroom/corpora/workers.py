@@ -6,6 +6,7 @@ another, and ends when the folder is gone. So any number of helpers, anywhere, m
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import os
@@ -192,7 +193,15 @@ def _end_with_parent() -> NoReturn:
     os._exit(1)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Helps a build, of which it is started as a process; what it says is JSON."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("folder", help="the unfinished corpus")
+    folder = parser.parse_args().folder
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if (mistake := help_build(sys.argv[1])) is not None:
-        print(json.dumps(mistake))
+    if (mistake := help_build(folder)) is not None:
+        sys.stdout.write(json.dumps(mistake))
+
+
+if __name__ == "__main__":
+    main()

@@ -68,7 +68,9 @@ def empty_model(config: PreTrainedConfig, given: str | Path) -> PreTrainedModel:
     if (folder / GENERATION).is_file():
         check_file(folder / GENERATION, "settings of generation")
         with libraries(given, "settings of generation", f"those that transformers {transformers_version} reads"):
-            model.generation_config = GenerationConfig.from_pretrained(str(folder), local_files_only=True)
+            model.generation_config = GenerationConfig.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False
+            )
     return model
 
 

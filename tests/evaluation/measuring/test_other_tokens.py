@@ -28,7 +28,7 @@ def _text(folder: Path) -> Path:
     folder.mkdir()
     generator = np.random.default_rng(0)
     words = ["the", "cat", "sat", "bad", "face", "fée", "a", "12", "1=2+3", "é", "decade", "eé"]
-    for number in range(60):
+    for number in range(600):
         said = " ".join(generator.choice(words, generator.integers(3, 60)))
         (folder / f"{number}.txt").write_text(said + ("" if number % 3 else ", and.\n"))
     return folder
@@ -82,7 +82,9 @@ def test_in_its_own_tokens_again_nothing_changes(tmp_path: Path, own: str) -> No
     with torch.no_grad():
         model.lm_head.weight.mul_(20)
     first, second = (measure_likelihood(model, one) for one in (heldout, told))
-    assert second.bits_per_byte.value == pytest.approx(first.bits_per_byte.value, rel=5e-3)  # of cut words
+    assert second.bits_per_byte.value == pytest.approx(
+        first.bits_per_byte.value, rel=1.5e-2
+    )  # of words that sequences of 16 tokens cut
     opened = [n for n in range(len(heldout.sequences)) if heldout.sequences.batch([n]).tokens_BT[0, 0] == 1]
     assert opened
     for number in opened:  # cut nowhere, it has the very same tokens up to where the sequence ends
