@@ -20,6 +20,7 @@ from stillroom.report import build_report
 from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.folders import RunFolder
 from stillroom.study.inspect import inspect_path
+from stillroom.study.needs import NEEDED, USER, Needs
 from stillroom.study.pipeline import run_single, run_study
 from stillroom.study.progress import StageDisplay
 from stillroom.study.recipe_files import resolve_recipe
@@ -71,10 +72,10 @@ def digest(root: Path) -> dict[str, str]:
 
 
 def kinds(root: Path) -> list[Path]:
-    """One file of every kind that a finished study holds."""
+    """One file of every kind that a finished study holds, but the marks beside its artifacts, which are not sealed."""
     found: dict[tuple[str, str], Path] = {}
     for file in sorted(root.rglob("*")):
-        if file.is_file() and file.name != "report.html":
+        if file.is_file() and file.name != "report.html" and NEEDED not in file.parts:
             found.setdefault((file.relative_to(root).parts[1].split("-")[0], file.name), file)
     return list(found.values())
 
@@ -108,7 +109,8 @@ def test_the_same_command_makes_again_what_is_damaged(finished, name, how):
     assert any(name in one for one in names)
     shown = run(finished)
     assert f"{file} is damaged" in shown and "it is made again" in shown
-    assert digest(finished) == before and not list(finished.rglob(".*"))
+    assert digest(finished) == before
+    assert [path.name for path in finished.rglob(".*")] == [NEEDED]  # nothing was left behind beside the marks
 
 
 @pytest.mark.slow
@@ -124,6 +126,28 @@ def test_every_kind_of_file_may_be_damaged_in_every_way(finished, how):
         run(finished)
         assert digest(finished) == before, file
     assert not any(one.faults for one in verify(finished / "run"))
+
+
+def test_marks_that_are_damaged_or_gone_are_made_again(finished):
+    before = digest(finished)
+    (marks,) = (finished / "artifacts" / NEEDED).iterdir()
+    cut(marks / USER)
+    next(marks.glob("corpus-*")).unlink()
+    run(finished)
+    assert digest(finished) == before
+    shutil.rmtree(marks.parent)
+    run(finished)
+    assert digest(finished) == before
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_whose_marks_they_are_is_told_again_where_it_cannot_be_read(tmp_path, how):
+    needs = Needs.of_run(tmp_path / "artifacts", tmp_path / "runs" / "x")
+    needs.mark("corpus-1")
+    told = (needs.folder / USER).read_bytes()
+    HOW[how](needs.folder / USER)
+    needs.mark("corpus-1")
+    assert (needs.folder / USER).read_bytes() == told
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "models/spt/evaluation.json"])
@@ -166,7 +190,7 @@ def test_whoever_loads_a_damaged_model_or_corpus_is_told(finished):
     corpus = open_corpus(tokens.parent.parent)
     assert len(corpus.train) > 0  # what is not read is not checked
     with pytest.raises(UserError, match=r"tokens-00000\.npy: is damaged"):
-        _ = corpus.heldout
+        corpus.heldout.tokens([0])
     run(finished)
     assert digest(finished) == before
 
@@ -210,7 +234,10 @@ def test_a_mistake_leaves_no_folder_behind(tmp_path, finished):
             StageDisplay(Console(quiet=True)),
         )  # fmt: skip
     assert os.listdir(tmp_path) == ["artifacts"]  # the corpus, which is complete and will be used
-    assert [name.split("-")[0] for name in os.listdir(tmp_path / "artifacts")] == ["corpus"]
+    (corpus,) = set(os.listdir(tmp_path / "artifacts")) - {NEEDED}
+    assert corpus.startswith("corpus-")
+    (marks,) = (tmp_path / "artifacts" / NEEDED).iterdir()
+    assert set(os.listdir(marks)) == {corpus, USER}  # so that it is known whose it was, and can be removed
 
 
 def test_a_build_that_fails_keeps_only_what_can_be_gone_on_with(tmp_path):

@@ -90,7 +90,10 @@ def test_models_are_evaluated_side_by_side_and_not_twice(parts, tmp_path, capsys
     files = sorted(tmp_path.glob("*/evaluation.json"))
     assert len(files) == 1  # a run's folder and the model in it are the same model
     before = [(file.read_text(), file.stat().st_mtime_ns) for file in sorted(tmp_path.glob("*/suite-*.json"))]
-    assert set(json.loads(files[0].read_text())) == {
+    found = json.loads(files[0].read_text())
+    on = open_corpus(corpus)
+    assert found.pop("measured_on") == {"text": on.text_identity, "tokenizer": on.manifest["tokenizer_hash"]}
+    assert set(found) == {
         "lm",
         "copying",
         "recall",

@@ -10,9 +10,10 @@ import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from stillroom.files import fingerprint, write_json
+from stillroom.files import fingerprint, read_json_object, write_json
+from stillroom.types import UserError
 
 NEEDED, USER = ".needed", "user.json"
 
@@ -39,12 +40,13 @@ class Needs:
 
     def mark(self, artifact: str) -> None:
         """Says that an artifact is needed, there or not yet."""
-        if int(os.environ.get("RANK", "0")) > 0 or (self.folder / artifact).exists():
+        if int(os.environ.get("RANK", "0")) > 0:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not (self.folder / USER).exists():
+        if not self._is_told():
+            self.folder.mkdir(parents=True, exist_ok=True)
             self._write(self.user)
-        (self.folder / artifact).touch()
+        if not (self.folder / artifact).exists():
+            (self.folder / artifact).touch()
 
     def settle(self, user: Path) -> None:
         """Says whose the marks are, once that is known."""
@@ -59,6 +61,14 @@ class Needs:
                 (self.folder / USER).unlink()
                 self.folder.rmdir()
                 self.folder.parent.rmdir()
+
+    def _is_told(self) -> bool:
+        """Whether it can be read here whose the marks are."""
+        try:
+            values: dict[str, Any] = read_json_object(self.folder / USER)
+        except UserError:
+            return False
+        return values.get("name") == self.name and (self.user is None or values.get("folder") == self.user)
 
     def _write(self, user: str | None) -> None:
         write_json(self.folder / USER, {"name": self.name, "folder": user})
