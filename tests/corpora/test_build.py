@@ -142,6 +142,9 @@ def test_a_build_that_was_killed_goes_on_to_the_same_bytes(text, tokenizer, whol
         if done and not folder.exists():
             break
     assert done and not folder.exists()
+    half = scratch / "corpus" / "train" / ".tokens-00000.npy.left" / "tokens-00000.npy"
+    half.parent.mkdir(parents=True, exist_ok=True)
+    half.write_bytes(b"of a process that was killed while it wrote")
     times = {}
     monkeypatch.setattr(build_module, "_remove", lambda place: times.update(
         {file: file.stat().st_mtime_ns for file in place.glob(DONE)}))  # fmt: skip

@@ -314,6 +314,7 @@ def test_a_table_cut_off_is_a_sentence(kind: str, cut: float, tmp_path: Path) ->
         rows_of(path, "text")
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_a_file(tmp_path: Path) -> None:
     """A file of 128 million ids, of which nothing but a few documents is more than marks."""
     import tracemalloc

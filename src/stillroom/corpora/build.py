@@ -159,6 +159,7 @@ def _begun(config: CorpusConfig, scratch: Path) -> Build:
         own = None if config.tokenizer is None else tokenizer_hash(with_marks(load_tokenizer(config.tokenizer)))
         check_same(there, plan, own)
         build = Build(scratch, plan, there.marks)
+        _sweep(tokenizer_folder(scratch).parent)
         if config != there.plan.config:
             build.write()
         return build
@@ -173,6 +174,15 @@ def _begun(config: CorpusConfig, scratch: Path) -> Build:
     build = Build(scratch, plan, marks)
     build.write()
     return build
+
+
+def _sweep(folder: Path) -> None:
+    """Takes away what a process that was killed left half written."""
+    for left in list(folder.rglob(".*")):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def _tokenizer(config: CorpusConfig, plan: BuildPlan) -> PreTrainedTokenizerBase:
