@@ -219,3 +219,17 @@ def test_the_teacher_of_a_run_is_trained_as_the_run_is_where_nothing_else_is_sai
 def test_who_asks_for_more_text_than_there_is_is_named(changes, words):
     with pytest.raises(ValueError, match=f"corpus.train_tokens is 5000 {words}; raise the one or lower the other"):
         small(**changes)
+
+
+@pytest.mark.parametrize("name", ["teacher", "Corpus", "labels", "dpt90@500"])
+def test_an_arm_is_not_called_what_a_reference_means_otherwise(name: str):
+    values = study().canonical()
+    values["arms"] = {"spt": {}, name: {}}
+    with pytest.raises(UserError, match="rename it"):
+        parse(StudyConfig, values, "config.yaml")
+
+
+def test_fewer_tokens_than_a_sequence_are_no_window_of_shuffling():
+    values = study().corpus.canonical()
+    with pytest.raises(UserError, match=r"shuffle_tokens is 1, which is less than one sequence"):
+        parse(CorpusConfig, values | {"shuffle_tokens": 1}, "config.yaml")

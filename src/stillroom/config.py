@@ -6,6 +6,7 @@ YAML and can be run again from there. Imports no torch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Literal, Self
 
@@ -252,8 +253,10 @@ class StudyConfig(Strict):
         for name, arm in self.arms.items():
             if (twin := seeds.setdefault(arm_and_seed(name), name)) != name:
                 raise ValueError(f"arms {twin!r} and {name!r} are both named as one seed of one arm; rename one")
-            if name.casefold() == "teacher":
-                raise ValueError(f"arms names one {name!r}, which is the study's own teacher; call it otherwise")
+            if name.casefold() in ("teacher", "corpus", "labels") or re.fullmatch(r".*@\d+", name):
+                raise ValueError(
+                    f"arms names one {name!r}, which is what RUN:{name} says of the study itself; rename it"
+                )
             if problem := heads_that_do_not_fit(self.student, arm.heads):
                 raise ValueError(f"arms.{name}.{problem}")
         vars(self)["teacher"] = self.teacher.for_students(self.training)

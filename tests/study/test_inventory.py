@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from stillroom import disk
 from stillroom.cli.main import run as command
 from stillroom.files import fingerprint
+from stillroom.study import needs as needs_module
 from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.inventory import FoundArtifact, prune, take_inventory
 from stillroom.study.needs import NEEDED, Needs
@@ -121,7 +123,9 @@ def test_where_a_run_does_not_say_all_that_it_needs_nothing_is_removed(state, tm
     made(tmp_path, "gone", "model:b")
     shutil.rmtree(tmp_path / "gone")
     before = left(tmp_path)
-    with pytest.raises(UserError, match="old: is a run of an earlier version, which does not say all that it needs"):
+    with pytest.raises(
+        UserError, match=r"old: is a run of an earlier version, or was moved while .* does not say all that it needs"
+    ):
         prune(take_inventory(tmp_path))
     assert left(tmp_path) == before
 
@@ -214,3 +218,80 @@ def test_an_artifact_says_by_whom_it_is_needed(tmp_path):
     made(tmp_path, "other", "model:a")
     (one,) = take_inventory(tmp_path).artifacts
     assert isinstance(one, FoundArtifact) and one.needed_by == ("other", "run") and one.bytes > 100
+
+
+@pytest.mark.parametrize("linked", ["before", "after"])
+def test_artifacts_behind_a_link_are_those_of_the_same_runs(linked, tmp_path):
+    big, runs = tmp_path / "big", tmp_path / "runs"
+    runs.mkdir()
+    if linked == "before":
+        (big / "artifacts").mkdir(parents=True)
+        (runs / "artifacts").symlink_to(big / "artifacts")
+    kept = made(runs, "run", "model:a")
+    (removed,) = made(runs, "gone", "model:b")
+    for run in ("run", "gone"):
+        finish(runs / run)
+    if linked == "after":
+        big.mkdir()
+        shutil.move(runs / "artifacts", big / "artifacts")
+        (runs / "artifacts").symlink_to(big / "artifacts")
+    assert pruned(runs) == set()  # links are not followed
+    assert pruned(big) == set()  # the runs are not below it, and are there
+    shutil.rmtree(runs / "gone")
+    assert pruned(big) == {removed}
+    assert kept == [one.name for one in (big / "artifacts").iterdir() if one.name != NEEDED]
+
+
+def test_who_cannot_be_seen_from_here_is_not_gone(tmp_path, monkeypatch):
+    made(tmp_path, "run", "model:a")
+    shutil.rmtree(tmp_path / "run")
+    with monkeypatch.context() as other:  # the folder of a run of another machine, or of a disk that is not there now
+        other.setattr(needs_module, "platform", SimpleNamespace(node=lambda: "another"))
+        assert pruned(tmp_path) == set()
+    user = next((tmp_path / "artifacts" / NEEDED).glob("*/user.json"))
+    said = json.loads(user.read_text())
+    for change in ({"disk": said["disk"] + "0"}, {"disk": None}):
+        user.write_text(json.dumps(said | change))
+        assert pruned(tmp_path) == set()
+    user.write_text(json.dumps({"name": said["name"], "folder": said["folder"]}))  # which says less
+    assert pruned(tmp_path) == set()
+    user.write_text(json.dumps(said))
+    assert len(pruned(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("state", ["renamed", "half run again"])
+def test_a_run_that_tells_a_part_of_what_it_needs_is_not_believed(state, tmp_path):
+    made(tmp_path, "run", "model:a", "evaluation:a")
+    if state == "renamed":
+        (tmp_path / "run").rename(tmp_path / "other")
+    else:
+        finish(tmp_path / "run")
+        record = json.loads((tmp_path / "run/study.json").read_text())
+        (tmp_path / "run/study.json").write_text(json.dumps(record | {"places": None}))
+        forget_marks(tmp_path)
+        made(tmp_path, "gone", "model:a", "evaluation:a")
+        shutil.rmtree(tmp_path / "gone")
+        Needs.of_run(tmp_path / "artifacts", tmp_path / "run").mark("corpus-0000000000000000")
+    before = left(tmp_path)
+    with pytest.raises(UserError, match="does not say all that it needs"):
+        prune(take_inventory(tmp_path))
+    assert left(tmp_path) == before
+
+
+def test_a_part_that_is_named_by_its_place_keeps_its_artifact(tmp_path):
+    (labels,) = made(tmp_path, "first", "labels:a")
+    (tmp_path / "second").mkdir()
+    artifacts = tmp_path / "artifacts"
+    ArtifactStore(artifacts, Needs.of_run(artifacts, tmp_path / "second")).mark_owner(artifacts / labels / "labels")
+    shutil.rmtree(tmp_path / "first")
+    assert pruned(tmp_path) == set() and labels in left(tmp_path)
+
+
+def test_marks_of_a_run_that_began_anew_stay(tmp_path):
+    made(tmp_path, "run", "model:a")
+    shutil.rmtree(tmp_path / "run")
+    found = take_inventory(tmp_path)
+    made(tmp_path, "run", "model:b")
+    (tmp_path / "artifacts" / NEEDED / ".DS_Store").write_text("of a file browser")
+    prune(found)
+    assert [one for one in (tmp_path / "artifacts" / NEEDED).glob("run-*/model-*")]

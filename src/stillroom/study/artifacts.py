@@ -67,6 +67,12 @@ class ArtifactStore:
             with disk_errors(self.root):
                 self.needs.mark(name)
 
+    def mark_owner(self, part: str | Path) -> None:
+        """Marks the artifact that a part which was given by its place is of, where it is one of this store's."""
+        artifact = Path(part).resolve().parent
+        if artifact.parent == self.root.resolve():
+            self.mark(artifact.name)
+
     def locate(self, kind: str, identity: Identity) -> tuple[Path, str]:
         """Where an artifact is or will be, and its hash."""
         key = fingerprint(identity)

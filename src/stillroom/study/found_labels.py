@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stillroom.config import LabelsConfig
 from stillroom.corpora import Corpus, SequenceSet
@@ -18,6 +19,8 @@ from stillroom.labels.format.layout import record_keys
 from stillroom.labels.format.manifest import Manifest
 from stillroom.labels.settings import settings_of
 from stillroom.places import find_part
+from stillroom.results_versions import RESULTS_VERSIONS, results_version
+from stillroom.study.artifacts import identity_of
 from stillroom.study.teacherfolders import check_labelled, teacher_hash
 from stillroom.types import UserError
 
@@ -105,14 +108,25 @@ def remember_store(corpus: Corpus, store: Path) -> None:
     if (artifact / "identity.json").is_file() and artifact.name.startswith("corpus-"):
         where = str(store.absolute())
         with disk_errors(artifact.parent):
-            write_json(artifact.parent / STORES / f"{fingerprint(where)}.json", {"store": where})
+            write_json(
+                artifact.parent / STORES / f"{fingerprint(where)}.json", {"store": where} | results_version("labels")
+            )
 
 
 def _known_stores(artifacts: Path) -> Iterator[str]:
-    yield from (str(file.parent) for file in sorted(artifacts.glob("labels-*/labels/manifest.json")))
+    """Those of this version's results, among the artifacts and as ``label`` noted them."""
+    for file in sorted(artifacts.glob("labels-*/labels/manifest.json")):
+        with contextlib.suppress(UserError):
+            if _is_of_today(identity_of(file.parents[1])):
+                yield str(file.parent)
     for file in sorted((artifacts / STORES).glob("*.json")):
         with contextlib.suppress(UserError):
-            yield str(read_json_object(file).get("store"))
+            if _is_of_today(values := read_json_object(file)):
+                yield str(values.get("store"))
+
+
+def _is_of_today(values: Mapping[str, Any]) -> bool:
+    return values.get("results_version", 1) == RESULTS_VERSIONS["labels"]
 
 
 def _teacher_of(store: LabelStore, artifacts: Path) -> str:

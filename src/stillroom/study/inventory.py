@@ -18,9 +18,8 @@ from typing import Any
 
 from stillroom import disk
 from stillroom.files import disk_errors, fingerprint, read_json_object, reading
-from stillroom.places import PLACES
 from stillroom.study.artifacts import identity_of
-from stillroom.study.needs import NEEDED, USER
+from stillroom.study.needs import NEEDED, USER, disk_of
 from stillroom.types import UserError
 
 _NAME = re.compile(r"[a-z][a-z-]*-([0-9a-f]{16})")
@@ -59,7 +58,7 @@ class FoundRun:
     def tells_all(self) -> bool:
         """Whether its own record names every artifact that it was made of."""
         if self.what == "under way":
-            return (self.folder / PLACES).is_file()
+            return False
         if self.what not in ("study", "sandbox"):
             return True
         record: dict[str, Any] = read_json_object(self.folder / f"{self.what}.json")
@@ -115,9 +114,10 @@ class Inventory:
 
     @property
     def without_record(self) -> list[FoundRun]:
-        """Runs of which nothing says all that they need, as earlier versions left them, or began them."""
+        """Runs of which nothing says all that they need: of earlier versions, or moved while they were under way."""
         marked = {user.folder for user in self.users}
-        return [run for run in self.runs if run.folder.resolve() not in marked and not run.tells_all]
+        begun = {run for run in self.runs if run.what == "under way" and run.folder.resolve() in marked}
+        return [run for run in self.runs if run not in begun and not run.tells_all]
 
 
 def take_inventory(folder: Path) -> Inventory:
@@ -156,14 +156,17 @@ def _what(folder: Path) -> str | None:
 
 def _users(store: Path) -> Iterator[User]:
     for place in sorted((store / NEEDED).glob("*")):
+        if not place.is_dir():
+            continue
         marks = frozenset(entry.name for entry in place.iterdir()) - {USER}
         name, folder, is_gone = place.name, None, False
-        with contextlib.suppress(UserError, TypeError):  # whose cannot be read is taken to be there
+        with contextlib.suppress(UserError, TypeError, KeyError):  # whose cannot be read is taken to be there
             values: dict[str, Any] = read_json_object(place / USER)
             name = str(values["name"])
             if values.get("folder") is not None:
                 folder = (store / values["folder"]).resolve()
-                is_gone = not _is_there(folder)
+                is_gone = not _is_there(folder) and not _is_there(Path(values["at"])) if "at" in values else False
+                is_gone = is_gone and values.get("disk") == disk_of(folder.parent)  # else it cannot be seen from here
         yield User(name, marks, is_gone, place, folder)
 
 
@@ -220,18 +223,28 @@ def prune(found: Inventory) -> list[FoundArtifact]:
     """
     refuse_unknown(found)
     removed = [one for one in found.artifacts if one.is_needless and _remove(one, found)]
-    for user in found.users:
-        if user.is_gone and not any((user.place.parents[1] / mark).exists() for mark in user.marks):
-            shutil.rmtree(user.place, ignore_errors=True)
+    for store in {user.place.parents[1] for user in found.users}:
+        for user in _users(store):  # as they are now: one may have begun anew
+            if user.is_gone and not any((store / mark).exists() for mark in user.marks):
+                _forget(user)
     return removed
+
+
+def _forget(user: User) -> None:
+    """Takes away the marks of one who is gone; those that it makes meanwhile stay."""
+    with contextlib.suppress(OSError):
+        for name in (*user.marks, USER):
+            (user.place / name).unlink(missing_ok=True)
+        user.place.rmdir()
 
 
 def refuse_unknown(found: Inventory) -> None:
     """Raises the ``UserError`` of ``prune``."""
     if found.without_record:
         raise UserError(
-            f"{found.without_record[0].folder}: is a run of an earlier version, which does not say all that it needs, "
-            "so nothing is removed; run its command again, which writes that down, or take its folder away."
+            f"{found.without_record[0].folder}: is a run of an earlier version, or was moved while it was under way, "
+            "and does not say all that it needs, so nothing is removed; run its command again, which writes that down, "
+            "or take its folder away."
         )
 
 

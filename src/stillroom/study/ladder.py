@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stillroom.config import ArmConfig, StudyConfig
+from stillroom.corpora.sources.source_kinds import is_world
 from stillroom.objectives import ever_needs_teacher
 from stillroom.results.abilities import Effort, Ladder, read_items, worth_table
 from stillroom.results.json_form import write
 from stillroom.results.schema import ModelRecord, WorthTable, arm_and_seed
-from stillroom.worlds import TEXT_WORLDS
 
 
 def write_worth(
@@ -29,7 +29,7 @@ def write_worth(
     if len(ladder.rungs) < 2 or not ladder.others:
         target.unlink(missing_ok=True)
         return None
-    real = [name for name, source in config.corpus.sources.items() if source.kind not in TEXT_WORLDS.names()]
+    real = [name for name, source in config.corpus.sources.items() if not is_world(source.kind)]
     items = {name: read_items(folders[name], real=real) for name in students}
     efforts = {name: Effort(record.distinct_tokens, record.flops) for name, record in students.items()}
     found = worth_table(ladder, efforts, items, seed=config.evaluation.seed)

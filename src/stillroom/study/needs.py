@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -24,14 +25,14 @@ class Needs:
 
     folder: Path
     name: str
-    user: str | None
-    """Its folder, from that of the artifacts; None where it is not known yet."""
+    user: Path | None
+    """Its folder; None where it is not known yet."""
 
     @classmethod
     def of_run(cls, artifacts: Path, run: Path) -> Self:
         """Those of a run folder."""
         key = fingerprint(str(run.absolute()), 8)
-        return cls(artifacts / NEEDED / f"{run.name}-{key}", run.name, os.path.relpath(run, artifacts))
+        return cls(artifacts / NEEDED / f"{run.name}-{key}", run.name, run)
 
     @classmethod
     def of_training(cls, artifacts: Path, name: str, key: str) -> Self:
@@ -51,7 +52,7 @@ class Needs:
     def settle(self, user: Path) -> None:
         """Says whose the marks are, once that is known."""
         if self.folder.is_dir():
-            self._write(os.path.relpath(user, self.folder.parents[1]))
+            self._write(user)
 
     def take_back(self, artifact: str) -> None:
         """Forgets a mark after a mistake; leaves no empty folder."""
@@ -68,7 +69,21 @@ class Needs:
             values: dict[str, Any] = read_json_object(self.folder / USER)
         except UserError:
             return False
-        return values.get("name") == self.name and (self.user is None or values.get("folder") == self.user)
+        return values.get("name") == self.name and (self.user is None or values == self._said(self.user))
 
-    def _write(self, user: str | None) -> None:
-        write_json(self.folder / USER, {"name": self.name, "folder": user})
+    def _write(self, user: Path | None) -> None:
+        write_json(self.folder / USER, self._said(user))
+
+    def _said(self, user: Path | None) -> dict[str, Any]:
+        """Where the user is, free of links: from the artifacts, by itself, and on which disk of which machine."""
+        if user is None:
+            return {"name": self.name, "folder": None}
+        place = os.path.realpath(user)
+        folder = os.path.relpath(place, os.path.realpath(self.folder.parents[1]))
+        return {"name": self.name, "folder": folder, "at": place, "disk": disk_of(Path(place).parent)}
+
+
+def disk_of(folder: Path) -> str:
+    """The machine and the disk that a folder is on, or will be: that of what is there above it."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    return f"{platform.node()}:{there.stat().st_dev}"

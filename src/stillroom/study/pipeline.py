@@ -165,6 +165,8 @@ class Stages:
         teacher = self.config.teacher
         if teacher.mixture is not None:
             check_mixture(teacher.mixture, corpus)
+            for other in teacher.mixture.teachers.values():
+                self.store.mark_owner(teacher_folder(other))
         if teacher.training is not None:
             artifact = self.trained("teacher", teacher_run(self.config), corpus, None)
             return artifact.path / "model", artifact.key
@@ -172,6 +174,7 @@ class Stages:
         if path is None:
             raise UserError("teacher: has neither training nor model.path; give one of them.")
         path = teacher_folder(path)
+        self.store.mark_owner(path)
         check_vocabulary(path, corpus)
         if Path(path).exists():
             self.noted.note(models={"teacher": Path(path)})
@@ -218,9 +221,7 @@ class Stages:
             path = found
         else:
             return None
-        artifact = Path(path).resolve().parent
-        if artifact.parent == self.store.root.resolve():
-            self.store.mark(artifact.name)
+        self.store.mark_owner(path)
         self.display.found("labels", path)
         self.record.append(StageRecord(name="labels", seconds=0.0, reused=True))
         self.noted.note(labels=path)
@@ -425,6 +426,7 @@ def _taught(run: RunConfig, stages: Stages, corpus: Corpus) -> tuple[StoredLabel
         return None, None
     if run.labels is not None:
         path = find_part("labels", run.labels).path
+        stages.store.mark_owner(path)
         return StoredLabels(path, plan_fingerprint(LabelStore.open(path).manifest)), None
     teacher = stages.teacher(corpus)
     if run.teaching is None or run.teaching.source == "live":
