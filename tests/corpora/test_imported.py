@@ -257,3 +257,21 @@ def test_a_file_is_opened_once_for_all_of_its_parts(tokenizer, documents, tmp_pa
     monkeypatch.setattr(tokens_source, "open_megatron", lambda path: opened.append(path) or real(path))
     build_corpus(config_of(_megatron(tmp_path, documents), tokenizer[1], {}), tmp_path / "corpus")
     assert len(opened) == 1
+
+
+def test_a_document_is_on_one_side_whether_it_comes_as_text_or_as_ids(tokenizer, documents, tmp_path: Path) -> None:
+    own, place = tokenizer
+    (tmp_path / "ids").mkdir()
+    (tmp_path / "texts").mkdir()
+    texts = [own.decode(ids) for ids in documents]
+    for number, text in enumerate(texts):
+        (tmp_path / "texts" / f"{number}.txt").write_text(text)
+    ids = config_of(_megatron(tmp_path / "ids", encode_documents(own, texts)), place, {})
+    given = {**ids.sources, "said": SourceConfig(kind="files", path=str(tmp_path / "texts"), max_document_chars=10**5)}
+    sides = {}
+    for name, source in given.items():
+        corpus = build_corpus(ids.model_copy(update={"sources": {name: source}}), tmp_path / f"corpus-{name}")
+        sides[name] = {split: set(whole_documents(corpus, split)) for split in ("train", "heldout")}
+    assert sides["said"]["heldout"] and sides["given"]["heldout"]
+    for split, other in (("train", "heldout"), ("heldout", "train")):
+        assert not sides["said"][split] & sides["given"][other]

@@ -16,7 +16,9 @@ from row_kinds import KINDS, TEXTS, all_of, arrow, files, lines, read
 from stillroom.config import CorpusConfig
 from stillroom.corpora import build_corpus, documents, source_identity
 from stillroom.corpora.sources import source_kinds as kinds_module
+from stillroom.corpora.sources.source_kinds import source_parts
 from stillroom.corpora.sources.table_rows import RowCount
+from stillroom.corpora.tasks import Task, task_texts
 from stillroom.types import UserError
 
 
@@ -226,3 +228,22 @@ def test_rows_of_files_are_mixed_and_long_texts_cut(tmp_path, monkeypatch):
 def test_a_csv_cell_may_be_as_long_as_a_book(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"id,text\n1," + b"x" * 1_000_000 + b"\n")
     assert sum(map(len, documents(files(tmp_path), 0, "train"))) == 1_000_000
+
+
+@pytest.mark.parametrize("stretch", [300, 5_000, 10**9])
+def test_rows_of_a_packed_file_are_counted_once_over_its_stretches(tmp_path, stretch):
+    rows = [{"text": "" if number % 10 == 3 else f"row {number} " * 20} for number in range(500)]
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines(rows), mtime=0))
+    source = files(tmp_path / "a.jsonl.gz")
+    (part,) = source_parts(source, 0, 1 << 20)
+    found, told = [], RowCount()
+    starts = range(0, 500 * 200, stretch)
+    for number, start in enumerate(starts):
+        end = None if number == len(starts) - 1 else start + stretch
+        task = Task("a", "train", number, (part,), (start, end))
+        count = RowCount()
+        found += [text for text, _ in task_texts(task, source, 0, count)]
+        told += count
+    assert (told.rows, told.without_text) == (500, 50)
+    whole = Task("a", "train", 0, (part,))
+    assert found == [text for text, _ in task_texts(whole, source, 0, RowCount())]

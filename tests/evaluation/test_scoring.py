@@ -172,6 +172,8 @@ def test_text_is_that_of_the_real_sources_and_all_where_there_is_none(llama, hel
     assert not bottom[codes == 1].any()
     worlds = measure_likelihood(llama, replace(heldout, real_sources=()))
     assert worlds.text_bits_per_byte.value == pytest.approx(worlds.bits_per_byte.value, rel=1e-12)
+    unread = measure_likelihood(llama, replace(heldout, source_codes=codes * 0 + 1))  # nothing of people among it
+    assert unread.text_bits_per_byte.value == pytest.approx(unread.bits_per_byte.value, rel=1e-12)
 
 
 def test_bits_per_byte_at_batch_1_and_64(llama, heldout_sequences, tokenizer) -> None:

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from made_points import TRUE, made_points
 
-from stillroom.laws.coefficients import coefficient_intervals, distilled_told, supervised_told
+from stillroom.laws.coefficients import coefficient_intervals, distilled_told, drawn_told, supervised_told
 from stillroom.laws.fits import LIMITS, fit_distilled, fit_supervised
+from stillroom.laws.fitting import fit_law
 from stillroom.laws.forms import DistillationLaw, SupervisedLaw
+from stillroom.laws.law_file import published_law
+from stillroom.laws.points import Pilots
 from stillroom.types import Estimate
 
 
@@ -68,9 +71,23 @@ def test_an_interval_is_the_slope_and_the_spread_of_the_errors() -> None:
 def test_what_the_points_do_not_tell_is_open_as_far_as_a_fit_may_go() -> None:
     points = made_points(1)
     law = replace(TRUE, d1=1e3, c1=1e4)  # no teacher comes near its capacity gap: the term is 1
-    told = distilled_told(law, points.distilled, None)
+    told = distilled_told(
+        law, points.distilled, drawn_told(np.tile(list(law.supervised.coefficients().values()), (9, 1)))
+    )
     found = coefficient_intervals(law, told)
     for name in ("c1", "f1"):
         least, most = LIMITS[name]
         assert np.log(found[name].low) <= least + 1e-9 or np.log(found[name].high) >= most - 1e-9, name
     assert found["recovery"].high < 1 and found["c0"].high - found["c0"].low < 15
+
+
+def test_a_supervised_law_that_was_given_is_not_judged_by_students_that_it_was_not_fitted_on() -> None:
+    """Three pilots of hard labels beside a known law: too few for one of their own."""
+    points = made_points(2)
+    few = points.where(~np.isnan(points.teacher_P) | (np.arange(len(points)) < 3))
+    known = replace(published_law(), name="known")
+    law = fit_law("own", Pilots(points.distilled), known, resamples=20, jobs=1)
+    found = replace(law, points=few).intervals()
+    assert found == law.intervals()
+    assert found["E"].low >= 1.1 and found["E"].high <= 1.3
+    assert all(np.isfinite([one.low, one.value]).all() and one.num > 0 for one in found.values())

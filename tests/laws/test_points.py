@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -195,6 +196,10 @@ def test_losses_of_other_text_or_tokens_meet_no_law(tmp_path: Path, apart: str) 
     assert measured_loss(str(own), law.measured_on) == measured_loss(str(other)) == 3.1
     with pytest.raises(UserError, match=rf"--teacher .*other: its loss is of another {apart} than the law's"):
         measured_loss(str(other), law.measured_on)
+    shutil.copy(other / "models/spt/evaluation.json", own / "models/spt/evaluation.json")  # one model of several
+    assert measured_loss(str(own), law.measured_on) == 3.1
+    with pytest.raises(UserError, match=rf"its loss is of another {apart} than the law's"):
+        measured_loss(f"{own}:spt", law.measured_on)
     told = write_forecast(law, config, other).arms
     assert all(one.forecast is None and one.why == f"the law is of another {apart}" for one in told)
     assert all("outside" not in one.cells()[2] for one in told)

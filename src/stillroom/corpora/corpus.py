@@ -22,13 +22,13 @@ from transformers import PreTrainedTokenizerBase
 from stillroom import disk
 from stillroom.checksums import require
 from stillroom.corpora.corpus_files import GROWING, CorpusFiles, FinishedFiles, GrowingFiles, RemoteFiles, ShardFiles
+from stillroom.corpora.sources.source_kinds import is_world
 from stillroom.corpora.tokenizer import load_tokenizer, special_ids, with_marks
 from stillroom.files import read_json_object
 from stillroom.places import find_part
 from stillroom.strict import parse
 from stillroom.types import IGNORE_INDEX, Batch, SpecialIds, UserError
 from stillroom.vocabulary import Vocabulary
-from stillroom.worlds import TEXT_WORLDS
 
 SCHEMA = 2
 
@@ -154,8 +154,7 @@ class Corpus:
     @property
     def real_sources(self) -> list[str]:
         """Names of the sources that hold text of people; the others are worlds."""
-        worlds = TEXT_WORLDS.names()
-        return [name for name, source in self.manifest["source_configs"].items() if source["kind"] not in worlds]
+        return [name for name, source in self.manifest["source_configs"].items() if not is_world(source["kind"])]
 
     @property
     def isolate(self) -> bool:
@@ -169,8 +168,9 @@ class Corpus:
 
     @cached_property
     def text_identity(self) -> str:
-        """Hash of the held-out tokens and of their tokenizer: models that were measured on the same have the same."""
-        state = xxhash.xxh3_128(self.manifest["tokenizer_hash"].encode())
+        """Hash of the held-out sequences and their tokenizer: models that were measured on the same have the same."""
+        about = (self.manifest["tokenizer_hash"], self.manifest["sequence_length"], self.isolate)
+        state = xxhash.xxh3_128(repr(about).encode())
         for shard in self.heldout.shards:
             state.update(np.ascontiguousarray(shard).data)
         return state.hexdigest()

@@ -55,12 +55,17 @@ class CorpusConfig(Strict):
         return specials
 
     @model_validator(mode="after")
-    def _fits_its_tokenizer(self) -> Self:
+    def _fits_together(self) -> Self:
         if self.tokenizer is not None and (self.digits, self.specials) != ("single", ()):
             raise ValueError("digits and specials are of a trained tokenizer and have no effect on a given one")
         of_ids = [name for name, source in self.sources.items() if source_kind(source.kind).ids is not None]
         if self.tokenizer is None and of_ids:
             raise ValueError(f"sources.{of_ids[0]} holds ids of a tokenizer; set tokenizer to that one")
+        if 0 < self.shuffle_tokens < self.sequence_length:
+            raise ValueError(
+                f"shuffle_tokens is {self.shuffle_tokens}, which is less than one sequence of {self.sequence_length}; "
+                "raise it, or set it to 0 for all tokens"
+            )
         if len(self.specials) > self.vocab_size - 259:
             raise ValueError(
                 f"vocab_size is {self.vocab_size}, expected at least {259 + len(self.specials)} with specials"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from random import Random
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from stillroom.corpora.corpus_config import CorpusConfig
+from stillroom.corpora.exchange.id_documents import text_of_ids
 from stillroom.corpora.sources.holding_out import content_hash, is_held_out
 from stillroom.corpora.sources.part import Part
 from stillroom.corpora.sources.source_config import SourceConfig
@@ -191,8 +192,9 @@ def task_texts(task: Task, source: SourceConfig, seed: int, count: RowCount) -> 
             yield text, content_hash(text)
         return
     assert kind.texts is not None
-    texts = itertools.chain.from_iterable(kind.texts(source, part, count) for part in task.parts)
-    for text in texts if task.stretch is None else _within(texts, *task.stretch):
+    read = count if task.stretch is None else RowCount()
+    texts = itertools.chain.from_iterable(kind.texts(source, part, read) for part in task.parts)
+    for text in texts if task.stretch is None else _within(texts, task.stretch, read, count):
         digest = content_hash(text)
         if is_held_out(digest, seed) == (task.split == "heldout"):
             yield text, digest
@@ -201,26 +203,33 @@ def task_texts(task: Task, source: SourceConfig, seed: int, count: RowCount) -> 
 def ids_of(
     task: Task, source: SourceConfig, seed: int, vocabulary: Vocabulary
 ) -> Iterator[tuple[NDArray[np.uint32], bytes]]:
-    """The documents of a task of a source of ids, with the hashes of their ids."""
+    """The documents of a task of a source of ids, with the hashes of what they say."""
     kind = source_kind(source.kind)
     assert kind.ids is not None
     for part in task.parts:
         for batch in kind.ids(source, part, vocabulary):
             for ids in batch:
-                digest = hashlib.blake2b(ids.astype("<u4").tobytes(), digest_size=16).digest()
+                digest = content_hash(text_of_ids(vocabulary, ids))  # the one that it has in a source of text
                 if is_held_out(digest, seed) == (task.split == "heldout"):
                     yield ids, digest
 
 
-def _within(texts: Iterator[str], start: int, stop: int | None) -> Iterator[str]:
-    """The texts that begin between two places of a stream."""
-    place = 0
+def _within(texts: Iterator[str], stretch: tuple[int, int | None], read: RowCount, count: RowCount) -> Iterator[str]:
+    """The texts that begin in a stretch of a stream; ``count`` is told of the rows read for these, and for no others.
+
+    ``read`` is told of every row that was read to get there.
+    """
+    (start, stop), place, known = stretch, 0, RowCount()
     for text in texts:
         if stop is not None and place >= stop:
             return
         if place >= start:
+            count.tell(read, since=known)
             yield text
+        known = replace(read)
         place += len(text)
+    if stop is None:
+        count.tell(read, since=known)
 
 
 def pieces_of(text: str, source: SourceConfig) -> Iterator[str]:

@@ -41,7 +41,12 @@ def supervised_told(law: SupervisedLaw, points: Points) -> Told:
     return Told(names, _inverse(slopes_PK) * _spread(log_errors(law, points), freedom) ** 2, freedom)
 
 
-def distilled_told(law: DistillationLaw, points: Points, base: Told | None) -> Told:
+def drawn_told(draws_RK: Floats) -> Told:
+    """Of a supervised law that is known by draws of its coefficients (R, 6) alone."""
+    return Told(SupervisedLaw.names(), np.cov(np.log(draws_RK), rowvar=False), len(draws_RK) - 1)
+
+
+def distilled_told(law: DistillationLaw, points: Points, base: Told) -> Told:
     """Of the distillation law; what is not known of the supervised law under it (``base``) widens it."""
     names = free_names(form_of(law))
     columns = [law.names().index(name) for name in names]
@@ -49,10 +54,8 @@ def distilled_told(law: DistillationLaw, points: Points, base: Told | None) -> T
     slopes_PK = slopes_PK[:, columns] / loss_P[:, None]
     inverse_KK, freedom = _inverse(slopes_PK), len(points) - len(names)
     covariance_KK = inverse_KK * _spread(log_errors(law, points), freedom) ** 2
-    if base is not None:
-        moved_KB = inverse_KK @ slopes_PK.T @ _slopes_by_base(law, points)
-        covariance_KK = covariance_KK + moved_KB @ base.covariance_KK @ moved_KB.T
-    return Told(names, covariance_KK, freedom)
+    moved_KB = inverse_KK @ slopes_PK.T @ _slopes_by_base(law, points)
+    return Told(names, covariance_KK + moved_KB @ base.covariance_KK @ moved_KB.T, freedom)
 
 
 def form_of(law: DistillationLaw) -> Form:

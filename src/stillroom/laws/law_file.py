@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stillroom.files import read_json_object, shaped, write_json
-from stillroom.laws.coefficients import coefficient_intervals, distilled_told, supervised_told
+from stillroom.laws.coefficients import coefficient_intervals, distilled_told, drawn_told, supervised_told
 from stillroom.laws.forms import DistillationLaw, Floats, SupervisedLaw
 from stillroom.laws.points import Model, Points
 from stillroom.laws.presets import BUSBRIDGE_2025, REACH, Reach, preset_draws
@@ -85,11 +85,15 @@ class Law:
         By the points that the law was fitted on (``coefficient_intervals``); by the draws where there are none.
         """
         found = self._by_draws()
-        hard = self.points.hard if self.points is not None else None
-        base = supervised_told(self.supervised, hard) if hard is not None and len(hard) else None
-        if base is not None:
+        if self.points is None:
+            return found
+        hard = self.points.hard
+        if len(self.hard_noise) == len(hard) > 1:  # it was fitted on these, and not taken from another law
+            base = supervised_told(self.supervised, hard)
             found |= coefficient_intervals(self.supervised, base)
-        if self.distilled is not None and self.points is not None:
+        else:
+            base = drawn_told(self.supervised_draws)
+        if self.distilled is not None:
             told = distilled_told(self.distilled, self.points.distilled, base)
             own = coefficient_intervals(self.distilled, told)
             found |= {name + ("'" if name in SupervisedLaw.names() else ""): one for name, one in own.items()}

@@ -289,9 +289,10 @@ def measured_loss(place: str, wanted: MeasuredOn | None = None) -> float:
             raise UserError(f"{place}: names no teacher of the ranking, expected {folder}:NAME of {', '.join(losses)}.")
         return losses[name]
     run = load(folder)
-    if (apart := what_differs(run.measured_on, wanted)) != "":
+    model = run.model(name or "teacher")
+    if (apart := what_differs(model.evaluation.measured_on, wanted)) != "":
         raise UserError(
             f"--teacher {place}: its loss is of another {apart} than the law's, so the law says nothing of it; fit a "
             "law on runs of that corpus, or name a run of the law's."
         )
-    return _nats(run, run.model(name or "teacher"))
+    return _nats(run, model)

@@ -12,12 +12,13 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from stillroom.config import CorpusConfig, SourceConfig
 from stillroom.corpora import Corpus, build_corpus, special_ids
+from stillroom.corpora.corpus import SequenceSet
 from stillroom.corpora.tokenizer import with_marks
 from stillroom.evaluation import Heldout, measure_likelihood
 from stillroom.evaluation.measuring.other_tokens import in_other_tokens
 from stillroom.study.measured_text import material_of
 from stillroom.types import IGNORE_INDEX
-from stillroom.vocabulary import num_ids
+from stillroom.vocabulary import num_ids, token_bytes
 from tokenizer_kinds import KEEPS, KNOWS_LETTERS_ALONE
 
 EXACT = ["byte-level", "byte-level, a space first", "Gemma", "Llama 2", "unigram with bytes"]
@@ -110,3 +111,17 @@ def test_a_model_that_knows_nothing_pays_the_same_for_every_token_of_its_own(tmp
     is_text = (targets != IGNORE_INDEX) & (told.byte_lengths_V[np.maximum(targets, 0)] > 0)
     expected = is_text.sum() * math.log2(size) / sizes[targets != IGNORE_INDEX].sum()
     assert found.bits_per_byte.value == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("filling", [0, 1, 10])
+def test_marks_that_fill_a_row_are_no_targets_where_one_mark_does_for_both_ends(tmp_path: Path, filling: int) -> None:
+    own = KEEPS["byte-level"]()
+    mark = special_ids(with_marks(KEEPS["byte-level"]())).bos
+    own.bos_token_id = own.eos_token_id = mark
+    (ids,) = own(["the cat sat"], add_special_tokens=False)["input_ids"]
+    row = np.array([[mark, *ids, *[mark] * filling]])
+    sequences = SequenceSet((row,), np.zeros(1, int), np.zeros(1, int), mark, 1, mark)
+    heldout = Heldout(sequences, token_bytes(own))
+    told = in_other_tokens(heldout, own, KEEPS["byte-level"](), special_ids(with_marks(KEEPS["byte-level"]())))
+    counted = [int((one.sequences.batch([0]).targets_BT != IGNORE_INDEX).sum()) for one in (heldout, told)]
+    assert counted == [len(ids) + min(filling, 1)] * 2

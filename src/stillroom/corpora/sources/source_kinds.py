@@ -73,9 +73,14 @@ def source_names() -> list[str]:
     return [*SOURCES.names(), *TEXT_WORLDS.names()]
 
 
+def is_world(name: str) -> bool:
+    """Whether a kind of source is a synthetic world; the others hold text of people."""
+    return name in TEXT_WORLDS.names()
+
+
 def source_kind(name: str) -> SourceKind:
     """The kind of a name; a ``UserError`` where there is none."""
-    return _WORLD if name in TEXT_WORLDS.names() else SOURCES.find(name)
+    return _WORLD if is_world(name) else SOURCES.find(name)
 
 
 _WORLD = SourceKind(

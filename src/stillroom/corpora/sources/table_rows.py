@@ -47,6 +47,11 @@ class RowCount:
     damaged: int = 0
     """Rows, sections of text and rests of files that could not be read, where they are to be skipped."""
 
+    def tell(self, now: RowCount, since: RowCount) -> None:
+        """Adds what one count has grown by."""
+        for name in vars(self):
+            setattr(self, name, getattr(self, name) + getattr(now, name) - getattr(since, name))
+
     def __add__(self, other: RowCount) -> RowCount:
         return RowCount(*(getattr(self, name) + getattr(other, name) for name in vars(self)))
 

@@ -93,6 +93,7 @@ def _result(sums_IS4: NDArray[np.float64], heldout: Heldout, seed: int) -> Likel
     source_I = sums_IS4[:, :, 3].argmax(axis=1)
     names, weights_I4 = heldout.source_names, sums_IS4.sum(axis=1)
     is_real_I = np.isin(source_I, [code for code, name in enumerate(names) if name in heldout.real_sources])
+    is_real_I &= weights_I4[:, 1] > 0
     text_I4 = weights_I4 * (is_real_I | ~is_real_I.any())[:, None]
     per_item, per_item_weights = _per_item(weights_I4, text_I4)
     return LikelihoodResult(

@@ -97,7 +97,8 @@ class OtherTokens:
                 said[first] = said[first].removeprefix(b" ")  # the space that the tokenizer puts before a text
             known = b"" if opened else said[0]
             self._document(row, known, b"".join(said)[len(known) :], number, opened=opened)
-            if (len(ids) > 1 and ids[-1] == eos) or tokens[stop : stop + 1] == [eos]:
+            # Where one mark does for both ends, the next document's closes this one; a mark alone is filling.
+            if (len(ids) > 1 and ids[-1] == eos) or (ids[-1] != eos and tokens[stop : stop + 1] == [eos]):
                 row.add([self._marks.eos or 0], [0], number, is_target=True)
         return row
 
