@@ -175,8 +175,8 @@ def test_a_name_may_hold_any_sign_that_is_seen(name):
         ({"Spt": {}, "spt": {}}, "one name on some file systems"),
         ({"caf\u00e9": {}, "cafe\u0301": {}}, "one name on some file systems"),
         ({"spt-s1": {}, "spt_seed01": {}}, "both named as one seed of one arm"),
-        ({"teacher": {}}, "the study's own teacher"),
-        ({"Teacher": {}}, "the study's own teacher"),
+        ({"teacher": {}}, "RUN:teacher says of the study itself"),
+        ({"Teacher": {}}, "RUN:Teacher says of the study itself"),
     ],
 )
 def test_arms_that_would_share_a_folder_are_refused(arms, words):
