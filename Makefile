@@ -28,7 +28,7 @@ $(READY_PEERS): $(READY_REAL) requirements-peers.lock
 	@touch $(READY_PEERS)
 
 quickstart: $(READY) ## the main job: corpus, teacher, labels, students, evaluation, one HTML page (about 10 minutes on 2 cores)
-	$(BIN)/stillroom study quickstart
+	$(BIN)/stillroom study quickstart --jobs 2
 
 tiny: $(READY) ## the same on a minute's worth of tokens
 	$(BIN)/stillroom study tiny

@@ -35,7 +35,7 @@ from stillroom.labels.codecs.systematic import counted, offsets, systematic
 from stillroom.labels.format.layout import SCHEMA, key_halves, record_keys
 from stillroom.labels.format.manifest import Plan
 from stillroom.labels.ragged import RaggedLabels, join_labels
-from stillroom.labels.reading import READ_CHUNK, read_labels
+from stillroom.labels.reading import read_labels, rows_at_a_time
 from stillroom.labels.settings import settings_of
 from stillroom.labels.write import write_store
 from stillroom.models import build_model, hidden_states, load_model, precision, unembedding
@@ -107,7 +107,7 @@ def _read(scores: ModelScores, batch: Batch, configs: dict[str, LabelsConfig]) -
     pieces: dict[str, list[RaggedLabels]] = {name: [] for name in configs}
     targets_N, offset_N, start = batch.targets_BT.flatten(), _offsets(batch), 0
     for chunk in scores.chunks(batch):
-        for piece in chunk.split(READ_CHUNK):
+        for piece in chunk.split(rows_at_a_time(chunk.shape[1])):
             here = slice(start, start + len(piece))
             for name, config in configs.items():
                 own = piece if len(configs) == 1 else piece.clone()  # reading overwrites

@@ -14,7 +14,7 @@ from stillroom.study.plan import study_costs
 from stillroom.study.recipe_files import available_recipes, load_module, resolve_recipe
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
-RECIPES = sorted(EXPERIMENTS.glob("03*/recipe.py"))
+RECIPES = sorted(EXPERIMENTS.glob("0[34]*/recipe.py"))
 FUNCTIONS = [
     (recipe, name) for recipe in RECIPES for name in re.findall(r"^def ([a-z]\w*)\(", recipe.read_text(), re.MULTILINE)
 ]
@@ -47,7 +47,7 @@ def test_recipes_of_studies_can_be_priced(recipe: Path, name: str) -> None:
     costs = study_costs(with_budgets(config))
     # labels of a teacher that is made outside of the study have no price before it is there
     assert len(costs) >= len(config.arms) and all(cost.flops > 0 or cost.name == "labels" for cost in costs)
-    parameters = max(cost.parameters for cost in costs if cost.name.endswith("-s0"))
+    parameters = max(cost.parameters for cost in costs if cost.name in config.arms)
     most = 1e6 * max(1.0, config.student.num_layers / 3)  # of three blocks; deeper students in proportion
     assert parameters < most if name not in ("gpu", "cluster") else parameters > 1e8
 
@@ -71,3 +71,13 @@ def test_the_seed_in_an_arm_s_name_is_read_as_its_seed(recipe: str) -> None:
         return
     read = {name: arm_and_seed(name) for name in config.arms}
     assert {name: arm.seed for name, arm in config.arms.items()} == {name: seed for name, (_, seed) in read.items()}
+
+
+ONE_RUN = [recipe for recipe in RECIPES if recipe.with_name("config.yaml").is_file()]
+
+
+@pytest.mark.parametrize("recipe", ONE_RUN, ids=[file.parent.name for file in ONE_RUN])
+def test_the_recipe_of_a_frozen_study_says_what_was_run(recipe: Path) -> None:
+    """Also after the recipe that it is made of has changed; fields that came later have their defaults."""
+    frozen, now = (resolve_recipe(name) for name in (str(recipe.with_name("config.yaml")), f"{recipe}:study"))
+    assert frozen.model_dump() == now.model_dump()

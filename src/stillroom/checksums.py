@@ -18,6 +18,7 @@ from typing import Any
 
 import xxhash
 
+from stillroom.cores import num_cores
 from stillroom.files import disk_errors, read_bytes, reading, write_bytes
 from stillroom.types import UserError
 
@@ -199,7 +200,7 @@ def _what(wanted: _Entry, found: _Entry | None) -> str:
 
 def _digests(files: list[Path]) -> list[_Entry | None]:
     """Size and hash of each file, several at a time; None where there is none."""
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(4, num_cores())) as pool:
         return list(pool.map(_digest, files))
 
 

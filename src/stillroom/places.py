@@ -76,7 +76,7 @@ def find_parts(wanted: Wanted, given: str | Path) -> list[RunPart]:
         raise UserError(f"{given}: {folder} is no run folder, so it has no part {name!r}; check the path.")
     if run is None:
         text = os.path.expanduser(str(given))
-        if wanted == "corpus" and folder is None:
+        if wanted == "corpus" and folder is None and "://" not in text:
             raise UserError(f"--corpus {given}: no such folder; expected a run folder or a built corpus.")
         return [RunPart(_own_name(text), text)]
     if name is None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stillroom.cli.corpus_options import count
 from stillroom.cli.corpus_sources import sources_of
+from stillroom.cli.shared_options import token_count
 from stillroom.types import UserError
 
 
@@ -92,10 +92,10 @@ def test_what_cannot_be_meant_is_a_sentence(case: str) -> None:
     ],
 )
 def test_numbers_of_tokens_are_typed_as_people_say_them(text: str, number: int) -> None:
-    assert count(text) == number
+    assert token_count(text) == number
 
 
 @pytest.mark.parametrize("text", ["", "many", "10 M", "-1", "1e6", "M", "10MB", "1.2.3"])
 def test_what_is_no_number_of_tokens_is_a_sentence(text: str) -> None:
     with pytest.raises(UserError, match="is no number of tokens; expected one such as 1000000, 10M"):
-        count(text)
+        token_count(text)

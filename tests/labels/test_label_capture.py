@@ -39,7 +39,7 @@ def test_only_kept_ids_and_four_numbers_leave_the_device(teacher, corpus, moved,
     scores = ModelScores(teacher, VOCAB, precision="fp32")
     rows = reading.capture(scores, corpus.batch(range(8)), np.full(8 * LENGTH, 0.5), settings_of(config))
     kept, positions = len(rows.ids_E), 8 * LENGTH
-    assert max(moved) <= reading.READ_CHUNK * max(config.num_samples, config.k)
+    assert max(moved) <= reading.rows_at_a_time(VOCAB) * max(config.num_samples, config.k)
     assert sum(moved) <= 2 * kept + 5 * positions < positions * VOCAB / 2
 
 

@@ -72,6 +72,16 @@ def test_bills_that_cannot_be_told_are_left_out_and_rates_give_hours_and_price()
     assert cost.price == pytest.approx(2 * (cost.hours or 0) + 20 * 2e10 * 36 / 1e12)
 
 
+def test_every_bill_says_what_hard_labels_would_take_for_the_same_loss() -> None:
+    found = forecast(published_law(), STUDENT, Teacher(4e9, 1e11))
+    for cost in found.costs:
+        same_loss = [found.hard_flops * times for times in (found.multiplier.high, found.multiplier.value)]
+        assert cost.over_hard.low == pytest.approx(cost.flops / same_loss[0])
+        assert cost.over_hard.value == pytest.approx(cost.flops / same_loss[1])
+        assert cost.over_hard.low <= cost.over_hard.value <= cost.over_hard.high
+        assert "of hard labels' for the same loss" in cost.text()
+
+
 def test_outside_its_reach_a_law_warns() -> None:
     assert len(forecast(published_law(), STUDENT).warnings) == 1  # of the text that it is for
     warnings = forecast(published_law(), PlannedStudent(2e10, 1e12, 1.85)).warnings

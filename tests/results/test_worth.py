@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillroom.results.worth import Measured, _inverse, _isotonic, formation, worth
+from stillroom.results.worth import Measured, ReadOff, _inverse, _isotonic, formation, worth, worth_ratio
 from stillroom.types import UserError
 
 HUNDREDTHS = st.integers(-300, 300).map(lambda number: number / 100)
@@ -167,3 +167,46 @@ def test_an_ability_that_forms_in_a_jump_has_no_mean():
 def test_what_is_no_ladder_is_refused(ladder, arm, words):
     with pytest.raises(UserError, match=words):
         worth(ladder, arm, higher_is_better=False, over="seeds")
+
+
+# How many times more on one measure than on another.
+
+
+def noisy(rng, multiplier: float, sigma: float, sign: float = 1.0) -> ReadOff:
+    ladder = [Measured(a, by_seed(sign * (law(a) + sigma * rng.standard_normal(5)))) for a in LADDER]
+    arm = Measured(4e5, by_seed(sign * (law(4e5 * multiplier) + sigma * rng.standard_normal(5))))
+    return ReadOff(ladder, arm, sign < 0)
+
+
+@given(st.floats(0.3, 3.5), st.floats(0.3, 3.5))
+@settings(max_examples=20, deadline=None)
+def test_a_ratio_without_noise_is_that_of_the_multipliers(one, other):
+    first, second = ReadOff(*exact(one), False), ReadOff(*exact(other, sign=-1.0), True)
+    found = worth_ratio(first, second, resamples=100)
+    alone = [worth(asked.ladder, asked.arm, higher_is_better=asked.higher_is_better, over="seeds", resamples=100).value
+             for asked in (first, second)]  # fmt: skip
+    assert found.value == pytest.approx(alone[0] / alone[1]) and found.low <= found.value <= found.high
+
+
+def test_intervals_of_a_ratio_hold_the_truth_as_often_as_they_say():
+    rng, held = np.random.default_rng(5), 0
+    for draw in range(400):
+        one, other = noisy(rng, 1.7, 0.03), noisy(rng, 1.1, 0.03, -1.0)
+        found = worth_ratio(one, other, resamples=400, seed=draw)
+        held += found.low <= 1.7 / 1.1 <= found.high
+    assert 368 <= held <= 394
+
+
+def test_a_value_beyond_its_ladder_counts_as_its_end_in_a_ratio():
+    found = worth_ratio(ReadOff(*exact(4.9), False), ReadOff(*exact(1.0), False), resamples=100)
+    assert found.value == pytest.approx(4.0, rel=0.02)
+
+
+def test_a_ratio_is_of_the_same_seeds_and_of_measures_that_text_changes():
+    one, flat = ReadOff(*exact(1.5), False), [Measured(amount, by_seed([2.0, 2.0])) for amount in LADDER]
+    with pytest.raises(UserError, match="more text does not change"):
+        worth_ratio(one, ReadOff(flat, Measured(4e5, by_seed([2.0, 2.0])), False))
+    ladder, arm = exact(1.2)
+    other = ReadOff(ladder, Measured(arm.amount, {seed + 1: value for seed, value in arm.values.items()}), False)
+    with pytest.raises(UserError, match="different seeds"):
+        worth_ratio(one, other)

@@ -17,8 +17,8 @@ from transformers import PreTrainedModel
 
 from stillroom.analysis import head_scores
 from stillroom.choosing.positions import HeldOut, Positions, read_positions
-from stillroom.choosing.request import Candidate, RankSettings, TargetStudent, corpus_config
-from stillroom.config import LabelsConfig, ObjectiveConfig, RunConfig
+from stillroom.choosing.request import Candidate, RankSettings, TargetStudent
+from stillroom.config import CorpusConfig, LabelsConfig, ObjectiveConfig, RunConfig, parse
 from stillroom.corpora import Corpus
 from stillroom.evaluation import Attempts, Sampling, measure_copying, solve, summarise_samples
 from stillroom.evaluation.suites.icl import CopyingConfig, copying_tokens
@@ -134,7 +134,7 @@ class Bench:
         alpha = self.settings.proxy_alpha if teacher else 0.0
         run = RunConfig(
             name="proxy",
-            corpus=corpus_config(self.corpus),
+            corpus=parse(CorpusConfig, {"path": self.corpus.place}, "corpus"),
             model=self.student.model,
             training=training,
             objective=ObjectiveConfig(alpha=alpha),

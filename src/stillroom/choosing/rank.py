@@ -60,7 +60,7 @@ class RankRequest:
     """What was asked for on the command line."""
 
     teachers: list[str]
-    corpus: Path
+    corpus: str | Path
     student: str | None
     out: Path | None
     settings: RankSettings

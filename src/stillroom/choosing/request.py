@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from stillroom.config import ArmConfig, CorpusConfig, ModelConfig, Strict, StudyConfig, TrainingConfig
+from stillroom.config import ArmConfig, ModelConfig, Strict, StudyConfig, TrainingConfig
 from stillroom.corpora import Corpus
 from stillroom.costs import size_of_path
 from stillroom.models import empty_model, looks_local, read_config
@@ -113,7 +113,7 @@ def describe(name: str, path: str, corpus: Corpus) -> Candidate:
     return Candidate(name, path, teacher_hash(path), size.parameters, flops)
 
 
-def find_student(given: str | None, corpus_path: Path, corpus: Corpus, settings: RankSettings) -> TargetStudent:
+def find_student(given: str | None, corpus_path: str | Path, corpus: Corpus, settings: RankSettings) -> TargetStudent:
     """The student that teachers are chosen for.
 
     ``RUN:ARM`` or a model folder is the supervised student; without one, the corpus's run gives its first arm of
@@ -160,7 +160,7 @@ def _is_plain(arm: ArmConfig) -> bool:
     return arm.data == 1 and arm.epochs == 1 and arm.seed is None
 
 
-def _study_of(given: str | None, corpus_path: Path) -> StudyConfig | None:
+def _study_of(given: str | None, corpus_path: str | Path) -> StudyConfig | None:
     folder = _study_folder(given or corpus_path) or _study_folder(corpus_path)
     return None if folder is None else _read_study(folder)
 
@@ -200,17 +200,4 @@ def layout_of(path: str) -> ModelConfig:
         max_positions=config.max_position_embeddings,
         rope_theta=config.rope_parameters["rope_theta"],
         tie_embeddings=config.tie_word_embeddings,
-    )
-
-
-def corpus_config(corpus: Corpus) -> CorpusConfig:
-    """The configuration of a built corpus, as far as its folder tells it."""
-    manifest = corpus.manifest
-    return CorpusConfig(
-        sources=manifest["source_configs"],
-        vocab_size=max(258, corpus.vocab_size),
-        sequence_length=corpus.train.sequence_length,
-        train_tokens=corpus.train.num_tokens,
-        heldout_tokens=corpus.heldout.num_tokens,
-        isolate_documents=corpus.isolate,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from stillroom.config import RunConfig, StudyConfig, override
@@ -10,21 +11,28 @@ from stillroom.study import resolve_recipe
 from stillroom.types import UserError
 
 
-def study_config(recipe: str, assignments: list[str]) -> StudyConfig:
-    """The study that a recipe stands for, with ``--set`` applied."""
+def study_config(recipe: str, assignments: list[str], corpus: str | None = None) -> StudyConfig:
+    """The study that a recipe stands for, with ``--corpus`` and ``--set`` applied."""
     config = resolve_recipe(recipe)
     if not isinstance(config, StudyConfig):
         raise UserError(f"recipe {recipe!r}: is a single run, expected a study; use stillroom train.")
-    return override(config, assignments)
+    return override(config, _assigned(assignments, corpus))
 
 
-def run_or_study_config(recipe: str, assignments: list[str], arm: str | None) -> RunConfig | StudyConfig:
-    """The run, or the study that holds the arm, with ``--set`` applied."""
+def _assigned(assignments: list[str], corpus: str | None) -> list[str]:
+    """What is overridden: a corpus that is there takes the place of the recipe's, before ``--set`` is applied."""
+    return assignments if corpus is None else [f"corpus={json.dumps({'path': corpus})}", *assignments]
+
+
+def run_or_study_config(
+    recipe: str, assignments: list[str], arm: str | None, corpus: str | None = None
+) -> RunConfig | StudyConfig:
+    """The run, or the study that holds the arm, with ``--corpus`` and ``--set`` applied."""
     config = resolve_recipe(recipe)
     if isinstance(config, RunConfig):
         if arm is not None:
             raise UserError(f"--arm {arm}: recipe {recipe!r} is a single run and has no arms; leave --arm out.")
-        return override(config, assignments)
+        return override(config, _assigned(assignments, corpus))
     if not isinstance(config, StudyConfig):
         raise UserError(f"recipe {recipe!r}: is neither a run nor a study.")
     choices = ["teacher", *config.arms]
@@ -32,7 +40,7 @@ def run_or_study_config(recipe: str, assignments: list[str], arm: str | None) ->
         raise UserError(f"recipe {recipe!r}: is a study; say which model with --arm, one of {', '.join(choices)}.")
     if arm not in choices:
         raise UserError(f"--arm {arm}: recipe {recipe!r} has no such arm{nearest(arm, choices)}.")
-    return override(config, assignments)
+    return override(config, _assigned(assignments, corpus))
 
 
 def print_parts(folder: Path) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from stillroom.cli import corpus_options as options
 from stillroom.cli.shared_options import folder_place
+from stillroom.cores import num_cores
 from stillroom.types import UserError
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def build_command(
     if tokenizer is not None and train_tokenizer is not None:
         raise UserError("corpus: --tokenizer and --train-tokenizer are both given; choose one of them.")
     made = options.asked_corpus(context.params, config, "files")
-    _make(made, out, {"jobs": jobs or options.cores(), "rank": rank, "world": world, "on": on}, dry_run)
+    _make(made, out, {"jobs": jobs or num_cores(), "rank": rank, "world": world, "on": on}, dry_run)
 
 
 @corpus.command("import")
@@ -114,7 +115,7 @@ def import_command(
     --length 1024
     """
     made = options.asked_corpus(context.params, config, "tokens")
-    _make(made, out, {"jobs": jobs or options.cores(), "rank": rank, "world": world, "on": on}, dry_run)
+    _make(made, out, {"jobs": jobs or num_cores(), "rank": rank, "world": world, "on": on}, dry_run)
 
 
 @corpus.command("export")

@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stillroom.cli.shared_options import dry_run_option, jobs_option, out_option, seed_option, set_option
+from stillroom.cli.shared_options import dry_run_option, jobs_option, out_option, seed_option, set_option, tokens_option
 from stillroom.types import UserError
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from stillroom.config import CorpusConfig
-
-_COUNT = re.compile(r"(\d+(?:\.\d+)?)([kmbt]?)", re.IGNORECASE)
-_THOUSANDS = {"": 0, "k": 1, "m": 2, "b": 3, "t": 4}
-
-
-def count(text: str) -> int:
-    """A number of tokens as it is typed: 1000000, 1_000_000, 10M, 2.5B."""
-    found = _COUNT.fullmatch(text.replace("_", "").replace(",", ""))
-    if found is None:
-        raise UserError(f"{text!r}: is no number of tokens; expected one such as 1000000, 10M or 2.5B.")
-    return round(float(found[1]) * 1000 ** _THOUSANDS[found[2].lower()])
-
-
-def _tokens_option(name: str, text: str) -> object:
-    return typer.Option(name, parser=count, metavar="N", help=text, show_default=False)
-
 
 Data = Annotated[
     list[str] | None,
@@ -91,9 +73,9 @@ Specials = Annotated[
     list[str] | None,
     typer.Option("--special", metavar="NAME", help="A further special token of a trained tokenizer, as <|user|>."),
 ]
-Tokens = Annotated[int | None, _tokens_option("--tokens", "Training tokens, such as 10M or 2.5B.")]
+Tokens = Annotated[int | None, tokens_option("--tokens", "Training tokens, such as 10M or 2.5B.")]
 HeldoutTokens = Annotated[
-    int | None, _tokens_option("--heldout-tokens", "Held-out tokens. Default: a fortieth of --tokens, at most 50,000.")
+    int | None, tokens_option("--heldout-tokens", "Held-out tokens. Default: a fortieth of --tokens, at most 50,000.")
 ]
 SequenceLength = Annotated[
     int | None, typer.Option("--length", metavar="L", help="Tokens of a sequence.", show_default=False)
@@ -127,7 +109,7 @@ Packing = Annotated[
 Deduplicate = Annotated[bool, typer.Option("--deduplicate", help="Drop documents that came before, letter by letter.")]
 WaitFor = Annotated[
     int | None,
-    _tokens_option(
+    tokens_option(
         "--wait-for",
         "Let training begin when so many tokens are there, while the rest is made: the order of training is then "
         "shuffled within so many. Default: within all.",
@@ -144,11 +126,6 @@ Sets = Annotated[list[str] | None, set_option("sources.code.field=body")]
 DryRun = Annotated[
     bool, dry_run_option("Print the configuration, the files and the size of every source; write nothing.")
 ]
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def asked_corpus(options: Mapping[str, Any], file: Path | None, kind: str) -> CorpusConfig:

@@ -16,7 +16,7 @@ Models = Annotated[
     ),
 ]
 CorpusFolder = Annotated[
-    Path | None, typer.Option("--corpus", help="Run folder or built corpus whose held-out part is used.")
+    str | None, typer.Option("--corpus", help="Run folder, built corpus or address whose held-out part is used.")
 ]
 Suites = Annotated[
     str,

@@ -22,11 +22,11 @@ Teacher = Annotated[
     ),
 ]
 Corpus = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--corpus",
-        help="Run folder or built corpus whose text is labelled. A world:NAME labels what it draws itself where this "
-        "is missing.",
+        help="Run folder, built corpus or address whose text is labelled. A world:NAME labels what it draws itself "
+        "where this is missing.",
     ),
 ]
 MixedWith = Annotated[
@@ -141,7 +141,7 @@ def _export(store: Path, file: Path) -> None:
     _print_made(f"{export_labels(store, file):,} sequences", file)
 
 
-def _import(labels: Path, teacher: str, corpus: Path | None, out: Path, tokens: Path | None) -> None:
+def _import(labels: Path, teacher: str, corpus: str | None, out: Path, tokens: Path | None) -> None:
     from stillroom.study.label_stage import import_labels
 
     if corpus is None:

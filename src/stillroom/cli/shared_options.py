@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from stillroom.files import check_place
+from stillroom.types import UserError
+
+_COUNT = re.compile(r"(\d+(?:\.\d+)?)([kmbt]?)", re.IGNORECASE)
+_THOUSANDS = {"": 0, "k": 1, "m": 2, "b": 3, "t": 4}
 
 
 def folder_place(path: Path | None) -> Path | None:
@@ -45,6 +50,19 @@ def jobs_option(text: str) -> Any:
     return typer.Option("--jobs", min=1, metavar="N", help=text)
 
 
+def token_count(text: str) -> int:
+    """A number of tokens as it is typed: 1000000, 1_000_000, 10M, 2.5B."""
+    found = _COUNT.fullmatch(text.replace("_", "").replace(",", ""))
+    if found is None:
+        raise UserError(f"{text!r}: is no number of tokens; expected one such as 1000000, 10M or 2.5B.")
+    return round(float(found[1]) * 1000 ** _THOUSANDS[found[2].lower()])
+
+
+def tokens_option(name: str, text: str) -> Any:
+    """An option that takes a number of tokens."""
+    return typer.Option(name, parser=token_count, metavar="TOKENS", help=text, show_default=False)
+
+
 def seed_option(drawn: str) -> Any:
     """``--seed``: of what is drawn."""
     return typer.Option("--seed", help=f"Seed of {drawn}.")
@@ -69,6 +87,21 @@ GivenLabels = Annotated[
         "--labels",
         help="A label store, or a run that holds one, to be used instead of labelling: of the same teacher, tokens and "
         "fidelity, which is checked. One made before for the same is found without this.",
+    ),
+]
+GivenCorpus = Annotated[
+    str | None,
+    typer.Option(
+        "--corpus",
+        help="A corpus to be used as it is, instead of the recipe's: a folder that [bold]stillroom corpus[/] made or "
+        "is making, a run, or an address.",
+    ),
+]
+WaitFor = Annotated[
+    int | None,
+    tokens_option(
+        "--wait-for",
+        "Begin when --corpus, which is still being built, holds so many training tokens, as in [bold]50M[/].",
     ),
 ]
 RunFolder = Annotated[Path | None, out_option("Run folder. Default: runs/NAME-FINGERPRINT.")]

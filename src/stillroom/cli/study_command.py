@@ -9,11 +9,13 @@ import typer
 
 from stillroom.cli.forecast_command import ForecastLaw, print_study_forecast
 from stillroom.cli.shared_options import (
+    GivenCorpus,
     GivenLabels,
     PlanOnly,
     Recipe,
     RunFolder,
     StudyFields,
+    WaitFor,
     artifacts_option,
     jobs_option,
 )
@@ -60,6 +62,8 @@ def study_command(
     out: RunFolder = None,
     artifacts: Artifacts = None,
     jobs: Jobs = 1,
+    corpus: GivenCorpus = None,
+    wait_for: WaitFor = None,
     labels: GivenLabels = None,
     law: ForecastLaw = None,
     dry_run: PlanOnly = False,
@@ -74,7 +78,7 @@ def study_command(
     """
     from stillroom.cli.ask import study_config
 
-    config = study_config(recipe, assignments or [])
+    config = study_config(recipe, assignments or [], corpus)
     if sweeps or seeds:
         from stillroom.study.arm_sweeps import swept
 
@@ -90,7 +94,7 @@ def study_command(
 
         print_explained(explain_study(config, out, artifacts), Terminal())
     else:
-        _run(config, law, _Where(out, artifacts, jobs, labels))
+        _run(config, law, _Where(out, artifacts, jobs, labels, wait_for or 0))
 
 
 class _Where(NamedTuple):
@@ -100,6 +104,7 @@ class _Where(NamedTuple):
     artifacts: Path | None
     jobs: int
     labels: str | None
+    wait_for: int
 
 
 def _run(config: StudyConfig, law: str | None, where: _Where) -> None:
@@ -113,7 +118,15 @@ def _run(config: StudyConfig, law: str | None, where: _Where) -> None:
     from stillroom.study.pipeline import run_study
     from stillroom.study.progress import StageDisplay
 
-    folder = run_study(config, where.out, where.artifacts, StageDisplay(), jobs=where.jobs, labels=where.labels)
+    folder = run_study(
+        config,
+        where.out,
+        where.artifacts,
+        StageDisplay(),
+        jobs=where.jobs,
+        labels=where.labels,
+        wait_for=where.wait_for,
+    )
     console = Terminal()
     console.print(summary_table(folder))
     for seeds in seeds_tables([folder]):

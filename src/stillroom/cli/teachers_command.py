@@ -33,7 +33,7 @@ Candidates = Annotated[
         "a hub id or a [bold].gguf[/] file.",
     ),
 ]
-Corpus = Annotated[Path, typer.Option("--corpus", help="Run folder or built corpus that students will be trained on.")]
+Corpus = Annotated[str, typer.Option("--corpus", help="Run folder or built corpus that students will be trained on.")]
 Student = Annotated[
     str | None,
     typer.Option(

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from stillroom.cli.shared_options import GivenLabels, PlanOnly, Recipe, StudyFields, artifacts_option, folder_place
+from stillroom.cli.shared_options import (
+    GivenCorpus,
+    GivenLabels,
+    PlanOnly,
+    Recipe,
+    StudyFields,
+    WaitFor,
+    artifacts_option,
+    folder_place,
+)
 
 if TYPE_CHECKING:
     from stillroom.config import RunConfig, StudyConfig
@@ -28,6 +37,8 @@ def train_command(
     assignments: StudyFields = None,
     artifacts: Artifacts = Path("runs/artifacts"),
     export_to: ExportTo = None,
+    corpus: GivenCorpus = None,
+    wait_for: WaitFor = None,
     labels: GivenLabels = None,
     dry_run: PlanOnly = False,
 ) -> None:
@@ -40,23 +51,30 @@ def train_command(
     """
     from stillroom.cli.ask import run_or_study_config
 
-    config = run_or_study_config(recipe, assignments or [], arm)
+    config = run_or_study_config(recipe, assignments or [], arm, corpus)
     if dry_run:
         from stillroom.study.plan import print_plan
 
         print_plan(config)
     else:
-        _run(config, arm, artifacts, export_to, labels)
+        _run(config, arm, _Where(artifacts, export_to, labels, wait_for or 0))
 
 
-def _run(
-    config: RunConfig | StudyConfig, arm: str | None, artifacts: Path, export_to: Path | None, labels: str | None
-) -> None:
-    """Trains the model, writes it to ``export_to`` where that is given, and prints where it is."""
+class _Where(NamedTuple):
+    """Where a model is trained, and with what."""
+
+    artifacts: Path
+    export_to: Path | None
+    labels: str | None
+    wait_for: int
+
+
+def _run(config: RunConfig | StudyConfig, arm: str | None, where: _Where) -> None:
+    """Trains the model, exports it where that is asked for, and prints where it is."""
     from stillroom.files import check_new_folder
 
-    if export_to is not None:
-        check_new_folder(export_to)
+    if where.export_to is not None:
+        check_new_folder(where.export_to)
     from stillroom.console import line
     from stillroom.study.export import export_run_folder
     from stillroom.study.pipeline import run_single
@@ -64,7 +82,7 @@ def _run(
     from stillroom.training.distributed import launched_rank
 
     display = StageDisplay()
-    folder = run_single(config, arm, artifacts, display, labels)
-    if export_to is not None and launched_rank() == 0:
-        export_run_folder(folder, export_to)
-    display.console.print(line("Model: ", (export_to or folder / "model", "bold")), soft_wrap=True)
+    folder = run_single(config, arm, where.artifacts, display, labels=where.labels, wait_for=where.wait_for)
+    if where.export_to is not None and launched_rank() == 0:
+        export_run_folder(folder, where.export_to)
+    display.console.print(line("Model: ", (where.export_to or folder / "model", "bold")), soft_wrap=True)

@@ -74,6 +74,8 @@ def build_corpus(
     Raises:
         UserError: A source cannot be read, holds too little or changed meanwhile, or another corpus is there.
     """
+    if config.path is not None:
+        raise UserError(f"corpus.path {config.path}: is a corpus already; leave it out to build one of the sources.")
     identity = fingerprint(corpus_identity(config))
     scratch = growing_folder(folder).parent
     with disk_errors(folder):

@@ -142,6 +142,11 @@ class Corpus:
         return self.manifest["identity"]
 
     @property
+    def place(self) -> str:
+        """Its folder, or the address that it is read from."""
+        return self.files.address if isinstance(self.files, RemoteFiles) else str(self.folder)
+
+    @property
     def vocab_size(self) -> int:
         """V, specials included."""
         return self.manifest["vocab_size"]
@@ -264,7 +269,10 @@ def open_corpus(folder: Path | str, wait_for: int = 0) -> Corpus:
     folder = Path(folder)
     if wait_for and not disk.is_finished(folder):
         return _growing(folder, wait_for)
-    folder = Path(find_part("corpus", folder).path)
+    found = find_part("corpus", folder).path
+    if "://" in found:
+        return open_corpus(found)
+    folder = Path(found)
     return _opened(folder, folder / "corpus.json", FinishedFiles(folder))
 
 

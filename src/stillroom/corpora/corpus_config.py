@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,6 +14,9 @@ from stillroom.strict import ADDED_LATER, Count, Named, Positive, Seed, Strict
 class CorpusConfig(Strict):
     """Text, a tokenizer trained on it, and packed sequences of tokens."""
 
+    path: Annotated[str | None, ADDED_LATER] = None
+    """A corpus that is there, or is being built (``stillroom corpus build``), and is used as it is: a folder, a run, an
+    address. What is not given beside it is read from it; ``train_tokens`` may be fewer than it holds."""
     sources: Named[SourceConfig] = Field(min_length=1)
     vocab_size: Annotated[int, Field(ge=258, le=2**24)] = 2048
     """Tokens of the byte-level BPE tokenizer, specials included. Ignored where ``tokenizer`` is given."""
@@ -45,6 +48,15 @@ class CorpusConfig(Strict):
     may begin when so many tokens are there, while the corpus grows."""
     seed: Seed = 0
     """Seed of which text is held out, of what worlds draw and of the order of documents."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_it_is_there(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(values.get("path"), str) or "sources" in values:
+            return values
+        from stillroom.corpora.given import recorded  # on demand: it looks into the corpus
+
+        return recorded(values["path"]) | values
 
     @field_validator("specials")
     @classmethod

@@ -64,7 +64,8 @@ class RemoteFiles:
     """
 
     def __init__(self, url: str, cache: Path | None = None) -> None:
-        self.name = printable_url(url.rstrip("/"))
+        self.address = url.rstrip("/")
+        self.name = printable_url(self.address)
         self._system, self._root = filesystem(url.rstrip("/"))
         sums = self._asked(NAME, lambda path: self._system.cat_file(path))
         mark = hashlib.sha256(url.encode() + sums).hexdigest()[:16]

@@ -11,7 +11,7 @@ from stillroom.evaluation.suites.icl import InContextConfig
 from stillroom.evaluation.suites.lm import LikelihoodConfig
 from stillroom.evaluation.suites.retrieval import RetrievalConfig
 from stillroom.evaluation.suites.tts import SamplesConfig
-from stillroom.strict import Positive, nearest
+from stillroom.strict import ADDED_LATER, Positive, nearest
 
 
 class EvaluationConfig(SamplesConfig, RetrievalConfig, InContextConfig, LikelihoodConfig):
@@ -21,6 +21,8 @@ class EvaluationConfig(SamplesConfig, RetrievalConfig, InContextConfig, Likeliho
     """``lm``: bits per byte. ``icl``: copying, recall, few-shot rules and counterfactual facts. ``tts``: pass@k and
     diversity. ``heads``: induction and previous-token heads. ``retrieval``: needle in a haystack and context question
     answering. Or a suite that a package adds under the entry point ``stillroom.suites``."""
+    over_training: Annotated[tuple[str, ...], ADDED_LATER] = ("lm", "icl", "heads")
+    """Which of them also measure the checkpoints that ``training.keep`` and ``keep_every`` keep; none with ``[]``."""
     contamination_ngram: Annotated[int, Field(ge=0, le=65_536)] = 13
     """Tokens of the n-grams by which items are looked for in the training text; 0 looks for none."""
     contamination_sequences: Positive = 50_000

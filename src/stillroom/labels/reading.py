@@ -19,8 +19,12 @@ from stillroom.labels.ragged import NO_GOLD, RaggedLabels, join_labels
 from stillroom.labels.settings import LabelSettings
 from stillroom.types import Batch, UserError
 
-READ_CHUNK = 32
-"""Positions whose scores are read at one time on a CPU, so that the passes over them stay in its cache."""
+_FEWEST_ROWS, _READ_SCORES = 32, 1 << 17
+
+
+def rows_at_a_time(vocab_size: int) -> int:
+    """Positions whose scores are read at one time on a CPU, so that the passes over them stay in its cache."""
+    return max(_FEWEST_ROWS, _READ_SCORES // vocab_size)
 
 
 _LEAST = -1e30
@@ -75,7 +79,7 @@ def capture(scores: Scores, batch: Batch, offset_N: np.ndarray, settings: LabelS
     offset = torch.from_numpy(offset_N).to(scores.device)
     pieces, start = [], 0
     for scores_nV in scores.chunks(batch):
-        step = READ_CHUNK if scores_nV.device.type == "cpu" else len(scores_nV)
+        step = rows_at_a_time(scores_nV.shape[1]) if scores_nV.device.type == "cpu" else len(scores_nV)
         for part_nV in scores_nV.split(step):
             here = slice(start, start + len(part_nV))
             try:

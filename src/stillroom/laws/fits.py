@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from stillroom.cores import num_cores
 from stillroom.laws.forms import DistillationLaw, Floats, SupervisedLaw
 from stillroom.laws.points import Points
 from stillroom.laws.presets import BUSBRIDGE_2025
@@ -272,7 +272,7 @@ def bootstrap(
 
     A supervised law without points of its own stays what it is.
     """
-    task, jobs = _Resample(points, supervised, law, form, seed), jobs or os.cpu_count() or 1
+    task, jobs = _Resample(points, supervised, law, form, seed), jobs or num_cores()
     if jobs == 1 or resamples < 100:
         found = [task(number) for number in range(resamples)]
     else:

@@ -36,17 +36,22 @@ class PlannedStudent:
 
 @dataclass(frozen=True)
 class BillCost:
-    """A student's FLOPs on one bill, its teacher's part of them, and what they take at given rates."""
+    """A student's FLOPs on one bill, its teacher's part of them, and what they take at given rates.
+
+    These are counted, not estimated, so they have no interval; ``over_hard`` has one: the FLOPs over those of a student
+    of hard labels that reaches the same loss.
+    """
 
     bill: str
     flops: float
     teacher_flops: float
+    over_hard: Estimate
     hours: float | None
     price: float | None
 
     def text(self) -> str:
         """For people."""
-        parts = [f"{self.flops:.3g}"]
+        parts = [f"{self.flops:.3g}", f"{_text(self.over_hard, '.2f')} of hard labels' for the same loss"]
         if self.teacher_flops:
             parts.append(f"teacher's part {self.teacher_flops / self.flops:.0%}")
         if self.hours is not None:
@@ -109,17 +114,18 @@ def forecast(
     distilled = float(taught.loss(student.N, student.D, student.teacher_loss))
     hard_R = hard_law.loss(student.N, student.D)[:, 0]
     distilled_R = drawn.loss(student.N, student.D, student.teacher_loss)[:, 0]
+    multiplier = _estimate(
+        float(law.supervised.tokens_for(student.N, distilled)) / student.D,
+        hard_law.tokens_for(student.N, distilled_R[:, None])[:, 0] / student.D,
+    )
     return Forecast(
         student,
         _with_noise(hard, hard_R, law.hard_noise),
         _with_noise(distilled, distilled_R, law.distilled_noise),
         _estimate(hard - distilled, hard_R - distilled_R),
-        _estimate(
-            float(law.supervised.tokens_for(student.N, distilled)) / student.D,
-            hard_law.tokens_for(student.N, distilled_R[:, None])[:, 0] / student.D,
-        ),
+        multiplier,
         _catch_up(law, student),
-        costs(law, student, teacher, rates or Rates(), students),
+        _costs(law, student, multiplier, _Asked(teacher, rates or Rates(), students)),
         float(student_flops(student.N, student.D, law.model)),
         law.bytes_per_label * student.D,
         tuple(_warnings(law, student, hard)),
@@ -160,28 +166,42 @@ def _crossing(ahead_G: Floats, log_G: Floats) -> float:
     return float(np.exp(log_G[last] + share * (log_G[last + 1] - log_G[last])))
 
 
-def costs(
-    law: Law, student: PlannedStudent, teacher: Teacher | None, rates: Rates, students: int
-) -> tuple[BillCost, ...]:
-    """The four bills for one of ``students`` who share a teacher and its stored labels; those that can be told."""
-    found = []
+@dataclass(frozen=True)
+class _Asked:
+    """What bills are for: a teacher, rates, and how many students share the teacher and its labels."""
+
+    teacher: Teacher | None
+    rates: Rates
+    students: int
+
+
+def _costs(law: Law, student: PlannedStudent, multiplier: Estimate, asked: _Asked) -> tuple[BillCost, ...]:
+    """The four bills for one of the students who share a teacher and its stored labels; those that can be told."""
+    found, teacher = [], asked.teacher
     own = float(student_flops(student.N, student.D, law.model))
     for bill in BILLS:
         if (teacher is None and (bill.labels or bill.teacher)) or (bill.teacher and teacher and not teacher.D):
             continue
-        share = float(teacher_flops(bill, teacher, student.D, law.model)) / students if teacher else 0.0
-        found.append(_priced(bill.name, own + share, share, law, student, rates, students))
+        share = float(teacher_flops(bill, teacher, student.D, law.model)) / asked.students if teacher else 0.0
+        hours, price = _priced(own + share, law.bytes_per_label * student.D, asked)
+        found.append(BillCost(bill.name, own + share, share, _over(own + share, own, multiplier), hours, price))
     return tuple(found)
 
 
-def _priced(
-    bill: str, flops: float, share: float, law: Law, student: PlannedStudent, rates: Rates, students: int
-) -> BillCost:
+def _over(flops: float, hard: float, multiplier: Estimate) -> Estimate:
+    """FLOPs over those of hard labels on so many times the tokens; 0 where no text gives the same loss."""
+    ends = (multiplier.value, multiplier.high, multiplier.low)
+    value, low, high = (flops / (hard * times) if times else np.inf for times in ends)
+    return Estimate(value, low, high, multiplier.num)
+
+
+def _priced(flops: float, label_bytes: float, asked: _Asked) -> tuple[float | None, float | None]:
+    """Hours and price of one student, where there are rates for them."""
+    rates = asked.rates
     hours = flops / rates.flops_per_second / 3600 if rates.flops_per_second else None
-    stored = law.bytes_per_label * student.D / 1e12 * rates.price_per_terabyte / students
+    stored = label_bytes / 1e12 * rates.price_per_terabyte / asked.students
     priced = hours is not None and (rates.price_per_hour or rates.price_per_terabyte)
-    price = (hours or 0.0) * rates.price_per_hour + stored if priced else None
-    return BillCost(bill, flops, share, hours, price)
+    return hours, (hours or 0.0) * rates.price_per_hour + stored if priced else None
 
 
 def _check(law: Law, student: PlannedStudent) -> float:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from stillroom.config import ArmConfig, StudyConfig, TeacherConfig
 from stillroom.models.model_config import ModelConfig
-from stillroom.recipes.quickstart import TOKENS, quickstart
+from stillroom.recipes.quickstart import quickstart
 
 Size = Literal["small", "middle", "large"]
 SIZES: dict[Size, ModelConfig] = {
@@ -22,6 +22,7 @@ SIZES: dict[Size, ModelConfig] = {
     "middle": ModelConfig(hidden_size=96, intermediate_size=288, num_layers=3, num_heads=4, rope_theta=100.0),
     "large": ModelConfig(hidden_size=144, intermediate_size=432, num_layers=4, num_heads=4, rope_theta=100.0),
 }
+TOKENS = 1_800_000
 PARTS = {"eighth": 0.125, "quarter": 0.25, "half": 0.5, "all": 1.0}
 EARLY = 0.25
 """Part of the text that the weaker teacher has seen, once; the other one sees all of it twice."""
@@ -31,13 +32,14 @@ def part(size: Size, *, early: bool = False) -> StudyConfig:
     """Students of one size under one teacher."""
     base = quickstart()
     assert base.teacher.training is not None
-    seen = {"tokens": round(EARLY * TOKENS), "epochs": 1.0} if early else {"tokens": TOKENS}
+    seen = {"tokens": round(EARLY * TOKENS), "epochs": 1.0} if early else {"tokens": TOKENS, "epochs": 2.0}
     quiet = {"validate_every": 0}
     arms = {f"dpt90_{name}": ArmConfig(alpha=0.9, data=share) for name, share in PARTS.items()}
     if not early:
         arms |= {f"spt_{name}": ArmConfig(data=share) for name, share in PARTS.items()}
     return base.model_copy(
         update={
+            "corpus": base.corpus.model_copy(update={"train_tokens": 2 * TOKENS}),
             "name": f"pilots-{size}{'-early' if early else ''}",
             "teacher": TeacherConfig(
                 model=base.teacher.model, training=base.teacher.training.model_copy(update=seen | quiet)

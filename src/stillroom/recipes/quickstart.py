@@ -21,7 +21,7 @@ from stillroom.config import (
 
 Option = int | float | str | bool
 
-TOKENS = 1_800_000
+TOKENS = 1_600_000
 HELDOUT_SEQUENCES = 1280  # a fifth is Python, from enough files for an interval
 FAMILIES = "pair_sum between multiple pick progression chain_sum gcd"  # those that such a student begins to solve
 LETTERS = "abcdefghijklmnopqrstuvwxyz"  # no digits, which are two tokens after a space
@@ -50,7 +50,7 @@ def quickstart() -> StudyConfig:
         ),
         teacher=TeacherConfig(
             model=ModelConfig(hidden_size=224, intermediate_size=608, num_layers=4, num_heads=7, rope_theta=100.0),
-            training=training.model_copy(update={"epochs": 2.0}),
+            training=training,
         ),
         student=ModelConfig(hidden_size=64, intermediate_size=192, num_layers=2, num_heads=4, rope_theta=100.0),
         training=training,

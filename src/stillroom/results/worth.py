@@ -15,7 +15,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from scipy.stats import t as student
 
 from stillroom.results.schema import Worth
 from stillroom.results.statistics import RESAMPLES, drawn_counts
-from stillroom.types import UserError
+from stillroom.types import Estimate, UserError
 
 _HALVINGS = 45
 """Bisections of one rung's width: to the last bits of a float64 logarithm."""
@@ -66,27 +66,87 @@ def worth(
     logarithm are spread about their value by √(n/(n-1)) · t/z, which makes the interval Student's where the curve is
     straight. A ladder whose ends are not apart (the interval of their difference holds 0) has no exchange rate.
     """
-    rungs = sorted(ladder, key=lambda rung: rung.amount)
-    _check(rungs, arm, over)
-    top_UJ, bottom_UJ, num = _table([*rungs, arm])
-    weights_RU = drawn_counts(np.random.default_rng(seed), len(top_UJ), resamples).astype(np.float64)
-    whole_J = _ratios(np.ones((1, len(top_UJ))), top_UJ, bottom_UJ)
-    drawn_RJ = _ratios(weights_RU, top_UJ, bottom_UJ)
-    spread = _spread(num) if over == "seeds" else 1.0
-    sign = 1.0 if higher_is_better else -1.0
-    log_J = np.log([rung.amount for rung in rungs])
+    drawn = _draw(ReadOff(ladder, arm, higher_is_better), over, resamples, seed)
+    log_J, value, num = drawn.log_J, drawn.value, drawn.num
     least, most = (math.exp(end) / arm.amount for end in (log_J[0], log_J[-1]))
-    rise_R = sign * (drawn_RJ[:, -2] - drawn_RJ[:, 0])
-    rise = sign * float(whole_J[0, -2] - whole_J[0, 0])
-    if rise + spread * (np.quantile(rise_R, 0.025) - rise) <= 0:
+    if drawn.is_flat:
         return Worth(None, 0.0, math.inf, least, most, num, "flat")
-    value = float(_inverse(log_J, sign * whole_J)[0])
-    logs_R = _inverse(log_J, sign * drawn_RJ)
-    low, high = (_quantile(logs_R, share, value, spread, log_J) for share in (0.025, 0.975))
+    low, high = (_quantile(drawn.logs_R, share, value, drawn.spread, log_J) for share in (0.025, 0.975))
     low, high = min(math.exp(low) / arm.amount, most), max(math.exp(high) / arm.amount, least)
     if math.isinf(value):
         return Worth(None, low, high, least, most, num, "above" if value > 0 else "below")
     return Worth(math.exp(value) / arm.amount, low, high, least, most, num)
+
+
+@dataclass(frozen=True)
+class ReadOff:
+    """What a worth is read off: a ladder and an arm by one measure, and which direction of it is better."""
+
+    ladder: Sequence[Measured]
+    arm: Measured
+    higher_is_better: bool
+
+
+def worth_ratio(
+    one: ReadOff,
+    other: ReadOff,
+    *,
+    over: Literal["seeds", "items"] = "seeds",
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Estimate:
+    """How many times more a soft label was worth on one measure than on another: the ratio of their multipliers.
+
+    Both are resampled together, so that units must be the same. A value outside its ladder is taken at the ladder's
+    end, which draws the ratio towards 1 and never away from it, unless both are outside.
+
+    Raises:
+        UserError: the measures are of different units, or more text does not change one of them.
+    """
+    first, second = (_draw(asked, over, resamples, seed) for asked in (one, other))
+    if first.logs_R.shape != second.logs_R.shape or set(one.arm.values) != set(other.arm.values):
+        raise UserError("worth: the two measures are of different seeds or items; give both for the same ones.")
+    if first.is_flat or second.is_flat:
+        raise UserError("worth: more text does not change one of the measures, so that it has no exchange rate.")
+    logs_R = first.inside(first.logs_R) - second.inside(second.logs_R)
+    value = float(first.inside(first.value) - second.inside(second.value))
+    low, high = (value + first.spread * (float(np.quantile(logs_R, share)) - value) for share in (0.025, 0.975))
+    shift = math.log(one.arm.amount) - math.log(other.arm.amount)
+    value, low, high = (math.exp(log - shift) for log in (value, low, high))
+    return Estimate(value, low, high, first.num)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Where an arm's value lies on its ladder, and in every resample, as logarithms of an amount."""
+
+    value: float
+    logs_R: Floats
+    log_J: Floats
+    is_flat: bool
+    spread: float
+    num: int
+
+    def inside(self, logs: Any) -> Any:
+        """Amounts outside the ladder at its end."""
+        return np.clip(logs, self.log_J[0], self.log_J[-1])
+
+
+def _draw(asked: ReadOff, over: Literal["seeds", "items"], resamples: int, seed: int) -> _Drawn:
+    rungs = sorted(asked.ladder, key=lambda rung: rung.amount)
+    _check(rungs, asked.arm, over)
+    top_UJ, bottom_UJ, num = _table([*rungs, asked.arm])
+    weights_RU = drawn_counts(np.random.default_rng(seed), len(top_UJ), resamples).astype(np.float64)
+    whole_J = _ratios(np.ones((1, len(top_UJ))), top_UJ, bottom_UJ)
+    drawn_RJ = _ratios(weights_RU, top_UJ, bottom_UJ)
+    spread = _spread(num) if over == "seeds" else 1.0
+    sign = 1.0 if asked.higher_is_better else -1.0
+    log_J = np.log([rung.amount for rung in rungs])
+    rise_R = sign * (drawn_RJ[:, -2] - drawn_RJ[:, 0])
+    rise = sign * float(whole_J[0, -2] - whole_J[0, 0])
+    is_flat = bool(rise + spread * (np.quantile(rise_R, 0.025) - rise) <= 0)
+    value = float(_inverse(log_J, sign * whole_J)[0])
+    return _Drawn(value, _inverse(log_J, sign * drawn_RJ), log_J, is_flat, spread, num)
 
 
 def _check(rungs: Sequence[Measured], arm: Measured, over: str) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import os
 import platform
 from importlib.metadata import version
 
 import stillroom
+from stillroom.cores import num_cores
 from stillroom.results import Environment
 from stillroom.study.identities import source_hash
 
@@ -21,7 +21,7 @@ def this_environment(precision: str = "") -> Environment:
         torch=torch.__version__,
         python=platform.python_version(),
         processor=torch.cpu.get_capabilities().get("cpu_name") or platform.machine(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        cores=num_cores(),
         precision=precision,
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         others={"numpy": version("numpy"), "source": source_hash()},

@@ -162,7 +162,7 @@ def check_items(config: StudyConfig, corpus: Corpus) -> None:
 
 def evaluate_models(
     models: list[Path],
-    corpus_folder: Path | None,
+    corpus_folder: str | Path | None,
     suites: list[str],
     out: Path,
     values: Mapping[str, object],
@@ -210,11 +210,10 @@ def evaluate_models(
     _show_worth(named, folders, out / "worth.json")
 
 
-def _own_corpus(named: Sequence[RunPart]) -> Path | None:
+def _own_corpus(named: Sequence[RunPart]) -> str | None:
     """The corpus of the run that all models are of; None where they are of several, or of none."""
     found = {find_part("corpus", part.run).path if part.run is not None else None for part in named}
-    only = found.pop() if len(found) == 1 else None
-    return None if only is None else Path(only)
+    return found.pop() if len(found) == 1 else None
 
 
 def _show_worth(named: Sequence[RunPart], folders: Mapping[str, Path], target: Path) -> None:
@@ -247,7 +246,9 @@ def _show(
         display.console.print(line((target, "dim")), soft_wrap=True)
 
 
-def _opened(folder: Path | None, config: EvaluationConfig, external: External | None) -> tuple[Corpus | None, Sources]:
+def _opened(
+    folder: str | Path | None, config: EvaluationConfig, external: External | None
+) -> tuple[Corpus | None, Sources]:
     """The corpus, and the sources that it was made of."""
     if folder is None:
         if external is None and not _measurable(config, None):

@@ -14,7 +14,7 @@ from stillroom import disk
 from stillroom.config import StudyConfig
 from stillroom.console import line
 from stillroom.corpora import corpus_identity
-from stillroom.files import read_json_object
+from stillroom.corpora.given import manifest_of
 from stillroom.objectives.schedules import ever_needs_teacher
 from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.budgets import with_budgets
@@ -92,8 +92,7 @@ class _Plan:
     def all(self) -> list[Explained]:
         """Every stage."""
         config = self.config
-        corpus = self.stage("corpus and tokenizer", "corpus", corpus_identity(config.corpus))
-        assert corpus is not None
+        corpus = self._corpus()
         teacher = self._teacher(corpus)
         labels = self._labels(corpus, teacher)
         self._evaluation("teacher", teacher, corpus)
@@ -106,6 +105,13 @@ class _Plan:
             model = self.stage(name, "model", identity, "its labels are made first")
             self._evaluation(name, model, corpus)
         return self.found
+
+    def _corpus(self) -> str:
+        """The hash of the corpus: a stage where it is built."""
+        asked = self.config.corpus
+        if asked.path is not None:
+            return str(manifest_of(asked.path)["identity"])
+        return str(self.stage("corpus and tokenizer", "corpus", corpus_identity(asked)))
 
     def _teacher(self, corpus: str) -> str:
         """The hash of the teacher: a stage where it is trained."""
@@ -124,9 +130,9 @@ class _Plan:
         if not tokens:
             return None
         folder = self.store.root / f"corpus-{corpus}" / "corpus"
-        if not (folder / "corpus.json").is_file():
+        if self.config.corpus.path is None and not (folder / "corpus.json").is_file():
             return self.stage("labels", "labels", None, "its corpus is made first")
-        manifest = read_json_object(folder / "corpus.json", "that of a built corpus")
+        manifest = manifest_of(self.config.corpus.path or str(folder))
         owner = labels_owner(manifest, teaching_key(self.config, teacher))
         asked = self.config.corpus
         sequences = max(1, tokens // asked.sequence_length)

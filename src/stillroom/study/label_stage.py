@@ -50,7 +50,7 @@ class LabelRequest:
     """What was asked for on the command line."""
 
     teacher: str
-    corpus: Path | None
+    corpus: str | Path | None
     """None where an exact world labels sequences that it draws itself."""
     out: Path
     labels: dict[str, Any]
@@ -121,7 +121,7 @@ def keep_labelled(folder: Path, damaged: list[str]) -> bool:
     return True
 
 
-def _corpus_job(request: LabelRequest, folder: Path) -> _Job:
+def _corpus_job(request: LabelRequest, folder: str | Path) -> _Job:
     corpus = open_corpus(folder)
     length = corpus.train.sequence_length
     if request.tokens is not None and request.tokens < length:
@@ -169,7 +169,7 @@ def _drawn_job(request: LabelRequest, seed: int) -> _Job:
     return _Job(exact_scores(request.teacher, vocab_size), sequences, identity)
 
 
-def import_labels(source: Path, teacher: str, corpus_folder: Path, out: Path, tokens: Path | None) -> Manifest:
+def import_labels(source: Path, teacher: str, corpus_folder: str | Path, out: Path, tokens: Path | None) -> Manifest:
     """A store from labels that other software wrote, told apart by what lies there.
 
     A ``.kd`` sidecar needs ``tokens``, the shard's ids as ``.npy``; a folder or file with a ``compression_config.yaml``

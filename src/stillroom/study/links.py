@@ -26,7 +26,7 @@ class NotedPlaces:
     places: Places = field(default_factory=Places)
 
     def note(
-        self, *, corpus: Path | None = None, labels: str | None = None, models: Mapping[str, Path] | None = None
+        self, *, corpus: str | None = None, labels: str | None = None, models: Mapping[str, Path] | None = None
     ) -> None:
         """Adds parts; a process of its own may read the file at any time."""
         if self.folder is None or launched_rank() > 0:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stillroom import disk
-from stillroom.config import EvaluationConfig, RunConfig, StudyConfig, parse
-from stillroom.corpora import Corpus, SequenceSet, build_corpus, corpus_identity, open_corpus
+from stillroom.config import CorpusConfig, EvaluationConfig, RunConfig, StudyConfig, parse
+from stillroom.cores import num_cores
+from stillroom.corpora import Corpus, SequenceSet, Workers, build_corpus, corpus_identity, open_corpus
+from stillroom.corpora.given import check_given
 from stillroom.labels import LabelStore, Scores
 from stillroom.labels.format.manifest import plan_fingerprint
 from stillroom.models import load_model, plan_pretrained_model, use_short_attention
@@ -49,8 +51,8 @@ from stillroom.training import Hooks, Interrupted
 from stillroom.training.distributed import launched_size
 from stillroom.types import OnProgress, UserError
 
-_OVER_TRAINING = ("lm", "icl", "heads")
-"""Suites that kept checkpoints are measured by."""
+_MANY_TOKENS = 20_000_000
+"""A corpus of so many is worth starting processes for."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Stages:
     noted: NotedPlaces = field(default_factory=NotedPlaces)
     given_labels: str | None = None
     """A label store to be used instead of one that is made."""
+    wait_for: int = 0
+    """Training tokens that a given corpus must hold, where it is still growing."""
 
     def _build(self, stage: _Stage, make: Callable[[Path, StageProgress], None], keep: Keep | None = None) -> Artifact:
         """Builds or finds an artifact; ``make`` gets the work folder and the progress callback.
@@ -103,14 +107,28 @@ class Stages:
         return own_precision(self.config.training.precision)
 
     def corpus(self) -> Corpus:
-        """The corpus, built or found."""
+        """The corpus: given, built or found."""
+        if self.config.corpus.path is not None:
+            return self._given_corpus(self.config.corpus.path)
         stage = _Stage("corpus and tokenizer", "corpus", corpus_identity(self.config.corpus), "tokens")
         artifact = self._build(stage, self._make_corpus)
-        self.noted.note(corpus=artifact.path / "corpus")
+        self.noted.note(corpus=str(artifact.path / "corpus"))
         return open_corpus(artifact.path / "corpus")
 
     def _make_corpus(self, work: Path, update: OnProgress) -> None:
-        build_corpus(self.config.corpus, work / "corpus", update)
+        asked = self.config.corpus
+        workers = Workers(jobs=num_cores() if asked.train_tokens >= _MANY_TOKENS else 1)
+        build_corpus(asked, work / "corpus", update, workers)
+
+    def _given_corpus(self, place: str) -> Corpus:
+        """One that was there before the study, or grows."""
+        corpus = open_corpus(place, self.wait_for)
+        check_given(place, self.config.corpus)
+        self.store.mark_owner(corpus.folder)
+        self.noted.note(corpus=corpus.place)
+        self.display.given("corpus", corpus.place)
+        self.record.append(StageRecord(name="corpus and tokenizer", seconds=0.0, reused=True))
+        return corpus
 
     def _model_identity(
         self, run: RunConfig, corpus: Corpus, labels: StoredLabels | None, live: tuple[Path, str] | None
@@ -258,7 +276,7 @@ class Stages:
 
     def over_training(self, name: str, model: Path, key: str, corpus: Corpus) -> dict[int, Artifact]:
         """The evaluations of a model's kept checkpoints by step, without what draws samples, which would take long."""
-        suites = tuple(one for one in self.config.evaluation.suites if one in _OVER_TRAINING)
+        suites = tuple(one for one in self.config.evaluation.suites if one in self.config.evaluation.over_training)
         asked = self.config.evaluation.model_copy(update={"suites": suites, "contamination_ngram": 0})
         kept = {int(one.name.rpartition("-")[2]): one for one in (model.parent / STEPS).glob("step-*")}
         return {
@@ -290,7 +308,8 @@ class _Student:
 
     config: str
     store: ArtifactStore
-    corpus: Path
+    corpus: str
+    wait_for: int
     teacher: tuple[Path, str]
     labels: StoredLabels | None
     arm: str
@@ -308,7 +327,7 @@ def students_ahead(
     distinct = {arm.fingerprint(): name for name, arm in reversed(config.arms.items())}  # equal arms are one artifact
     shown = stages.display.is_shared
     tasks = [
-        _Student(config.model_dump_json(), stages.store, corpus.folder, teacher, labels, name, shown)
+        _Student(config.model_dump_json(), stages.store, corpus.place, stages.wait_for, teacher, labels, name, shown)
         for name in config.arms
         if name in distinct.values()
     ]
@@ -324,7 +343,7 @@ def students_ahead(
 def _student_task(task: _Student) -> tuple[str, list[StageRecord]]:
     display = StageDisplay.of_child(task.shown)
     stages = Stages(StudyConfig.model_validate_json(task.config), task.store, display, Stopper())
-    stages.student(task.arm, open_corpus(task.corpus), task.teacher, task.labels)
+    stages.student(task.arm, open_corpus(task.corpus, task.wait_for), task.teacher, task.labels)
     return task.arm, stages.record
 
 
@@ -336,6 +355,7 @@ def run_study(
     *,
     jobs: int = 1,
     labels: str | None = None,
+    wait_for: int = 0,
 ) -> Path:
     """Runs every stage that is not there yet and returns the run folder, complete but for the report.
 
@@ -348,6 +368,7 @@ def run_study(
             another on all of them.
         labels: a label store, or a run that holds one, to be used instead of one that is made; refused where it is not
             of the same teacher, tokens and fidelity.
+        wait_for: training tokens of ``corpus.path`` that are enough to begin with, where it is still being built.
 
     Raises ``UserError`` for a mistake, ``KeyboardInterrupt`` or ``SystemExit`` when stopped; in each case what was
     complete is kept and the same call goes on from there.
@@ -355,19 +376,30 @@ def run_study(
     begin = time.monotonic()
     config = with_budgets(config)
     check_evaluation(config)
+    _check_growing(config.corpus, wait_for)
     if labels is not None and not labelled_tokens(config):
         raise UserError(f"--labels {labels}: no arm of {config.name} learns from stored labels; leave it out.")
     folder = study_folder(config, out)
     artifacts = artifacts or folder.artifacts
     store = ArtifactStore(artifacts, Needs.of_run(artifacts, folder.path))
     with Stopper() as stopper, folder.claimed(display.damaged):
-        stages = Stages(config, store, display, stopper, noted=NotedPlaces(folder.path), given_labels=labels)
+        stages = Stages(
+            config, store, display, stopper, noted=NotedPlaces(folder.path), given_labels=labels, wait_for=wait_for
+        )
         try:
             made = _all_stages(stages, jobs)
         except Interrupted:
             stopper.leave()
         write_run_folder(folder, config, made, stages.record, time.monotonic() - begin)
     return folder.path
+
+
+def _check_growing(corpus: CorpusConfig, wait_for: int) -> None:
+    if wait_for and corpus.path is None:
+        raise UserError(
+            f"--wait-for {wait_for}: the recipe builds its corpus itself, before all else; build it by stillroom "
+            "corpus build --wait-for beside this and name it by --corpus."
+        )
 
 
 def _all_stages(stages: Stages, jobs: int) -> FinishedParts:
@@ -396,8 +428,12 @@ def run_single(
     artifacts: Path,
     display: StageDisplay,
     labels: str | None = None,
+    wait_for: int = 0,
 ) -> Path:
-    """Trains one model, with the teacher and labels that it needs; returns its folder. ``labels`` as in a study."""
+    """Trains one model, with the teacher and labels that it needs; returns its folder.
+
+    ``labels`` and ``wait_for`` are as in a study.
+    """
     if isinstance(config, StudyConfig):
         config = with_budgets(config)
         run = teacher_run(config) if arm == "teacher" else arm_run(config, arm or "")
@@ -406,11 +442,13 @@ def run_single(
     else:
         run = config
     check_taught(run)
+    _check_growing(run.corpus, wait_for)
     if labels is not None and not ever_needs_teacher(run.objective):
         raise UserError(f"--labels {labels}: {run.name} learns from hard labels alone; leave it out.")
     with Stopper() as stopper:
         needs = Needs.of_training(artifacts, run.name, run.fingerprint())
-        stages = Stages(single_study(run), ArtifactStore(artifacts, needs), display, stopper, given_labels=labels)
+        stages = Stages(single_study(run), ArtifactStore(artifacts, needs), display, stopper)
+        stages.given_labels, stages.wait_for = labels, wait_for
         try:
             corpus = stages.corpus()
             artifact = stages.trained(run.name, run, corpus, *_taught(run, stages, corpus))

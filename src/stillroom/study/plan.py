@@ -144,7 +144,7 @@ def this_machine(precision: str) -> Machine:
 def print_plan(config: StudyConfig | RunConfig) -> None:
     """Prints the resolved configuration and the table of costs, whose times are tried on a little of every stage."""
     console, study = Terminal(), config
-    for source in config.corpus.sources.values():
+    for source in config.corpus.sources.values() if config.corpus.path is None else ():
         source_kind(source.kind).check(source)
     if isinstance(config, StudyConfig):
         study = config = with_budgets(config)

@@ -17,6 +17,7 @@ from typing import TypeVar
 import torch
 
 from stillroom.console import line
+from stillroom.cores import num_cores
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
 from stillroom.types import UserError
@@ -74,7 +75,7 @@ def in_processes(
 @contextlib.contextmanager
 def _processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """A pool whose processes are ended when the block is left by an exception or a signal."""
-    threads = max(1, len(os.sched_getaffinity(0)) // jobs)
+    threads = max(1, num_cores() // jobs)
     before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_start, initargs=(threads,))
     with Stopper():

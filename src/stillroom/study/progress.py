@@ -139,6 +139,10 @@ class StageDisplay:
         what = f" {name}: of the same teacher, tokens and fidelity, used from "
         self.console.print(line(("✓", "green"), what, place), soft_wrap=True)
 
+    def given(self, name: str, place: str) -> None:
+        """Says that a part was named and is used as it is."""
+        self.console.print(line(("✓", "green"), " ", name, (" as given: ", "dim"), place), soft_wrap=True)
+
     def kept(self, sentence: str | None) -> None:
         """Says of an artifact of another version that it is kept and not used; nothing where there is none."""
         if sentence is not None:

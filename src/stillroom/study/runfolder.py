@@ -133,7 +133,7 @@ def _places(folder: Path, made: FinishedParts) -> Places:
     """
     weights = {"teacher": made.teacher_model} | {name: one.path / "model" for name, one in made.models.items()}
     return Places(
-        corpus=seen_from(folder, made.corpus.folder),
+        corpus=seen_from(folder, made.corpus.place),
         models={name: seen_from(folder, path) for name, path in weights.items() if path.exists()},
         labels=None if made.labels is None else seen_from(folder, made.labels.store),
         evaluations={name: seen_from(folder, artifact.path) for name, artifact in made.evaluations.items()},

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from stillroom.config import EvaluationConfig, ModelConfig, ObjectiveConfig, RunConfig, StudyConfig
 from stillroom.corpora import Corpus, build_corpus, open_corpus, save_opening
+from stillroom.corpora.given import is_growing
 from stillroom.costs import num_parameters, size_of
 from stillroom.files import read_json_lines
 from stillroom.labels import Scores
@@ -47,7 +48,11 @@ _ITEMS = ("heldout_sequences", "copying_sequences", "counterfactual_items", "rec
 def try_stages(config: StudyConfig) -> Trials:
     """A little of every stage of a study whose models are small enough to be tried."""
     trials = Trials()
-    if any(source.kind == "hub" or "://" in str(source.path) for source in config.corpus.sources.values()):
+    if config.corpus.path is not None and ("://" in config.corpus.path or is_growing(config.corpus.path)):
+        trials.missing.append("corpus: it would have to be fetched, or waited for")
+        return trials
+    sources = config.corpus.sources.values() if config.corpus.path is None else ()
+    if any(source.kind == "hub" or "://" in str(source.path) for source in sources):
         trials.missing.append("corpus: its text would have to be fetched")
         return trials
     with tempfile.TemporaryDirectory(prefix="stillroom-trial-") as scratch, trials.trying("corpus"):
@@ -88,6 +93,9 @@ class _Trial:
     def _corpus(self) -> Corpus:
         """A small corpus of the same text; what it took, less the training of its tokenizer, grows with the tokens."""
         asked = self.config.corpus
+        if asked.path is not None:
+            self.trials.seconds["corpus"] = Span(0.0, 0.0)
+            return open_corpus(asked.path)
         length, whole = asked.sequence_length, asked.train_tokens + asked.heldout_tokens
         tokens = min(asked.train_tokens, max(_CORPUS_TOKENS, 16 * length))
         heldout = min(asked.heldout_tokens, max(64 * length, 2048))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from stillroom.cores import num_cores
 from stillroom.evaluation.grading.answers import last_number
 from stillroom.evaluation.grading.code.judge import Limits, Setting, parse_check, passes_checks, require_sandbox
 from stillroom.evaluation.grading.code.values import parse_python
@@ -218,7 +218,7 @@ def measure_benchmark(
         attempts,
         max_new_tokens=benchmark.max_new_tokens,
         stops=benchmark.stops,
-        workers=(os.cpu_count() or 1) if benchmark.waits else 1,
+        workers=num_cores() if benchmark.waits else 1,
     )
     part, records = measure_scaling(model, tokenizer, kept, attempts, ks, sampler=sampler, progress=progress)
     return replace(part, skipped=benchmark.skipped, too_long=len(benchmark.problems) - len(kept)), records

@@ -12,13 +12,13 @@ from __future__ import annotations
 import ast
 import builtins
 import functools
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from stillroom.cores import num_cores
 from stillroom.evaluation.grading.code.jail import Isolation, Limits, Outcome, close_jails, require_sandbox, run_program
 from stillroom.evaluation.grading.code.values import is_close, parse_python, read_value, value_of
 from stillroom.types import UserError
@@ -243,5 +243,5 @@ def passes_each(
 ) -> list[bool]:
     """``passes`` of many programs, several at a time, in order."""
     require_sandbox()
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(workers or num_cores()) as pool:
         return list(pool.map(lambda one: passes_checks(one[0], one[1], limits), programs))

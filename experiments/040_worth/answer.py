@@ -1,0 +1,82 @@
+"""Applies the rules of this study to its frozen numbers: ``answer.json``.
+
+    python experiments/040_worth/answer.py
+
+For every part of the text: the ratio of the multiplier of pass@16 to that of copying, whether the trade-off was found,
+which measures hold "twice the data", and what each routing rule gained and lost.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from stillroom.config import ladder
+from stillroom.files import read_json, write_json
+from stillroom.results.worth import Measured, ReadOff, worth_ratio
+from stillroom.study.recipe_files import load_module
+from stillroom.types import UserError
+
+HERE = Path(__file__).parent
+RECIPE = load_module(HERE / "recipe.py")
+TEXT, SAMPLES, ANSWERS = "lm:by_source:python:bits_per_byte", "tts:1:pass_at:16", "tts:1:unique_correct"
+COPYING = "lm:by_source:copying:bits_per_byte"
+BETTER_HIGHER = {SAMPLES: True, ANSWERS: True, TEXT: False, COPYING: False}
+PAIRED = {
+    TEXT: -1, "lm:by_source:facts:bits_per_byte": -1, "lm:by_source:problems:bits_per_byte": -1,
+    "tts:1:pass_at:1": 1, SAMPLES: 1, ANSWERS: 1, "counterfactual:follows_context": 1,
+}  # fmt: skip
+"""What routing must not cost, and the sign of what is better."""
+Values = dict[str, Any]
+
+
+def read_off(values: Values, arm: str, measure: str) -> ReadOff:
+    """The ladder and an arm by one measure."""
+
+    def measured(name: str, part: float) -> Measured:
+        return Measured(part, {int(seed): found[measure] for seed, found in values[name].items()})
+
+    rungs = [measured(name, one.data) for name, one in ladder(*RECIPE.LADDER).items()]
+    return ReadOff(rungs, measured(arm, RECIPE.arms()[arm].data), BETTER_HIGHER[measure])
+
+
+def trade_off(values: Values, worths: Values, part: str) -> Values:
+    """Rules 1 and 2 at one part of the text."""
+    arm = f"dpt90_{part}"
+    found = {ability["key"]: ability["arms"].get(arm, {}).get("data", {}) for ability in worths["abilities"]}
+    above = {key: (found.get(key, {}).get("low") or 0) > 1 for key in (TEXT, SAMPLES, ANSWERS)}
+    twice = [key for key, one in found.items() if 1 < (one.get("low") or 0) <= 2 <= (one.get("high") or float("inf"))]
+    try:
+        ratio = worth_ratio(read_off(values, arm, SAMPLES), read_off(values, arm, COPYING)).as_dict()
+    except UserError as error:
+        ratio = {"value": None, "low": None, "high": None, "why": str(error)}
+    is_found = all(above.values()) and (ratio["low"] or 0) > 1
+    return {"above_one": above, "pass_16_over_copying": ratio, "found": is_found, "twice": twice}
+
+
+def routing(contrasts: Values, rule: str, part: str) -> Values:
+    """Rule 4: what a routing rule gained in copying, and the measures that it lost."""
+    found = contrasts[f"{rule}15_over_dpt90_{part}"]
+    gained = found["copying:accuracy_repeat"]
+    lost = [
+        measure for measure, sign in PAIRED.items()
+        if measure in found and max(sign * found[measure][end] for end in ("low", "high")) < 0
+    ]  # fmt: skip
+    return {"copying": gained, "lost": lost, "worth_it": gained["low"] > 0 and not lost}
+
+
+def main() -> None:
+    """Writes ``answer.json``."""
+    results, worths = read_json(HERE / "results.json"), read_json(HERE / "worth.json")
+    iso = results["contrasts"]["gain_all"]
+    sources = {name: iso[f"lm:by_source:{name}:bits_per_byte"] for name in ("python", "facts", "problems", "copying")}
+    write_json(HERE / "answer.json", {
+        "trade_off": {part: trade_off(results["values"], worths, part) for part in RECIPE.PARTS},
+        "iso_data": {name: {**one, "found": one["high"] < 0} for name, one in sources.items()},
+        "routing": {f"{rule}_{part}": routing(results["contrasts"], rule, part)
+                    for rule in RECIPE.RULES for part in ("half", "all")},
+    })  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
