@@ -69,8 +69,12 @@ def train_into(
     labels: LabelSource | None,
     precision_name: str,
     hooks: Hooks,
+    teacher: Path | None = None,
 ) -> None:
-    """Trains the model of ``run`` on ``corpus``; continues where a killed call stopped."""
+    """Trains the model of ``run`` on ``corpus``; continues where a killed call stopped.
+
+    ``teacher`` is the model that a student's first weights are cut from, where ``run`` asks for that.
+    """
     if (folder / "result.json").is_file() and launched_size() == 1:
         _complete(folder, run, corpus)
         return
@@ -84,7 +88,12 @@ def train_into(
     if model_config.path is not None:
         check_vocabulary(model_config.path, corpus, "model.path")
     source = make(
-        trunk(model_config, objective.heads), corpus.vocab_size, training.seed, training.base_width, corpus.special_ids
+        trunk(model_config, objective.heads),
+        corpus.vocab_size,
+        training.seed,
+        training.base_width,
+        corpus.special_ids,
+        teacher,
     )
     model = (source.model if isinstance(source, ModelPlan) else source).train()
     data = TrainingData(
