@@ -11,14 +11,16 @@ import pytest
 from stillroom.cli.main import run
 from student_table import KINDS
 
-PAGE = (Path(__file__).parents[1] / "docs" / "students.md").read_text()
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = (DOCS / "students.md").read_text()
 BLOCKS = re.findall(r"^```(sh|json)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 ROWS = re.findall(r"^\| ([\w-]+) \| [^|]+ \| (\w+) \| (\w+) \| (\w+) \|$", PAGE, re.MULTILINE)
 
 
 def test_every_command_of_the_page_works_in_its_order(tmp_path, monkeypatch, capsys):
     (tmp_path / "texts").mkdir()
-    (tmp_path / "texts" / "page.md").write_text(2 * PAGE)
+    for name in ("correctness.md", "evaluation.md", "guide.md"):
+        (tmp_path / "texts" / name).write_text((DOCS / name).read_text())
     monkeypatch.chdir(tmp_path)
     for kind, text in BLOCKS:
         if kind == "json":

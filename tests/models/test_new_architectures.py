@@ -197,7 +197,7 @@ def test_a_file_that_is_no_configuration_is_refused_by_its_name(case, tmp_path):
     if content is not None:
         file.write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(UserError, match=said) as refused:
-        ModelConfig(config=str(file))
+        parse(ModelConfig, {"config": str(file)}, "recipe")
     assert "mine.json" in str(refused.value) and "/tmp/tmp" not in str(refused.value)
 
 

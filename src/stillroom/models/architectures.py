@@ -12,6 +12,7 @@ import json
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import JsonValue
 from torch import nn
@@ -26,7 +27,7 @@ from stillroom.models.model_config import ModelConfig
 from stillroom.strict import nearest
 from stillroom.types import SpecialIds, UserError
 
-Fields = Mapping[str, JsonValue]
+Fields = Mapping[str, Any]
 """Those of a configuration by name, ``model_type`` among them."""
 _OF_FILES = (
     "architectures", "dtype", "torch_dtype", "id2label", "label2id", "quantization_config", "return_dict",
@@ -102,7 +103,7 @@ def _own_fields(config: PreTrainedConfig) -> dict[str, JsonValue]:
     for name in [one.name for one in dataclasses.fields(kind) if one.default is None and fields.get(one.name)]:
         others = {other: value for other, value in fields.items() if other not in (name, "model_type")}
         with contextlib.suppress(Exception):  # what a class raises without it is its own affair: then it stays
-            if json.loads(json.dumps(kind(**others).to_dict().get(name))) == fields[name]:
+            if json.loads(json.dumps(kind.from_dict(others).to_dict().get(name))) == fields[name]:
                 del fields[name]
     return fields
 

@@ -88,8 +88,9 @@ def _draw(model: PreTrainedModel, drawing: Drawing) -> None:
             num_layers = config.num_hidden_layers if _RESIDUAL.search(name) else None
             scale = initial_scale(name.startswith(place), num_layers, narrower)
             parameter.normal_(0.0, scale, generator=generator)
-    if drawing.base_width is not None:
-        last_norm(model).weight.add_(narrower - 1.0)  # of some norms the weight is what is added to 1
+    norm = last_norm(model)
+    if drawing.base_width is not None and norm is not None:
+        norm.get_parameter("weight").add_(narrower - 1.0)  # of some norms the weight is what is added to 1
 
 
 def _place_of_layers(model: PreTrainedModel) -> str:

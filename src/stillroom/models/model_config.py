@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from stillroom.strict import ADDED_LATER, Positive, PositiveFloat, Strict
+from stillroom.types import UserError
 
 Part = Annotated[float, Field(gt=0.0, le=1.0)]
 _SIZES = (
@@ -14,6 +17,15 @@ _SIZES = (
     "tie_embeddings",
 )  # fmt: skip
 _POSITIONS = ("max_position_embeddings", "n_positions")
+
+
+@contextlib.contextmanager
+def _as_value_error(field: str = "") -> Iterator[None]:
+    """A refusal as validators raise it, so that it is told with the place of the configuration."""
+    try:
+        yield
+    except UserError as error:
+        raise ValueError(f"{field}{str(error).rstrip('.')}") from error
 
 
 class LikeTeacherConfig(Strict):
@@ -97,7 +109,8 @@ class ModelConfig(Strict):
         if isinstance(self.config, str) or self.overrides:
             from stillroom.models import architecture_fields  # on demand: it imports torch
 
-            vars(self).update(config=architecture_fields(self.config, self.overrides), overrides={})
+            with _as_value_error("config: "):
+                vars(self).update(config=architecture_fields(self.config, self.overrides), overrides={})
         return self
 
     @model_serializer(mode="wrap")
@@ -131,7 +144,8 @@ class ModelConfig(Strict):
             return self
         from stillroom.models import fields_like  # on demand: it imports torch
 
-        return self.model_copy(update={"config": fields_like(teacher, self.like_teacher)})
+        with _as_value_error():
+            return self.model_copy(update={"config": fields_like(teacher, self.like_teacher)})
 
     def drawn(self) -> Self:
         """This model with weights that are drawn, where they would be a teacher's that is not there yet."""
