@@ -2,18 +2,20 @@
 
     python docs/site/findings.py
 
-writes ``experiments/README.md``, the drawn intervals beside it, and the table in ``README.md``. The site's pages of single
-claims are made from the same file when it is built. Imports no torch.
+writes ``experiments/README.md``, the drawn intervals beside it, and the table in ``README.md``. The site's pages of
+single claims are made from the same file when it is built. Imports no torch.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
+from markupsafe import Markup
 from named_numbers import ROOT, Number, Shown, frozen, how_shown, replaced
 
 from stillroom.files import write_text
@@ -26,6 +28,20 @@ VERDICTS = ("confirmed", "not found", "refuted", "only in a toy world")
 BEGIN, END = "<!-- findings: made by docs/site/findings.py -->", "<!-- end of findings -->"
 ON_README = ("C1", "C2", "C4", "C6", "C8")
 OFF_ZERO, HOLDS_ZERO = "s1", "t1"
+WORTH = [
+    [f"030.worth.{key}.arms.dpt90_quarter.data", words]
+    for key, words in (
+        ("python.bits", "Python, bits per byte"),
+        ("facts.bits", "facts, bits per byte"),
+        ("problems.bits", "problems, bits per byte"),
+        ("pass@1", "pass@1"),
+        ("pass@16", "pass@16"),
+        ("unique_correct", "different right answers"),
+        ("follows_context", "following the context"),
+        ("needle", "needle in a haystack"),
+    )
+]
+"""What a soft label was worth in hard ones, by ability, for a student of a quarter of the text."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +85,7 @@ def asked(name: str) -> tuple[Number, Shown]:
 def shown(name: str) -> str:
     """Value and interval of a name."""
     number, how = asked(name)
-    return number.plain(Shown(how.decimals, how.per_cent, how.signed, how.unsigned, True))
+    return number.plain(replace(how, with_interval=True))
 
 
 def plain(words: str) -> str:
@@ -90,37 +106,42 @@ def title_of(study: str) -> str:
 def interval_picture(name: str) -> str:
     """One effect as a small interval about a line at 0."""
     number, _ = asked(name)
-    low, high = (number.value if end is None else end for end in (number.low, number.high))
-    frame = _frame(150, 22, [low, high])
+    frame = _frame(150, 22, _ends(number))
     zero = frame.px(0)
-    parts = [segment(zero, 2, zero, 20, "axis"), *_mark(frame, number.value, low, high, 11)]
+    parts = [segment(zero, 2, zero, 20, "axis"), *_mark(frame, *_ends(number), 11)]
     return picture_file(drawing(150, 22, shown(name), f"95 % interval of {number.words}", *parts), 150, 22)
 
 
-def effects_picture(claim: Claim) -> str:
-    """All effects of a claim below one another, on one axis."""
-    found = [(asked(name)[0], words) for name, words in claim.effects]
-    ends = [end for number, _ in found for end in (number.low, number.high, number.value) if end is not None]
+def effects_picture(
+    label: str, effects: Sequence[Sequence[str]], level: float = 0.0, said: str = "no difference"
+) -> str:
+    """Effects below one another on one axis, about the level at which there is none."""
+    found = [(*_ends(asked(name)[0]), words, shown(name)) for name, words in effects]
     height = 34 + 26 * len(found)
-    frame = _frame(640, height, ends, left=300)
-    zero = frame.px(0)
-    parts = [segment(zero, 6, zero, height - 28, "axis"), text(zero, height - 10, "0: no difference", "middle", "tick")]
-    for place, (number, words) in enumerate(found):
+    frame = _frame(680, height, [end for value, low, high, *_ in found for end in (value, low, high)], level, left=300)
+    middle = frame.px(level)
+    parts = [segment(middle, 6, middle, height - 28, "axis")]
+    parts.append(text(middle, height - 10, f"{level:g}: {said}", "middle", "tick"))
+    for place, (value, low, high, words, _) in enumerate(found):
         y = 20 + 26 * place
-        low, high = (number.value if end is None else end for end in (number.low, number.high))
-        parts += [text(4, y + 4, words), *_mark(frame, number.value, low, high, y)]
-    label = f"{claim.question} Differences with 95 % intervals"
-    words = "; ".join(f"{said}: {shown(name)}" for name, said in claim.effects)
-    return picture_file(drawing(640, height, label, words, *parts), 640, height)
+        parts += [text(4, y + 4, words), *_mark(frame, value, low, high, y, level)]
+    words = "; ".join(f"{words}: {value}" for *_, words, value in found)
+    return picture_file(drawing(680, height, label, words, *parts), 680, height)
 
 
-def _frame(width: float, height: float, ends: list[float], left: float = 8) -> Frame:
-    reach = max(map(abs, ends)) * 1.05 or 1.0
-    return Frame(width, height, Scale(-reach, reach), Scale(0, 1), left=left, right=8, top=0, bottom=0)
+def _ends(number: Number) -> tuple[float, float, float]:
+    """Value and interval; a number without one is a point."""
+    low, high = (number.value if end is None else end for end in (number.low, number.high))
+    return number.value, low, high
 
 
-def _mark(frame: Frame, value: float, low: float, high: float, y: float) -> list:
-    colour = OFF_ZERO if low > 0 or high < 0 else HOLDS_ZERO
+def _frame(width: float, height: float, ends: Sequence[float], level: float = 0.0, left: float = 8) -> Frame:
+    reach = max(abs(end - level) for end in ends) * 1.05 or 1.0
+    return Frame(width, height, Scale(level - reach, level + reach), Scale(0, 1), left=left, right=8, top=0, bottom=0)
+
+
+def _mark(frame: Frame, value: float, low: float, high: float, y: float, level: float = 0.0) -> list[Markup]:
+    colour = OFF_ZERO if low > level or high < level else HOLDS_ZERO
     return [
         whisker(frame.px(low), y, frame.px(high), y, f"error {colour}"),
         marker("circle", frame.px(value), y, f"mark {colour}"),
@@ -143,9 +164,9 @@ def overview() -> str:
 <!-- Made by python docs/site/findings.py of claims.yaml and the frozen numbers. -->
 
 A finding has a recipe, several seeds, an interval and frozen numbers in the folder that it names. A hypothesis and a
-decision rule are written there before the run. Negative results stand in the same table, and what is not in it is claimed
-nowhere. Studies write numbers by name, as in `{{{{030.gain_half.text.nats}}}}`; `make docs` puts values, intervals and links in
-their place.
+decision rule are written there before the run. Negative results stand in the same table, and what is not in it is
+claimed nowhere. Studies write numbers by name, as in `{{{{030.gain_half.text.nats}}}}`; `make docs` puts values,
+intervals and links in their place.
 
 | claim | in the paper's words | verdict | one effect, 95 % interval | what it is | scale | studies |
 |---|---|---|---|---|---|---|
@@ -178,8 +199,15 @@ def with_table(readme: str) -> str:
 def made() -> dict[Path, str]:
     """Every file that is made here, with its text."""
     readme = ROOT / "README.md"
-    pictures = {EXPERIMENTS / "effects" / f"{one.page}.svg": interval_picture(one.effect) for one in claims()}
+    folder = EXPERIMENTS / "effects"
+    pictures = {folder / f"{one.page}.svg": interval_picture(one.effect) for one in claims()}
+    pictures |= {
+        folder / f"{one.page}-all.svg": effects_picture(f"{one.question} Differences, 95 % intervals", one.effects)
+        for one in claims()
+    }
+    worth = effects_picture("What a soft label was worth, 95 % intervals", WORTH, 1.0, "as much as a hard label")
     return {
+        folder / "worth.svg": worth,
         EXPERIMENTS / "README.md": overview(),
         readme: with_table(readme.read_text(encoding="utf-8")),
         **pictures,

@@ -16,7 +16,7 @@ import functools
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,10 @@ class Number:
 
     @property
     def decimals(self) -> int:
-        return 0 if isinstance(self.value, int) else 3 if self.is_difference else 2
+        """As many as the interval needs, so that an end that is not 0 does not read as 0."""
+        if not self.is_difference:
+            return 0 if isinstance(self.value, int) else 2
+        return 4 if any(end and round(end, 3) == 0 for end in (self.low, self.high)) else 3
 
     def interval(self, how: Shown) -> str:
         """``−0.110 to −0.085``; empty where there is none, or where it is a point."""
@@ -90,7 +93,9 @@ class Number:
     def plain(self, how: Shown) -> str:
         """The value, and behind it the interval where that is asked for."""
         value, interval = self.written(how, self.value), self.interval(how)
-        return f"{value} ({interval})" if how.with_interval and interval else value
+        if not (how.with_interval and interval):
+            return value
+        return f"{value}, {interval}" if how.in_parentheses else f"{value} ({interval})"
 
 
 @dataclass(frozen=True)
@@ -102,10 +107,12 @@ class Shown:
     signed: bool = False
     unsigned: bool = False
     with_interval: bool = False
+    in_parentheses: bool = False
+    """So that the interval gets none of its own."""
 
     @property
     def with_sign(self) -> Shown:
-        return Shown(self.decimals, self.per_cent, self.signed, False, self.with_interval)
+        return replace(self, unsigned=False)
 
 
 def how_shown(words: list[str]) -> Shown:
@@ -202,8 +209,9 @@ def replaced(text: str, show: Callable[[Number, Shown], str]) -> str:
     def one(match: re.Match[str]) -> str:
         if match["code"] is not None:
             return match[0]
-        name, *how = match["name"].split()
-        return show(frozen(name), how_shown(how))
+        name, *words = match["name"].split()
+        how = how_shown(words)
+        return show(frozen(name), replace(how, in_parentheses=text[: match.start()].endswith("(")))
 
     return NAME.sub(one, text)
 

@@ -1,0 +1,13 @@
+"""What Sphinx reads; ``build.py`` copies it beside the pages."""
+
+project = "stillroom"
+extensions = ["myst_parser"]
+html_theme = "furo"
+html_title = "stillroom"
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
+html_extra_path = ["../extra"]
+html_show_sourcelink = False
+html_copy_source = False
+myst_heading_anchors = 4
+suppress_warnings = ["myst.header", "misc.highlighting_failure"]
