@@ -211,9 +211,14 @@ def claim_page(claim: Claim) -> str:
 Scale: {claim.scale}. Differences with 95 % intervals. In the [list of findings](../../experiments/README.md) stands
 {claim.of}.
 
+<details>
+<summary>Every number behind the figure</summary>
+
 | difference | value and interval |
 |---|---|
 {rows}
+
+</details>
 
 {folded}
 
