@@ -78,7 +78,7 @@ def test_prose_keeps_the_house_rules():
     ("text", "said"),
     [
         ("It is not told.", "no clear difference"),
-        ("A gain (of one (or two) kinds).", ""),
+        ("A loss that falls as (1/(2n)) does.", ""),
         ("A gain (of one kind (or two kinds)).", "parentheses in parentheses"),
         ("It falls by {{030.a}} and {{030.b}}.", "two numbers"),
         ("It falls by {{030.a}}. Then by {{030.b}}.", ""),

@@ -1,4 +1,4 @@
-"""The site: ``make docs``, or python docs/site/build.py [OUT].
+"""The site: ``make docs``, or python docs/site/build.py.
 
 Pages of ``docs/`` and ``experiments/`` are copied with numbers in the place of names, links turned to the site's own
 places, and the generated pages beside them. Sphinx makes HTML of that, strictly; then every link of the result is
@@ -7,6 +7,7 @@ looked up and every page weighed. The result is read from a folder, without a se
 
 from __future__ import annotations
 
+import argparse
 import html
 import os
 import re
@@ -149,7 +150,9 @@ def staged(folder: Path) -> Stage:
     for file in studies:
         stage.add(f"studies/{file.parent.name}.md", file.read_text(encoding="utf-8"), file)
     overview = EXPERIMENTS / "README.md"
-    stage.add("findings/index.md", overview.read_text(encoding="utf-8"), overview)
+    stage.add(
+        "findings/index.md", re.sub(r"^\| (C\d+) ", _claim_link, overview.read_text("utf-8"), flags=re.M), overview
+    )
     for claim in claims():
         stage.add(f"findings/{claim.page}.md", claim_page(claim))
     for place, text in reference_pages().items():
@@ -157,6 +160,11 @@ def staged(folder: Path) -> Stage:
     stage.add("index.md", (ROOT / "README.md").read_text(encoding="utf-8"), ROOT / "README.md")
     _with_contents(stage, [f"../studies/{file.parent.name}" for file in studies])
     return stage
+
+
+def _claim_link(row: re.Match[str]) -> str:
+    """The number of a claim as a link to its page, which the site alone has."""
+    return f"| [{row[1]}](../docs/findings/{row[1].lower()}.md) "
 
 
 def _with_contents(stage: Stage, studies: list[str]) -> None:
@@ -257,4 +265,6 @@ def build(out: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(build(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build" / "site"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "site", help="folder of the site, made anew")
+    sys.exit(build(parser.parse_args().out))

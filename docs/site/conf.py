@@ -1,6 +1,8 @@
 """What Sphinx reads; ``build.py`` copies it beside the pages."""
 
 project = "stillroom"
+html_show_copyright = False
+html_show_sphinx = False
 extensions = ["myst_parser"]
 html_theme = "furo"
 html_title = "stillroom"

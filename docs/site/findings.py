@@ -8,6 +8,7 @@ single claims are made from the same file when it is built. Imports no torch.
 
 from __future__ import annotations
 
+import argparse
 import functools
 import re
 from collections.abc import Sequence
@@ -152,7 +153,7 @@ def overview() -> str:
     """``experiments/README.md``."""
     rows = "\n".join(
         f"| {one.id if one.id.startswith('C') else ''} | {one.paper} | **{one.verdict}:** {one.where} "
-        f"| ![{shown(one.effect)}](effects/{one.page}.svg) {shown(one.effect)} | {one.of} | {one.scale} "
+        f"| ![{shown(one.effect)}](effects/{one.page}.svg) **{shown(one.effect)}** {one.of} | {one.scale} "
         f"| {', '.join(map(study_link, one.studies))} |"
         for one in claims()
     )
@@ -168,8 +169,8 @@ decision rule are written there before the run. Negative results stand in the sa
 claimed nowhere. Studies write numbers by name, as in `{{{{030.gain_half.text.nats}}}}`; `make docs` puts values,
 intervals and links in their place.
 
-| claim | in the paper's words | verdict | one effect, 95 % interval | what it is | scale | studies |
-|---|---|---|---|---|---|---|
+| claim | in the paper's words | verdict | one effect, 95 % interval | scale | studies |
+|---|---|---|---|---|---|
 {rows}
 
 Intervals are over training seeds, or over worlds in 021; differences are paired by seed. Rows without a number are
@@ -215,6 +216,7 @@ def made() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     (EXPERIMENTS / "effects").mkdir(exist_ok=True)
     for file, content in made().items():
         write_text(file, content)

@@ -6,6 +6,7 @@ word that ``house_rules.yaml`` lists. Code, tables' numbers and records of runs 
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ RULES: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "house_rules.yam
 CODE = re.compile(r"^(```+|~~~+).*?^\1|^    .*?$|`[^`\n]+`|<!--.*?-->", re.M | re.S)
 NUMBER = re.compile(r"\{\{[^{}]+\}\}")
 SENTENCE = re.compile(r"(?<=[.!?:;])\s+|\n\s*\n|\n(?=\s*[-*|#>] ?)")
-SIGNED = re.compile(r"(?:[+−]\d|\{\{(?![^{}]* abs)[^{}]+\}\}) (?:\w+ ){0,3}(?:better|worse)\b")
+SIGNED = re.compile(r"(?:[+−][\d.]+|\{\{(?![^{}]* abs)[^{}]+\}\}) (?:\w+ ){0,3}(?:better|worse)\b")
 NESTED = re.compile(r"\([^()]*[a-z]{3,} \([^()]*\)")  # of words: formulas nest
 
 
@@ -58,6 +59,7 @@ def complaints() -> list[str]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     found = complaints()
     print("\n".join(found) or f"{len(pages())} pages: nothing against the house rules")
     sys.exit(bool(found))
