@@ -28,8 +28,8 @@ RECIPE = load_module(HERE / "recipe.py")
 def answer(folder: Path) -> None:
     """The rules of 040, which are this study's, on the frozen numbers in ``folder``: ``answer.json``."""
     rules = load_module(HERE.parent / "040_worth" / "answer.py")
-    rules.HERE, rules.RECIPE = folder, RECIPE
-    rules.main()
+    vars(rules)["RECIPE"] = RECIPE
+    rules.main(folder)
 
 
 def main() -> None:
