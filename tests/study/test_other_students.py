@@ -113,8 +113,8 @@ _CASES = [
 def test_what_an_architecture_cannot_do_is_refused_before_anything_is_made(name, asked, said, tmp_path, monkeypatch):
     changes = {
         "heads": {"arms": {"two": ArmConfig(heads=2)}},
-        "tensor": {"training": TrainingConfig(tokens=4096, parallel={"tensor": 2})},
-        "base_width": {"training": TrainingConfig(tokens=4096, base_width=16)},
+        "tensor": {"training": TrainingConfig(tokens=1024, parallel={"tensor": 2})},
+        "base_width": {"training": TrainingConfig(tokens=1024, base_width=16)},
     }
     config = _asked(name, tmp_path / "config", **changes[asked])
     if said is None:
