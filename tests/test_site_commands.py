@@ -30,9 +30,10 @@ RUN_ELSEWHERE = {
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory, micro_recipe: Path) -> Path:
-    """A folder with ``mine.py``, its run and some text."""
+    """A folder with ``mine.py``, its run, whose checkpoints are kept, and some text."""
     folder = tmp_path_factory.mktemp("site")
     recipe = micro_recipe.read_text().replace("def micro()", "def mine()").replace('name="micro"', 'name="mine"')
+    recipe = re.sub(r' *"routed": .*\n', "", recipe).replace("validate_every=4", "validate_every=4, keep_every=4")
     (folder / "mine.py").write_text(recipe)
     (folder / "texts").mkdir()
     for name in ("correctness.md", "evaluation.md", "LOG.md"):
