@@ -31,18 +31,29 @@ def build_recall_report(run_folder: Path) -> Path:
     Raises:
         UserError: a file is missing, damaged, or of another kind of run.
     """
+    results = _results(run_folder)
+    environment = read_json_object(run_folder / "environment.json")
+    config = read_text(run_folder / "config.yaml", "the configuration of the study")
+    with shaped(run_folder / "sandbox.json", "that of stillroom sandbox recall"):
+        page = recall_text(results, environment, config)
+    write_text(run_folder / "report.html", page)
+    return run_folder / "report.html"
+
+
+def _results(run_folder: Path) -> RecallResults:
     require(run_folder)
     file = run_folder / "sandbox.json"
     found = read_json_object(file, "that of stillroom sandbox recall")
     if found.get("kind") != "recall":
         raise UserError(f"{file}: is not that of a recall study; give a folder of stillroom sandbox recall.")
-    results = from_json(RecallResults, found, file)
-    environment = read_json_object(run_folder / "environment.json")
-    config = read_text(run_folder / "config.yaml", "the configuration of the study")
-    with shaped(file, "that of stillroom sandbox recall"):
-        page = recall_text(results, environment, config)
-    write_text(run_folder / "report.html", page)
-    return run_folder / "report.html"
+    return from_json(RecallResults, found, file)
+
+
+def recall_figures(run_folder: Path) -> tuple[Figure, ...]:
+    """The figures of the page."""
+    results = _results(run_folder)
+    with shaped(run_folder / "sandbox.json", "that of stillroom sandbox recall"):
+        return figures(results, shown_arms(results))
 
 
 def recall_text(results: RecallResults, environment: Mapping[str, object], config: str) -> str:
