@@ -8,12 +8,12 @@ import engine
 import pytest
 
 from stillroom.training import Interrupted
-from student_table import KINDS
+from student_table import FAST, KINDS
 
 _WAYS = [("distilled", False, "fp32"), ("distilled", True, "bf16"), ("hard", False, "bf16"), ("heads", False, "fp32")]
 CASES = [
     pytest.param(name, *way, id=f"{name}-{way[0]}-{'live' if way[1] else 'stored'}-{way[2]}",
-                 marks=[] if way == _WAYS[number % 2] else pytest.mark.slow)
+                 marks=[] if name in FAST and way == _WAYS[number % 2] else pytest.mark.slow)
     for number, (name, kind) in enumerate(KINDS.items())
     for way in _WAYS
     if way[0] != "heads" or kind.no_heads is None
