@@ -246,6 +246,7 @@ def test_half_the_depth_keeps_every_kind_of_layer_and_the_teachers_weights(kind,
     teacher, made = teacher_of(kind, tmp_path / "config")
     export_model(teacher, tmp_path / "teacher")
     like = ModelConfig(like_teacher=LikeTeacherConfig(depth=0.5, weights="cut")).like(made)
+    assert fields_like(ModelConfig(path=str(tmp_path / "teacher")), like.like_teacher) == like.config
     student = build_model(like, VOCAB, seed=0, teacher=tmp_path / "teacher")
     half = teacher.config.num_hidden_layers // 2
     assert student.config.num_hidden_layers == half

@@ -136,6 +136,8 @@ def test_other_things_that_cannot_be_are_told_first(tmp_path):
         check_models(_asked("qwen3", tmp_path, arms={"nine": ArmConfig(heads=9)}))
     with pytest.raises(UserError, match=r"sequence_length is 64 but student.config's number of positions is 32"):
         study(KINDS["qwen3"].model(tmp_path, overrides={"max_position_embeddings": 32}))
+    with pytest.raises(UserError, match=r"student.config: .* \(RuntimeError: .*check its sizes"):
+        check_models(study(KINDS["qwen3"].model(tmp_path, overrides={"num_attention_heads": 3})))
     with pytest.raises(UserError, match="by ranks"):
         from architectures import tiny_config
 
