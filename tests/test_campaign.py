@@ -27,7 +27,7 @@ RECALL = load_module(ROOT / "experiments/050_recall_120m/run.py")
 WORTH = load_module(ROOT / "experiments/051_worth_120m/recipe.py")
 
 GOOD = "import sys, json; json.dump({'speed': 3}, open(sys.argv[1] + '/found.json', 'w')); print('measured')"
-BAD = "print('about to fail'); raise RuntimeError('no such kernel')"
+BAD = "import sys; open(sys.argv[1] + '/cut.json', 'w').write('{'); raise RuntimeError('no such kernel')"
 SLOW = "import sys, time; open(sys.argv[1] + '/begun', 'w'); time.sleep(60)"
 STUDY = """
 import sys, pathlib
@@ -77,6 +77,7 @@ def test_a_failed_part_is_told_and_stops_no_other(desk: Desk, capsys: pytest.Cap
     assert desk.run(bad, good) == 1
     failed, done = desk.result("bad"), desk.result("good")
     assert failed is not None and failed["status"] == "failed" and failed["log"][-1] == "RuntimeError: no such kernel"
+    assert "unreadable" in failed["results"]["cut"]
     assert done is not None and done["status"] == "done" and "error" not in done
     desk.part("bad", GOOD)  # mended
     assert desk.run(bad, good) == 1
@@ -146,6 +147,13 @@ def test_a_study_goes_on_in_the_next_slice_until_it_is_whole(desk: Desk, capsys:
     assert desk.run(study) == 0 and desk.run(study) == 0
     assert (done := desk.result("study")) is not None and done["results"] == {"results": {}}
     assert (desk.out / "study/steps").read_text() == "2"
+
+
+def test_what_another_command_left_is_not_taken_for_this_one_s(desk: Desk) -> None:
+    part = desk.part("good", GOOD)
+    desk.run(part)
+    assert campaign.status_of(part, desk.out / "good.json") == "done"
+    assert campaign.status_of(campaign.Part("good", (*part.command, "--tiny")), desk.out / "good.json") is None
 
 
 def test_a_campaign_is_refused_where_there_is_no_gpu(tmp_path: Path) -> None:
