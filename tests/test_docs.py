@@ -86,8 +86,14 @@ def test_a_concept_has_a_picture_of_frozen_data(page: Path):
     assert pictures and all("/experiments/" in picture for picture in pictures)
 
 
+def _without_style(text: str) -> str:
+    """A drawing's style is that of the pages of the day on which it was made."""
+    return re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
+
+
 def test_findings_and_their_table_are_made_of_the_claims_and_the_frozen_numbers():
-    stale = [ids(file) for file, text in findings.made().items() if file.read_text(encoding="utf-8") != text]
+    made = findings.made().items()
+    stale = [ids(file) for file, text in made if _without_style(file.read_text("utf-8")) != _without_style(text)]
     assert stale == [], "run python docs/site/findings.py"
 
 

@@ -190,8 +190,8 @@ def _members(values: Any) -> Iterator[tuple[str, set[str], Any]]:
         yield from ((key, {key, spoken(key)}, inner) for key, inner in values.items())
     elif isinstance(values, list):
         for place, inner in enumerate(values):
-            own = inner if isinstance(inner, dict) else {}
-            yield str(place), {str(place), *(spoken(str(own[word])) for word in ("key", "name") if word in own)}, inner
+            own = [str(inner[word]) for word in ("name", "key") if word in inner] if isinstance(inner, dict) else []
+            yield (own or [str(place)])[0], {str(place), *map(spoken, own)}, inner
 
 
 def _number(name: str, found: Any, file: Path, place: tuple[str, ...]) -> Number | None:
