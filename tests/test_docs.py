@@ -8,9 +8,9 @@ import os
 import re
 from pathlib import Path
 
-import build
 import findings
 import house_style
+import make_site
 import pytest
 import site_checks
 
@@ -54,7 +54,7 @@ def test_every_source_file_that_a_page_names_is_there():
 
 
 def test_every_page_of_the_site_is_in_its_contents_once_and_all_names_are_filled_in(tmp_path: Path):
-    stage = build.staged(tmp_path / "src")
+    stage = make_site.staged(tmp_path / "src")
     stage.write()
     listed = [
         (Path(place).parent / entry).as_posix()
@@ -70,7 +70,7 @@ def test_every_page_of_the_site_is_in_its_contents_once_and_all_names_are_filled
 
 
 def test_a_number_on_the_site_has_its_interval_behind_the_pointer_and_its_source_below(tmp_path: Path):
-    stage = build.Stage(tmp_path / "src", {"a/b.md": "It falls by {{030.gain_half.text.nats abs}}.\n"})
+    stage = make_site.Stage(tmp_path / "src", {"a/b.md": "It falls by {{030.gain_half.text.nats abs}}.\n"})
     stage.write()
     text = (tmp_path / "src/a/b.md").read_text(encoding="utf-8")
     assert '<a class="number" href="#number-1" title="95 % interval 0.085 to 0.110">0.097</a>.' in text
