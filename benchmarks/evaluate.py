@@ -48,6 +48,7 @@ from stillroom.evaluation.grading.code.jail import run_program, why_not
 from stillroom.evaluation.grading.code.judge import gives_every_value, parse_check
 from stillroom.models import build_model
 from stillroom.results.coverage import pass_at_k
+from stillroom.training.distributed import own_device
 from stillroom.vocabulary import token_bytes
 from stillroom.worlds.facts_world import FactsWorld
 
@@ -72,7 +73,7 @@ def seconds(call: Callable[[], object], repeats: int, clock: Callable[[], float]
 def sampling(
     num_prompts: int, num_samples: int, new_tokens: int, repeats: int, precisions: list[str], clock: Callable[[], float]
 ) -> dict[str, Any]:
-    full = build_model(FIVE_MILLION, VOCABULARY, seed=0).eval()
+    full = build_model(FIVE_MILLION, VOCABULARY, seed=0).eval().to(own_device())
     prompts = torch.randint(3, VOCABULARY, (num_prompts, 32), generator=torch.Generator().manual_seed(0))
     total = num_prompts * num_samples * new_tokens
     print(
@@ -108,6 +109,7 @@ def _sample(model: PreTrainedModel, prompts: torch.Tensor, num_samples: int, new
 
 def _generate(model: PreTrainedModel, prompts: torch.Tensor, num_samples: int, new_tokens: int) -> None:
     with torch.inference_mode():
+        prompts = prompts.to(model.device)
         model.generate(  # pyright: ignore[reportCallIssue]
             prompts,
             attention_mask=torch.ones_like(prompts),
@@ -119,7 +121,7 @@ def _generate(model: PreTrainedModel, prompts: torch.Tensor, num_samples: int, n
             eos_token_id=None,
             pad_token_id=2,
             use_cache=True,
-        )
+        ).cpu()
 
 
 def likelihood(num_items: int, repeats: int, clock: Callable[[], float]) -> dict[str, Any]:
@@ -237,6 +239,7 @@ def record(path: Path, measure: str, result: dict[str, Any], clock: str) -> None
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "processor": f"{platform.machine()}, {torch.cpu.get_capabilities().get('cpu_name') or 'unnamed'}",
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "clock": clock,
     } | result
     path.write_text(json.dumps(everything, indent=2) + "\n")

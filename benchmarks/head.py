@@ -1,4 +1,4 @@
-"""Time and memory of the fused head beside eager PyTorch, TRL and Liger, in one run.
+"""Time and memory of the fused head beside eager PyTorch, TRL, Liger and cut-cross-entropy, in one run.
 
     python benchmarks/head.py --measure hard --precision bf16
     python benchmarks/head.py --help
@@ -33,6 +33,7 @@ RATIOS = {
         ("fused, hard labels", "eager, hard labels", 1.0),
         ("fused, stored labels", "fused, hard labels", 1.03),
         ("fused, hard labels", "liger fused_linear_cross_entropy", 1.0),
+        ("fused, hard labels", "cut-cross-entropy", 1.0),
     ],
     "dense": [
         ("fused, live teacher", "eager, live teacher", 1.0),
@@ -43,16 +44,25 @@ RATIOS = {
 }
 
 
-def usable(measure: str, inputs: Inputs) -> dict[str, Step]:
+TRITON = ("liger fused_linear_cross_entropy", "cut-cross-entropy")
+
+
+def usable(measure: str, inputs: Inputs, precision: str) -> dict[str, Step]:
     """The competitors that are installed and run on this device; the others are named on stderr."""
-    steps = {}
+    steps, device = {}, inputs.hidden.device.type
     for name, build in COMPETITORS[measure].items():
         try:
-            step = build(inputs)
-            if name.startswith("liger fused") and inputs.hidden.device.type == "cpu":
+            if name in TRITON and device == "cpu":
                 raise RuntimeError("a Triton kernel, which needs a GPU")
+            step = build(inputs)
+            if device == "cuda":  # what a kernel cannot do shows when it runs
+                with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16"):
+                    step()
+                inputs.clear()
             steps[name] = step
-        except (ImportError, RuntimeError) as error:
+        except Exception as error:
+            if name.startswith("fused"):
+                raise
             print(f"left out: {name} ({error})", file=sys.stderr)
     return steps
 
@@ -90,6 +100,18 @@ def spread(values: list[float]) -> dict[str, float]:
         return {}
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
     return {"median": middle, "low": low, "high": high, "best": min(values), "num": len(values)}
+
+
+def memory_of(arguments: argparse.Namespace, steps: dict[str, Step], inputs: Inputs) -> dict[str, float]:
+    """Peak memory (MiB) that one step of each adds: by the allocator on a GPU, else in a process of its own."""
+    found = {}
+    for name, step in steps.items():
+        inputs.clear()
+        if arguments.device == "cuda":
+            found[name] = measure_memory(step, arguments.precision, "cuda")
+        else:
+            found[name] = added_memory(arguments, arguments.measure, name)
+    return found
 
 
 def added_memory(arguments: argparse.Namespace, measure: str, name: str) -> float:
@@ -150,12 +172,11 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
     else:
         inputs = make_inputs(sizes, device, DTYPES[precision] if device == "cuda" else torch.float32)
         result["sizes"] = asdict(sizes)
-        steps = usable(measure, inputs)
+        steps = usable(measure, inputs, precision)
         steps["matmuls alone"] = matmul_step(inputs, DTYPES[precision])
         seconds = interleave(steps, arguments.repeats, precision, device, inputs.clear, CLOCKS[arguments.clock])
-        del inputs
-        names = [name for name in steps if name != "matmuls alone"]
-        memory = {name: added_memory(arguments, measure, name) for name in names} if arguments.memory else {}
+        del steps["matmuls alone"]
+        memory = memory_of(arguments, steps, inputs) if arguments.memory else {}
     result["seconds"] = {name: spread(values) for name, values in seconds.items()}
     result["memory_added_mib"] = memory
     ratios = []

@@ -127,6 +127,14 @@ def liger_dense(x: Inputs) -> Step:
     return lambda: loss(x.hidden, x.weight, x.teacher.hidden_NE, x.teacher.weight_VE, x.gold).backward()
 
 
+def cut_hard(x: Inputs) -> Step:
+    from cut_cross_entropy import linear_cross_entropy  # pyright: ignore[reportMissingImports]
+
+    if x.hidden.dtype == torch.float32:
+        raise RuntimeError("its kernel takes half precision alone")
+    return lambda: linear_cross_entropy(x.hidden, x.weight, x.gold, reduction="sum").backward()
+
+
 def liger_hard(x: Inputs) -> Step:
     from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
 
@@ -140,6 +148,7 @@ COMPETITORS: dict[str, dict[str, Callable[[Inputs], Step]]] = {
         "fused, stored labels": fused_labels,
         "eager, hard labels": eager_hard,
         "liger fused_linear_cross_entropy": liger_hard,
+        "cut-cross-entropy": cut_hard,
     },
     "dense": {
         "fused, live teacher": fused_dense,

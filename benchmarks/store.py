@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,14 @@ from stillroom.labels.codecs.systematic import counted, offsets, systematic
 from stillroom.labels.format.layout import SCHEMA, key_halves, record_keys
 from stillroom.labels.format.manifest import Plan
 from stillroom.labels.ragged import RaggedLabels, join_labels
-from stillroom.labels.reading import read_labels, rows_at_a_time
+from stillroom.labels.reading import capture, read_labels, rows_at_a_time
 from stillroom.labels.settings import settings_of
 from stillroom.labels.write import write_store
 from stillroom.models import build_model, hidden_states, load_model, precision, unembedding
 from stillroom.objectives import token_losses
+from stillroom.recipes import llama_1b_from_8b, sandbox_120m
 from stillroom.teachers.scores import ModelScores
+from stillroom.training.distributed import own_device
 from stillroom.types import Batch, SoftLabels
 from store_rivals import against_distillkit
 
@@ -50,6 +53,12 @@ CODECS = {"sampled": LabelsConfig(), "top-k": LabelsConfig(codec="top-k", k=50)}
 STORES = {**CODECS, "top-k, coarse": LabelsConfig(codec="top-k", k=50, value_steps=5)}
 """What is stored of it; the coarse levels are those of a divergence that DistillKit's budget codec has as well."""
 FORWARD_SEQUENCES = 4
+RANDOM = {
+    "tiny": (ModelConfig(hidden_size=32, intermediate_size=64, num_layers=1, num_heads=2), 300, 64),
+    "sandbox": (sandbox_120m.TEACHER, 8192, 1024),
+    "1B": (llama_1b_from_8b.STUDENT, llama_1b_from_8b.VOCABULARY, 2048),
+}
+"""Sizes of random teachers, their vocabulary and length."""
 
 
 def corpus(tokenizer: Any, num_sequences: int, length: int) -> Batch:
@@ -121,15 +130,36 @@ def labelling(scores: ModelScores, batch: Batch, rounds: int = 3) -> dict[str, f
     seconds: dict[str, list[float]] = {"bare": [], "labelling": []}
     squared = {"systematic": 0.0, "independent": 0.0}
     one = part(batch, range(FORWARD_SEQUENCES))
+    clock = time.perf_counter if scores.device.type == "cuda" else time.process_time
+    settings, offset_N = settings_of(CODECS["sampled"]), _offsets(one)
     for _ in range(rounds):
-        seconds["bare"].append(best(lambda: [None for _ in scores.chunks(one)], 1))
-        seconds["labelling"].append(best(lambda: _read(scores, one, {"sampled": CODECS["sampled"]}), 1))
-    _add_errors(squared, scores, one, _offsets(one))
-    return {
+        seconds["bare"].append(best(lambda: bare(scores, one), 1, clock))
+        seconds["labelling"].append(best(lambda: capture(scores, one, offset_N.numpy(), settings), 1, clock))
+    found = {
         "labelling_over_bare": min(seconds["labelling"]) / min(seconds["bare"]),
         "bare_tokens_per_second": one.tokens_BT.numel() / min(seconds["bare"]),
-        "squared_error_over_independent": squared["systematic"] / squared["independent"],
     }
+    if scores.device.type == "cpu":
+        _add_errors(squared, scores, one, offset_N)
+        found["squared_error_over_independent"] = squared["systematic"] / squared["independent"]
+    return found
+
+
+def bare(scores: ModelScores, batch: Batch) -> None:
+    """The forward pass with its head, and nothing read of it."""
+    for _ in scores.chunks(batch):
+        pass
+    if scores.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def labelling_of_a_random_teacher(config: ModelConfig, vocab_size: int, length: int) -> dict[str, float]:
+    """``labelling`` by a teacher of these sizes on this machine's device, of drawn text; its scores are spread out."""
+    model = build_model(config, vocab_size, seed=0).eval().to(own_device())
+    with torch.no_grad():
+        unembedding(model)[0].mul_(22.0)
+    text = Drawn(vocab_size, length, FORWARD_SEQUENCES).batch(range(FORWARD_SEQUENCES))
+    return labelling(ModelScores(model, vocab_size), text)
 
 
 def _add_errors(squared: dict[str, float], scores: ModelScores, batch: Batch, offset_N: torch.Tensor) -> None:
@@ -180,13 +210,13 @@ def store_of(captured: Captured, name: str, folder: Path, vocab_size: int) -> La
     return LabelStore.open(folder)
 
 
-def best(run: Callable[[], Any], repeats: int) -> float:
+def best(run: Callable[[], Any], repeats: int, clock: Callable[[], float] = time.process_time) -> float:
     """The shortest of some runs, seconds."""
     times = []
     for _ in range(repeats):
-        began = time.process_time()
+        began = clock()
         run()
-        times.append(time.process_time() - began)
+        times.append(clock() - began)
     return min(times)
 
 
@@ -281,7 +311,10 @@ def training(folder: Path, rounds: int = 8) -> dict[str, float]:
 def main() -> None:
     """Runs everything that its arguments allow."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--teacher", type=Path, required=True, help="folder that stillroom.teachers.smollm2 made")
+    teachers = parser.add_mutually_exclusive_group(required=True)
+    teachers.add_argument("--teacher", type=Path, help="folder that stillroom.teachers.smollm2 made")
+    teachers.add_argument("--random", choices=RANDOM, help="labelling alone, by a random teacher on the GPU if any")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="JSON file to add the numbers to")
     parser.add_argument("--rows", type=Path, default=Path(tempfile.gettempdir()) / "store-rows.pkl")
     parser.add_argument("--parts", nargs="*", default=["labelling", "decoding", "training"])
     parser.add_argument("--distillkit", type=Path, help="checkout of DistillKit")
@@ -289,6 +322,10 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=49_152)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    note = partial(noted, arguments.out)
+    if arguments.random:
+        note({"labelling": {arguments.random: labelling_of_a_random_teacher(*RANDOM[arguments.random])}})
+        return
     tokenizer = AutoTokenizer.from_pretrained(arguments.teacher)
     text = corpus(tokenizer, arguments.tokens // arguments.length, arguments.length)
     kept = arguments.rows is not None and arguments.rows.exists()
@@ -315,16 +352,18 @@ def main() -> None:
             note({"training": training(Path(scratch) / "training")})
 
 
-def note(found: dict[str, Any]) -> None:
+def noted(path: Path, found: dict[str, Any]) -> None:
     """Adds to the results, so that what was measured is kept whatever comes after."""
+    on_gpu = own_device().type == "cuda"
+    machine = torch.cuda.get_device_name() if on_gpu else platform.processor() or platform.machine()
     about = {
-        "machine": f"{platform.processor() or platform.machine()}, torch {torch.__version__}",
-        "clock": "CPU seconds of one thread",
+        "machine": f"{machine}, torch {torch.__version__}",
+        "clock": "seconds" if on_gpu else "CPU seconds of one thread",
         "date": date.today().isoformat(),
     }
-    before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(before | about | found, indent=2) + "\n")
+    before = json.loads(path.read_text()) if path.exists() else {}
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.write_text(json.dumps(before | about | found, indent=2) + "\n")
     print(json.dumps(found, indent=2), flush=True)
 
 

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from stillroom.costs import flops_per_token
-from stillroom.training.hardware import measured_rate
-from train_competitors import CLOCKS, LENGTH, SIZES, VOCAB, Task, competitors, ours
+from stillroom.training.distributed import own_device
+from stillroom.training.hardware import listed_flops, measured_rate
+from train_competitors import CLOCKS, ON_GPU, SIZES, Task, competitors, ours
 from train_turns import STEPS, start, turns
 
 RATIOS = {
@@ -38,7 +38,20 @@ RATIOS = {
         ("stillroom, live teacher", "trl GKDTrainer", 1.3),
         ("stillroom, stored labels", "trl GKDTrainer", 2.5),
     ],
+    "peak": [
+        ("stillroom", "plain loop", 1.0),
+        ("stillroom, compiled blocks", "plain loop, compiled", 1.0),
+    ],
 }
+PUBLISHED = {
+    "torchtitan, Llama 3.1 8B on H100s, bf16": {
+        "fraction_of_peak": [0.33, 0.39], "where": "pytorch/torchtitan, benchmarks/llama3_h100_202412_torchtitan.md",
+    },
+    "nanochat, its dense model of depth 18": {
+        "fraction_of_peak": [0.46, 0.46], "where": "karpathy/nanochat, dev/LOG.md, 2026-02-19",
+    },
+}  # fmt: skip
+"""Other engines' own figures: other models on other machines, so a scale and no race."""
 
 
 def rounds(runs: dict[str, Callable[[], list[float]]], repeats: int) -> dict[str, list[list[float]]]:
@@ -48,7 +61,7 @@ def rounds(runs: dict[str, Callable[[], list[float]]], repeats: int) -> dict[str
         for name in list(runs):
             try:
                 times.setdefault(name, []).append(runs[name]())
-            except ImportError as error:
+            except (ImportError, torch.OutOfMemoryError) as error:
                 print(f"left out: {name} ({error})", file=sys.stderr)
                 del runs[name], times[name]
         print(f"round {number + 1} of {repeats}", file=sys.stderr)
@@ -65,7 +78,7 @@ def ratio(fast: list[list[float]], slow: list[list[float]]) -> dict[str, float]:
 
 def beside_peers(measure: str, task: Task, repeats: int, compiled: bool) -> dict[str, Any]:
     times = rounds(competitors(task, measure, compiled), repeats)
-    tokens = task.batch * LENGTH
+    tokens = task.tokens
     result: dict[str, Any] = {
         "tokens_per_second": {
             name: {
@@ -83,20 +96,32 @@ def beside_peers(measure: str, task: Task, repeats: int, compiled: bool) -> dict
     return result
 
 
+def peak(task: Task, repeats: int, compiled: bool) -> dict[str, Any]:
+    """Peers, and the model FLOP/s of each over the matrix rate: that measured here, and that of the data sheet."""
+    device = own_device()
+    is_gpu = device.type == "cuda"
+    rate = measured_rate(torch.bfloat16, 8192 if is_gpu else 512, 0.5, device=device)
+    listed = listed_flops(torch.cuda.get_device_name()) if is_gpu else None
+    result = beside_peers("peak", task, repeats, compiled)
+    for found in result["tokens_per_second"].values():
+        found["fraction_of_matrix_rate"] = found["median"] * task.flops / task.tokens / rate
+        found["fraction_of_peak"] = listed and found["median"] * task.flops / task.tokens / listed
+    return result | {"matrix_rate": rate, "data_sheet": listed, "published": PUBLISHED}
+
+
 def fraction(task: Task, repeats: int, compiled: bool) -> dict[str, Any]:
     """Model FLOP/s of a step over the best matrix rate, each measured in turn."""
     result: dict[str, Any] = {}
-    for size in SIZES:
+    for size in (name for name in SIZES if name not in ON_GPU):
         sized = replace(task, size=size)
         for compile_ in (False, True) if compiled else (False,):
             rate = measured_rate(torch.bfloat16, seconds=0.3)
             seconds = [min(ours(sized, steps=5, parallel={"compile": compile_})) for _ in range(repeats)]
             rate = max(rate, measured_rate(torch.bfloat16, seconds=0.3))
-            flops = flops_per_token(SIZES[size], VOCAB, LENGTH, backward=True) * task.batch * LENGTH
             result[size + (", compiled blocks" if compile_ else "")] = {
                 "matrix_rate": rate,
-                "fraction_of_peak": flops / min(seconds) / rate,
-                "tokens_per_second": task.batch * LENGTH / min(seconds),
+                "fraction_of_peak": sized.flops / min(seconds) / rate,
+                "tokens_per_second": sized.tokens / min(seconds),
             }
     return result
 
@@ -140,7 +165,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--measure", choices=[*RATIOS, "fraction", "ranks", "checkpoints"], required=True)
     parser.add_argument("--size", choices=list(SIZES), default="1M")
-    parser.add_argument("--batch", type=int, default=16, help="sequences of 128 tokens")
+    parser.add_argument("--batch", type=int, help="sequences (of 128 tokens: 16; of the sizes for a GPU: see ON_GPU)")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: time of this process alone")
@@ -150,8 +175,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    task = Task(options.size, options.batch, clock=options.clock)
-    if options.measure in RATIOS:
+    sizes = {"batch": 16, **ON_GPU.get(options.size, {})} | ({"batch": options.batch} if options.batch else {})
+    task = Task(options.size, clock=options.clock, **sizes)
+    if options.measure == "peak":
+        result = peak(task, options.repeats, options.compiled)
+    elif options.measure in RATIOS:
         result = beside_peers(options.measure, task, options.repeats, options.compiled)
     elif options.measure == "fraction":
         result = fraction(task, options.repeats, options.compiled)
@@ -159,14 +187,16 @@ def main() -> None:
         result = ranks(task, options.repeats)
     else:
         result = checkpoints(task, options.repeats, options.threads)
+    device = own_device().type
     record = {
-        "measure": options.measure, "size": options.size, "batch": options.batch, "repeats": options.repeats,
+        "measure": options.measure, "size": options.size, "batch": task.batch, "repeats": options.repeats,
         "clock": options.clock,
         "command": " ".join(["python", *sys.argv]), "date": date.today().isoformat(), "threads": options.threads,
-        "processor": platform.processor() or platform.machine(), "torch": torch.__version__, "result": result,
+        "processor": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine(),
+        "torch": torch.__version__, "result": result,
     }  # fmt: skip
     options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"train-{options.measure}-{options.size}-cpu-{date.today().isoformat()}.json"
+    path = options.out / f"train-{options.measure}-{options.size}-{device}-{date.today().isoformat()}.json"
     path.write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(result, indent=2))
 

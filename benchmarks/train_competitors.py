@@ -1,4 +1,4 @@
-"""What ``train.py`` times: runs of a few steps by stillroom, by Hugging Face's Trainer and by TRL's GKDTrainer.
+"""What ``train.py`` times: runs of a few steps by stillroom, a plain loop, Hugging Face's Trainer, TRL's GKDTrainer.
 
 Every run yields the seconds of its steady steps. Models, token batches and precision are the same for all; documents
 are not isolated, since the peers' trainers do not do it.
@@ -21,12 +21,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from stillroom.config import ModelConfig, ObjectiveConfig, ParallelConfig, TrainingConfig
 from stillroom.corpora.corpus import make_batch
+from stillroom.costs import flops_per_token
 from stillroom.models import build_model
+from stillroom.recipes import llama_1b_from_8b, sandbox_120m
 from stillroom.teachers import LiveTeacher
 from stillroom.training import Hooks, TrainingData, join, train
+from stillroom.training.distributed import own_device
 from stillroom.types import Batch, SoftLabels
 
 VOCAB, LENGTH = 2048, 128
@@ -37,7 +41,14 @@ SIZES = {
     "1M": ModelConfig(hidden_size=128, intermediate_size=384, num_layers=4, num_heads=4),
     "5M": ModelConfig(hidden_size=256, intermediate_size=768, num_layers=5, num_heads=8),
     "16M": ModelConfig(hidden_size=384, intermediate_size=1152, num_layers=8, num_heads=8),
+    "120M": sandbox_120m.STUDENT,
+    "1B": llama_1b_from_8b.STUDENT,
 }
+ON_GPU = {
+    "120M": {"vocab": 8192, "length": 1024, "batch": 64},
+    "1B": {"vocab": llama_1b_from_8b.VOCABULARY, "length": 2048, "batch": 8},
+}
+"""Text and batches of the sizes that are for a GPU."""
 
 
 @dataclass(frozen=True)
@@ -67,18 +78,30 @@ class Task:
     batch: int = 16
     precision: str = "bf16"
     clock: str = "wall"
+    vocab: int = VOCAB
+    length: int = LENGTH
+
+    @property
+    def tokens(self) -> int:
+        """Of a batch."""
+        return self.batch * self.length
+
+    @property
+    def flops(self) -> float:
+        """Model FLOPs of a step."""
+        return flops_per_token(SIZES[self.size], self.vocab, self.length, backward=True) * self.tokens
 
     def model(self) -> Any:
         """A fresh student."""
-        return build_model(SIZES[self.size], VOCAB, 0)
+        return build_model(SIZES[self.size], self.vocab, 0)
 
     def teacher(self) -> Any:
         """A teacher of 5M parameters."""
-        return build_model(SIZES["5M"], VOCAB, 1)
+        return build_model(SIZES["5M"], self.vocab, 1)
 
     def sequences(self, num: int = 512) -> Rows:
         """Random tokens: speed does not depend on what they say."""
-        tokens = np.random.default_rng(0).integers(3, VOCAB, (num, LENGTH), dtype=np.int64)
+        tokens = np.random.default_rng(0).integers(3, self.vocab, (num, self.length), dtype=np.int64)
         return Rows(tokens)
 
 
@@ -87,7 +110,7 @@ class FixedLabels:
 
     def labels(self, batch: Batch) -> SoftLabels:
         """Twelve ids that depend on the token."""
-        tokens_BT = batch.tokens_BT
+        tokens_BT = batch.tokens_BT.cpu()
         shape = tokens_BT.shape
         ids = (tokens_BT[..., None] * 31 + torch.arange(12) * 97) % VOCAB
         return SoftLabels(
@@ -96,7 +119,7 @@ class FixedLabels:
             entropy=torch.full(shape, 2.5),
             gold_logprob=torch.full(shape, -3.0),
             gold_rank=torch.zeros(shape, dtype=torch.int32),
-        )
+        ).to(batch.tokens_BT.device)
 
 
 @contextlib.contextmanager
@@ -166,11 +189,36 @@ def _callback(clock: Callable[[], float]) -> tuple[Any, list[float]]:
 
 def _arguments(task: Task, folder: str) -> dict[str, Any]:
     return {
-        "output_dir": folder, "per_device_train_batch_size": task.batch, "max_steps": WARM + STEADY, "use_cpu": True,
+        "output_dir": folder, "per_device_train_batch_size": task.batch, "max_steps": WARM + STEADY,
+        "use_cpu": own_device().type == "cpu",
         "bf16": task.precision == "bf16", "learning_rate": 3e-3, "weight_decay": 0.1, "adam_beta2": 0.95,
         "max_grad_norm": 1.0, "lr_scheduler_type": "cosine", "optim": "adamw_torch_fused", "save_strategy": "no",
         "report_to": [], "logging_steps": 1, "disable_tqdm": True, "dataloader_num_workers": 0,
     }  # fmt: skip
+
+
+def plain_loop(task: Task, *, compiled: bool = False) -> list[float]:
+    """Seconds per step of what a few lines of PyTorch do: whole logits, autocast, fused AdamW; documents unknown."""
+    device = own_device()
+    model = task.model().to(device).train()
+    if compiled:
+        model.compile()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.1, betas=(0.9, 0.95), fused=True)
+    rows, clock, times = torch.from_numpy(task.sequences().tokens), CLOCKS[task.clock], []
+    for step in range(WARM + STEADY):
+        begin = clock()
+        start = step * task.batch % len(rows)
+        tokens_BT = rows[start : start + task.batch].to(device)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=task.precision == "bf16"):
+            logits_BTV = model(input_ids=tokens_BT).logits
+        cross_entropy(logits_BTV[:, :-1].flatten(0, 1).float(), tokens_BT[:, 1:].flatten()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(clock() - begin)
+    return times[WARM:]
 
 
 def hugging_face_trainer(task: Task) -> list[float]:
@@ -221,6 +269,12 @@ def competitors(task: Task, measure: str, compiled: bool = False) -> dict[str, C
         runs = {"stillroom": lambda: ours(task), "transformers Trainer": lambda: hugging_face_trainer(task)}
         if compiled:
             runs["stillroom, compiled blocks"] = lambda: ours(task, parallel={"compile": True})
+        return runs
+    if measure == "peak":
+        runs = {"stillroom": lambda: ours(task), "plain loop": lambda: plain_loop(task)}
+        if compiled:
+            runs["stillroom, compiled blocks"] = lambda: ours(task, parallel={"compile": True})
+            runs["plain loop, compiled"] = lambda: plain_loop(task, compiled=True)
         return runs
     return {
         "stillroom, live teacher": lambda: ours(task, LiveTeacher(task.teacher(), task.precision, isolate=False)),

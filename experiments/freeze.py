@@ -18,12 +18,19 @@ from stillroom.files import read_json, write_json
 def freeze(run: Path, target: Path) -> None:
     """Copies configuration, environment and every number of a finished run."""
     study = read_json(run / "study.json")
-    evaluations = {model["name"]: read_json(run / model["folder"] / "evaluation.json") for model in study["models"]}
+    evaluations = {model["name"]: _numbers(run / model["folder"] / "evaluation.json") for model in study["models"]}
     target.mkdir(parents=True, exist_ok=True)
     for name in ("config.yaml", "environment.json", "comparison.json", "worth.json"):
         if (run / name).exists():
             shutil.copyfile(run / name, target / name)
     write_json(target / "results.json", {"study": study, "evaluations": evaluations})
+
+
+def _numbers(file: Path) -> dict[str, object]:
+    """An evaluation without what it keeps of every item, which the run folder has."""
+    parts = read_json(file)
+    return {name: {key: value for key, value in part.items() if not key.startswith("per_item")}
+            if isinstance(part, dict) else part for name, part in parts.items()}  # fmt: skip
 
 
 if __name__ == "__main__":

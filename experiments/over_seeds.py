@@ -111,8 +111,9 @@ def _short(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")
 
 
-def freeze(study: Path, runs: list[Path]) -> None:
-    """Writes the study's results."""
+def freeze(study: Path, runs: list[Path], target: Path | None = None) -> None:
+    """Writes the study's results into its folder, or into ``target``."""
+    target = target or study
     table, sweeps = read_runs(runs)
     wanted: dict[str, dict[str, float]] = load_module(study / "recipe.py").CONTRASTS
     known = {name: weights for name, weights in wanted.items() if all(arm in table for arm in weights)}
@@ -126,10 +127,10 @@ def freeze(study: Path, runs: list[Path]) -> None:
             for arm, seeds in table.items()
         },
     }
-    write_json(study / "results.json", made)
-    shutil.copyfile(runs[-1] / "environment.json", study / "environment.json")
+    write_json(target / "results.json", made)
+    shutil.copyfile(runs[-1] / "environment.json", target / "environment.json")
     if len(runs) == 1:  # of several, the recipe's functions are the configurations
-        shutil.copyfile(runs[0] / "config.yaml", study / "config.yaml")
+        shutil.copyfile(runs[0] / "config.yaml", target / "config.yaml")
 
 
 if __name__ == "__main__":

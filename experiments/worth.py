@@ -51,7 +51,8 @@ def main(folder: Path) -> None:
     assert isinstance(config, StudyConfig)
     values = read_json(folder / "results.json")["values"]
     names = {f"{arm}-s{seed}": seeds for arm, found in values.items() for seed, seeds in found.items()}
-    tables = {name: {one: ([found[one.key]], [1.0]) for one in ABILITIES} for name, found in names.items()}
+    measured = [one for one in ABILITIES if all(one.key in found for found in names.values())]
+    tables = {name: {one: ([found[one.key]], [1.0]) for one in measured} for name, found in names.items()}
     efforts = {name: effort(config, name) for name in names}
     write(folder / "worth.json", worth_table(ladder_of(config, list(names)), efforts, tables))
 

@@ -1,73 +1,95 @@
-"""Every number that the documentation quotes from an experiment stands in a frozen result, to the digits it quotes.
-
-A quoted number is a link with the place in the JSON for its fragment: ``[0.24](000_quickstart/results.json#a/b/0)``.
-"""
+"""Every number that the documentation quotes from an experiment is a frozen one, quoted by its name."""
 
 from __future__ import annotations
 
-import json
 import re
-from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
+from named_numbers import UnknownName, frozen, how_shown, names_in, replaced
 
 ROOT = Path(__file__).parents[1]
-QUOTED = re.compile(r"\[([+−-]?[0-9][0-9.,]*)( ?%)?\]\(([^)#\s]+\.json)#([^)\s]+)\)")
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("experiments/**/*.md")])
+WITHOUT_A_BUILD = ("README.md", "CHANGELOG.md", "experiments/README.md")
+LINK = re.compile(r"\[[^\]]*\]\([^)\s]+\.json#[^)\s]+\)")
+GAIN = "030.gain_half.text.nats"
 
 
-def quotes(text: str) -> list[tuple[str, bool, str, str]]:
-    """(number as written, whether in per cent, file, place in it)."""
-    return [(m[1], bool(m[2]), m[3], m[4]) for m in QUOTED.finditer(text)]
+def ids(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
-def found_at(values: Any, place: str) -> float:
-    """The number at a place such as ``evaluations/spt/lm/bits_per_byte/value``."""
-    for name in place.split("/"):
-        values = values[int(name)] if isinstance(values, list) else values[name]
-    return float(values)
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_every_name_on_a_page_is_that_of_a_frozen_number(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    replaced(text, lambda number, how: number.plain(how))
+    assert not names_in(text) or ids(page) not in WITHOUT_A_BUILD
 
 
-def agrees(written: str, per_cent: bool, value: float) -> bool:
-    """Whether ``written`` is ``value`` rounded to as many decimals, half either way."""
-    number = Decimal(written.replace("−", "-").replace(",", ""))
-    unit = Decimal(1).scaleb(int(number.as_tuple().exponent))
-    return abs(number - Decimal(value * (100 if per_cent else 1))) <= unit / 2 + Decimal("1e-12")
+@pytest.mark.parametrize("page", [page for page in PAGES if ids(page) != "CHANGELOG.md"], ids=ids)
+def test_no_page_copies_a_number_by_hand(page: Path) -> None:
+    assert LINK.findall(page.read_text(encoding="utf-8")) == []
 
 
-def wrong(page: Path, text: str) -> list[str]:
-    made = []
-    for written, per_cent, file, place in quotes(text):
-        value = found_at(json.loads((page.parent / file).read_text()), place)
-        if not agrees(written, per_cent, value):
-            made.append(f"{page.relative_to(ROOT)}: quotes {written} from {file}#{place}, where {value} stands")
-    return made
+@pytest.mark.parametrize(
+    ("how", "text"),
+    [
+        ("", "−0.097"),
+        ("2", "−0.10"),
+        ("abs", "0.097"),
+        ("ci", "−0.097 (−0.110 to −0.085)"),
+        ("abs ci", "0.097 (0.085 to 0.110)"),
+        ("1 %", "−9.7 %"),
+    ],
+)
+def test_a_number_is_written_as_asked(how: str, text: str) -> None:
+    assert frozen(GAIN).plain(how_shown(how.split())) == text
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
-def test_quoted_numbers_stand_in_frozen_results(page: Path) -> None:
-    assert wrong(page, page.read_text(encoding="utf-8")) == []
+@pytest.mark.parametrize(
+    "name",
+    [
+        "030",
+        "030.gain_half",
+        "030.gain_half.text",
+        "030.gain_halve.text.nats",
+        "030.gain_half.text.nats.lows",
+        "030.worth.python.bits.spt_half_twice.least",
+        "999.gain_half.text.nats",
+        "gain_half.text.nats",
+        "benchmarks.store",
+        "benchmarks.store.bytes.sampled",
+        "030.contrasts.gain_half.arms",
+    ],
+)
+def test_a_name_that_is_not_frozen_is_refused(name: str) -> None:
+    with pytest.raises(UnknownName, match=re.escape(name)):
+        replaced(f"a text with {{{{{name}}}}} in it", lambda number, how: number.plain(how))
 
 
-def test_claims_quote_every_number_they_give() -> None:
-    """In the table of claims, the cell of what was found holds no number that is not such a link."""
-    rows = [line for line in (ROOT / "experiments/README.md").read_text().splitlines() if line.startswith("| C")]
-    assert rows
-    for row in rows:
-        found = row.split(" | ")[2]
-        assert quotes(found), row
-        assert not re.search(r"\d+\.\d+", QUOTED.sub("", found)), row
+def test_other_words_behind_a_name_are_refused() -> None:
+    with pytest.raises(UnknownName, match="digits"):
+        replaced(f"{{{{{GAIN} digits}}}}", lambda number, how: number.plain(how))
 
 
-def test_the_check_sees_a_wrong_digit_a_missing_place_and_a_sign() -> None:
-    page = ROOT / "experiments" / "README.md"
-    values = json.loads((ROOT / "experiments/000_quickstart/results.json").read_text())
-    bits = values["evaluations"]["spt"]["lm"]["bits_per_byte"]["value"]
-    link = "000_quickstart/results.json#evaluations/spt/lm/bits_per_byte/value"
-    assert wrong(page, f"[{bits:.2f}]({link})") == []
-    assert len(wrong(page, f"[{bits + 0.01:.2f}]({link}) and [−{bits:.2f}]({link})")) == 2
-    with pytest.raises(KeyError):
-        wrong(page, f"[1.0]({link}s)")
-    assert agrees("12.3", True, 0.1234) and not agrees("12.3", False, 0.1234)
+@pytest.mark.parametrize(
+    ("name", "same"),
+    [
+        (GAIN, "030.contrasts.gain_half.lm:nats_per_token"),
+        ("030.gain_half.pass@16", "030.gain_half.tts:1:pass_at:16"),
+        ("030.gain_half.pass@16.at_0.6", "030.gain_half.tts:0.6:pass_at:16"),
+        ("020.dpt90@leak-0.1.over_spt.copy_accuracy", "020.contrasts.dpt90@leak-0.1.over_spt.copy_accuracy"),
+    ],
+)
+def test_short_names_and_whole_places_are_one_number(name: str, same: str) -> None:
+    assert frozen(name).place == frozen(same).place
+
+
+def test_an_interval_that_is_a_point_is_not_written() -> None:
+    number = frozen("021.10000.leak.tv_low")
+    assert number.plain(how_shown(["ci"])) == "+0.089"
+
+
+def test_code_keeps_its_braces() -> None:
+    text = f"`{{{{{GAIN}}}}}`\n```\n{{{{ x }}}}\n```\n"
+    assert replaced(text, lambda number, how: "") == text and names_in(text) == []

@@ -45,7 +45,7 @@ def write_tables(folder: Path, target: Path) -> None:
         console.print("No seed is complete yet, so there is nothing to tabulate.")
         return
     cells = Cells(study(seeds), ArtifactStore(folder))
-    found = lean(results(cells, 0.0))
+    found = lean(results(cells, 0.0, {}))
     write(target / "environment.json", this_environment(cells.precision))
     write_json(target / "results.json", found | {"contrasts": contrasts(found)})
     write_text(target / "results.md", markdown(found))

@@ -9,6 +9,8 @@ from typing import Any
 from grid import FOCUS, GRID, TEACHERS
 
 from stillroom.results.intervals import paired_interval
+from stillroom.results.json_form import as_json
+from stillroom.results.recall_file import RecallResults
 from stillroom.sandbox.recall.recall_results import mean_where_found
 
 Values = dict[str, Any]
@@ -21,9 +23,9 @@ COSTS = ("over_copying", "calibration_error")
 ROUTED = [method for method in GRID if not method.startswith("dpt")]
 
 
-def lean(found: Values) -> Values:
+def lean(results: RecallResults) -> Values:
     """The results with one record per arm and seed: the last probe, the crossings, and no curves or pictures."""
-    arms = []
+    arms, found = [], as_json(results)
     for arm in found["arms"]:
         seeds = {str(seed["seed"]): _at_the_end(seed, found["tokens"]) for seed in arm["seeds"]}
         arms.append({name: arm[name] for name in ("name", "label", "alpha", "teacher", "routing")} | {"seeds": seeds})

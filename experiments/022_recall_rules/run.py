@@ -29,6 +29,6 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     cells = Cells(study(grid=OTHER_RULES, name="022-recall-rules"), ArtifactStore(Path("runs/022-recall-rules")))
     build_cells(cells, StageDisplay(), jobs=arguments.jobs, limit=None)
-    found = lean(results(cells, 0.0))
+    found = lean(results(cells, 0.0, {}))
     write(HERE / "environment.json", this_environment(cells.precision))
     write_json(HERE / "results.json", found | {"contrasts": contrasts(found)})

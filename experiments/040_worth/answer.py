@@ -8,6 +8,7 @@ which measures hold "twice the data", and what each routing rule gained and lost
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +66,12 @@ def routing(contrasts: Values, rule: str, part: str) -> Values:
     return {"copying": gained, "lost": lost, "worth_it": gained["low"] > 0 and not lost}
 
 
-def main() -> None:
-    """Writes ``answer.json``."""
-    results, worths = read_json(HERE / "results.json"), read_json(HERE / "worth.json")
+def main(folder: Path = HERE) -> None:
+    """Writes ``answer.json`` beside the numbers."""
+    results, worths = read_json(folder / "results.json"), read_json(folder / "worth.json")
     iso = results["contrasts"]["gain_all"]
     sources = {name: iso[f"lm:by_source:{name}:bits_per_byte"] for name in ("python", "facts", "problems", "copying")}
-    write_json(HERE / "answer.json", {
+    write_json(folder / "answer.json", {
         "trade_off": {part: trade_off(results["values"], worths, part) for part in RECIPE.PARTS},
         "iso_data": {name: {**one, "found": one["high"] < 0} for name, one in sources.items()},
         "routing": {f"{rule}_{part}": routing(results["contrasts"], rule, part)
@@ -79,4 +80,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=HERE, help="where results.json and worth.json lie")
+    main(parser.parse_args().folder)

@@ -100,8 +100,15 @@ def test_an_ability_that_forms_in_a_jump_is_read_among_the_seeds_that_have_it():
     records = {name: record(tokens[arm]) for arm, names in arms.items() for name in names}
     ladder = {arm: arms[arm] for arm in ("spt", "spt2x", "spt4x")}
     (ability,) = worth_table(Ladder(ladder, {"dpt90": arms["dpt90"]}), records, tables).abilities
-    assert ability.formed == formed
+    assert ability.formed == formed and ability.formed_at is None
     assert ability.arms["dpt90"].data.num == 3
+    kept = {
+        name: {5e4: {NATS: ([2.0], [1.0])}, 1e5: {NATS: ([0.9 if "-s1" in name else 2.0], [1.0])}} for name in tables
+    }
+    (ability,) = worth_table(Ladder(ladder, {"dpt90": arms["dpt90"]}), records, tables, kept).abilities
+    assert ability.formed_at is not None and "spt" not in ability.formed_at  # none of its seeds formed it
+    assert ability.formed_at["dpt90"] == (2e5, 1e5, 2e5)  # two of three after their last checkpoint
+    assert ability.formed_at["spt4x"] == (4e5, 1e5, 4e5, 4e5, 4e5)
 
 
 def test_a_ladder_is_made_in_a_line_and_found_as_it_was_made():

@@ -98,7 +98,7 @@ class PairLabels:
     """The two tokens that may follow, half each, with an entropy that depends on the token."""
 
     def labels(self, batch: Batch) -> SoftLabels:
-        tokens_BT = batch.tokens_BT
+        tokens_BT = batch.tokens_BT.cpu()
         follow = 3 + (tokens_BT[..., None] * 7 + torch.arange(2)) % (VOCAB - 3)
         shape = tokens_BT.shape
         return SoftLabels(
@@ -107,7 +107,7 @@ class PairLabels:
             entropy=0.5 + tokens_BT.float() / VOCAB,
             gold_logprob=torch.full(shape, -0.7),
             gold_rank=torch.zeros(shape, dtype=torch.int32),
-        )
+        ).to(batch.tokens_BT.device)
 
 
 def training_data(live: bool = False, num: int = 96, plan: bool = False) -> TrainingData:

@@ -6,7 +6,7 @@ A ladder is two arms or more that have hard labels, one pass and the student's o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +16,7 @@ from stillroom.results.json_form import read
 from stillroom.results.measures import registered_measures
 from stillroom.results.schema import AbilityWorth, Evaluation, Multipliers, Rung, WorthTable, arm_and_seed
 from stillroom.results.sweeps import Sweep, read_sweep
-from stillroom.results.worth import Measured, formation, worth
+from stillroom.results.worth import Measured, first_past, formation, worth
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,18 @@ class Ladder:
 
 
 def worth_table(
-    ladder: Ladder, efforts: Mapping[str, Effort], items: Mapping[str, AbilityItems], *, seed: int = 0
+    ladder: Ladder,
+    efforts: Mapping[str, Effort],
+    items: Mapping[str, AbilityItems],
+    over_training: Mapping[str, Mapping[float, AbilityItems]] | None = None,
+    *,
+    seed: int = 0,
 ) -> WorthTable:
     """The data multiplier of every other arm on every ability, and beside it the compute multiplier.
 
     Over seeds where every arm has two or more, else over the items of the first seed. ``efforts`` and ``items`` are by
-    model.
+    model; ``over_training`` has the items of kept checkpoints by the tokens seen, and tells when an ability that forms
+    in a jump did so.
     """
     over: Over = "seeds" if min(len(models) for models in ladder.arms.values()) > 1 else "items"
     first = next(iter(items.values()))
@@ -112,7 +118,8 @@ def worth_table(
     for ability in shared:
         values = {arm: _values(models, items, ability, over) for arm, models in ladder.arms.items()}
         had = {arm: efforts[models[0]] for arm, models in ladder.arms.items()}
-        abilities.append(_read_off(ability, values, had, list(ladder.rungs), over, seed))
+        found, jump = _read_off(ability, values, had, list(ladder.rungs), over, seed)
+        abilities.append(found if jump is None else _with_times(found, jump, ladder, efforts, over_training or {}))
     rungs = tuple(Rung(arm=arm, tokens=int(efforts[models[0]].tokens)) for arm, models in ladder.rungs.items())
     return WorthTable(over=over, ladder=rungs, abilities=tuple(abilities))
 
@@ -125,7 +132,7 @@ def _values(models: Sequence[str], items: Mapping[str, AbilityItems], ability: A
         top, bottom = items[models[0]][ability]
         return dict(enumerate(top)), dict(enumerate(bottom))
     sums = {arm_and_seed(name)[1] or 0: items[name][ability] for name in models}
-    return {number: sum(top) / sum(bottom) for number, (top, bottom) in sums.items()}, None
+    return {number: _mean(fractions) for number, fractions in sums.items()}, None
 
 
 def _read_off(
@@ -135,13 +142,14 @@ def _read_off(
     rungs: Sequence[str],
     over: Over,
     seed: int,
-) -> AbilityWorth:
-    higher, formed, found = ability.higher_is_better, None, []
+) -> tuple[AbilityWorth, _Jump | None]:
+    higher, formed, found, last = ability.higher_is_better, None, [], None
     for amount in ("tokens", "flops"):
         measured = {arm: Measured(getattr(efforts[arm], amount), *values[arm]) for arm in values}
         jump = formation(list(measured.values()), higher_is_better=higher) if over == "seeds" else None
         if jump is not None:
             formed = dict(zip(measured, map(len, jump.formed), strict=True))
+            last = _Jump(ability, jump.threshold, dict(zip(measured, jump.formed, strict=True)))
             measured = {arm: one for arm, one in zip(measured, jump.among, strict=True) if len(one.values) > 1}
         ladder = list({measured[arm].amount: measured[arm] for arm in rungs if arm in measured}.values())
         others = [arm for arm in measured if arm not in rungs and len(ladder) > 1]
@@ -150,4 +158,39 @@ def _read_off(
         )
     data, compute = found
     arms = {arm: Multipliers(data=data[arm], compute=compute[arm]) for arm in data if arm in compute}
-    return AbilityWorth(key=ability.key, title=ability.title, arms=arms, formed=formed)
+    return AbilityWorth(key=ability.key, title=ability.title, arms=arms, formed=formed), last
+
+
+@dataclass(frozen=True)
+class _Jump:
+    """An ability that forms in a jump: past which value, and by which seeds of each arm."""
+
+    ability: Ability
+    threshold: float
+    formed: Mapping[str, Sequence[int]]
+
+
+def _with_times(
+    found: AbilityWorth,
+    jump: _Jump,
+    ladder: Ladder,
+    efforts: Mapping[str, Effort],
+    over_training: Mapping[str, Mapping[float, AbilityItems]],
+) -> AbilityWorth:
+    """With the tokens at which each seed that formed an ability was first seen past the jump, where it was measured."""
+    formed_at: dict[str, tuple[float, ...]] = {}
+    for arm, models in ladder.arms.items():
+        times = []
+        for name in models:
+            kept = {tokens: one for tokens, one in over_training.get(name, {}).items() if jump.ability in one}
+            if kept and (arm_and_seed(name)[1] or 0) in jump.formed[arm]:
+                values = {tokens: _mean(one[jump.ability]) for tokens, one in kept.items()}
+                at = first_past(values, jump.threshold, higher_is_better=jump.ability.higher_is_better)
+                times.append(efforts[name].tokens if at is None else at)
+        if times:
+            formed_at[arm] = tuple(times)
+    return replace(found, formed_at=formed_at or None)
+
+
+def _mean(fractions: Fractions) -> float:
+    return sum(fractions[0]) / sum(fractions[1])

@@ -700,12 +700,15 @@ class Multipliers:
 
 @dataclass(frozen=True, kw_only=True)
 class AbilityWorth:
-    """One ability. ``formed`` is for each arm the number of its seeds past a jump, where the ability forms in one."""
+    """One ability. ``formed`` is for each arm the number of its seeds past a jump, where the ability forms in one, and
+    ``formed_at`` the tokens at which each of them was first seen past it, where checkpoints were measured.
+    """
 
     key: str
     title: str
     arms: Mapping[str, Multipliers]
     formed: Mapping[str, int] | None = sometimes()
+    formed_at: Mapping[str, tuple[float, ...]] | None = sometimes()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -276,6 +276,15 @@ def formation(arms: Sequence[Measured], *, higher_is_better: bool) -> Formation 
     return Formation(threshold, formed, tuple(len(one.values) for one in arms), among)
 
 
+def first_past(values: Mapping[float, float], threshold: float, *, higher_is_better: bool) -> float | None:
+    """The least amount of text at which a measure was past a threshold, of those at which it was taken; None for never.
+
+    ``values`` are of one model over its training, by the tokens that it had seen.
+    """
+    past = [amount for amount, value in values.items() if (value > threshold) == higher_is_better]
+    return min(past, default=None)
+
+
 def _gap(values: Sequence[float], whole: float) -> tuple[float, float] | None:
     """Width and middle of the widest gap where it parts two groups far apart."""
     width, place = max((after - before, place) for place, (before, after) in enumerate(itertools.pairwise(values)))

@@ -8,7 +8,7 @@ from pathlib import Path
 from stillroom.config import ArmConfig, StudyConfig
 from stillroom.corpora.sources.source_kinds import is_world
 from stillroom.objectives import ever_needs_teacher
-from stillroom.results.abilities import Effort, Ladder, read_items, worth_table
+from stillroom.results.abilities import AbilityItems, Effort, Ladder, read_items, worth_table
 from stillroom.results.json_form import write
 from stillroom.results.schema import ModelRecord, WorthTable, arm_and_seed
 
@@ -22,7 +22,8 @@ def write_worth(
         target: the file.
         config: the study's.
         records: of ``study.json``.
-        folders: with the evaluation of each student, by name; those that are left out were not measured.
+        folders: with the evaluation of each student, by name, and those of kept checkpoints, as ``NAME@STEP``; those
+            that are left out were not measured.
     """
     students = {one.name: one for one in records if one.role == "student" and one.name in folders}
     ladder = ladder_of(config, [name for name in students if name in config.arms])
@@ -32,9 +33,19 @@ def write_worth(
     real = [name for name, source in config.corpus.sources.items() if not is_world(source.kind)]
     items = {name: read_items(folders[name], real=real) for name in students}
     efforts = {name: Effort(record.distinct_tokens, record.flops) for name, record in students.items()}
-    found = worth_table(ladder, efforts, items, seed=config.evaluation.seed)
+    kept = {name: _over_training(name, config, folders, real) for name in students}
+    found = worth_table(ladder, efforts, items, kept, seed=config.evaluation.seed)
     write(target, found)
     return found
+
+
+def _over_training(
+    name: str, config: StudyConfig, folders: Mapping[str, Path], real: Sequence[str]
+) -> dict[float, AbilityItems]:
+    """What was measured of a student's kept checkpoints, by the tokens that it had seen."""
+    steps = {other.rpartition("@")[2]: folder for other, folder in folders.items() if other.rpartition("@")[0] == name}
+    per_step = config.training.batch_sequences * config.corpus.sequence_length
+    return {float(int(step) * per_step): read_items(folder, real=real) for step, folder in steps.items()}
 
 
 def ladder_of(config: StudyConfig, names: Sequence[str]) -> Ladder:

@@ -81,7 +81,8 @@ def write_run_folder(
         arms = {name: folder / "models" / name for name in names if name in made.evaluations}
         if len(arms) > 1:
             write_comparison(folder / "comparison.json", arms, config.evaluation.ks, seed=config.evaluation.seed)
-            write_worth(folder / "worth.json", config, records, arms)
+            kept = {name: folder / _home(made, name) for name in made.evaluations if "@" in name}
+            write_worth(folder / "worth.json", config, records, arms | kept)
         precision = own_precision(config.training.precision)
         write(folder / "environment.json", this_environment(precision))
         study = StudyRecord(

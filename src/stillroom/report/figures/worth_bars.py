@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 from markupsafe import Markup
 
@@ -71,7 +72,10 @@ def _ends(worths: WorthTable) -> tuple[float, float]:
 def _formed(ability: AbilityWorth, arms: list[str], entries: dict[str, Entry]) -> str:
     if ability.formed is None:
         return ""
-    counts = (f"{entries[arm].arm} {ability.formed[arm]}" for arm in arms)
+    at = {
+        arm: f" at {statistics.median(tokens) / 1e6:.2g}M tokens" for arm, tokens in (ability.formed_at or {}).items()
+    }
+    counts = (f"{entries[arm].arm} {ability.formed[arm]}{at.get(arm, '')}" for arm in arms)
     return f" (forms in a jump; seeds past it: {', '.join(counts)})"
 
 
