@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import subprocess
-import time
+import threading
 import uuid
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -36,11 +36,9 @@ class RayExecutor:
                 job.log.parent.mkdir(parents=True, exist_ok=True)
             names.append(f"{job.name}-{uuid.uuid4().hex[:8]}")
             memory = {} if job.takes.memory_gb is None else {"memory": job.takes.memory_gb * 10**9}
-            runner = kind.options(
-                name=names[-1], lifetime="detached", num_cpus=job.takes.cpus, num_gpus=job.takes.gpus,
-                max_concurrency=2, **memory,
-            ).remote()  # fmt: skip
-            runner.run.remote(job.command, str(job.log.absolute()), os.getcwd())
+            asked = {"num_cpus": job.takes.cpus, "num_gpus": job.takes.gpus, **memory}
+            made = kind.options(name=names[-1], lifetime="detached", **asked)
+            made.remote(job.command, str(job.log.absolute()), os.getcwd())
         return names
 
     def living(self, names: Collection[str]) -> set[str]:
@@ -58,20 +56,24 @@ class RayExecutor:
 
 
 def _runner() -> type:
-    """The actor's class, made here so that it travels to machines whose Python does not know this package."""
+    """The actor's class, made here so that it travels to machines whose Python does not know this package.
+
+    All is done as the actor is made: what is asked of it later would be lost with the process that asks.
+    """
 
     class Runner:
-        def run(self, command: Sequence[str], log: str, folder: str) -> None:
+        def __init__(self, command: Sequence[str], log: str, folder: str) -> None:
             with open(log, "ab") as stream:
                 self.process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, cwd=folder
                 )
+            threading.Thread(target=self._wait, daemon=True).start()
+
+        def _wait(self) -> None:
             self.process.wait()
-            __import__("ray").actor.exit_actor()
+            os._exit(0)
 
         def end(self) -> None:
-            while not hasattr(self, "process"):
-                time.sleep(0.1)
             self.process.terminate()
 
     return Runner
