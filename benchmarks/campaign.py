@@ -12,6 +12,7 @@ from its last step. A part that takes longer than what is left of the slice wait
 from __future__ import annotations
 
 import argparse
+import contextlib
 import multiprocessing
 import os
 import runpy
@@ -32,11 +33,12 @@ from xml.etree import ElementTree
 from stillroom.files import read_json, write_json
 from stillroom.results.json_form import as_json
 from stillroom.study.environment import this_environment
+from stillroom.types import UserError
 
 ROOT = Path(__file__).parents[1]
 FORKS = multiprocessing.get_context("forkserver")
 PRELOAD = ["stillroom.study.pipeline", "transformers.models.llama.modeling_llama"]
-"""What every part needs is imported once; no part begins with a GPU that another one has touched."""
+"""What every part needs, imported once where there is no GPU: a process that has asked for one must not fork."""
 PEERS = ("triton", "transformers", "liger-kernel", "trl", "cut-cross-entropy", "flash-attn", "vllm")
 GRACE = 30.0
 """Seconds in which a study that is asked to stop saves its step."""
@@ -69,7 +71,7 @@ def head(measure: str, precision: str, *, tiny: bool) -> Part:
 def student(size: str, minutes: float, *, tiny: bool) -> Part:
     """A student's step beside a plain loop, both also compiled, over the matrix rate."""
     asked = (
-        ("1M", "--batch", "2", "--repeats", "1", "--threads", "1") if tiny else (size, "--compiled", "--repeats", "3")
+        ("1M", "--batch", "2", "--repeats", "1", "--threads", "1") if tiny else (size, "--compiled", "--repeats", "2")
     )
     name = f"student-{size.lower()}"
     return Part(name, ("benchmarks/train.py", "--measure", "peak", "--out", "OUT", "--size", *asked), minutes)
@@ -77,15 +79,8 @@ def student(size: str, minutes: float, *, tiny: bool) -> Part:
 
 def of_study(folder: str, whole: str, *, tiny: bool) -> Part:
     """A study under experiments/."""
-    asked = (
-        "--minutes",
-        "MINUTES",
-        "--runs",
-        "OUT/runs",
-        "--out",
-        "OUT",
-        *(("--tiny",) if tiny else ()),
-    )
+    asked = ["--minutes", "MINUTES", "--runs", "OUT/runs", "--out", "OUT", "--tiny"]
+    asked = asked if tiny else asked[:-1]
     return Part(folder.replace("_", "-"), (f"experiments/{folder}/run.py", *asked), 0.0 if tiny else 1.0, whole)
 
 
@@ -99,8 +94,8 @@ def parts(*, tiny: bool) -> list[Part]:
     return [
         Part("checks", (*checks, "tests/training/test_on_device.py"), 5.0),
         *(head(measure, name, tiny=tiny) for measure in ("hard", "dense") for name in ("bf16", "fp32")),
-        student("120M", 4.0, tiny=tiny),
-        student("1B", 6.0, tiny=tiny),
+        student("120M", 5.0, tiny=tiny),
+        student("1B", 8.0, tiny=tiny),
         *(
             Part(f"labelling-{name.lower()}", ("benchmarks/store.py", "--random", name, "--out", "OUT/store.json"))
             for name in teachers
@@ -182,7 +177,8 @@ def run(part: Part, out: Path, seconds: float) -> Ended:
         log.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     log.parent.mkdir(exist_ok=True)
-    known = {"OUT": str(folder), "MINUTES": f"{max(seconds, 1) / 60:.2f}"}
+    log.touch()
+    known = {"OUT": str(folder), "MINUTES": f"{max(seconds - GRACE / 2, 1) / 60:.2f}"}
     words = [known.get(word, word.replace("OUT/", f"{folder}/")) for word in part.command]
     process = FORKS.Process(target=_work, args=(words, log, spent))
     process.start()
@@ -194,9 +190,10 @@ def run(part: Part, out: Path, seconds: float) -> Ended:
         raise
     finally:
         is_late = process.is_alive()
-        if is_late:
-            process.kill()
-            process.join()
+        process.kill()
+        with contextlib.suppress(ProcessLookupError):  # and what it has started
+            os.killpg(process.pid or 0, signal.SIGKILL)
+        process.join()
     how = f"took longer than {seconds / 60:.1f} minutes" if is_late else process.exitcode or 0
     return Ended(how, round(time.monotonic() - begin, 1), round(spent.value, 1))
 
@@ -207,13 +204,20 @@ def written(part: Part, out: Path, ended: Ended) -> Values | None:
     was_stopped = ended.how in (0, -signal.SIGTERM) or isinstance(ended.how, str)
     if part.whole and was_stopped and not (folder / part.whole).exists():
         return None
-    found = {path.stem: read_json(path) for path in sorted(folder.glob("*.json"))}
-    found |= {path.stem: tests_in(path) for path in folder.glob("*.xml")}
+    found = {path.stem: numbers_in(path) for path in sorted(folder.glob("*.[jx][sm]*"))}
     log = (out / "logs" / f"{part.name}.txt").read_text(errors="replace").split("\n")
     error = {} if ended.how == 0 else {"error": str(ended.how), "log": [line for line in log if line.strip()][-5:]}
     status = "failed" if error else "done"
     took = {"seconds": ended.seconds, "processor_seconds": ended.processor_seconds}
     return {"part": part.name, "status": status, **error, **about(), **took, "command": part.command, "results": found}
+
+
+def numbers_in(path: Path) -> Any:
+    """What a file of a part says: JSON, or tests; of one that was cut off, that it was."""
+    try:
+        return tests_in(path) if path.suffix == ".xml" else read_json(path)
+    except (UserError, ElementTree.ParseError) as error:
+        return {"unreadable": str(error)}
 
 
 def tests_in(path: Path) -> dict[str, str]:
@@ -225,12 +229,18 @@ def tests_in(path: Path) -> dict[str, str]:
     return found
 
 
+def status_of(part: Part, path: Path) -> str | None:
+    """How a part ended before; None where it did not, or was another command then."""
+    before = read_json(path) if path.exists() else {}
+    return before["status"] if before.get("command") == list(part.command) else None
+
+
 def campaign(everything: Sequence[Part], out: Path, minutes: float, *, again: bool = False) -> int:
     """Does what is next until the slice is over; how many parts have failed, in this slice or an earlier one."""
     until, failed = time.monotonic() + 60 * minutes, 0
     for part in everything:
         path, left = out / f"{part.name}.json", until - time.monotonic()
-        before = read_json(path)["status"] if path.exists() else None
+        before = status_of(part, path)
         if before == "done" or (before == "failed" and not again):
             print(f"{part.name}: {before} before" + (", see its log; --again tries it anew" * (before == "failed")))
             failed += before == "failed"
@@ -248,15 +258,15 @@ def campaign(everything: Sequence[Part], out: Path, minutes: float, *, again: bo
     return failed
 
 
-def main(everything: Sequence[Part] | None = None) -> int:
+def main() -> int:
     """Reads the command line and goes on with the campaign."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=9.0, help="of this slice (default 9)")
+    parser.add_argument("--minutes", type=float, help="of this slice (default 9, of a tiny one 30)")
     parser.add_argument("--out", type=Path, default=Path("runs/gpu"), help="results, and those of earlier slices")
     parser.add_argument("--again", action="store_true", help="try failed parts anew")
     parser.add_argument("--tiny", action="store_true", help="every part at a size of seconds; needs no GPU")
     options = parser.parse_args()
-    if everything is None and not options.tiny and not shutil.which("nvidia-smi"):
+    if not options.tiny and not shutil.which("nvidia-smi"):
         print(
             "campaign: there is no GPU here (no nvidia-smi); --tiny tries every part on the processor.", file=sys.stderr
         )
@@ -264,10 +274,11 @@ def main(everything: Sequence[Part] | None = None) -> int:
     out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     os.chdir(ROOT)
-    FORKS.set_forkserver_preload(PRELOAD)
+    FORKS.set_forkserver_preload(PRELOAD if options.tiny else [])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    failed = campaign(everything or parts(tiny=options.tiny), out, options.minutes, again=options.again)
-    print(f"results in {out}" + (f"; {failed} parts failed" if failed else ""))
+    minutes = options.minutes or (30.0 if options.tiny else 9.0)
+    failed = campaign(parts(tiny=options.tiny), out, minutes, again=options.again)
+    print(f"results in {out}" + (f"; failed: {failed}" if failed else ""))
     return 1 if failed else 0
 
 

@@ -27,7 +27,7 @@ RECALL = load_module(ROOT / "experiments/050_recall_120m/run.py")
 WORTH = load_module(ROOT / "experiments/051_worth_120m/recipe.py")
 
 GOOD = "import sys, json; json.dump({'speed': 3}, open(sys.argv[1] + '/found.json', 'w')); print('measured')"
-BAD = "print('about to fail'); raise RuntimeError('no such kernel')"
+BAD = "import sys; open(sys.argv[1] + '/cut.json', 'w').write('{'); raise RuntimeError('no such kernel')"
 SLOW = "import sys, time; open(sys.argv[1] + '/begun', 'w'); time.sleep(60)"
 STUDY = """
 import sys, pathlib
@@ -77,6 +77,7 @@ def test_a_failed_part_is_told_and_stops_no_other(desk: Desk, capsys: pytest.Cap
     assert desk.run(bad, good) == 1
     failed, done = desk.result("bad"), desk.result("good")
     assert failed is not None and failed["status"] == "failed" and failed["log"][-1] == "RuntimeError: no such kernel"
+    assert "unreadable" in failed["results"]["cut"]
     assert done is not None and done["status"] == "done" and "error" not in done
     desk.part("bad", GOOD)  # mended
     assert desk.run(bad, good) == 1
@@ -148,6 +149,13 @@ def test_a_study_goes_on_in_the_next_slice_until_it_is_whole(desk: Desk, capsys:
     assert (desk.out / "study/steps").read_text() == "2"
 
 
+def test_what_another_command_left_is_not_taken_for_this_one_s(desk: Desk) -> None:
+    part = desk.part("good", GOOD)
+    desk.run(part)
+    assert campaign.status_of(part, desk.out / "good.json") == "done"
+    assert campaign.status_of(campaign.Part("good", (*part.command, "--tiny")), desk.out / "good.json") is None
+
+
 def test_a_campaign_is_refused_where_there_is_no_gpu(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks/campaign.py"), "--out", str(tmp_path / "out")]
     alone = os.environ | {"PATH": str(tmp_path)}
@@ -195,9 +203,9 @@ def test_051_has_the_arms_of_040_at_120m_and_a_price() -> None:
     StudyConfig.model_validate(config.model_dump())
     costs = study_costs(with_budgets(config))
     assert 1e8 < max(cost.parameters for cost in costs if cost.name in config.arms) < 1.3e8
-    assert {name.rsplit("-s", 1)[0] for name in config.arms} == set(WORTH.arms())
-    assert len(config.arms) == 3 * len(WORTH.arms()) and config.training.checkpoint_seconds <= 120
-    assert all(set(weights) <= set(WORTH.arms()) for weights in WORTH.CONTRASTS.values())
+    assert {name.rsplit("-s", 1)[0] for name in config.arms} == set(WORTH.ARMS)
+    assert len(config.arms) == 3 * len(WORTH.ARMS) and config.training.checkpoint_seconds <= 120
+    assert all(set(weights) <= set(WORTH.ARMS) for weights in WORTH.CONTRASTS.values())
     StudyConfig.model_validate(WORTH.tiny().model_dump())
 
 
@@ -207,7 +215,7 @@ def test_the_rules_of_051_are_answered_from_its_frozen_numbers(tmp_path: Path) -
     measures = ("lm:by_source:copying:bits_per_byte", "tts:1:pass_at:16")
     values = {
         name: {str(seed): {one: arm.data**-0.3 + 1e-3 * seed for one in measures} for seed in WORTH.SEEDS}
-        for name, arm in WORTH.arms().items()
+        for name, arm in WORTH.ARMS.items()
     }
     sources = {f"lm:by_source:{name}:bits_per_byte": level for name in ("python", "facts", "problems", "copying")}
     contrasts = {name: {**sources, "copying:accuracy_repeat": level} for name in WORTH.CONTRASTS}
@@ -230,9 +238,34 @@ def test_the_tiny_campaign_runs_whole_within_a_minute_of_processor_time(tmp_path
     checks = results[0]["results"]["checks"]
     assert sum(one == "passed" for one in checks.values()) > 40 and not any("fail" in one for one in checks.values())
     assert sum(one["processor_seconds"] for one in results) < 60
-    recall = tmp_path / "050-recall-120m"
-    before = (recall / "results.json").read_bytes()
-    shutil.rmtree(recall / "runs")  # what is finished needs none of its cells
-    asked = ["--tiny", "--seeds", "0", "--runs", str(tmp_path / "none"), "--out", str(recall)]
-    subprocess.run([sys.executable, "experiments/050_recall_120m/run.py", *asked], cwd=ROOT, env=own, check=True)
-    assert (recall / "results.json").read_bytes() == before and not (tmp_path / "none").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("folder", "whole", "minutes"), [("050_recall_120m", "results.json", 0.1), ("051_worth_120m", "worth.json", 0.15)]
+)
+def test_a_study_in_slices_ends_in_the_numbers_of_one_in_one_piece(
+    tmp_path: Path, folder: str, whole: str, minutes: float
+) -> None:
+    def slice_of(name: str, *more: str) -> Path:
+        out, script = tmp_path / name / "out", f"experiments/{folder}/run.py"
+        command = [sys.executable, script, "--tiny", "--runs", str(tmp_path / name / "runs"), "--out", str(out), *more]
+        subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, check=False)
+        return out
+
+    one = slice_of("one")
+    for number in range(1, 30):
+        parts = slice_of("parts", "--minutes", str(minutes * number))  # a busy machine may need longer ones
+        if (parts / whole).exists():
+            break
+    assert without_times(read_json(parts / "results.json")) == without_times(read_json(one / "results.json"))
+    if folder.startswith("050"):  # what is finished needs none of its cells
+        shutil.rmtree(tmp_path / "one/runs")
+        assert read_json(slice_of("one") / "results.json") == read_json(one / "results.json")
+        assert not (tmp_path / "one/runs").exists()
+
+
+def without_times(value):
+    if isinstance(value, dict):
+        return {name: without_times(one) for name, one in value.items() if "seconds" not in name}
+    return [without_times(one) for one in value] if isinstance(value, list) else value

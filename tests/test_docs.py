@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 from pathlib import Path
 
+import build
 import findings
 import house_style
 import pytest
@@ -39,8 +41,59 @@ def test_every_test_file_that_a_page_names_is_there():
             assert found, f"{page.name} names {name}"
 
 
+def test_every_source_file_that_a_page_names_is_there():
+    places = [
+        str(file) for part in ("src", "tests", "benchmarks", "experiments", "docs", "examples")
+        for file in (ROOT / part).rglob("*.py")
+    ]  # fmt: skip
+    for page in (page for page in PAGES if page.name != "LOG.md"):
+        for name in re.findall(r"`((?:[\w.-]+/)*[a-z_0-9]+\.py)\b", page.read_text(encoding="utf-8")):
+            is_own = name.startswith("extras/") or name in ("mine.py", "taught.py")
+            assert is_own or any(place.endswith(f"/{name}") for place in places), f"{ids(page)} names {name}"
+
+
+def test_every_page_of_the_site_is_in_its_contents_once_and_all_names_are_filled_in(tmp_path: Path):
+    stage = build.staged(tmp_path / "src")
+    stage.write()
+    listed = [
+        (Path(place).parent / entry).as_posix()
+        for place, text in stage.pages.items()
+        for block in re.findall(r"```\{toctree\}\n(?::[^\n]*\n)*\n(.*?)```", text, re.DOTALL)
+        for entry in block.split()
+    ]
+    assert sorted(map(os.path.normpath, listed)) == sorted(
+        place.removesuffix(".md") for place in stage.pages if place != "index.md"
+    )
+    for file in stage.folder.rglob("*.md"):
+        assert "{{" not in CODE.sub("", file.read_text(encoding="utf-8")), file
+
+
+def test_a_number_on_the_site_has_its_interval_behind_the_pointer_and_its_source_below(tmp_path: Path):
+    stage = build.Stage(tmp_path / "src", {"a/b.md": "It falls by {{030.gain_half.text.nats abs}}.\n"})
+    stage.write()
+    text = (tmp_path / "src/a/b.md").read_text(encoding="utf-8")
+    assert '<a class="number" href="#number-1" title="95 % interval 0.085 to 0.110">0.097</a>.' in text
+    assert '<li id="number-1">0.097 (0.085 to 0.110): 030_data, gain half, held-out nats per token' in text
+    assert 'href="../frozen/030_data/results.json"' in text
+    assert (tmp_path / "extra/frozen/030_data/results.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.parent.name == "concepts" and page.stem != "index"], ids=ids
+)
+def test_a_concept_has_a_picture_of_frozen_data(page: Path):
+    pictures = re.findall(r"^!\[.+\]\((.+\.svg)\)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert pictures and all("/experiments/" in picture for picture in pictures)
+
+
+def _without_style(text: str) -> str:
+    """A drawing's style is that of the pages of the day on which it was made."""
+    return re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
+
+
 def test_findings_and_their_table_are_made_of_the_claims_and_the_frozen_numbers():
-    stale = [ids(file) for file, text in findings.made().items() if file.read_text(encoding="utf-8") != text]
+    made = findings.made().items()
+    stale = [ids(file) for file, text in made if _without_style(file.read_text("utf-8")) != _without_style(text)]
     assert stale == [], "run python docs/site/findings.py"
 
 

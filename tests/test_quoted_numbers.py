@@ -85,6 +85,19 @@ def test_short_names_and_whole_places_are_one_number(name: str, same: str) -> No
     assert frozen(name).place == frozen(same).place
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("({{030.gain_all.text.nats}})", "(−0.000, −0.195 to +0.195)"),
+        ("({{030.gain_all.text.nats}} in nats)", "(−0.000 in nats)"),
+        ("({{030.gain_half.text.nats}})", "(−0.097)"),
+        ("({{030.gain_half.text.nats ci}})", "(−0.097, −0.110 to −0.085)"),
+    ],
+)
+def test_in_parentheses_there_are_no_others_and_what_is_unclear_has_its_interval(text: str, shown: str) -> None:
+    assert replaced(text, lambda number, how: number.plain(how)) == shown
+
+
 def test_an_interval_that_is_a_point_is_not_written() -> None:
     number = frozen("021.10000.leak.tv_low")
     assert number.plain(how_shown(["ci"])) == "+0.089"

@@ -80,7 +80,7 @@ def test_worth_by_band_is_recovered_and_its_rise_is_seen():
 def answers(text: float, samples: float, copying: float):
     """Frozen values in which soft labels are worth these; the arm that is asked for is half of the text."""
     rng, values = np.random.default_rng(2), {}
-    for name, one in {**ANSWER.ladder(*ANSWER.RECIPE.LADDER), **ANSWER.RECIPE.arms()}.items():
+    for name, one in {**ANSWER.ladder(*ANSWER.RECIPE.LADDER), **ANSWER.RECIPE.ARMS}.items():
         values[name] = {}
         for seed in range(5, 10):
             worths = {ANSWER.TEXT: text, ANSWER.SAMPLES: samples, ANSWER.ANSWERS: samples, ANSWER.COPYING: copying}

@@ -148,7 +148,7 @@ def staged(folder: Path) -> Stage:
         stage.add(file.relative_to(DOCS).as_posix(), file.read_text(encoding="utf-8"), file)
     studies = sorted(EXPERIMENTS.glob("*/README.md"))
     for file in studies:
-        stage.add(f"studies/{file.parent.name}.md", file.read_text(encoding="utf-8"), file)
+        stage.add(f"studies/{file.parent.name}.md", study_page(file), file)
     overview = EXPERIMENTS / "README.md"
     stage.add(
         "findings/index.md", re.sub(r"^\| (C\d+) ", _claim_link, overview.read_text("utf-8"), flags=re.M), overview
@@ -196,6 +196,17 @@ def _in_order(stage: Stage, folder: str) -> list[str]:
 def _toctree(pages: list[str], caption: str) -> str:
     options = f":hidden:\n:caption: {caption}\n" if caption else ":hidden:\n"
     return "\n\n```{toctree}\n" + options + "\n" + "\n".join(pages) + "\n```\n"
+
+
+def study_page(file: Path) -> str:
+    """A study's page, with what it says of each claim in a sentence before all else."""
+    title, _, body = file.read_text(encoding="utf-8").partition("\n")
+    answers = [
+        f"- [{claim.question}](../../docs/findings/{claim.page}.md) **{claim.verdict.capitalize()}.** {claim.short}"
+        for claim in claims()
+        if file.parent.name in claim.studies
+    ]
+    return "\n".join([title, "", *answers, body])
 
 
 def claim_page(claim: Claim) -> str:

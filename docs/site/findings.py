@@ -21,7 +21,7 @@ from named_numbers import ROOT, Number, Shown, frozen, how_shown, replaced
 
 from stillroom.files import write_text
 from stillroom.report.charts.scales import Scale
-from stillroom.report.charts.svg import Frame, drawing, marker, segment, text, whisker
+from stillroom.report.charts.svg import Frame, drawing, marker, segment, text, ticks, whisker
 from stillroom.report.html import picture_file
 
 EXPERIMENTS = ROOT / "experiments"
@@ -114,15 +114,19 @@ def interval_picture(name: str) -> str:
 
 
 def effects_picture(
-    label: str, effects: Sequence[Sequence[str]], level: float = 0.0, said: str = "no difference"
+    label: str, effects: Sequence[Sequence[str]], level: float = 0.0, said: str = "difference; 0 is none"
 ) -> str:
     """Effects below one another on one axis, about the level at which there is none."""
     found = [(*_ends(asked(name)[0]), words, shown(name)) for name, words in effects]
     height = 34 + 26 * len(found)
     frame = _frame(680, height, [end for value, low, high, *_ in found for end in (value, low, high)], level, left=300)
     middle = frame.px(level)
-    parts = [segment(middle, 6, middle, height - 28, "axis")]
-    parts.append(text(middle, height - 10, f"{level:g}: {said}", "middle", "tick"))
+    parts = [segment(middle, 6, middle, height - 28, "axis"), text(4, height - 10, said, class_="name")]
+    for value, words in ticks(frame.x, 4):
+        parts += [
+            segment(frame.px(value), height - 28, frame.px(value), height - 24, "axis"),
+            text(frame.px(value), height - 10, words, "middle", "tick"),
+        ]
     for place, (value, low, high, words, _) in enumerate(found):
         y = 20 + 26 * place
         parts += [text(4, y + 4, words), *_mark(frame, value, low, high, y, level)]
@@ -206,7 +210,7 @@ def made() -> dict[Path, str]:
         folder / f"{one.page}-all.svg": effects_picture(f"{one.question} Differences, 95 % intervals", one.effects)
         for one in claims()
     }
-    worth = effects_picture("What a soft label was worth, 95 % intervals", WORTH, 1.0, "as much as a hard label")
+    worth = effects_picture("What a soft label was worth, 95 % intervals", WORTH, 1.0, "1: as much as a hard label")
     return {
         folder / "worth.svg": worth,
         EXPERIMENTS / "README.md": overview(),

@@ -5,7 +5,7 @@ files down to a number or an estimate. ``results`` and the keys in ``UNSAID`` ma
 measures their short names. Behind the name, after a space, may stand how it is shown:
 
 - ``2``: so many decimals (3 for differences); ``%``: in per cent; ``+`` with its sign; ``abs`` without;
-- ``ci``: with the interval behind it.
+- ``ci``: with the interval behind it. A difference that is alone in parentheses and not a clear one has it anyway.
 
 A name that is not frozen, or that could mean two numbers, is refused. Imports the standard library alone.
 """
@@ -60,6 +60,12 @@ class Number:
     @property
     def is_difference(self) -> bool:
         return "contrasts" in self.place or self.file.name == "paired.json"
+
+    @property
+    def holds_zero(self) -> bool:
+        """Whether it is a difference that is not a clear one."""
+        known = self.low is not None and self.high is not None
+        return self.is_difference and known and self.low <= 0 <= self.high
 
     @property
     def words(self) -> str:
@@ -190,8 +196,8 @@ def _members(values: Any) -> Iterator[tuple[str, set[str], Any]]:
         yield from ((key, {key, spoken(key)}, inner) for key, inner in values.items())
     elif isinstance(values, list):
         for place, inner in enumerate(values):
-            own = inner if isinstance(inner, dict) else {}
-            yield str(place), {str(place), *(spoken(str(own[word])) for word in ("key", "name") if word in own)}, inner
+            own = [str(inner[word]) for word in ("name", "key") if word in inner] if isinstance(inner, dict) else []
+            yield (own or [str(place)])[0], {str(place), *map(spoken, own)}, inner
 
 
 def _number(name: str, found: Any, file: Path, place: tuple[str, ...]) -> Number | None:
@@ -210,8 +216,11 @@ def replaced(text: str, show: Callable[[Number, Shown], str]) -> str:
         if match["code"] is not None:
             return match[0]
         name, *words = match["name"].split()
-        how = how_shown(words)
-        return show(frozen(name), replace(how, in_parentheses=text[: match.start()].endswith("(")))
+        number, how = frozen(name), how_shown(words)
+        opened = text.startswith("(", match.start() - 1)
+        is_alone = opened and text.startswith(")", match.end())
+        shows = how.with_interval or (is_alone and number.holds_zero)
+        return show(number, replace(how, in_parentheses=opened, with_interval=shows))
 
     return NAME.sub(one, text)
 

@@ -147,6 +147,9 @@ def _entry(name: str, file: Path) -> list[str]:
 
 def _signature(node: Definition) -> str:
     if isinstance(node, ast.ClassDef):
+        made = next((one for one in node.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"), None)
+        if made is not None:
+            return f"{node.name}({ast.unparse(made.args).removeprefix('self').removeprefix(', ')})"
         bases = ", ".join(map(ast.unparse, node.bases))
         return f"class {node.name}({bases})" if bases else f"class {node.name}"
     end = f" -> {ast.unparse(node.returns)}" if node.returns else ""

@@ -38,7 +38,7 @@ def read_off(values: Values, arm: str, measure: str) -> ReadOff:
         return Measured(part, {int(seed): found[measure] for seed, found in values[name].items()})
 
     rungs = [measured(name, one.data) for name, one in ladder(*RECIPE.LADDER).items()]
-    return ReadOff(rungs, measured(arm, RECIPE.arms()[arm].data), BETTER_HIGHER[measure])
+    return ReadOff(rungs, measured(arm, RECIPE.ARMS[arm].data), BETTER_HIGHER[measure])
 
 
 def trade_off(values: Values, worths: Values, part: str) -> Values:

@@ -17,7 +17,7 @@ SEEDS = (5, 6, 7, 8, 9)
 ITEMS = {"heldout_sequences": 1280, "problems": 200, "suites": ("lm", "icl", "tts", "retrieval")}
 
 
-def arms() -> dict[str, ArmConfig]:
+def _arms() -> dict[str, ArmConfig]:
     """The ladder, DPT-90 and the routed arms, without seeds."""
     distilled = {f"dpt90_{name}": ArmConfig(alpha=0.9, data=part) for name, part in PARTS.items()}
     routed = {
@@ -30,9 +30,12 @@ def arms() -> dict[str, ArmConfig]:
     return ladder(*LADDER) | distilled | routed
 
 
+ARMS = _arms()
+
+
 def study(scale: Scale = "cpu") -> StudyConfig:
     """Fourteen arms; on a CPU seeds 5 to 9, which no study had before."""
-    made = setting("040-worth", arms(), scale=scale, temperatures=ONE, seeds=SEEDS if scale == "cpu" else None)
+    made = setting("040-worth", ARMS, scale=scale, temperatures=ONE, seeds=SEEDS if scale == "cpu" else None)
     if scale != "cpu":
         return made
     corpus = made.corpus.model_copy(update={"heldout_tokens": ITEMS["heldout_sequences"] * 128})

@@ -31,7 +31,7 @@ ITEMS = {
 }  # fmt: skip
 
 
-def distilled() -> dict[str, ArmConfig]:
+def _distilled() -> dict[str, ArmConfig]:
     """The arms that have a teacher, without seeds."""
     plain = {f"dpt90_{name}": ArmConfig(alpha=0.9, data=part) for name, part in PARTS.items()}
     return plain | {
@@ -40,13 +40,15 @@ def distilled() -> dict[str, ArmConfig]:
     }
 
 
-def under(teacher: int, *, unfinished: bool = False) -> StudyConfig:
+def _under(teacher: int, *, unfinished: bool = False) -> StudyConfig:
     """The arms under one teacher; those of hard labels stand beside the finished ones."""
     base = quickstart()
     assert base.teacher.training is not None
     quiet = {"validate_every": 0, "checkpoint_seconds": 600.0}
     seen = {"tokens": round(TOKENS * (UNFINISHED if unfinished else 1.0)), "epochs": 1.0, "seed": teacher}
-    arms = {f"early_{name}": arm for name, arm in distilled().items()} if unfinished else ladder(*LADDER) | distilled()
+    arms = (
+        {f"early_{name}": arm for name, arm in _distilled().items()} if unfinished else ladder(*LADDER) | _distilled()
+    )
     return base.model_copy(
         update={
             "name": f"041-{'unfinished' if unfinished else 'finished'}-{teacher}",
@@ -64,32 +66,32 @@ def under(teacher: int, *, unfinished: bool = False) -> StudyConfig:
 
 def finished_0() -> StudyConfig:
     """Hard labels, and the first finished teacher."""
-    return under(0)
+    return _under(0)
 
 
 def finished_1() -> StudyConfig:
     """Hard labels, and the second finished teacher."""
-    return under(1)
+    return _under(1)
 
 
 def finished_2() -> StudyConfig:
     """Hard labels, and the third finished teacher."""
-    return under(2)
+    return _under(2)
 
 
 def unfinished_0() -> StudyConfig:
     """The first teacher after a quarter of the text."""
-    return under(0, unfinished=True)
+    return _under(0, unfinished=True)
 
 
 def unfinished_1() -> StudyConfig:
     """The second teacher after a quarter of the text."""
-    return under(1, unfinished=True)
+    return _under(1, unfinished=True)
 
 
 def unfinished_2() -> StudyConfig:
     """The third teacher after a quarter of the text."""
-    return under(2, unfinished=True)
+    return _under(2, unfinished=True)
 
 
 def gpu() -> StudyConfig:
@@ -103,7 +105,7 @@ def cluster() -> StudyConfig:
 
 
 def _larger(scale: Scale) -> StudyConfig:
-    return setting("041-capacity", ladder(*LADDER) | distilled(), scale=scale, temperatures=ONE)
+    return setting("041-capacity", ladder(*LADDER) | _distilled(), scale=scale, temperatures=ONE)
 
 
 _RUNGS = {"quarter": "spt_quarter", "half": "spt_half", "all": "spt"}

@@ -10,11 +10,11 @@ from stillroom.study.recipe_files import load_module
 
 WORTH = load_module(Path(__file__).parents[1] / "040_worth" / "recipe.py")
 LADDER, PARTS, RULES, ITEMS = WORTH.LADDER, WORTH.PARTS, WORTH.RULES, WORTH.ITEMS
-CONTRASTS, ROWS, PANELS, arms = WORTH.CONTRASTS, WORTH.ROWS, WORTH.PANELS, WORTH.arms
+CONTRASTS, ROWS, PANELS, ARMS = WORTH.CONTRASTS, WORTH.ROWS, WORTH.PANELS, WORTH.ARMS
 TOKENS = 240_000_000
 SEEDS = (20, 21, 22)
 """No study had them before."""
-_SEEDED = {"name": "051-worth-120m", "arms": over_seeds(arms(), SEEDS)}
+_SEEDED = {"name": "051-worth-120m", "arms": over_seeds(ARMS, SEEDS)}
 
 
 def study() -> StudyConfig:
@@ -44,7 +44,7 @@ def tiny() -> StudyConfig:
         update={"tokens": 2048, "batch_sequences": 8, "micro_batch_sequences": None,
                 "parallel": base.training.parallel.model_copy(update={"compile": False})}
     )  # fmt: skip
-    few = {name: arm for name, arm in arms().items() if name in ("spt_half", "spt", "dpt90_half", "dpt90_all")}
+    few = {name: arm for name, arm in ARMS.items() if name in ("spt_half", "spt", "dpt90_half", "dpt90_all")}
     small = {"vocab_size": 300, "sequence_length": 64, "train_tokens": 4096, "heldout_tokens": 1024}
     items = {
         "suites": ("lm", "tts"), "heldout_sequences": 8, "problems": 4, "samples_per_problem": 16, "max_new_tokens": 4,

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from stillroom.corpora.corpus_config import CorpusConfig
 from stillroom.corpora.sources.source_config import SourceConfig
@@ -166,6 +166,13 @@ class TeacherConfig(Strict):
     mixture: MixtureConfig | None = None
     """Further teachers whose labels are mixed with this one's."""
 
+    @field_validator("model")
+    @classmethod
+    def _is_like_none(cls, model: ModelConfig) -> ModelConfig:
+        if model.like_teacher is not None:
+            raise ValueError("like_teacher is of students, but this is the teacher; leave it out")
+        return model
+
     def for_students(self, training: TrainingConfig) -> Self:
         """This teacher, with a training that was not set worked out from that of its students."""
         if "training" in self.model_fields_set:
@@ -210,15 +217,27 @@ class RunConfig(Strict):
             raise ValueError(f"{' and '.join(given)} are both given; say once where soft labels come from")
         if problem := heads_that_do_not_fit(self.model, self.objective.heads):
             raise ValueError(f"objective.{problem}")
+        self._follow_teacher()
         if self.teaching is not None:
             teacher = self.teaching.teacher.for_students(self.training)
             vars(self)["teaching"] = self.teaching.model_copy(update={"teacher": teacher})
         return self
 
+    def _follow_teacher(self) -> None:
+        """Works out a model that is like its teacher, whose weights must be there where it begins with them."""
+        teacher = self.teaching.teacher.model if self.teaching else None
+        if self.teacher is not None:
+            teacher = ModelConfig(path=self.teacher)
+        if teacher is not None:
+            vars(self)["model"] = self.model.like(teacher)
+        elif self.model.is_cut or (self.model.like_teacher is not None and self.model.config is None):
+            raise ValueError("model.like_teacher is given, but no teacher; give teaching.teacher or teacher")
+
     def worked_out(self) -> tuple[str, ...]:
         """See ``Strict``."""
         is_set = self.teaching is None or "training" in self.teaching.teacher.model_fields_set
-        return () if is_set else ("teaching.teacher.training",)
+        likeness = ("model.config",) if self.model.like_teacher else ()
+        return likeness if is_set else (*likeness, "teaching.teacher.training")
 
 
 class StudyConfig(Strict):
@@ -241,10 +260,12 @@ class StudyConfig(Strict):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         length = self.corpus.sequence_length
+        vars(self)["student"] = self.student.like(self.teacher.model)
         for name, model in (("teacher.model", self.teacher.model), ("student", self.student)):
-            if model.path is None and length > model.max_positions:
+            if model.path is None and model.positions is not None and length > model.positions:
+                field = "max_positions" if model.has_llama_sizes else "config's number of positions"
                 raise ValueError(
-                    f"corpus.sequence_length is {length} but {name}.max_positions is {model.max_positions}; "
+                    f"corpus.sequence_length is {length} but {name}.{field} is {model.positions}; "
                     "shorten the sequences or raise the positions"
                 )
         for source in self.teacher.mixture.domains if self.teacher.mixture else ():
@@ -291,4 +312,5 @@ class StudyConfig(Strict):
 
     def worked_out(self) -> tuple[str, ...]:
         """See ``Strict``."""
-        return () if "training" in self.teacher.model_fields_set else ("teacher.training",)
+        likeness = ("student.config",) if self.student.like_teacher else ()
+        return likeness if "training" in self.teacher.model_fields_set else (*likeness, "teacher.training")

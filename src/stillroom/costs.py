@@ -9,6 +9,7 @@ Letters: V vocabulary, D width, L layers, T positions.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -19,7 +20,7 @@ from typing import Any
 
 from stillroom.files import read_json_object, reading
 from stillroom.models.model_config import ModelConfig
-from stillroom.types import UserError
+from stillroom.types import SpecialIds, UserError
 
 Shapes = Mapping[str, Sequence[int]]
 """Name to shape of every weight, tied ones once or twice."""
@@ -88,12 +89,22 @@ def size_of(config: ModelConfig, vocab_size: int) -> Size:
     """
     if config.path is not None and (_is_here(config.path) or config == ModelConfig(path=config.path)):
         return size_of_path(config.path)
+    if config.path is None and not config.has_llama_sizes:
+        return _size_of_new(config.model_dump_json(), vocab_size)
     width, layers = config.hidden_size, config.num_layers
     blocks = layers * sum(math.prod(shape) for shape in _block_matrices(config))
     unembedding = vocab_size * width
     tables = unembedding * (1 if config.tie_embeddings else 2)
     parameters = blocks + (2 * layers + 1) * width + tables
     return Size(parameters, tables, width, layers, blocks, unembedding, ((2 * width, None),) * layers)
+
+
+@functools.lru_cache
+def _size_of_new(config: str, vocab_size: int) -> Size:
+    """Of a new model of any architecture, laid out by its own modules."""
+    from stillroom.models import modules_of, new_config
+
+    return size_of_model(modules_of(new_config(ModelConfig.model_validate_json(config), vocab_size, SpecialIds())))
 
 
 def _block_matrices(config: ModelConfig) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import http.client
 import io
+import os
 import socket
 import tempfile
 import time
@@ -39,6 +40,12 @@ _BESIDE = 1 << 17
 _PIECE = 1 << 18
 _AHEAD = 1 << 22  # bytes that a file which is read from one end to the other is asked for at a time
 _PASSING = {http.client.REQUEST_TIMEOUT, http.client.TOO_MANY_REQUESTS}
+
+
+def cache_folder(kind: str) -> Path:
+    """Where files of a kind that were fetched are kept: under ``$STILLROOM_CACHE``, else the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("STILLROOM_CACHE") or Path(base) / "stillroom") / kind
 
 
 def printable_url(url: str) -> str:

@@ -296,8 +296,8 @@ def _named(values: Any, path: list[str], place: str = "") -> Iterator[str]:
 
 
 def _may_be_new(root: type[BaseModel], path: list[str], depth: int) -> bool:
-    """Whether a name without a value may be set: a field of an optional object, or anything inside ``options``."""
-    return path[depth] in field_names(root, path[:depth]) or "options" in path[:depth]
+    """Whether a name without a value may be set: a field of an optional object, or anything in a mapping for others."""
+    return path[depth] in field_names(root, path[:depth]) or not {"options", "overrides"}.isdisjoint(path[:depth])
 
 
 def to_yaml(config: Strict, kind: str) -> str:

@@ -90,7 +90,7 @@ def test_inspect_shows_ablation_and_writes_pictures(folders, tmp_path: Path, cap
     shown = capsys.readouterr().out
     assert "loss without it" in " ".join(shown.split()) and shown.count("+0.0") + shown.count("-0.0") >= 4
     written = page.read_text()
-    assert written.count("<svg") == 8 and "over the text" in written  # scores, ablation, two keys, four heads
+    assert written.count("<svg") == 9 and "over the text" in written  # scores, ablation, three keys, four heads
     with pytest.raises(UserError, match="--corpus"):
         inspect_path(folders[0], verify=False, request=ModelRequest(against=folders[1]))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -170,3 +171,16 @@ def test_the_page_needs_no_torch(tmp_path: Path):
         f"build_recall_report(Path({str(tmp_path)!r})); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_many_arms_are_told_in_as_many_words_as_few(tmp_path: Path):
+    folder = make_run(tmp_path / "run")
+    results = json.loads((folder / "sandbox.json").read_text())
+    results["arms"] += [arm(f"dpt{n}", f"DPT {n}", 0.3 + n / 50, (0,), "leaking", False) for n in range(20)]
+    (folder / "sandbox.json").write_text(json.dumps(results))
+    page = build_recall_report(folder).read_text(encoding="utf-8")
+    summary = re.search(r'id="summary">(.*?)</div>', page, re.S)
+    assert summary is not None and summary[1].count("<p>") <= 5
+    words = re.sub(r"<[^>]+>|\s+", " ", summary[1]).replace("\xa0", " ")
+    assert "Of all 23" in words and "repeats the most" in words and "Of 21 arms whose teacher leaks" in words
+    assert "where an induction head looks" in page

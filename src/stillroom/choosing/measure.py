@@ -135,7 +135,7 @@ class Bench:
         run = RunConfig(
             name="proxy",
             corpus=parse(CorpusConfig, {"path": self.corpus.place}, "corpus"),
-            model=self.student.model,
+            model=self.student.model.drawn(),
             training=training,
             objective=ObjectiveConfig(alpha=alpha),
         )

@@ -143,9 +143,10 @@ def check_proxies(student: TargetStudent, corpus: Corpus, settings: RankSettings
             "for at most as many."
         )
     length = corpus.train.sequence_length
-    if student.model.max_positions < length:
+    longest = student.model.positions
+    if longest is not None and longest < length:
         raise UserError(
-            f"--student: covers {student.model.max_positions} positions, but the corpus's sequences have {length} "
+            f"--student: covers {longest} positions, but the corpus's sequences have {length} "
             "tokens; name a student that was made for this corpus."
         )
 
@@ -184,13 +185,10 @@ def _proxy_training(training: TrainingConfig, settings: RankSettings) -> Trainin
 
 
 def layout_of(path: str) -> ModelConfig:
-    """The sizes of a model in the Llama layout, for a fresh one of the same shape."""
+    """The sizes of a model, for a fresh one of the same shape."""
     config = read_config(path)
     if config.model_type != "llama":
-        raise UserError(
-            f"--student {path}: is of layout {config.model_type}, but proxies are built in the llama layout; give "
-            "RUN:ARM, or leave --student out."
-        )
+        return ModelConfig(config=path)
     return ModelConfig(
         hidden_size=config.hidden_size,
         intermediate_size=config.intermediate_size,

@@ -56,7 +56,7 @@ class CorpusConfig(Strict):
             return values
         from stillroom.corpora.given import recorded  # on demand: it looks into the corpus
 
-        return recorded(values["path"]) | values
+        return {**recorded(values["path"]), **values}
 
     @field_validator("specials")
     @classmethod

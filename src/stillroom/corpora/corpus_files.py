@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from stillroom import disk
 from stillroom.checksums import NAME, check, require, sealed_names
 from stillroom.files import file_aside, write_first
-from stillroom.http import HttpFiles, filesystem, printable_url
-from stillroom.labels.remote import default_cache
+from stillroom.http import HttpFiles, cache_folder, filesystem, printable_url
 from stillroom.types import UserError
 
 GROWING = "growing.json"
@@ -69,7 +68,7 @@ class RemoteFiles:
         self._system, self._root = filesystem(url.rstrip("/"))
         sums = self._asked(NAME, lambda path: self._system.cat_file(path))
         mark = hashlib.sha256(url.encode() + sums).hexdigest()[:16]
-        self.folder = (cache or default_cache()).with_name("corpora") / mark
+        self.folder = (cache or cache_folder("corpora")) / mark
         write_first(self.folder / NAME, sums)
 
     def path(self, name: str) -> Path:

@@ -5,10 +5,12 @@ Imports no torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from pydantic import JsonValue
 
 from stillroom import disk
 from stillroom.corpora.corpus_config import CorpusConfig
@@ -25,7 +27,7 @@ _FEWEST = 258
 """Tokens that ``CorpusConfig.vocab_size`` may say; the corpus itself may have fewer."""
 
 
-def manifest_of(place: str) -> dict[str, Any]:
+def manifest_of(place: str) -> Mapping[str, JsonValue]:
     """The manifest of the corpus in a folder, a run or an address, finished or growing.
 
     Raises ``UserError`` where there is none.
@@ -35,7 +37,7 @@ def manifest_of(place: str) -> dict[str, Any]:
         raise UserError(
             f"corpus.path {place}: has no {file.name}, expected a corpus; make one by stillroom corpus build."
         )
-    return read_json_object(file, "that of a built corpus")
+    return cast(Mapping[str, JsonValue], read_json_object(file, "that of a built corpus"))
 
 
 def _file_of(place: str) -> Path:
@@ -56,7 +58,7 @@ def is_growing(place: str) -> bool:
 
 def check_given(place: str, asked: CorpusConfig) -> None:
     """Refuses a corpus whose sequences are not those that a configuration says of it."""
-    found, said = parse(CorpusConfig, recorded(place) | {"path": place}, f"corpus.path {place}"), asked.model_dump()
+    found, said = parse(CorpusConfig, {**recorded(place), "path": place}, f"corpus.path {place}"), asked.model_dump()
     for name, value in found.model_dump().items():
         if name in ("path", "tokenizer") or (name == "train_tokens" and said[name] <= value):
             continue
@@ -67,13 +69,13 @@ def check_given(place: str, asked: CorpusConfig) -> None:
             )
 
 
-def recorded(place: str) -> dict[str, Any]:
+def recorded(place: str) -> Mapping[str, JsonValue]:
     """``FIELDS`` of a corpus as it tells them."""
-    manifest, length = manifest_of(place), 0
+    manifest = cast(Mapping[str, Any], manifest_of(place))
     try:
         length = manifest["sequence_length"]
         sequences = manifest.get("sequences") or _counted(_file_of(place).parent)
-        return {
+        told: dict[str, Any] = {
             "sources": manifest["source_configs"],
             "tokenizer": str(_file_of(place).parent / "tokenizer"),
             "vocab_size": max(_FEWEST, manifest["vocab_size"]),
@@ -83,6 +85,7 @@ def recorded(place: str) -> dict[str, Any]:
             "isolate_documents": manifest["isolate_documents"],
             "shuffle_tokens": manifest.get("shuffle_sequences", 0) * length,
         }
+        return told
     except (KeyError, TypeError) as error:
         raise UserError(f"corpus.path {place}: its corpus.json has no {error}; build the corpus again.") from error
 

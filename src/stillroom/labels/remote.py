@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import shutil
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -18,7 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from stillroom.files import file_aside, write_bytes
-from stillroom.http import LONGEST, HttpFiles, filesystem, printable_url
+from stillroom.http import LONGEST, HttpFiles, cache_folder, filesystem, printable_url
 from stillroom.labels.format.layout import CHECK_BYTES, Damaged, checksum, damaged, read_table, shard_name
 from stillroom.labels.format.manifest import Manifest, from_text
 from stillroom.types import UserError
@@ -105,7 +104,7 @@ class RemoteFolder:
         self.url, self.name = url.rstrip("/"), printable_url(url.rstrip("/"))
         self._system, self._root = filesystem(self.url)
         manifest = self._manifest()
-        self._cache = (cache or default_cache()) / self._mark(manifest)
+        self._cache = (cache or cache_folder("labels")) / self._mark(manifest)
         if not self._is_sound(self._cache / "manifest.json", "manifest.json"):
             write_bytes(self._cache / "manifest.json", manifest)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="label-store-read-ahead")
@@ -292,12 +291,6 @@ def _blocks(start: int, length: int) -> range:
 def _need(number: int, end: int) -> int:
     """Bytes of a block that a part of a file which ends before ``end`` needs."""
     return min(BLOCK_BYTES, end - number * BLOCK_BYTES)
-
-
-def default_cache() -> Path:
-    """``$STILLROOM_CACHE``, else ``stillroom`` under the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("STILLROOM_CACHE") or Path(base) / "stillroom") / "labels"
 
 
 def place_of(url: str | Path, cache: Path | None = None) -> Place:

@@ -262,13 +262,10 @@ def _nats(run: Run, model: ModelRun) -> float:
 
 
 def _shape(configs: Sequence[StudyConfig]) -> Model:
-    models = [config.student for config in configs]
     corpus = configs[0].corpus
-    ratio = float(np.median([one.hidden_size / one.num_layers for one in models]))
-    block = float(np.median([
-        (2 + 2 * (one.num_kv_heads or one.num_heads) / one.num_heads) + 3 * one.intermediate_size / one.hidden_size
-        for one in models
-    ]))  # fmt: skip
+    sizes = [size_of(config.student, corpus.vocab_size) for config in configs]
+    ratio = float(np.median([one.width / one.layers for one in sizes]))
+    block = float(np.median([one.blocks / (one.layers * one.width**2) for one in sizes]))
     return Model(corpus.vocab_size, corpus.sequence_length, ratio, block)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from stillroom.on_demand import names_of
 
 if TYPE_CHECKING:
+    from stillroom.models.architectures import architecture_fields, new_config, shallower
     from stillroom.models.attention import use_short_attention
     from stillroom.models.checks import read_weights
     from stillroom.models.create import (
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
         precision,
         precision_name,
     )
-    from stillroom.models.loading import check_files, empty_model, read_config
+    from stillroom.models.likeness import fields_like
+    from stillroom.models.loading import check_files, empty_model, modules_of, read_config
     from stillroom.models.locate import find_source, libraries, looks_local
     from stillroom.models.meta import ModelPlan, allocate, place, realise
     from stillroom.models.output_layer import Readout, logit_softcap, readout, unembedding
@@ -38,12 +40,14 @@ __all__ = [
     "PackedInputs",
     "Readout",
     "allocate",
+    "architecture_fields",
     "attention_mask",
     "attention_patterns",
     "build_model",
     "check_files",
     "empty_model",
     "export_model",
+    "fields_like",
     "find_source",
     "give_ids",
     "hidden_states",
@@ -51,7 +55,9 @@ __all__ = [
     "load_model",
     "logit_softcap",
     "looks_local",
+    "modules_of",
     "multiplies_bf16",
+    "new_config",
     "num_positions",
     "packed_inputs",
     "place",
@@ -65,6 +71,7 @@ __all__ = [
     "read_weights",
     "readout",
     "realise",
+    "shallower",
     "unembedding",
     "use_short_attention",
 ]

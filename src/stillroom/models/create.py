@@ -13,14 +13,16 @@ from transformers import PreTrainedModel
 
 from stillroom.disk import let_all_read
 from stillroom.files import fingerprint
+from stillroom.models.architectures import new_config
 from stillroom.models.contract import checked
+from stillroom.models.fresh import Drawing, plan_new
 from stillroom.models.loading import local_files, read_model
 from stillroom.models.locate import quiet
 from stillroom.models.meta import ModelPlan, plan_fresh, plan_pretrained, realise, thaw_padding
 from stillroom.models.model_config import ModelConfig
 from stillroom.models.packing import needs_rows
 from stillroom.models.verdicts import is_remembered, remember
-from stillroom.types import OWN_IDS, SpecialIds
+from stillroom.types import OWN_IDS, SpecialIds, UserError
 
 
 def plan_model(
@@ -29,11 +31,22 @@ def plan_model(
     seed: int,
     base_width: int | None = None,
     special: SpecialIds = OWN_IDS,
+    teacher: str | Path | None = None,
 ) -> ModelPlan:
-    """The plan of a model that takes no memory yet: a fresh one, or the pretrained one that ``config.path`` names."""
-    if config.path is None:
+    """The plan of a model that takes no memory yet: a fresh one, or the pretrained one that ``config.path`` names.
+
+    ``teacher`` is the model whose weights a student is cut from, where ``config`` asks for that.
+    """
+    if config.path is not None:
+        return plan_pretrained_model(config.path)
+    if config.has_llama_sizes and config.initialisation == "stillroom":
         return plan_fresh(config, vocab_size, seed, base_width, special)
-    return plan_pretrained_model(config.path)
+    drawing, made = Drawing(seed, base_width, config.initialisation), new_config(config, vocab_size, special)
+    if not config.is_cut:
+        return plan_new(made, drawing)
+    if teacher is None:
+        raise UserError("like_teacher: weights are cut from a teacher, and none is given; set weights to random.")
+    return plan_new(made, drawing, functools.partial(load_model, teacher))
 
 
 def plan_pretrained_model(path: str | Path) -> ModelPlan:
@@ -48,14 +61,15 @@ def build_model(
     seed: int,
     base_width: int | None = None,
     special: SpecialIds = OWN_IDS,
+    teacher: str | Path | None = None,
 ) -> PreTrainedModel:
     """A model in fp32: fresh, with weights that depend on the arguments alone (see ``plan_fresh``), or the pretrained
     one that ``config.path`` names. ``special`` are the ids of the tokenizer that a fresh one
-    is trained on: one of this package's, unless told otherwise.
+    is trained on: one of this package's, unless told otherwise. ``teacher`` is as in ``plan_model``.
     """
     if config.path is not None:
         return load_model(config.path)
-    return checked(realise(plan_fresh(config, vocab_size, seed, base_width, special)), "model")
+    return checked(realise(plan_model(config, vocab_size, seed, base_width, special, teacher)), "model")
 
 
 def load_model(path: str | Path, *, dtype: torch.dtype | Literal["auto"] = torch.float32) -> PreTrainedModel:

@@ -17,6 +17,9 @@ from stillroom.models.output_layer import unembedding_inputs
 from stillroom.models.packing import Calls, calls, document_lengths
 from stillroom.types import Batch, UserError
 
+NORMS = ("norm", "final_layernorm", "final_layer_norm", "ln_f")
+"""Names of the last norm in transformers."""
+
 
 def hidden_states(model: PreTrainedModel, batch: Batch, isolate: bool = True) -> Tensor:
     """What the unembedding multiplies, (B, T, D): logits are hidden·weightᵀ + bias of ``unembedding``, capped where
@@ -135,6 +138,12 @@ def layer_list(model: PreTrainedModel) -> nn.ModuleList | None:
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return module
     return None
+
+
+def last_norm(model: PreTrainedModel) -> nn.Module | None:
+    """The norm between the last layer and the unembedding, by the names that it has in transformers."""
+    found = (getattr(model.base_model, name, None) for name in NORMS)
+    return next((module for module in found if isinstance(module, nn.Module)), None)
 
 
 def precision_name(name: str, device: torch.device | str) -> str:

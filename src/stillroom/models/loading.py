@@ -57,13 +57,25 @@ def _config(source: Source) -> PreTrainedConfig:
         for name, value in _ASKED.items():
             if getattr(part, name, value) != value:
                 setattr(part, name, value)
+    if getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None:
+        config._attn_implementation = "eager"  # the fused ones cap no scores
     return config
+
+
+def modules_of(config: PreTrainedConfig, seed: int | None = None, given: str | Path = "config") -> PreTrainedModel:
+    """The modules of a model in fp32: without memory, or with weights that their own code draws from a seed.
+
+    ``given`` is what the user calls the configuration.
+    """
+    device = "meta" if seed is None else "cpu"
+    with libraries(given, "model", EXPECTED_MODEL), torch.random.fork_rng(devices=[]), torch.device(device):
+        torch.manual_seed(seed or 0)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
 
 
 def empty_model(config: PreTrainedConfig, given: str | Path) -> PreTrainedModel:
     """The modules of a model on the meta device, in fp32, with what ``given``, its place, says of generation."""
-    with libraries(given, "model", EXPECTED_MODEL), torch.random.fork_rng(devices=[]), torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    model = modules_of(config, given=given)
     folder = find_source(given, weights=False).folder
     if (folder / GENERATION).is_file():
         check_file(folder / GENERATION, "settings of generation")

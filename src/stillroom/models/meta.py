@@ -76,8 +76,7 @@ def plan_fresh(
     """
     with _on_meta():
         model = thaw_padding(LlamaForCausalLM(llama_config(config, vocab_size, special)))
-    if model.generation_config is not None and special.pad is None:
-        model.generation_config.pad_token_id = special.eos  # what generate would take, with a warning
+    pad_as_generate_does(model)
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     narrower = 1.0 if base_width is None else base_width / config.hidden_size
 
@@ -87,7 +86,8 @@ def plan_fresh(
             if len(shape) < 2:
                 yield name, torch.full(shape, narrower if name == "model.norm.weight" else 1.0)
             else:
-                scale = _initial_scale(name, config.num_layers, narrower)
+                is_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
+                scale = initial_scale(".layers." in name, config.num_layers if is_residual else None, narrower)
                 yield name, torch.empty(shape).normal_(0.0, scale, generator=generator)
 
     return ModelPlan(model.train(), weights, on_every_rank=True)
@@ -105,12 +105,19 @@ def thaw_padding(model: _Model) -> _Model:
     return model
 
 
-def _initial_scale(name: str, num_layers: int, narrower: float) -> float:
-    """Standard deviation that a matrix begins with."""
-    if ".layers." not in name:
-        return 0.02
-    is_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
-    return 0.02 * narrower**0.5 * ((2 * num_layers) ** -0.5 if is_residual else 1.0)
+def initial_scale(is_inside: bool, num_layers: int | None, narrower: float) -> float:
+    """Standard deviation that a matrix begins with: inside a block or not, of one that writes into the residual stream
+    with the number of layers that do.
+    """
+    return (
+        0.02 * (narrower**0.5 if is_inside else 1.0) * ((2 * num_layers) ** -0.5 if is_inside and num_layers else 1.0)
+    )
+
+
+def pad_as_generate_does(model: PreTrainedModel) -> None:
+    """Names the id that ``generate`` would pad with, and say so every time, where the tokenizer has none for it."""
+    if model.generation_config is not None and model.config.pad_token_id is None:
+        model.generation_config.pad_token_id = model.config.eos_token_id
 
 
 def plan_pretrained(path: str | Path, read: Callable[[], PreTrainedModel]) -> ModelPlan:

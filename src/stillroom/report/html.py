@@ -37,9 +37,14 @@ def _templates() -> jinja2.Environment:
     return environment
 
 
+def style_sheet(name: str) -> str:
+    """One of the style sheets of ``templates/``."""
+    return _templates().get_template(f"{name}.css.j2").render()
+
+
 def picture_file(picture: Markup, width: float, height: float) -> str:
     """A drawing of ``charts`` as a file of its own, with the style that it has on a page and the page's ground."""
-    css = "".join(_templates().get_template(name).render() for name in ("colours.css.j2", "charts.css.j2"))
+    css = style_sheet("colours") + style_sheet("charts")
     style = Markup(f"<style>{css}svg {{ background: var(--paper); color: var(--ink); }}</style>")
     size = f'width="{number(width)}" height="{number(height)}"'
     opening = Markup(f'<svg xmlns="http://www.w3.org/2000/svg" {size}')

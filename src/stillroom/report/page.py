@@ -37,11 +37,19 @@ def compare_report(run_folders: list[Path], out: Path) -> Path:
     Raises:
         UserError: no folder is given, a file is missing or damaged, or ``out`` cannot be written.
     """
+    write_text(out, page_text(_view(run_folders)))
+    return out
+
+
+def shown_figures(run_folders: list[Path]) -> list[Figure]:
+    """The figures of that page, with those that have nothing to show."""
+    return _figures(by_text(_view(run_folders)))
+
+
+def _view(run_folders: list[Path]) -> View:
     if not run_folders:
         raise UserError("report: no run folder was given; name at least one, such as runs/quickstart-1a2b3c4d.")
-    view = make_view(tuple(load(folder) for folder in run_folders))
-    write_text(out, page_text(view))
-    return out
+    return make_view(tuple(load(folder) for folder in run_folders))
 
 
 def page_text(view: View) -> str:

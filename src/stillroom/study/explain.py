@@ -112,11 +112,14 @@ class _Plan:
             live = ever_needs_teacher(arm) and arm.teacher == "live"
             taught = labels if stored else taught_live(config, teacher) if live else None
             is_known = labels is not None or not stored
-            identity = model_identity(arm_run(config, name), corpus, taught, self.precision) if is_known else None
-            after = "labels" if stored else "teacher" if live else CORPUS
+            identity = self._of_arm(name, corpus, taught, teacher) if is_known else None
+            after = "labels" if stored else "teacher" if live or config.student.is_cut else CORPUS
             model = self.stage(name, "model", identity, "its labels are made first", name=name, after=after)
             self._evaluation(name, model, corpus)
         return self.found
+
+    def _of_arm(self, name: str, corpus: str, taught: object, teacher: str) -> Identity:
+        return model_identity(arm_run(self.config, name), corpus, taught, self.precision, teacher)
 
     def _corpus(self) -> str:
         """The hash of the corpus: a stage where it is built."""

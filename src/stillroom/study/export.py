@@ -36,7 +36,7 @@ from stillroom.files import (
     write_json,
     write_text,
 )
-from stillroom.models import empty_model, export_model, libraries, read_config, read_weights
+from stillroom.models import empty_model, export_model, libraries, read_config, read_weights, shallower
 from stillroom.models.model_config import ModelConfig, heads_that_do_not_fit
 from stillroom.objectives.schedules import highest_alpha
 from stillroom.places import RunPart, find_part, find_parts
@@ -291,7 +291,11 @@ def trunk(config: ModelConfig, heads: int) -> ModelConfig:
     """The model of a run with ``heads``: each head beyond the first has a block that is taken off the trunk."""
     if problem := heads_that_do_not_fit(config, heads):
         raise UserError(f"objective.{problem}.")
-    return config if heads == 1 else config.model_copy(update={"num_layers": config.num_layers - (heads - 1)})
+    if heads == 1:
+        return config
+    if config.has_llama_sizes:
+        return config.model_copy(update={"num_layers": config.num_layers - (heads - 1)})
+    return config.model_copy(update={"config": shallower(config, heads - 1)})
 
 
 def model_card(run: RunConfig, record: RunRecord) -> str:

@@ -36,8 +36,12 @@ def source_hash() -> str:
     return digest.hexdigest()[:12]
 
 
-def model_identity(run: RunConfig, corpus: str, labels: object, precision: str) -> Identity:
-    """Of a trained model; ``labels`` is the key of what it learns from beside the corpus, or None."""
+def model_identity(run: RunConfig, corpus: str, labels: object, precision: str, teacher: str | None = None) -> Identity:
+    """Of a trained model; ``labels`` is the key of what it learns from beside the corpus, or None.
+
+    ``teacher`` is that of the model whose weights it begins with, where it does.
+    """
+    begins = {"cut_from": teacher} if run.model.is_cut else {}
     return {
         "corpus": corpus,
         "isolate": run.corpus.isolate_documents,
@@ -45,6 +49,7 @@ def model_identity(run: RunConfig, corpus: str, labels: object, precision: str) 
         "training": run.training.identity() | {"precision": precision},
         "objective": run.objective.canonical(),
         "labels": labels,
+        **begins,
         **results_version("model"),
     }
 

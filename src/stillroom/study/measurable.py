@@ -34,6 +34,10 @@ def refuse_too_long(needs: Iterable[Need], positions: int | None, whose: str) ->
 
 def fewest_positions(config: StudyConfig) -> tuple[int | None, str]:
     """The fewest positions of the models that are made here, and the field that says so; None where none is."""
-    made = [("student.max_positions", config.student), ("teacher.model.max_positions", config.teacher.model)]
-    known = [(model.max_positions, name) for name, model in made if model.path is None]
+    made = {"student": config.student, "teacher.model": config.teacher.model}
+    known = [
+        (model.positions, f"{name}.max_positions" if model.has_llama_sizes else f"the length of {name}.config")
+        for name, model in made.items()
+        if model.path is None and model.positions is not None
+    ]
     return min(known) if known else (None, "")

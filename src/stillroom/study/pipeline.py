@@ -22,6 +22,7 @@ from stillroom.results.runs import STEPS
 from stillroom.results.schema import StageRecord
 from stillroom.study.artifacts import Artifact, ArtifactStore, Keep, StoredLabels
 from stillroom.study.budgets import with_budgets
+from stillroom.study.buildable import check_models
 from stillroom.study.elsewhere import Elsewhere, check_elsewhere
 from stillroom.study.evaluations import check_items, evaluate_into, keep_evaluated
 from stillroom.study.explain import CORPUS
@@ -136,10 +137,15 @@ class Stages:
         return corpus
 
     def _model_identity(
-        self, run: RunConfig, corpus: Corpus, labels: StoredLabels | None, live: tuple[Path, str] | None
+        self,
+        run: RunConfig,
+        corpus: Corpus,
+        labels: StoredLabels | None,
+        live: tuple[Path, str] | None,
+        cut: tuple[Path, str] | None = None,
     ) -> Identity:
         taught = labels.key if labels is not None else taught_live(self.config, live[1]) if live is not None else None
-        return model_identity(run, corpus.identity, taught, self.precision)
+        return model_identity(run, corpus.identity, taught, self.precision, None if cut is None else cut[1])
 
     def trained(
         self,
@@ -148,12 +154,14 @@ class Stages:
         corpus: Corpus,
         labels: StoredLabels | None,
         live: tuple[Path, str] | None = None,
+        cut: tuple[Path, str] | None = None,
     ) -> Artifact:
         """A trained model, built or found; it learns from stored labels, from a ``live`` teacher, or from neither.
 
-        ``live`` is the teacher's folder and the hash of what determines it.
+        ``live`` is the teacher's folder and the hash of what determines it; ``cut`` the same of the one whose weights a
+        run that asks for them begins with.
         """
-        identity = self._model_identity(run, corpus, labels, live)
+        identity = self._model_identity(run, corpus, labels, live, cut)
         self.noted.note(models={title: self.store.locate("model", identity)[0] / "model"})
 
         def make(work: Path, update: StageProgress) -> None:
@@ -176,6 +184,7 @@ class Stages:
                     labels=source,
                     precision_name=self.precision,
                     hooks=Hooks(update, self.stopper.asked, update.loss),
+                    teacher=None if cut is None else cut[0],
                 )
 
         def keep(work: Path, damaged: list[str]) -> bool:
@@ -297,14 +306,15 @@ class Stages:
         """Says where every student will lie, before any is trained."""
         runs = {name: arm_run(self.config, name) for name in self.config.arms}
         identities = {
-            name: self._model_identity(run, corpus, *self._taught(name, teacher, labels)) for name, run in runs.items()
+            name: self._model_identity(run, corpus, *self._taught(name, teacher, labels), teacher)
+            for name, run in runs.items()
         }
         places = {name: self.store.locate("model", identity)[0] / "model" for name, identity in identities.items()}
         self.noted.note(models=places)
 
     def learnt(self, name: str, corpus: Corpus, teacher: tuple[Path, str], labels: StoredLabels | None) -> Artifact:
         """An arm's trained model, built or found."""
-        return self.trained(name, arm_run(self.config, name), corpus, *self._taught(name, teacher, labels))
+        return self.trained(name, arm_run(self.config, name), corpus, *self._taught(name, teacher, labels), teacher)
 
     def student(
         self, name: str, corpus: Corpus, teacher: tuple[Path, str], labels: StoredLabels | None
@@ -377,7 +387,7 @@ def make_stage(stages: Stages, kind: str, name: str) -> None:
         return
     arm = stages.config.arms.get(name)
     is_taught = arm is None or ever_needs_teacher(arm)
-    teacher = stages.teacher(corpus) if is_taught else (Path(), "")
+    teacher = stages.teacher(corpus) if is_taught or stages.config.student.is_cut else (Path(), "")
     is_labelled = kind == "labels" if arm is None else is_taught and arm.teacher == "stored"
     labels = stages.labels(corpus, teacher) if is_labelled else None
     model, key = teacher
@@ -420,6 +430,7 @@ def run_study(
     begin = time.monotonic()
     resources, config = config.resources, with_budgets(config).for_results()
     check_evaluation(config)
+    check_models(config)
     _check_growing(config.corpus, wait_for)
     _check_labels(config, labels)
     folder = study_folder(config, out)
@@ -497,6 +508,7 @@ def run_single(
     else:
         run = config
     check_taught(run)
+    check_models(single_study(run))
     _check_growing(run.corpus, wait_for)
     if labels is not None and not ever_needs_teacher(run.objective):
         raise UserError(f"--labels {labels}: {run.name} learns from hard labels alone; leave it out.")
@@ -513,15 +525,19 @@ def run_single(
     return artifact.path
 
 
-def _taught(run: RunConfig, stages: Stages, corpus: Corpus) -> tuple[StoredLabels | None, tuple[Path, str] | None]:
-    """The stored labels, or the live teacher, that a run learns from; neither where its alpha stays 0."""
+def _taught(
+    run: RunConfig, stages: Stages, corpus: Corpus
+) -> tuple[StoredLabels | None, tuple[Path, str] | None, tuple[Path, str] | None]:
+    """The stored labels, or the live teacher, that a run learns from; neither where its alpha stays 0. Then the teacher
+    whose weights it begins with, where it does.
+    """
     if not ever_needs_teacher(run.objective):
-        return None, None
+        return None, None, stages.teacher(corpus) if run.model.is_cut else None
     if run.labels is not None:
         path = find_part("labels", run.labels).path
         stages.store.mark_owner(path)
-        return StoredLabels(path, plan_fingerprint(LabelStore.open(path).manifest)), None
+        return StoredLabels(path, plan_fingerprint(LabelStore.open(path).manifest)), None, None
     teacher = stages.teacher(corpus)
     if run.teaching is None or run.teaching.source == "live":
-        return None, teacher
-    return stages.labels(corpus, teacher, run.teaching.labelled_tokens or run.training.tokens), None
+        return None, teacher, teacher
+    return stages.labels(corpus, teacher, run.teaching.labelled_tokens or run.training.tokens), None, teacher

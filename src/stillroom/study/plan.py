@@ -17,6 +17,7 @@ from stillroom.costs import num_parameters, size_of, training_bytes
 from stillroom.labels import price
 from stillroom.objectives.schedules import ever_needs_teacher
 from stillroom.study.budgets import teaching_rate, with_budgets
+from stillroom.study.buildable import check_models
 from stillroom.study.measurable import check_evaluation
 from stillroom.study.scale import (
     COUNTS,
@@ -149,12 +150,15 @@ def print_plan(config: StudyConfig | RunConfig) -> None:
     if isinstance(config, StudyConfig):
         study = config = with_budgets(config)
         check_evaluation(config)
+        check_models(config)
         costs = study_costs(config)
     elif config.teaching is not None:
         study = single_study(config)
+        check_models(study)
         costs = study_costs(study)
     else:
         check_taught(config)
+        check_models(single_study(config))
         corpus = config.corpus
         costs = [training_cost(config.name, config.model, config.training, corpus.vocab_size, corpus.sequence_length)]
     kind = "study" if isinstance(config, StudyConfig) else "run"

@@ -69,12 +69,12 @@ def arm_run(config: StudyConfig, name: str) -> RunConfig:
         model=config.student,
         training=config.training.model_copy(update=changes),
         objective=arm_objective(arm),
-        teaching=None if not ever_needs_teacher(arm) else _teaching(config, arm),
+        teaching=_teaching(config, arm) if ever_needs_teacher(arm) or config.student.is_cut else None,
     )
 
 
 def _teaching(config: StudyConfig, arm: ArmConfig) -> TeachingConfig:
-    tokens = labelled_tokens(config) if arm.teacher == "stored" else None
+    tokens = (labelled_tokens(config) or None) if arm.teacher == "stored" else None
     return TeachingConfig(teacher=config.teacher, labels=config.labels, labelled_tokens=tokens, source=arm.teacher)
 
 

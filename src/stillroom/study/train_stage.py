@@ -69,8 +69,12 @@ def train_into(
     labels: LabelSource | None,
     precision_name: str,
     hooks: Hooks,
+    teacher: Path | None = None,
 ) -> None:
-    """Trains the model of ``run`` on ``corpus``; continues where a killed call stopped."""
+    """Trains the model of ``run`` on ``corpus``; continues where a killed call stopped.
+
+    ``teacher`` is the model that a student's first weights are cut from, where ``run`` asks for that.
+    """
     if (folder / "result.json").is_file() and launched_size() == 1:
         _complete(folder, run, corpus)
         return
@@ -80,12 +84,9 @@ def train_into(
     check_length(model_config, corpus, "model.path")
     if launched_rank() == 0:
         write_text(folder / "config.yaml", to_yaml(run, "run"))
-    make = plan_model if launched_size() > 1 else build_model
     if model_config.path is not None:
         check_vocabulary(model_config.path, corpus, "model.path")
-    source = make(
-        trunk(model_config, objective.heads), corpus.vocab_size, training.seed, training.base_width, corpus.special_ids
-    )
+    source = _begun(run, corpus, teacher)
     model = (source.model if isinstance(source, ModelPlan) else source).train()
     data = TrainingData(
         corpus.train.first(training.tokens),
@@ -109,6 +110,13 @@ def train_into(
         precision_name=precision_name, hooks=hooks, ranks=ranks,
     )  # fmt: skip
     _finish(folder, run, corpus, start, model, result, ranks)
+
+
+def _begun(run: RunConfig, corpus: Corpus, teacher: Path | None) -> PreTrainedModel | ModelPlan:
+    """The model that is trained as it begins, or what it will be where several processes make it."""
+    make, training = plan_model if launched_size() > 1 else build_model, run.training
+    shape = trunk(run.model, run.objective.heads)
+    return make(shape, corpus.vocab_size, training.seed, training.base_width, corpus.special_ids, teacher)
 
 
 def keep_trained(folder: Path, damaged: list[str]) -> bool:

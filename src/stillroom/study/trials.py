@@ -118,7 +118,9 @@ class _Trial:
             "batch_sequences": batch, "micro_batch_sequences": None, "steps": _STEPS, "flops": None, "tracker": "none",
             "validate_every": 0, "checkpoint_seconds": 1e9, "checkpoint_steps": None, "keep_every": 0,
         }  # fmt: skip
-        model = build_model(run.model, corpus.vocab_size, training.seed, training.base_width, corpus.special_ids)
+        model = build_model(
+            run.model.drawn(), corpus.vocab_size, training.seed, training.base_width, corpus.special_ids
+        )
         heldout = corpus.heldout.first(2 * corpus.heldout.sequence_length)
         data, quick = TrainingData(corpus.train, heldout), training.model_copy(update=changes)
         precision = own_precision(training.precision)

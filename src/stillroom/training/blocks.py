@@ -5,10 +5,8 @@ from __future__ import annotations
 from torch import nn
 from transformers import PreTrainedModel
 
-from stillroom.models.forward import layer_list
+from stillroom.models.forward import NORMS, last_norm, layer_list
 from stillroom.types import UserError
-
-_NORMS = ("norm", "final_layernorm", "final_layer_norm", "ln_f")
 
 
 def blocks(model: PreTrainedModel) -> nn.ModuleList:
@@ -25,10 +23,9 @@ def blocks(model: PreTrainedModel) -> nn.ModuleList:
 
 def final_norm(model: PreTrainedModel, asked_by: str = "objective.heads") -> nn.Module:
     """The norm between the last block and the unembedding; ``asked_by`` names the field that needs it."""
-    for name in _NORMS:
-        module = getattr(model.base_model, name, None)
-        if isinstance(module, nn.Module):
-            return module
+    found = last_norm(model)
+    if found is not None:
+        return found
     raise UserError(
-        f"{asked_by}: {type(model).__name__} has none of the final norms {', '.join(_NORMS)}; leave it at its default."
+        f"{asked_by}: {type(model).__name__} has none of the final norms {', '.join(NORMS)}; leave it at its default."
     )

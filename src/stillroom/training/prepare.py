@@ -82,17 +82,29 @@ _STYLES = {"colwise": ColwiseParallel, "rowwise": RowwiseParallel}
 def split_matrices(model: PreTrainedModel, ranks: Ranks) -> None:
     """Splits the blocks' matrices over the ranks of a tensor-parallel group, by the plan that transformers has."""
     assert ranks.mesh is not None
-    plan = getattr(model.config, "base_model_tp_plan", None)
-    styles = {name: _STYLES[style]() for name, style in (plan or {}).items() if style in _STYLES}
-    size = ranks.mesh["tensor"].size()
-    heads = getattr(model.config, "num_key_value_heads", None) or model.config.num_attention_heads
-    if not styles or heads % size:
-        reason = f"has {heads} key and value heads" if styles else f"is a {type(model).__name__}, which has no plan"
-        raise UserError(
-            f"training.parallel.tensor: is {size}, but the model {reason}; give a number that divides the heads of a "
-            "model with a tensor-parallel plan, or 1."
-        )
+    plan = check_split(model, ranks.mesh["tensor"].size())
+    styles = {name: _STYLES[style]() for name, style in plan.items()}
     parallelize_module(model.base_model, ranks.mesh["tensor"], styles)
+
+
+def check_split(model: PreTrainedModel, size: int) -> dict[str, str]:
+    """The plan by which ``size`` processes share a model's matrices; refuses a model that has none, or one of other
+    styles than whole columns and rows, which would leave out a sum of gradients.
+    """
+    plan = dict(getattr(model.config, "base_model_tp_plan", None) or {})
+    other = next((f"{name} is {style}" for name, style in plan.items() if style not in _STYLES), None)
+    heads = getattr(model.config, "num_key_value_heads", None) or getattr(model.config, "num_attention_heads", 1)
+    reason = f"has {heads} key and value heads" if heads % size else None
+    if other is not None:
+        reason = f"is a {type(model).__name__}, in whose plan {other}"
+    elif not plan:
+        reason = f"is a {type(model).__name__}, which has no plan"
+    if reason is None:
+        return plan
+    raise UserError(
+        f"training.parallel.tensor: is {size}, but the model {reason}; give a number that divides the heads of a "
+        "model with a tensor-parallel plan, or 1."
+    )
 
 
 def shard(module: nn.Module, inner: list[nn.Module], parallel: ParallelConfig, ranks: Ranks) -> None:

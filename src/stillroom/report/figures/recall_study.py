@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from stillroom.report.charts.figure import Figure, Panel, Table
 from stillroom.report.charts.heat import attention_square
-from stillroom.report.charts.keys import line_key
+from stillroom.report.charts.keys import ATTENTION, box_key, line_key
 from stillroom.report.charts.scales import Scale, tight
 from stillroom.report.charts.svg import (
     SMALL,
@@ -196,7 +196,8 @@ def attention_maps(arms: Sequence[RecallArm], symbols: Sequence[str], triggers: 
         "Outlined are the places that an induction head looks at from a later trigger: what followed it before. A "
         "previous-token head is a line just below the diagonal."
     )
-    return Figure("fig-attention", title, caption, tuple(panels), most_columns=2)
+    legend = (*ATTENTION, ("where an induction head looks", box_key("wanted")))
+    return Figure("fig-attention", title, caption, tuple(panels), legend, most_columns=2)
 
 
 def _maps(picture: AttentionPicture, asked: set[int] | None) -> Markup:

@@ -17,6 +17,10 @@ LEFTOVER = (
     "lines are that formula. Right: measured total variation against theory for every arm of the sweep, all teachers, "
     "temperatures and routings; on the dashed line they agree. Whiskers are 95 % intervals over seeds."
 )
+SWEEP = (
+    "Total variation after {size} samples over {axis}. Arms on a line differ in this alone; the legend says what else "
+    "they are. Marks are measured, whiskers 95 % intervals over seeds, lines join what theory expects."
+)
 RATIO = (
     "Samples at which hard labels bring the mean total variation below ε, over samples until every row was visited "
     "once, which is all that labels of the exact teacher alone (α = 1) need: the ratio that is said to grow as p/ε² "

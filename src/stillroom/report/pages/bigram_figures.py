@@ -19,6 +19,7 @@ from stillroom.report.charts.scales import Scale
 from stillroom.report.formats import fixed, percent, si, with_interval
 from stillroom.report.pages import bigram_captions as captions
 from stillroom.report.pages.bigram_results import CLASSES, BigramRun
+from stillroom.report.pages.bigram_sweeps import sweep_figures
 from stillroom.report.view import Style
 from stillroom.results.bigram_file import BigramArm, Deviation, LearntArms
 from stillroom.types import Estimate
@@ -31,11 +32,9 @@ _LEAST = {"tv": 1e-3, "kl": 1e-4}
 
 def bigram_figures(run: BigramRun) -> tuple[Figure, ...]:
     """Every figure in the order of the page."""
-    makers = (
-        *(variation_figure, divergence_figure, leftover_figure, sample_ratio_figure),
-        *(passes_figure, gradient_figure, transformer_figure),
-    )
-    return tuple(make(run) for make in makers)
+    first = (variation_figure, divergence_figure, leftover_figure)
+    last = (sample_ratio_figure, passes_figure, gradient_figure, transformer_figure)
+    return (*(make(run) for make in first), *sweep_figures(run), *(make(run) for make in last))
 
 
 def arms_legend(run: BigramRun) -> Legend:
@@ -245,7 +244,9 @@ def _pass_panel(run: BigramRun, kind: str, styles: list[Style], size: int, count
 
 
 def _share(point: Estimate, whole: float) -> Estimate:
-    return Estimate(point.value / whole, point.low / whole, point.high / whole, point.num)
+    """A chance as a part of another, its interval held to what a chance can be."""
+    low, high = max(0.0, point.low / whole), min(1.0, point.high / whole)
+    return Estimate(point.value / whole, min(low, point.value / whole), max(high, point.value / whole), point.num)
 
 
 def _pass_table(run: BigramRun, kind: str, sizes: list[int]) -> Table:

@@ -48,8 +48,13 @@ def render(law: Law) -> str:
         heading="Coefficients",
         note=_COEFFICIENTS,
         table=Table(("coefficient", "value", "95 % interval"), rows),
-        figures=tuple(make(law) for make in (curves, valleys, residuals, profiles)),
+        figures=law_figures(law),
     )
+
+
+def law_figures(law: Law) -> tuple[Figure, ...]:
+    """The figures of the page."""
+    return tuple(make(law) for make in (curves, valleys, residuals, profiles))
 
 
 def curves(law: Law) -> Figure:

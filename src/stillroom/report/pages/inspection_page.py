@@ -10,7 +10,7 @@ from markupsafe import Markup
 from stillroom.files import write_text
 from stillroom.report.charts.figure import Figure, Panel, Table
 from stillroom.report.charts.heat import attention_square
-from stillroom.report.charts.keys import line_key, shades_key
+from stillroom.report.charts.keys import ATTENTION, line_key, shades_key
 from stillroom.report.charts.lines import Axis, Series, chart, linear_axis
 from stillroom.report.charts.scales import Scale
 from stillroom.report.charts.svg import WIDE, drawing, joined, text
@@ -74,7 +74,7 @@ def _attention(patterns: Sequence[AttentionPattern]) -> Figure:
     over = "the text" if patterns[0].tokens else "random tokens that repeat"
     caption = "Rows are the tokens that look, columns those looked at; darker is more, blank is less than 0.04."
     panels = tuple(Panel(pattern.title, _picture(pattern)) for pattern in patterns)
-    return Figure("fig-attention", f"Attention over {over}", caption, panels, most_columns=2)
+    return Figure("fig-attention", f"Attention over {over}", caption, panels, ATTENTION, most_columns=2)
 
 
 def _picture(pattern: AttentionPattern) -> Markup:

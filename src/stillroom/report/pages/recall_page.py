@@ -24,6 +24,9 @@ from stillroom.results.json_form import from_json
 from stillroom.results.recall_file import RecallResults, RecallTeacherResult
 from stillroom.types import UserError
 
+_TOLD = 4
+"""Arms that have a sentence of their own each."""
+
 
 def build_recall_report(run_folder: Path) -> Path:
     """Writes ``report.html`` into a run folder of ``stillroom sandbox recall`` and returns its path.
@@ -31,18 +34,29 @@ def build_recall_report(run_folder: Path) -> Path:
     Raises:
         UserError: a file is missing, damaged, or of another kind of run.
     """
+    results = _results(run_folder)
+    environment = read_json_object(run_folder / "environment.json")
+    config = read_text(run_folder / "config.yaml", "the configuration of the study")
+    with shaped(run_folder / "sandbox.json", "that of stillroom sandbox recall"):
+        page = recall_text(results, environment, config)
+    write_text(run_folder / "report.html", page)
+    return run_folder / "report.html"
+
+
+def _results(run_folder: Path) -> RecallResults:
     require(run_folder)
     file = run_folder / "sandbox.json"
     found = read_json_object(file, "that of stillroom sandbox recall")
     if found.get("kind") != "recall":
         raise UserError(f"{file}: is not that of a recall study; give a folder of stillroom sandbox recall.")
-    results = from_json(RecallResults, found, file)
-    environment = read_json_object(run_folder / "environment.json")
-    config = read_text(run_folder / "config.yaml", "the configuration of the study")
-    with shaped(file, "that of stillroom sandbox recall"):
-        page = recall_text(results, environment, config)
-    write_text(run_folder / "report.html", page)
-    return run_folder / "report.html"
+    return from_json(RecallResults, found, file)
+
+
+def recall_figures(run_folder: Path) -> tuple[Figure, ...]:
+    """The figures of the page."""
+    results = _results(run_folder)
+    with shaped(run_folder / "sandbox.json", "that of stillroom sandbox recall"):
+        return figures(results, shown_arms(results))
 
 
 def recall_text(results: RecallResults, environment: Mapping[str, object], config: str) -> str:
@@ -106,19 +120,42 @@ def recall_summary(results: RecallResults, arms: Sequence[RecallArm]) -> list[st
         f"known only by looking back; chance is {fixed(world.chance_loss, 2)} nats, and one who knows the truth "
         f"loses {fixed(world.optimal_loss, 3)} nats per token."
     )
-    sentences = [lead, *(_arm_sentence(arm) for arm in arms)]
-    for arm in arms:
-        floor = leak_floor(arm, results)
-        if floor is not None:
-            loss = arm.record.final["copy_loss"]
-            found = math.nan if loss is None else loss.value
-            sentences.append(
-                f"{arm.name}: theory puts the loss that the leak leaves at {fixed(floor, 3)} nats per later answer; "
-                f"measured {fixed(found, 3)}, {fixed(found - floor, 3)} from it."
-            )
+    sentences = [lead, *(map(_arm_sentence, arms) if len(arms) <= _TOLD else [_range_sentence(arms)])]
+    sentences += _floor_sentences([(arm, floor) for arm in arms if (floor := leak_floor(arm, results)) is not None])
     if len(seeds) == 1:
         sentences.append("One seed: what differs between arms here is an observation, not a finding.")
     return sentences
+
+
+def _range_sentence(arms: Sequence[RecallArm]) -> str:
+    """The first arm and the ends of the others; the table has every one."""
+    found = [(one.value, arm.name) for arm in arms if (one := arm.record.final["copy_accuracy"]) is not None]
+    if not found:
+        return "No arm was measured at the end."
+    (low, worst), (high, best) = min(found), max(found)
+    reached = sum(arm.record.half["copy_accuracy"] is not None for arm in arms)
+    return (
+        f"{_arm_sentence(arms[0])} Of all {len(arms)}, {best} repeats the most, {percent(high)}, and {worst} the "
+        f"least, {percent(low)}; the copy accuracy of {reached} reached one half. The table has every one."
+    )
+
+
+def _floor_sentences(floors: Sequence[tuple[RecallArm, float]]) -> list[str]:
+    """How far arms of a leaky teacher are from what theory says that the leak leaves: each of a few, or the range."""
+    measured = [
+        (arm, floor, loss.value) for arm, floor in floors if (loss := arm.record.final["copy_loss"]) is not None
+    ]
+    if len(measured) > _TOLD:
+        away = [found - floor for _, floor, found in measured]
+        return [
+            f"Of {len(measured)} arms whose teacher leaks, the loss per later answer lies {fixed(min(away), 3)} to "
+            f"{fixed(max(away), 3)} nats above what theory says that the leak leaves."
+        ]
+    return [
+        f"{arm.name}: theory puts the loss that the leak leaves at {fixed(floor, 3)} nats per later answer; "
+        f"measured {fixed(found, 3)}, {fixed(found - floor, 3)} from it."
+        for arm, floor, found in measured
+    ]
 
 
 def _arm_sentence(arm: RecallArm) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from stillroom.checksums import require
 from stillroom.files import shaped, write_text
 from stillroom.laws.presets import CAPACITY_BREAK
-from stillroom.report.figures import Table
+from stillroom.report.figures import Figure, Table
 from stillroom.report.figures.teacher_ranking import (
     Measured,
     RankedTeacher,
@@ -45,27 +45,40 @@ def build_teachers_page(folder: Path) -> Path:
     Raises:
         UserError: ``ranking.json`` is missing, damaged, or no ranking.
     """
-    file = folder / "ranking.json"
-    require(file)
-    ranking = read(Ranking, file)
-    with shaped(file, "that of stillroom teachers rank"):
+    ranking = _ranking(folder)
+    with shaped(folder / "ranking.json", "that of stillroom teachers rank"):
         page = teachers_text(ranking)
     write_text(folder / "ranking.html", page)
     return folder / "ranking.html"
 
 
-def teachers_text(ranking: Ranking) -> str:
-    """The page as text."""
-    entries = ranked_candidates(ranking)
-    columns, rows = ranking_rows(ranking, entries)
+def _ranking(folder: Path) -> Ranking:
+    require(folder / "ranking.json")
+    return read(Ranking, folder / "ranking.json")
+
+
+def ranking_figures(folder: Path) -> tuple[Figure, ...]:
+    """The figures of the page."""
+    ranking = _ranking(folder)
+    with shaped(folder / "ranking.json", "that of stillroom teachers rank"):
+        return _figures(ranking, ranked_candidates(ranking))
+
+
+def _figures(ranking: Ranking, entries: tuple[RankedTeacher, ...]) -> tuple[Figure, ...]:
     share: Any = ranking.settings["low_entropy_share"]
-    figures = (
+    return (
         order_figure(ranking, entries),
         certain_figure(entries, share),
         reliability_figure(entries),
         entropy_figure(entries),
         agreement_figure(ranking),
     )
+
+
+def teachers_text(ranking: Ranking) -> str:
+    """The page as text."""
+    entries = ranked_candidates(ranking)
+    columns, rows = ranking_rows(ranking, entries)
     student = ranking.student
     return fill(
         "teachers.html.j2",
@@ -75,7 +88,7 @@ def teachers_text(ranking: Ranking) -> str:
         student=student and {"name": student.name, "ce": fixed(student.ce, 3)},
         columns=columns,
         rows=rows,
-        figures=figures,
+        figures=_figures(ranking, entries),
         law_break=f"{CAPACITY_BREAK:g}",
         costs=labelling_costs(entries),
         facts=ranking_facts(ranking),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -88,8 +88,13 @@ def _world(world: BigramWorld, sweep: BigramSweep) -> BigramWorldFacts:
     )
 
 
-def _estimate(values: ArrayLike) -> Estimate:
-    return seeds_mean(np.ravel(values))
+_MOST = {"tv": 1.0, "kl": np.inf}
+
+
+def _estimate(values: ArrayLike, most: float = np.inf) -> Estimate:
+    """Mean over seeds, its interval held to what the measure can be: 0 to ``most``."""
+    found = seeds_mean(np.ravel(values))
+    return replace(found, low=max(0.0, found.low), high=min(most, found.high))
 
 
 def _arm(
@@ -124,7 +129,7 @@ def _curves(runs: Sequence[LearntCurve], classes: Iterable[str]) -> dict[str, By
     curves = {"tv": [run.tv for run in runs], "kl": [run.kl for run in runs]}
     return {
         metric: {
-            kind: tuple(_estimate([values[kind] for values in at]) for at in zip(*found, strict=True))
+            kind: tuple(_estimate([values[kind] for values in at], _MOST[metric]) for at in zip(*found, strict=True))
             for kind in classes
         }
         for metric, found in curves.items()
@@ -170,7 +175,7 @@ def _passes(world: BigramWorld, sweep: BigramSweep, seeds: Sequence[Mapping[str,
         sizes = list(zip(*(cell[arm.name].pass_ for cell in seeds), strict=True))  # of every size, one for each seed
         arms[arm.name] = {
             kind: tuple(
-                tuple(_estimate(values) for values in zip(*(found[kind] for found in of_size), strict=True))
+                tuple(_estimate(values, 1.0) for values in zip(*(found[kind] for found in of_size), strict=True))
                 for of_size in sizes
             )
             for kind in seeds[0][arm.name].floor
