@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import re
@@ -95,6 +96,24 @@ def test_findings_and_their_table_are_made_of_the_claims_and_the_frozen_numbers(
     made = findings.made().items()
     stale = [ids(file) for file, text in made if _without_style(file.read_text("utf-8")) != _without_style(text)]
     assert stale == [], "run python docs/site/findings.py"
+
+
+@pytest.mark.parametrize("claim", findings.claims(), ids=lambda claim: claim.id)
+def test_a_claim_is_answered_in_three_sentences_and_its_effect_is_among_its_numbers(claim: findings.Claim):
+    assert len(claim.answer) == 3 and all(answer.endswith(".") for answer in claim.answer)
+    assert claim.effect in {name.partition(" ")[0] for name, _ in claim.effects}
+    assert all((ROOT / "experiments" / study / "README.md").is_file() for study in claim.studies)
+
+
+def test_verdicts_are_of_four_words():
+    with pytest.raises(ValueError, match="expected one of confirmed, not found"):
+        dataclasses.replace(findings.claims()[0], verdict="perhaps")
+
+
+def test_there_are_twenty_how_tos_each_with_a_block_to_copy():
+    pages = [page for page in (DOCS / "howto").glob("*.md") if page.stem != "index"]
+    assert len(pages) >= 20
+    assert [page.name for page in pages if "\n```" not in page.read_text() or len(page.read_text().split()) > 250] == []
 
 
 def test_readme_is_a_screen_and_a_half_with_five_rows_of_findings():

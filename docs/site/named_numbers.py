@@ -36,6 +36,8 @@ SPOKEN = (
     (r"counterfactual:follows_context", "follows_context", "share of items where the context is followed"),
     (r"(\w+):accuracy", r"\1", r"accuracy in \1"),
     (r"copy_accuracy", "copy_accuracy", "copy accuracy"),
+    (r"tv_high", "tv_high", "total variation from the truth on uncertain rows"),
+    (r"tv_low", "tv_low", "total variation from the truth on certain rows"),
     (r"log2_tokens_80", "log2_tokens_80", "doublings of tokens until four copies in five are right"),
 )
 """Key of a measure, how a name says it, and its words."""
