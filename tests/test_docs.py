@@ -134,12 +134,19 @@ def test_every_field_that_a_page_names_is_one():
     from stillroom.config import StudyConfig
     from stillroom.study.described import fields_of
 
-    known = {re.sub(r"NAME", r"[\\w-]+", name) for name in fields_of(StudyConfig)}
-    groups = {name.partition(".")[0] for name in known}
+    names = [name.split(".") for name in fields_of(StudyConfig)]
+    known = {tuple(parts[:size]) for parts in names for size in range(1, len(parts) + 1)}
     for page in house_style.pages():
         for name in re.findall(r"`((?:[a-z]+)(?:\.[\w]+)+)(?: ?=[^`]*)?`", page.read_text(encoding="utf-8")):
-            if name.partition(".")[0] in groups and not name.endswith((".py", ".json", ".jsonl", ".yaml", ".md")):
-                assert any(re.fullmatch(one, name) for one in known), f"{ids(page)} names {name}"
+            asked = tuple(name.split("."))
+            if asked[:1] in known and asked[-1] not in ("py", "json", "jsonl", "yaml", "md"):
+                assert any(_is_field(asked, one) for one in known), f"{ids(page)} names {name}"
+
+
+def _is_field(asked: tuple[str, ...], known: tuple[str, ...]) -> bool:
+    """Whether one is the other, with names of a recipe's own in the place of ``NAME`` and any for a word in capitals."""
+    pairs = zip(asked, known, strict=False)
+    return len(asked) == len(known) and all(own == "NAME" or one in (own, one.upper()) for one, own in pairs)
 
 
 def test_prose_keeps_the_house_rules():
