@@ -144,7 +144,7 @@ def test_every_field_that_a_page_names_is_one():
 
 
 def _is_field(asked: tuple[str, ...], known: tuple[str, ...]) -> bool:
-    """Whether one is the other, with names of a recipe's own in the place of ``NAME`` and any for a word in capitals."""
+    """Whether one is the other, with names of a recipe's own for ``NAME`` and any name for a word in capitals."""
     pairs = zip(asked, known, strict=False)
     return len(asked) == len(known) and all(own == "NAME" or one in (own, one.upper()) for one, own in pairs)
 
