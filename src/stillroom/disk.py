@@ -206,6 +206,17 @@ def held(path: Path, patience: float = 0.0) -> Iterator[None]:
         release()
 
 
+def is_held(path: Path) -> bool:
+    """Whether somebody holds the claim that ``path`` names; a builder that wants it at this moment tries again."""
+    if not any(name.startswith(path.name) for name in os.listdir(path.parent)):
+        return False
+    try:
+        with held(path):
+            return False
+    except Busy:
+        return True
+
+
 def _locked(path: Path, deadline: float) -> Any:
     """Takes the system's lock and returns what releases it; None where there is no such lock."""
     while _fcntl is not None:

@@ -38,6 +38,20 @@ Explain = Annotated[
     bool,
     typer.Option("--explain", help="Print for every stage whether it is used again or made, and why; write nothing."),
 ]
+On = Annotated[
+    str,
+    typer.Option(
+        help="Where stages are made: [bold]local[/], or as jobs of [bold]slurm[/] or [bold]ray[/], which ask for what "
+        "[bold]resources[/] of the recipe says and go on when this command is stopped."
+    ),
+]
+Status = Annotated[
+    bool,
+    typer.Option(
+        "--status", help="Print what of the study is done, runs, waits and failed, with the last words of each."
+    ),
+]
+Cancel = Annotated[bool, typer.Option("--cancel", help="End its jobs on slurm or ray; what is complete is kept.")]
 
 
 Sweeps = Annotated[
@@ -68,6 +82,9 @@ def study_command(
     law: ForecastLaw = None,
     dry_run: PlanOnly = False,
     explain: Explain = False,
+    on: On = "local",
+    status: Status = False,
+    cancel: Cancel = False,
 ) -> None:
     """Run a whole experiment: corpus, teacher, labels, students, evaluation, one HTML page.
 
@@ -75,6 +92,9 @@ def study_command(
     change one arm to run only that arm again.
 
     [bold]Example[/]:  stillroom study quickstart --set arms.dpt90.alpha=0.7
+
+    [bold]On a cluster[/]:  stillroom study quickstart --on slurm --artifacts /shared/artifacts, and from beside it the
+    same with --status or --cancel in place of --on slurm
     """
     from stillroom.cli.ask import study_config
 
@@ -93,8 +113,26 @@ def study_command(
         from stillroom.study.explain import explain_study, print_explained
 
         print_explained(explain_study(config, out, artifacts), Terminal())
+    elif status or cancel:
+        _look(config, _of_run(recipe, out), artifacts, cancel)
     else:
-        _run(config, law, _Where(out, artifacts, jobs, labels, wait_for or 0))
+        _run(config, law, _Where(out, artifacts, jobs, labels, wait_for or 0, on))
+
+
+def _of_run(recipe: str, out: Path | None) -> Path | None:
+    """The run folder that is looked at: where the recipe is one, that itself."""
+    return Path(recipe) if out is None and (Path(recipe) / "config.yaml").is_file() else out
+
+
+def _look(config: StudyConfig, out: Path | None, artifacts: Path | None, cancel: bool) -> None:
+    """Prints how far a study is, or cancels it."""
+    from stillroom.console import Terminal
+    from stillroom.study.status import print_cancelled, print_status, study_status
+
+    if cancel:
+        print_cancelled(config, out, artifacts, Terminal())
+    else:
+        print_status(study_status(config, out, artifacts), Terminal())
 
 
 class _Where(NamedTuple):
@@ -105,6 +143,7 @@ class _Where(NamedTuple):
     jobs: int
     labels: str | None
     wait_for: int
+    on: str
 
 
 def _run(config: StudyConfig, law: str | None, where: _Where) -> None:
@@ -126,6 +165,7 @@ def _run(config: StudyConfig, law: str | None, where: _Where) -> None:
         jobs=where.jobs,
         labels=where.labels,
         wait_for=where.wait_for,
+        on=where.on,
     )
     console = Terminal()
     console.print(summary_table(folder))

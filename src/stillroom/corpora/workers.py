@@ -1,4 +1,4 @@
-"""Who does the tasks of a build: this process, processes of this machine, jobs of Slurm, or tasks of Ray.
+"""Who does the tasks of a build: this process, processes of this machine, or jobs of Slurm or Ray.
 
 A helper is handed nothing but the folder of the build. It does what the plan there asks for, claims one task after
 another, and ends when the folder is gone. So any number of helpers, anywhere, may come, be killed and come again.
@@ -7,26 +7,31 @@ another, and ends when the folder is gone. So any number of helpers, anywhere, m
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import logging
 import os
 import subprocess
 import sys
 import threading
 import time
+import uuid
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Protocol
+from typing import Literal, NoReturn, Protocol
 
 from pydantic import Field
 
 from stillroom.corpora.ledger import UnfinishedError
 from stillroom.corpora.plan_file import Build, open_build
+from stillroom.executors import JobResources, SchedulerJob, executor_named, python_command
+from stillroom.files import read_json_object, write_json
 from stillroom.strict import Count, Positive, Strict
 from stillroom.types import UserError
 
 logger = logging.getLogger(__name__)
 
 _PAUSE = 0.05  # seconds between looks for work
+_MODULE, _MISTAKE = "stillroom.corpora.workers", "mistake.txt"
+_ALONE = {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"}
 
 
 class Workers(Strict):
@@ -40,7 +45,7 @@ class Workers(Strict):
     world: Positive = 1
     """How many such processes there are."""
     on: Literal["local", "slurm", "ray"] = Field(default="local")
-    """Where the ``jobs`` run: ``local`` processes, jobs of ``slurm`` (package submitit) or tasks of ``ray``."""
+    """Where the ``jobs`` run: ``local`` processes, jobs of ``slurm`` (package submitit) or of ``ray``."""
 
 
 class Crew(Protocol):
@@ -59,10 +64,9 @@ def start_crew(workers: Workers, folder: Path) -> Crew:
     """Starts the helpers of a build; none where one process does it all."""
     if workers.rank >= workers.world:
         raise UserError(f"rank: is {workers.rank}, expected 0 to {workers.world - 1}, one less than world.")
-    if workers.on == "slurm":
-        return _Submitted(workers.jobs, folder)
-    if workers.on == "ray":
-        return _OnRay(workers.jobs, folder)
+    (folder / _MISTAKE).unlink(missing_ok=True)
+    if workers.on != "local":
+        return _Elsewhere(workers.on, workers.jobs, folder)
     return _Local(workers.jobs if workers.jobs > 1 else 0, folder)
 
 
@@ -101,22 +105,18 @@ class _Local:
     """Processes of this machine; each ends when this one does, however it ended."""
 
     def __init__(self, jobs: int, folder: Path) -> None:
-        alone = {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        environment = os.environ | alone | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        command = [sys.executable, "-m", "stillroom.corpora.workers", str(folder)]
-        self._living = [
-            subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-            for _ in range(jobs)
-        ]
-        self._jobs = jobs
+        path = os.pathsep.join(filter(None, sys.path))
+        environment = os.environ | _ALONE | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+        command = [sys.executable, "-m", _MODULE, str(folder), "--attended"]
+        self._folder, self._jobs = folder, jobs
+        self._living = [subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) for _ in range(jobs)]
 
     def check(self) -> bool:
         """See ``Crew``."""
         for process in [one for one in self._living if one.poll() is not None]:
             self._living.remove(process)
-            said, _ = process.communicate()
-            if process.returncode == 0 and said:
-                raise UserError(json.loads(said))
+            process.communicate()
+            _raise_mistake(self._folder)
             if process.returncode > 0:
                 raise RuntimeError(f"a process that encodes ended with code {process.returncode}; see above")
             logger.warning("a process that encodes was lost; its task is done again by another one")
@@ -136,55 +136,46 @@ class _Local:
         self._living = []
 
 
-class _Submitted:
-    """Jobs of Slurm, through submitit; how they are asked for is said by its environment variables."""
+class _Elsewhere:
+    """Jobs of a scheduler, on machines that see the folder; those of an earlier call that still live are taken on."""
 
-    def __init__(self, jobs: int, folder: Path) -> None:
-        submitit: Any = _imported("submitit", "slurm")
-        executor = submitit.AutoExecutor(folder=folder / "slurm")
-        executor.update_parameters(cpus_per_task=1)
-        self._jobs = [executor.submit(help_build, str(folder)) for _ in range(jobs)]
+    def __init__(self, on: str, jobs: int, folder: Path) -> None:
+        self._executor, self._folder, noted = executor_named(on, folder / on), folder, folder / f"{on}.json"
+        before = read_json_object(noted)["names"] if noted.is_file() else []
+        self._names = self._executor.living(before if isinstance(before, list) else [])
+        takes, wanted = JobResources(), range(len(self._names), jobs)
+        command = python_command(_MODULE, str(folder.absolute()), takes=takes, **_ALONE)
+        if wanted:
+            logs = {number: folder / "logs" / f"{number}.log" for number in wanted}
+            self._names |= set(
+                self._executor.start([SchedulerJob("corpus", command, log, takes) for log in logs.values()])
+            )
+        write_json(noted, {"names": sorted(self._names)})
 
     def check(self) -> bool:
-        """See ``Crew``."""
-        for said in [job.result() for job in self._jobs if job.done()]:
-            if said is not None:
-                raise UserError(said)
-        return not all(job.done() for job in self._jobs)
+        """See ``Crew``; jobs that ended before their time are done without."""
+        _raise_mistake(self._folder)
+        return bool(self._executor.living(self._names))
 
     def stop(self) -> None:
         """See ``Crew``."""
-        for job in self._jobs:
-            job.cancel()
+        self._executor.cancel(self._names)
 
 
-class _OnRay:
-    """Tasks of Ray, on whatever machines it has; the folder must be one that all of them see."""
-
-    def __init__(self, jobs: int, folder: Path) -> None:
-        self._ray: Any = _imported("ray", "ray")
-        task = self._ray.remote(num_cpus=1)(help_build)
-        self._tasks = [task.remote(str(folder)) for _ in range(jobs)]
-
-    def check(self) -> bool:
-        """See ``Crew``."""
-        done, running = self._ray.wait(self._tasks, num_returns=len(self._tasks), timeout=0)
-        for said in map(self._ray.get, done):
-            if said is not None:
-                raise UserError(said)
-        return bool(running)
-
-    def stop(self) -> None:
-        """See ``Crew``."""
-        for task in self._tasks:
-            self._ray.cancel(task)
+def _raise_mistake(folder: Path) -> None:
+    """Raises the mistake that a helper met, once."""
+    with contextlib.suppress(FileNotFoundError):
+        said = (folder / _MISTAKE).read_text()
+        (folder / _MISTAKE).unlink()
+        raise UserError(said)
 
 
-def _imported(package: str, where: str) -> Any:
-    try:
-        return __import__(package)
-    except ImportError as error:
-        raise UserError(f"on: {where} needs one more package; pip install {package}.") from error
+def _say_mistake(folder: Path, mistake: str) -> None:
+    """Leaves a mistake for whoever leads the build, unless that is over."""
+    with contextlib.suppress(FileNotFoundError):
+        aside = folder / f".{_MISTAKE}.{uuid.uuid4().hex[:8]}"
+        aside.write_text(mistake)
+        aside.replace(folder / _MISTAKE)
 
 
 def _end_with_parent() -> NoReturn:
@@ -194,13 +185,15 @@ def _end_with_parent() -> NoReturn:
 
 
 def main() -> None:
-    """Helps a build, of which it is started as a process; what it says is JSON."""
+    """Helps a build, of which it is started as a process or a job."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("folder", help="the unfinished corpus")
-    folder = parser.parse_args().folder
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    if (mistake := help_build(folder)) is not None:
-        sys.stdout.write(json.dumps(mistake))
+    parser.add_argument("--attended", action="store_true", help="end when standard input does")
+    asked = parser.parse_args()
+    if asked.attended:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    if (mistake := help_build(asked.folder)) is not None:
+        _say_mistake(Path(asked.folder), mistake)
 
 
 if __name__ == "__main__":

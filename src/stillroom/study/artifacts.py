@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import math
 import os
 import shutil
 import time
@@ -21,6 +23,8 @@ from stillroom.files import disk_errors, fingerprint, json_text, read_json_objec
 from stillroom.study.identities import MADE_BY, VERSIONS, Identity, Mismatch, mismatches, source_hash
 from stillroom.study.needs import Needs
 from stillroom.types import UserError
+
+logger = logging.getLogger(__name__)
 
 Keep = Callable[[Path, list[str]], bool]
 """Removes from a folder, whose damaged files are named and gone, what hangs on them; says whether the rest can stay."""
@@ -131,9 +135,10 @@ class ArtifactStore:
         """The artifact, made by ``make(work_folder)`` where it is not there yet or is damaged.
 
         The work folder survives a kill and is handed to ``make`` again; it takes its final name when ``make`` returns.
-        Two processes that want the same artifact take turns. Of the ranks that ``torchrun`` started, the first builds
-        and the others wait, or take part in ``make`` where it is work that ranks do ``together``. ``say`` hears what is
-        damaged; with ``keep`` what is whole may stay, and ``make`` gets it as it gets what a kill left.
+        Of two processes that want the same artifact the second waits and finds it made. Of the ranks that ``torchrun``
+        started, the first builds and the others wait, or take part in ``make`` where it is work that ranks do
+        ``together``. ``say`` hears what is damaged; with ``keep`` what is whole may stay, and ``make`` gets it as it
+        gets what a kill left.
         """
         target, key = self.locate(kind, identity)
         before = _state(target)
@@ -262,14 +267,12 @@ def _leave_nothing_of(work: Path) -> None:
 
 @contextlib.contextmanager
 def _turn(path: Path) -> Iterator[None]:
-    """Holds the claim to make an artifact; see ``disk.held``."""
-    try:
-        with disk.held(path):
-            yield
-    except disk.Busy as error:
-        if error.filename != str(path):
-            raise
-        raise UserError(
-            f"{path.parent}: another process is making {path.name.strip('.').removesuffix('.lock')} now; "
-            "wait for it, then run the same command again."
-        ) from None
+    """Holds the claim to make an artifact, and waits for it while another process makes that; see ``disk.held``."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(disk.held(path))
+        except disk.Busy:
+            name = path.name.strip(".").removesuffix(".lock")
+            logger.warning("%s: another process is making %s now, which is waited for", path.parent, name)
+            stack.enter_context(disk.held(path, patience=math.inf))
+        yield

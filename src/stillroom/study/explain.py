@@ -33,6 +33,7 @@ from stillroom.study.own_precision import own_precision
 from stillroom.study.single import arm_run, labelled_tokens, teacher_run
 from stillroom.types import UserError
 
+CORPUS = "corpus and tokenizer"
 _FIELDS = 3
 """Differing fields that are named; of more their number."""
 
@@ -45,6 +46,11 @@ class Explained:
     artifact: str
     is_there: bool
     why: str
+    kind: str
+    name: str = ""
+    """Of the model that is trained or evaluated."""
+    after: str = ""
+    """The stage that must be done before."""
 
 
 @dataclass
@@ -54,16 +60,21 @@ class _Plan:
     config: StudyConfig
     store: ArtifactStore
     precision: str
+    says_why: bool = True
+    """Whether what is not there is compared with what is."""
     found: list[Explained] = field(default_factory=list)
 
-    def stage(self, title: str, kind: str, identity: Identity | None, because: str = "") -> str | None:
+    def stage(
+        self, title: str, kind: str, identity: Identity | None, because: str = "", *, name: str = "", after: str = ""
+    ) -> str | None:
         """Adds a stage; one without an identity depends on what is not there yet, which ``because`` names."""
         if identity is None:
-            self.found.append(Explained(title, f"{kind}-?", False, because))
+            self.found.append(Explained(title, f"{kind}-?", False, because, kind, name, after))
             return None
         folder, key = self.store.locate(kind, identity)
         is_there = disk.is_finished(folder)
-        self.found.append(Explained(title, folder.name, is_there, "" if is_there else self._why(kind, identity)))
+        why = "" if is_there or not self.says_why else self._why(kind, identity)
+        self.found.append(Explained(title, folder.name, is_there, why, kind, name, after))
         return key
 
     def _why(self, kind: str, identity: Identity) -> str:
@@ -102,7 +113,8 @@ class _Plan:
             taught = labels if stored else taught_live(config, teacher) if live else None
             is_known = labels is not None or not stored
             identity = self._of_arm(name, corpus, taught, teacher) if is_known else None
-            model = self.stage(name, "model", identity, "its labels are made first")
+            after = "labels" if stored else "teacher" if live or config.student.is_cut else CORPUS
+            model = self.stage(name, "model", identity, "its labels are made first", name=name, after=after)
             self._evaluation(name, model, corpus)
         return self.found
 
@@ -114,7 +126,7 @@ class _Plan:
         asked = self.config.corpus
         if asked.path is not None:
             return str(manifest_of(asked.path)["identity"])
-        return str(self.stage("corpus and tokenizer", "corpus", corpus_identity(asked)))
+        return str(self.stage(CORPUS, "corpus", corpus_identity(asked)))
 
     def _teacher(self, corpus: str) -> str:
         """The hash of the teacher: a stage where it is trained."""
@@ -126,7 +138,7 @@ class _Plan:
 
             return teacher_hash(teacher.model.path)
         identity = model_identity(teacher_run(self.config), corpus, None, self.precision)
-        return str(self.stage("teacher", "model", identity))
+        return str(self.stage("teacher", "model", identity, name="teacher", after=CORPUS))
 
     def _labels(self, corpus: str, teacher: str) -> str | None:
         tokens = labelled_tokens(self.config)
@@ -134,17 +146,17 @@ class _Plan:
             return None
         folder = self.store.root / f"corpus-{corpus}" / "corpus"
         if self.config.corpus.path is None and not (folder / "corpus.json").is_file():
-            return self.stage("labels", "labels", None, "its corpus is made first")
+            return self.stage("labels", "labels", None, "its corpus is made first", after="teacher")
         manifest = manifest_of(self.config.corpus.path or str(folder))
         owner = labels_owner(manifest, teaching_key(self.config, teacher))
         asked = self.config.corpus
         sequences = max(1, tokens // asked.sequence_length)
         identity = labels_identity(owner, self.config.labels, sequences, asked.isolate_documents, self.precision)
-        return self.stage("labels", "labels", identity)
+        return self.stage("labels", "labels", identity, after="teacher")
 
     def _evaluation(self, name: str, model: str | None, corpus: str) -> None:
         identity = None if model is None else evaluation_identity(model, corpus, self.config.evaluation)
-        self.stage(f"evaluate {name}", "evaluation", identity, "its model is made first")
+        self.stage(f"evaluate {name}", "evaluation", identity, "its model is made first", name=name, after=name)
 
 
 def explain_study(config: StudyConfig, out: Path | None, artifacts: Path | None) -> list[Explained]:
@@ -152,10 +164,14 @@ def explain_study(config: StudyConfig, out: Path | None, artifacts: Path | None)
 
     ``out`` and ``artifacts`` are as in ``run_study``.
     """
-    config = with_budgets(config)
+    config = with_budgets(config).for_results()
     folder = RunFolder.of(config, "study", config.name, out)
-    precision = own_precision(config.training.precision)
-    return _Plan(config, ArtifactStore(artifacts or folder.artifacts), precision).all()
+    return stages_of(config, ArtifactStore(artifacts or folder.artifacts), says_why=True)
+
+
+def stages_of(config: StudyConfig, store: ArtifactStore, says_why: bool = False) -> list[Explained]:
+    """Every stage of a study whose budgets are worked out, and whether its artifact is there."""
+    return _Plan(config, store, own_precision(config.training.precision), says_why).all()
 
 
 def print_explained(stages: list[Explained], console: Console) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from stillroom.files import disk_errors, read_bytes, write_bytes
 from stillroom.places import PLACES
 from stillroom.types import UserError
 
-CONFIG = "config.yaml"
+CONFIG, LOGS = "config.yaml", "logs"
 Keep = Callable[[Path, list[str]], bool]
 """As in ``artifacts``: takes what hangs on damaged files, which are gone already, out of a folder."""
 
@@ -67,10 +68,11 @@ class RunFolder:
             )
 
     @contextlib.contextmanager
-    def claimed(self, say: Callable[[str, Sequence[Damage]], None]) -> Iterator[None]:
+    def claimed(self, say: Callable[[str, Sequence[Damage]], None], keeps_logs: bool = False) -> Iterator[None]:
         """Writes the configuration; a mistake in the block takes it away again where it was not there.
 
-        What a run had written before stays; ``say`` hears what of it is damaged, which is written anew.
+        What a run had written before stays; ``say`` hears what of it is damaged, which is written anew. With
+        ``keeps_logs`` a run that has logs stays: they tell of the mistake.
         """
         if damage := damage_of(self.path):
             say("run folder", damage)
@@ -81,8 +83,10 @@ class RunFolder:
         try:
             yield
         except UserError:
-            if is_new and {entry.name for entry in self.path.iterdir()} <= {CONFIG, PLACES}:
+            removed = {CONFIG, PLACES} if keeps_logs else {CONFIG, PLACES, LOGS}
+            if is_new and {entry.name for entry in self.path.iterdir()} <= removed:
                 path.unlink()
+                shutil.rmtree(self.path / LOGS, ignore_errors=True)
                 (self.path / PLACES).unlink(missing_ok=True)
                 for empty in (self.path, self.path.parent):
                     with contextlib.suppress(OSError):

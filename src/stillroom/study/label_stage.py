@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stillroom.config import LabelsConfig, MixtureConfig, parse
+from stillroom.config import LabelsConfig, MixtureConfig, ParallelConfig, parse
 from stillroom.console import line
 from stillroom.corpora import Corpus, open_corpus
 from stillroom.costs import size_of_model
@@ -40,6 +40,7 @@ from stillroom.study.progress import StageDisplay
 from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
 from stillroom.study.train_stage import load_here
 from stillroom.teachers import MixtureScores, ModelScores
+from stillroom.training.distributed import join, launched_rank, launched_size
 from stillroom.types import Sequences, UserError
 
 MAX_LENGTH = 1 << 20
@@ -95,10 +96,20 @@ def label_corpus(request: LabelRequest, display: StageDisplay) -> None:
 
 def label_shown(
     display: StageDisplay, scores: Scores, sequences: Sequences, config: LabelsConfig, folder: Path, identity: Identity
-) -> Manifest:
-    """Labels all sequences into a store in this process, with the line that labelling shows; see ``labels.label``."""
-    with label_stage(display, folder) as update:
-        return label(scores, sequences, config, folder, identity=identity, progress=update)
+) -> None:
+    """Labels all sequences into a store, with the line that labelling shows; see ``labels.label``.
+
+    Ranks that ``torchrun`` started share the shards; the first then finishes the store.
+    """
+    rank, size = launched_rank(), launched_size()
+    with label_stage(display, folder, rank, size) as update:
+        if size > 1:
+            label_part(
+                scores, sequences, config, folder, identity=identity, rank=rank, world_size=size, progress=update
+            )
+            join(ParallelConfig()).barrier()
+        if rank == 0:
+            label(scores, sequences, config, folder, identity=identity, progress=update)
 
 
 def keep_labelled(folder: Path, damaged: list[str]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +23,10 @@ from stillroom.results.schema import StageRecord
 from stillroom.study.artifacts import Artifact, ArtifactStore, Keep, StoredLabels
 from stillroom.study.budgets import with_budgets
 from stillroom.study.buildable import check_models
+from stillroom.study.elsewhere import Elsewhere, check_elsewhere
 from stillroom.study.evaluations import check_items, evaluate_into, keep_evaluated
+from stillroom.study.explain import CORPUS
+from stillroom.study.folders import LOGS
 from stillroom.study.found_labels import WantedLabels, given_labels, labels_made_before
 from stillroom.study.identities import (
     Identity,
@@ -80,6 +83,8 @@ class Stages:
     """A label store to be used instead of one that is made."""
     wait_for: int = 0
     """Training tokens that a given corpus must hold, where it is still growing."""
+    given_precision: str | None = None
+    """What ``auto`` stands for, where another process that waits for these stages says so."""
 
     def _build(self, stage: _Stage, make: Callable[[Path, StageProgress], None], keep: Keep | None = None) -> Artifact:
         """Builds or finds an artifact; ``make`` gets the work folder and the progress callback.
@@ -95,8 +100,8 @@ class Stages:
             own = contextlib.nullcontext(StageProgress(""))
             with self.display.stage(stage.title, stage.unit) if stage.unit else own as update:
                 artifact = self.store.build(
-                    kind, identity, lambda work: make(work, update),
-                    together=kind == "model", keep=keep, say=lambda damage: self.display.damaged(stage.title, damage),
+                    kind, identity, lambda work: make(work, update), together=kind in ("model", "labels"), keep=keep,
+                    say=lambda damage: self.display.damaged(stage.title, damage),
                 )  # fmt: skip
         seconds, damaged = round(time.monotonic() - begin, 2), tuple(map(str, artifact.mended))
         self.record.append(StageRecord(name=stage.title, seconds=seconds, reused=artifact.reused, damaged=damaged))
@@ -105,13 +110,13 @@ class Stages:
     @property
     def precision(self) -> str:
         """The precision that ``auto`` stands for on this machine."""
-        return own_precision(self.config.training.precision)
+        return self.given_precision or own_precision(self.config.training.precision)
 
     def corpus(self) -> Corpus:
         """The corpus: given, built or found."""
         if self.config.corpus.path is not None:
             return self._given_corpus(self.config.corpus.path)
-        stage = _Stage("corpus and tokenizer", "corpus", corpus_identity(self.config.corpus), "tokens")
+        stage = _Stage(CORPUS, "corpus", corpus_identity(self.config.corpus), "tokens")
         artifact = self._build(stage, self._make_corpus)
         self.noted.note(corpus=str(artifact.path / "corpus"))
         return open_corpus(artifact.path / "corpus")
@@ -128,7 +133,7 @@ class Stages:
         self.store.mark_owner(corpus.folder)
         self.noted.note(corpus=corpus.place)
         self.display.given("corpus", corpus.place)
-        self.record.append(StageRecord(name="corpus and tokenizer", seconds=0.0, reused=True))
+        self.record.append(StageRecord(name=CORPUS, seconds=0.0, reused=True))
         return corpus
 
     def _model_identity(
@@ -227,7 +232,10 @@ class Stages:
             asked = (self._scores(folder, corpus), sequences, self.config.labels, work / "labels")
             label_shown(self.display, *asked, identity=owner)
 
-        made = self._build(_Stage("labels", "labels", identity), make, keep_labelled)
+        def keep(work: Path, damaged: list[str]) -> bool:
+            return launched_size() == 1 and keep_labelled(work, damaged)
+
+        made = self._build(_Stage("labels", "labels", identity), make, keep)
         self.noted.note(labels=str(made.path / "labels"))
         return StoredLabels(str(made.path / "labels"), made.key, made.path)
 
@@ -304,11 +312,15 @@ class Stages:
         places = {name: self.store.locate("model", identity)[0] / "model" for name, identity in identities.items()}
         self.noted.note(models=places)
 
+    def learnt(self, name: str, corpus: Corpus, teacher: tuple[Path, str], labels: StoredLabels | None) -> Artifact:
+        """An arm's trained model, built or found."""
+        return self.trained(name, arm_run(self.config, name), corpus, *self._taught(name, teacher, labels), teacher)
+
     def student(
         self, name: str, corpus: Corpus, teacher: tuple[Path, str], labels: StoredLabels | None
     ) -> tuple[Artifact, Artifact]:
         """An arm's trained model and its evaluation, built or found."""
-        model = self.trained(name, arm_run(self.config, name), corpus, *self._taught(name, teacher, labels), teacher)
+        model = self.learnt(name, corpus, teacher, labels)
         return model, self.evaluated(name, model.path / "model", model.key, corpus)
 
 
@@ -325,6 +337,7 @@ class _Student:
     arm: str
     shown: bool
     """Whether the process prints how far it is."""
+    logs: Path | None
 
 
 def students_ahead(
@@ -337,7 +350,17 @@ def students_ahead(
     distinct = {arm.fingerprint(): name for name, arm in reversed(config.arms.items())}  # equal arms are one artifact
     shown = stages.display.is_shared
     tasks = [
-        _Student(config.model_dump_json(), stages.store, corpus.place, stages.wait_for, teacher, labels, name, shown)
+        _Student(
+            config.model_dump_json(),
+            stages.store,
+            corpus.place,
+            stages.wait_for,
+            teacher,
+            labels,
+            name,
+            shown,
+            stages.display.logs,
+        )
         for name in config.arms
         if name in distinct.values()
     ]
@@ -351,10 +374,29 @@ def students_ahead(
 
 
 def _student_task(task: _Student) -> tuple[str, list[StageRecord]]:
-    display = StageDisplay.of_child(task.shown)
+    display = StageDisplay.of_child(task.shown, task.logs)
     stages = Stages(StudyConfig.model_validate_json(task.config), task.store, display, Stopper())
     stages.student(task.arm, open_corpus(task.corpus, task.wait_for), task.teacher, task.labels)
     return task.arm, stages.record
+
+
+def make_stage(stages: Stages, kind: str, name: str) -> None:
+    """Makes one stage of a study, and what it is made of where that is not there: ``name`` is that of a model."""
+    corpus = stages.corpus()
+    if kind == "corpus":
+        return
+    arm = stages.config.arms.get(name)
+    is_taught = arm is None or ever_needs_teacher(arm)
+    teacher = stages.teacher(corpus) if is_taught or stages.config.student.is_cut else (Path(), "")
+    is_labelled = kind == "labels" if arm is None else is_taught and arm.teacher == "stored"
+    labels = stages.labels(corpus, teacher) if is_labelled else None
+    model, key = teacher
+    if arm is not None:
+        made = stages.learnt(name, corpus, teacher, labels)
+        model, key = made.path / "model", made.key
+    if kind == "evaluation":
+        stages.over_training(name, model, key, corpus)
+        stages.evaluated(name, model, key, corpus)
 
 
 def run_study(
@@ -366,6 +408,7 @@ def run_study(
     jobs: int = 1,
     labels: str | None = None,
     wait_for: int = 0,
+    on: str = "local",
 ) -> Path:
     """Runs every stage that is not there yet and returns the run folder, complete but for the report.
 
@@ -379,30 +422,38 @@ def run_study(
         labels: a label store, or a run that holds one, to be used instead of one that is made; refused where it is not
             of the same teacher, tokens and fidelity.
         wait_for: training tokens of ``corpus.path`` that are enough to begin with, where it is still being built.
+        on: where stages are made: ``local`` processes, or jobs of ``slurm`` or ``ray``, as ``config.resources`` says.
 
     Raises ``UserError`` for a mistake, ``KeyboardInterrupt`` or ``SystemExit`` when stopped; in each case what was
     complete is kept and the same call goes on from there.
     """
     begin = time.monotonic()
-    config = with_budgets(config)
+    resources, config = config.resources, with_budgets(config).for_results()
     check_evaluation(config)
     check_models(config)
     _check_growing(config.corpus, wait_for)
-    if labels is not None and not labelled_tokens(config):
-        raise UserError(f"--labels {labels}: no arm of {config.name} learns from stored labels; leave it out.")
+    _check_labels(config, labels)
     folder = study_folder(config, out)
     artifacts = artifacts or folder.artifacts
+    check_elsewhere(config.training.precision, resources, on, jobs, artifacts)
+    display.logs = folder.path / LOGS
     store = ArtifactStore(artifacts, Needs.of_run(artifacts, folder.path))
-    with Stopper() as stopper, folder.claimed(display.damaged):
+    with Stopper() as stopper, folder.claimed(display.damaged, keeps_logs=on != "local"):
         stages = Stages(
             config, store, display, stopper, noted=NotedPlaces(folder.path), given_labels=labels, wait_for=wait_for
         )
         try:
-            made = _all_stages(stages, jobs)
+            took = Elsewhere(config, resources, folder.path, store, on, display, labels, wait_for).make_all()
+            made = _all_stages(stages, jobs, took)
         except Interrupted:
             stopper.leave()
         write_run_folder(folder, config, made, stages.record, time.monotonic() - begin)
     return folder.path
+
+
+def _check_labels(config: StudyConfig, labels: str | None) -> None:
+    if labels is not None and not labelled_tokens(config):
+        raise UserError(f"--labels {labels}: no arm of {config.name} learns from stored labels; leave it out.")
 
 
 def _check_growing(corpus: CorpusConfig, wait_for: int) -> None:
@@ -413,15 +464,19 @@ def _check_growing(corpus: CorpusConfig, wait_for: int) -> None:
         )
 
 
-def _all_stages(stages: Stages, jobs: int) -> FinishedParts:
-    """Corpus, teacher's model, students, labels and evaluations of a study, built or found."""
+def _all_stages(stages: Stages, jobs: int, took: Mapping[str, StageRecord]) -> FinishedParts:
+    """Corpus, teacher's model, students, labels and evaluations of a study, built or found.
+
+    ``took`` is what stages took that were made ahead by others.
+    """
     corpus = stages.corpus()
     check_items(stages.config, corpus)
     teacher = stages.teacher(corpus)
     labels = stages.labels(corpus, teacher)
     stages.note_students(corpus, teacher, labels)
     evaluations = {"teacher": stages.evaluated("teacher", *teacher, corpus)}
-    took = students_ahead(stages, corpus, teacher, labels, jobs) if jobs > 1 else {}
+    if jobs > 1:
+        took = {**took, **students_ahead(stages, corpus, teacher, labels, jobs)}
     models: dict[str, Artifact] = {}
     for name in stages.config.arms:
         models[name], evaluations[name] = stages.student(name, corpus, teacher, labels)

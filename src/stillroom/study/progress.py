@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Self
 
 from rich.console import Console
@@ -102,11 +103,15 @@ class StageDisplay:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Terminal(stderr=True, quiet=int(os.environ.get("RANK", "0")) > 0)
+        self.logs: Path | None = None
+        """Where every stage keeps its lines too, as ``NAME.log``."""
 
     @classmethod
-    def of_child(cls, shown: bool) -> Self:
+    def of_child(cls, shown: bool, logs: Path | None = None) -> Self:
         """That of a process which works for another: its lines stand among the other's, or it is silent."""
-        return cls(Terminal(stderr=True, quiet=not shown))
+        made = cls(Terminal(stderr=True, quiet=not shown))
+        made.logs = logs
+        return made
 
     @property
     def is_shared(self) -> bool:
@@ -119,15 +124,20 @@ class StageDisplay:
     ) -> Iterator[StageProgress]:
         """Yields what a stage calls with (done, total), and may tell its loss; see ``StageProgress``."""
         progress, begin = StageProgress(unit, there, more), time.monotonic()
+        with _logged(self.logs, name, progress), self._shown(name, progress):
+            yield progress
+        seconds = time.monotonic() - begin
+        self.console.print(line(("✓", "green"), " ", name, (f" {seconds:.1f} s", "dim")))
+
+    @contextlib.contextmanager
+    def _shown(self, name: str, progress: StageProgress) -> Iterator[None]:
         if self.console.is_terminal:
             with _bar(self.console, name, progress):
-                yield progress
+                yield
         else:
             self.console.print(line(name, " ..."))
             with _repeated(lambda: self.console.print(line(f"  {name}: {progress.line()}"), soft_wrap=True)):
-                yield progress
-        seconds = time.monotonic() - begin
-        self.console.print(line(("✓", "green"), " ", name, (f" {seconds:.1f} s", "dim")))
+                yield
 
     def reused(self, name: str, *, is_sealed: bool = True) -> None:
         """Says that a stage's result was there already, and that it cannot be checked where it is not sealed."""
@@ -152,6 +162,23 @@ class StageDisplay:
         """Says what of a stage's result is damaged, and that it is being made again."""
         more = f" and {len(damage) - 1} more" if len(damage) > 1 else ""
         self.console.print(line(("! ", "yellow"), f"{name}: {damage[0]}{more}; it is made again"), soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _logged(logs: Path | None, name: str, progress: StageProgress) -> Iterator[None]:
+    """Adds the line of a stage to its log every ten seconds, for whoever asks from beside; none of a short stage."""
+    if logs is None:
+        yield
+        return
+
+    def tell() -> None:
+        with contextlib.suppress(OSError):
+            logs.mkdir(exist_ok=True)
+            with (logs / f"{name}.log").open("a") as stream:
+                stream.write(progress.line() + "\n")
+
+    with _repeated(tell):
+        yield
 
 
 @contextlib.contextmanager
