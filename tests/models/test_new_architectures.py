@@ -154,6 +154,12 @@ def test_overrides_change_the_architecture(kind, number, tmp_path):
             assert types == (3 * whole.layer_types)[:number]
 
 
+def test_a_list_that_is_as_long_as_there_are_layers_by_chance_stays(tmp_path):
+    made = Kind("state-space", "falcon_h1").model(tmp_path, overrides={"num_hidden_layers": 1})
+    again = parse(ModelConfig, json.loads(json.dumps(made.canonical(), allow_nan=False)), "again")
+    assert build_model(again, VOCAB, seed=0).config.time_step_limit == (0.0, float("inf"))
+
+
 def test_what_follows_from_other_fields_follows_them_when_they_change(tmp_path):
     KINDS["smollm"].file(tmp_path)
     raw = json.loads((tmp_path / "config.json").read_text())

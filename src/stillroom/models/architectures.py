@@ -95,8 +95,8 @@ def _text_part(config: PreTrainedConfig, given: str) -> PreTrainedConfig:
 def all_fields(config: PreTrainedConfig) -> dict[str, JsonValue]:
     """What makes a configuration the one that it is, what its class works out included."""
     known = {*type(config)().to_dict(), "model_type"}
-    kept = {name: value for name, value in config.to_diff_dict().items() if name in known and not _is_of_files(name)}
-    return json.loads(json.dumps(kept))
+    fields = json.loads(config.to_json_string())  # with infinities as transformers reads them again
+    return {name: value for name, value in fields.items() if name in known and not _is_of_files(name)}
 
 
 def _own_fields(config: PreTrainedConfig) -> dict[str, JsonValue]:
@@ -105,7 +105,7 @@ def _own_fields(config: PreTrainedConfig) -> dict[str, JsonValue]:
     for name in [one.name for one in dataclasses.fields(kind) if one.default is None and fields.get(one.name)]:
         others = {other: value for other, value in fields.items() if other not in (name, "model_type")}
         with contextlib.suppress(Exception):  # what a class raises without it is its own affair: then it stays
-            if json.loads(json.dumps(kind.from_dict(others).to_dict().get(name))) == fields[name]:
+            if json.loads(kind.from_dict(others).to_json_string(use_diff=False)).get(name) == fields[name]:
                 del fields[name]
     return fields
 
@@ -131,11 +131,14 @@ def _check_known(names: Iterable[str], kind: type[PreTrainedConfig], where: str)
 
 def with_layers(fields: Fields, keep: Sequence[int], config: PreTrainedConfig) -> dict[str, JsonValue]:
     """The fields of ``config`` with these of its layers, which lists of something for every layer follow."""
-    made = {**fields, _layers_name(type(config)): len(keep)}
+    name = _layers_name(type(config))
+    made = {**fields, name: len(keep)} if name in type(config)().to_dict() else dict(fields)
     for name, value in fields.items():
-        if isinstance(value, list) and name.endswith(_INDICES):
+        if not isinstance(value, list) or any(isinstance(one, float | dict) for one in value):  # such as limits
+            continue
+        if name.endswith(_INDICES):
             made[name] = [number for number, old in enumerate(keep) if old in value]
-        elif isinstance(value, list) and len(value) == config.num_hidden_layers:
+        elif len(value) == config.num_hidden_layers:
             made[name] = [value[old] for old in keep]
     return made
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from stillroom.config import ModelConfig, StudyConfig, TrainingConfig
-from stillroom.models import modules_of, new_config, num_positions, realise
+from stillroom.models import libraries, modules_of, new_config, num_positions, realise
 from stillroom.models.architectures import all_fields, layer_kinds, with_layers
 from stillroom.models.contract import checked
 from stillroom.models.fresh import Drawing, plan_new
@@ -72,7 +72,9 @@ def _check(asked: _Asked) -> None:
     drawing = Drawing(asked.training.seed, asked.training.base_width, asked.model.initialisation)
     plan = plan_new(small, drawing)
     if plan.model.num_parameters() <= _MOST:
-        _try(realise(plan), field, asked.heads)
+        with libraries(field, "model", "an architecture that transformers builds of its configuration alone"):
+            model = realise(plan)
+        _try(model, field, asked.heads)
 
 
 def _shallow(model: ModelConfig, config: PreTrainedConfig, kinds: list[tuple[object, ...]]) -> PreTrainedConfig:
