@@ -59,7 +59,7 @@ smollm: smollm-teacher ## students of a real teacher's labels beside students of
 	$(BIN)/stillroom study smollm
 
 docs: $(READY_DOCS) prose ## the site, to be read from build/site/html/index.html
-	$(BIN)/python docs/site/build.py
+	$(BIN)/python docs/site/make_site.py
 
 prose: $(READY_DOCS) ## spelling and house rules of the pages; writes the findings anew
 	$(BIN)/codespell README.md CHANGELOG.md docs experiments --skip '*.json,*.svg' --ignore-words docs/site/spelling.txt

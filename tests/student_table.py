@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 sys.path.append(str(Path(__file__).parent / "models"))
 from architectures import tiny_config
 
@@ -32,6 +34,18 @@ class Kind:
     def model(self, folder: Path, **more: Any) -> ModelConfig:
         """The configuration of a student that takes it."""
         return ModelConfig(config=str(self.file(folder)), **more)
+
+
+FAST = ("gemma3-caps", "gpt2", "qwen3-moe", "lfm2-hybrid")
+"""Those that are most unlike Llama; what is asked of all, is asked of the others by the slow tests."""
+
+
+def kinds(*names: str) -> list[Any]:
+    """Parameters of a test: every kind, those without these names, or else not in ``FAST``, among the slow tests."""
+    return [
+        pytest.param(one, id=name, marks=[] if name in (names or FAST) else pytest.mark.slow)
+        for name, one in KINDS.items()
+    ]
 
 
 _STACKS = "weights beside matrices"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import re
 from pathlib import Path
 
-import build
 import findings
 import house_style
+import make_site
 import pytest
 import site_checks
 
@@ -53,7 +54,7 @@ def test_every_source_file_that_a_page_names_is_there():
 
 
 def test_every_page_of_the_site_is_in_its_contents_once_and_all_names_are_filled_in(tmp_path: Path):
-    stage = build.staged(tmp_path / "src")
+    stage = make_site.staged(tmp_path / "src")
     stage.write()
     listed = [
         (Path(place).parent / entry).as_posix()
@@ -69,7 +70,7 @@ def test_every_page_of_the_site_is_in_its_contents_once_and_all_names_are_filled
 
 
 def test_a_number_on_the_site_has_its_interval_behind_the_pointer_and_its_source_below(tmp_path: Path):
-    stage = build.Stage(tmp_path / "src", {"a/b.md": "It falls by {{030.gain_half.text.nats abs}}.\n"})
+    stage = make_site.Stage(tmp_path / "src", {"a/b.md": "It falls by {{030.gain_half.text.nats abs}}.\n"})
     stage.write()
     text = (tmp_path / "src/a/b.md").read_text(encoding="utf-8")
     assert '<a class="number" href="#number-1" title="95 % interval 0.085 to 0.110">0.097</a>.' in text
@@ -97,6 +98,24 @@ def test_findings_and_their_table_are_made_of_the_claims_and_the_frozen_numbers(
     assert stale == [], "run python docs/site/findings.py"
 
 
+@pytest.mark.parametrize("claim", findings.claims(), ids=lambda claim: claim.id)
+def test_a_claim_is_answered_in_three_sentences_and_its_effect_is_among_its_numbers(claim: findings.Claim):
+    assert len(claim.answer) == 3 and all(answer.endswith(".") for answer in claim.answer)
+    assert claim.effect in {name.partition(" ")[0] for name, _ in claim.effects}
+    assert all((ROOT / "experiments" / study / "README.md").is_file() for study in claim.studies)
+
+
+def test_verdicts_are_of_four_words():
+    with pytest.raises(ValueError, match="expected one of confirmed, not found"):
+        dataclasses.replace(findings.claims()[0], verdict="perhaps")
+
+
+def test_there_are_twenty_how_tos_each_with_a_block_to_copy():
+    pages = [page for page in (DOCS / "howto").glob("*.md") if page.stem != "index"]
+    assert len(pages) >= 20
+    assert [page.name for page in pages if "\n```" not in page.read_text() or len(page.read_text().split()) > 250] == []
+
+
 def test_readme_is_a_screen_and_a_half_with_five_rows_of_findings():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     table = text.partition(findings.BEGIN)[2].partition(findings.END)[0]
@@ -115,12 +134,19 @@ def test_every_field_that_a_page_names_is_one():
     from stillroom.config import StudyConfig
     from stillroom.study.described import fields_of
 
-    known = {re.sub(r"NAME", r"[\\w-]+", name) for name in fields_of(StudyConfig)}
-    groups = {name.partition(".")[0] for name in known}
+    names = [name.split(".") for name in fields_of(StudyConfig)]
+    known = {tuple(parts[:size]) for parts in names for size in range(1, len(parts) + 1)}
     for page in house_style.pages():
         for name in re.findall(r"`((?:[a-z]+)(?:\.[\w]+)+)(?: ?=[^`]*)?`", page.read_text(encoding="utf-8")):
-            if name.partition(".")[0] in groups and not name.endswith((".py", ".json", ".jsonl", ".yaml", ".md")):
-                assert any(re.fullmatch(one, name) for one in known), f"{ids(page)} names {name}"
+            asked = tuple(name.split("."))
+            if asked[:1] in known and asked[-1] not in ("py", "json", "jsonl", "yaml", "md"):
+                assert any(_is_field(asked, one) for one in known), f"{ids(page)} names {name}"
+
+
+def _is_field(asked: tuple[str, ...], known: tuple[str, ...]) -> bool:
+    """Whether one is the other, with names of a recipe's own for ``NAME`` and any name for a word in capitals."""
+    pairs = zip(asked, known, strict=False)
+    return len(asked) == len(known) and all(own == "NAME" or one in (own, one.upper()) for one, own in pairs)
 
 
 def test_prose_keeps_the_house_rules():

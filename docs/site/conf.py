@@ -1,4 +1,4 @@
-"""What Sphinx reads; ``build.py`` copies it beside the pages."""
+"""What Sphinx reads; ``make_site.py`` copies it beside the pages."""
 
 project = "stillroom"
 html_show_copyright = False

@@ -8,6 +8,7 @@ Letters: T tokens of a text, V vocabulary. Imports nothing of stillroom but its 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import unicodedata
@@ -54,6 +55,9 @@ class Pieces(tuple[bytes, ...]):
         return made
 
 
+_NO_BYTE = "\u0100"
+
+
 @dataclass(frozen=True)
 class _Spelling:
     """How the names in a tokenizer's vocabulary stand for bytes."""
@@ -84,10 +88,17 @@ class _Spelling:
         """The bytes of a token of the vocabulary."""
         name = name.removeprefix(self.before) if self.before else name
         name = name.removesuffix(self.after) if self.after else name
-        if self.byte_of is not None and all(letter in self.byte_of for letter in name):
-            return bytes(self.byte_of[letter] for letter in name)
+        if self.byte_of is not None:
+            with contextlib.suppress(UnicodeEncodeError):  # of a name that holds a letter which stands for no byte
+                return name.translate(self._letters).encode("latin-1")
         found = _BYTE_PIECE.fullmatch(name)
         return bytes([int(found[1], 16)]) if found else self.text(name).encode()
+
+    @cached_property
+    def _letters(self) -> dict[int, str]:
+        """Byte for letter, as a table that ``str.translate`` takes; a letter for no byte becomes none of latin-1."""
+        known = {ord(letter): chr(byte) for letter, byte in (self.byte_of or {}).items()}
+        return {code: _NO_BYTE for code in range(256)} | known
 
     def text(self, name: str) -> str:
         """A text with ordinary spaces."""

@@ -19,14 +19,16 @@ from stillroom.choosing.advice import recommend
 from stillroom.choosing.comparing import agreement, jensen_shannon, order_by_loss, shared_low_entropy
 from stillroom.choosing.measure import Loaded, induction_state
 from stillroom.choosing.positions import HeldOut, Positions, read_positions
+from stillroom.choosing.request import layout_of
 from stillroom.config import StudyConfig
 from stillroom.corpora import Corpus, train_tokenizer
-from stillroom.models import build_model, hidden_states, load_model
+from stillroom.models import build_model, export_model, hidden_states, load_model
 from stillroom.results.ranking_file import Ranking, TeacherRecord
 from stillroom.results_versions import RESULTS_VERSIONS
 from stillroom.study.interrupts import Stopper
 from stillroom.study.progress import StageDisplay
 from stillroom.types import Estimate, UserError
+from student_table import KINDS
 
 SETTINGS = RankSettings(
     heldout_sequences=48, copying_sequences=4, copying_period=8, copying_repeats=3,
@@ -331,3 +333,9 @@ def test_save_is_what_the_command_reads(tiny_corpus, tmp_path):
     norms = (2 * 2 + 1) * 32
     matrices = candidate.parameters - norms + 2 * 2 * 32 * 32  # tied: counted once; attention over T/2 = 32 positions
     assert candidate.forward_flops == 2.0 * matrices
+
+
+def test_proxies_take_the_layout_of_a_student_of_any_architecture(tmp_path):
+    export_model(build_model(KINDS["gpt2"].model(tmp_path / "config"), 97, seed=0), tmp_path / "student")
+    proxy = build_model(layout_of(str(tmp_path / "student")), 97, seed=1)
+    assert type(proxy).__name__ == "GPT2LMHeadModel" and proxy.config.n_embd == 32

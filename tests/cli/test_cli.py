@@ -55,7 +55,7 @@ def test_help_imports_neither_torch_nor_transformers():
 
 
 def test_a_dry_run_prints_everything_and_writes_nothing(tmp_path):
-    done = stillroom("study", str(MICRO), "--dry-run", cwd=tmp_path)
+    done = stillroom("study", str(MICRO), "--set", "evaluation.suites=[lm]", "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for words in ("sequence_length: 64", "alpha: 0.9", "parameters", "FLOPs", "memory", "teacher", "labels", "routed"):
         assert words in done.stdout

@@ -18,13 +18,14 @@ from stillroom.config import ModelConfig, parse
 from stillroom.models import build_model, export_model, fields_like, hidden_states, load_model
 from stillroom.models.architectures import all_fields as architecture_fields_of
 from stillroom.models.forward import layer_list
-from stillroom.models.likeness import cut_weights
+from stillroom.models.likeness import NARROWED, cut_weights
 from stillroom.models.model_config import LikeTeacherConfig
 from stillroom.models.score import logits
 from stillroom.types import SpecialIds, UserError
-from student_table import KINDS, Kind
+from student_table import FAST, KINDS, Kind, kinds
 
-KIND = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+KIND = pytest.mark.parametrize("kind", kinds())
+ALL = pytest.mark.parametrize("kind", kinds(*KINDS))
 IDS = SpecialIds(0, 1, 2)
 
 
@@ -36,12 +37,14 @@ def loud(model, scale: float = 8.0):
     return model.eval()
 
 
-@KIND
+@ALL
 def test_packed_documents_train_as_they_do_alone_and_the_export_is_the_model(kind, tmp_path):
     config = kind.model(tmp_path / "config")
     model = loud(build_model(config, VOCAB, seed=3, special=IDS))
     own = model.config
     assert (own.vocab_size, own.bos_token_id, own.eos_token_id, own.pad_token_id) == (VOCAB, 0, 1, 2)
+    assert costs.size_of(config, VOCAB) == costs.size_of_model(model)  # told before it is built
+    assert costs.num_parameters(config, VOCAB) == sum(one.numel() for one in model.parameters())
     training_equals_its_own(model)
     with torch.no_grad():
         alone = own_logits(model, isolate=True)
@@ -52,14 +55,6 @@ def test_packed_documents_train_as_they_do_alone_and_the_export_is_the_model(kin
         assert_equal(own_logits(load_model(tmp_path / "out"), isolate=True), alone, "after load")
     tied = getattr(model, "lm_head", None) is not None and model.lm_head.weight is model.get_input_embeddings().weight
     assert tied == own.tie_word_embeddings
-
-
-@KIND
-def test_its_size_and_flops_are_told_before_it_is_built(kind, tmp_path):
-    config = kind.model(tmp_path)
-    model = build_model(config, VOCAB, seed=0)
-    assert costs.size_of(config, VOCAB) == costs.size_of_model(model)
-    assert costs.num_parameters(config, VOCAB) == sum(one.numel() for one in model.parameters())
 
 
 @KIND
@@ -251,6 +246,7 @@ def test_half_the_depth_keeps_every_kind_of_layer_and_the_teachers_weights(kind,
     teacher, made = teacher_of(kind, tmp_path / "config")
     export_model(teacher, tmp_path / "teacher")
     like = ModelConfig(like_teacher=LikeTeacherConfig(depth=0.5, weights="cut")).like(made)
+    assert fields_like(ModelConfig(path=str(tmp_path / "teacher")), like.like_teacher) == like.config
     student = build_model(like, VOCAB, seed=0, teacher=tmp_path / "teacher")
     half = teacher.config.num_hidden_layers // 2
     assert student.config.num_hidden_layers == half
@@ -273,7 +269,7 @@ class _Scale(torch.nn.Module):
 
     def __init__(self, norm) -> None:
         super().__init__()
-        weight = norm.weight.detach()
+        weight = getattr(norm, "weight", torch.ones(())).detach()
         self.weight = 1.0 + weight if type(norm).__name__.startswith("Gemma") else weight
         self.bias = getattr(norm, "bias", torch.zeros(()))
 
@@ -289,7 +285,15 @@ def without_norms(model):
     return model
 
 
-@KIND
+_UNLIKE = {"gemma", "granite", "mixtral", "olmo", "olmo3", "qwen2", "smollm3"}
+_FURTHER = [pytest.param(Kind(one, one), id=one, marks=pytest.mark.slow) for one in sorted(_UNLIKE)]
+
+
+def test_weights_are_cut_in_width_where_a_test_shows_that_they_can_be():
+    assert _UNLIKE | {kind.model_type for kind in KINDS.values()} == NARROWED
+
+
+@pytest.mark.parametrize("kind", [*kinds(*FAST, "untied-biased", "gpt-neox"), *_FURTHER])
 def test_half_the_width_is_what_is_left_of_a_teacher_with_zeros_beside_it(kind, tmp_path):
     """A teacher that is zero wherever something was cut away gives the student's logits: so whole heads, channels and
     neurons are cut. Norms, which count the zeros, are left out of both.

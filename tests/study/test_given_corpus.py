@@ -161,11 +161,11 @@ def test_a_corpus_behind_an_address_is_read_by_every_process(built, micro_recipe
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(root))) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/corpus"
-        asked = base(micro_recipe, corpus={"path": address}, arms={"dpt90": {"alpha": 0.9}})
+        asked = base(micro_recipe, corpus={"path": address}, arms={"spt": {}})
         run = run_study(asked, tmp_path / "run", None, StageDisplay(), jobs=2)
         evaluate_models([run], None, ["lm"], tmp_path / "evaluations", {}, StageDisplay())
         server.shutdown()
-    one, other = (folder / "models/dpt90/model/model.safetensors" for folder in (run, given))
+    one, other = (folder / "models/spt/model/model.safetensors" for folder in (run, given))
     assert one.read_bytes() == other.read_bytes()
     assert json.loads((run / "study.json").read_text())["places"]["corpus"] == address
     assert len(list((tmp_path / "evaluations").glob("*/evaluation.json"))) == 2

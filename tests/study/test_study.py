@@ -225,14 +225,15 @@ def is_as_if_never_stopped(finished, folder: Path, recipe: Path) -> None:
     assert len(ours) == 4 and ours <= theirs
 
 
-def test_a_study_killed_in_every_stage_continues_to_the_same_results(finished, tmp_path):
+STAGES = (".corpus-*/corpus/*/*.npy", ".model-*/checkpoints/step-*", ".labels-*/labels/shards/*.bin",
+          ".evaluation-*/suite-*", "model-*/../.model-*/metrics.jsonl")  # fmt: skip
+
+
+@pytest.mark.parametrize("stages", [STAGES[:2], STAGES[2:4], STAGES[4:]], ids=["first", "middle", "last"])
+def test_a_study_killed_in_every_stage_continues_to_the_same_results(finished, tmp_path, stages):
     recipe = resolved(tmp_path)
-    stages = (
-        ".corpus-*/corpus/*/*.npy", ".model-*/checkpoints/step-*", ".labels-*/labels/shards/*.bin",
-        ".evaluation-*/suite-*", "model-*/../.model-*/metrics.jsonl",
-    )  # fmt: skip
     codes = [stopped(tmp_path, recipe, signal.SIGKILL, once=stage)[0] for stage in stages]
-    assert codes.count(-signal.SIGKILL) >= 3  # a short stage may be over before it is seen
+    assert -signal.SIGKILL in codes  # a short stage may be over before it is seen
     is_as_if_never_stopped(finished, tmp_path, recipe)
 
 

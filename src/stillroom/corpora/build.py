@@ -113,9 +113,11 @@ def _built(config: CorpusConfig, identity: str, folder: Path, progress: OnProgre
     """Leads a build to its end, alone or with helpers; a mistake leaves nothing, or what was much work."""
     scratch = growing_folder(folder).parent
     try:
-        build = _begun(config, scratch)
-        crew = start_crew(workers, scratch)
+        plan = BuildPlan.of(config)
+        there = _gone_on_with(plan, scratch)
+        crew = start_crew(workers, scratch)  # helpers start while the tokenizer is loaded or trained
         try:
+            build = there or _begun(plan, scratch)
             _put_together(build, identity, Supply(build, crew, _progress(build, progress), _is_shared(workers)))
         finally:
             crew.stop()
@@ -153,21 +155,25 @@ def _remove(scratch: Path) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _begun(config: CorpusConfig, scratch: Path) -> Build:
-    """The build that was begun in a folder, where it is of the same text, or a new one with its tokenizer."""
-    plan = BuildPlan.of(config)
-    there = open_build(scratch)
-    if there is not None:
-        own = None if config.tokenizer is None else tokenizer_hash(with_marks(load_tokenizer(config.tokenizer)))
-        check_same(there, plan, own)
-        build = Build(scratch, plan, there.marks)
-        _sweep(tokenizer_folder(scratch).parent)
-        if config != there.plan.config:
-            build.write()
-        return build
-    _remove(scratch)
-    (scratch / "tasks").mkdir(parents=True)
-    tokenizer = with_marks(_tokenizer(config, plan))
+def _gone_on_with(plan: BuildPlan, scratch: Path) -> Build | None:
+    """The build that was begun in a folder, where it is of the same text; else None, and the folder is empty."""
+    config, there = plan.config, open_build(scratch)
+    if there is None:
+        _remove(scratch)
+        (scratch / "tasks").mkdir(parents=True)
+        return None
+    own = None if config.tokenizer is None else tokenizer_hash(with_marks(load_tokenizer(config.tokenizer)))
+    check_same(there, plan, own)
+    build = Build(scratch, plan, there.marks)
+    _sweep(tokenizer_folder(scratch).parent)
+    if config != there.plan.config:
+        build.write()
+    return build
+
+
+def _begun(plan: BuildPlan, scratch: Path) -> Build:
+    """A new build with its tokenizer; helpers that wait for it see it when it is whole."""
+    tokenizer = with_marks(_tokenizer(plan.config, plan))
     save_tokenizer(tokenizer, tokenizer_folder(scratch))
     found = special_ids(tokenizer)
     assert found.bos is not None and found.eos is not None  # with_marks has seen to both

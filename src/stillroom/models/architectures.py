@@ -44,7 +44,7 @@ def architecture_fields(given: str | Fields | None, overrides: Fields) -> dict[s
 
     Raises ``UserError`` for what is no configuration of a causal language model, and for overrides that it has not.
     """
-    config = _config_at(given) if isinstance(given, str) else config_of(given or {}, "config")
+    config = _config_at(given) if isinstance(given, str) else config_of(given or {}, "its fields")
     if not isinstance(given, str):
         _check_known([name for name in given or {} if name != "model_type"], type(config), "config")
     fields, kind = _own_fields(config), type(config)
@@ -56,11 +56,13 @@ def architecture_fields(given: str | Fields | None, overrides: Fields) -> dict[s
     for name, value in named.items():
         old = fields.get(name)
         fields[name] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
-    return _own_fields(config_of(fields, "config with its overrides")) if overrides else fields
+    return _own_fields(config_of(fields, "its fields with overrides")) if overrides else fields
 
 
 def _config_at(given: str) -> PreTrainedConfig:
     place = Path(given).expanduser()
+    if place.suffix == ".json" and not place.is_file():
+        raise UserError(f"{given}: no such file; expected a config.json, a folder that holds one, or a hub id.")
     source = None if place.is_file() else find_source(given, weights=False)
     if place.suffix == ".gguf" or (source is not None and source.gguf is not None):
         return _text_part(read_config(given), given)

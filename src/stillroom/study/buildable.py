@@ -84,6 +84,10 @@ def _shallow(model: ModelConfig, config: PreTrainedConfig, kinds: list[tuple[obj
 
 
 def _try(model: PreTrainedModel, field: str, heads: int) -> None:
-    checked(model, field)
+    try:
+        checked(model, field)
+    except UserError as error:
+        said = str(error).rpartition("; ")[0]
+        raise UserError(f"{said}; check its sizes, or choose another architecture.") from error
     if heads > 1:
         check_further(model)

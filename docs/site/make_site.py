@@ -1,4 +1,4 @@
-"""The site: ``make docs``, or python docs/site/build.py.
+"""The site: ``make docs``, or python docs/site/make_site.py.
 
 Pages of ``docs/`` and ``experiments/`` are copied with numbers in the place of names, links turned to the site's own
 places, and the generated pages beside them. Sphinx makes HTML of that, strictly; then every link of the result is
@@ -269,7 +269,21 @@ def build(out: Path) -> int:
     staged(source).write()
     shutil.copyfile(DOCS / "site" / "conf.py", source / "conf.py")
     shutil.copyfile(DOCS / "site" / "site.css", source / "site.css")
-    failed = main(["-W", "--keep-going", "-q", "-b", "html", "-d", str(out / "trees"), str(source), str(out / "html")])
+    failed = main(
+        [
+            "-W",
+            "--keep-going",
+            "-q",
+            "-j",
+            "auto",
+            "-b",
+            "html",
+            "-d",
+            str(out / "trees"),
+            str(source),
+            str(out / "html"),
+        ]
+    )
     found = complaints(out / "html")
     print("\n".join(found) or f"{out / 'html' / 'index.html'}: no link is broken, no page is too large")
     return failed or bool(found)
