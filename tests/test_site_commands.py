@@ -37,6 +37,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory, micro_recipe: Path) -> Path:
     folder = tmp_path_factory.mktemp("site")
     recipe = micro_recipe.read_text().replace("def micro()", "def mine()").replace('name="micro"', 'name="mine"')
     recipe = re.sub(r' *"routed": .*\n', "", recipe).replace("validate_every=4", "validate_every=4, keep_every=4")
+    recipe = recipe.replace("evaluation=EvaluationConfig(", 'evaluation=EvaluationConfig(suites=("lm",),')
     (folder / "mine.py").write_text(recipe)
     (folder / "texts").mkdir()
     for name in ("correctness.md", "evaluation.md", "LOG.md"):

@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from clusters import cluster, missing
+from stillroom.executors import JobResources, SchedulerJob, executor_named
 
 pytestmark = pytest.mark.real
 SMALL = str(Path(__file__).parents[1] / "small_study.py")
 COMPARED = ("*.safetensors", "*.bin", "samples.jsonl", "tokenizer.json", "corpus.json")
-PATIENCE = 240.0
+PATIENCE = 600.0
 
 
 @pytest.fixture(scope="module", params=["slurm", "ray"])
@@ -187,3 +188,18 @@ def helpers(folder: Path) -> list[int]:
         is_one = "stillroom.corpora.workers" in told and any(word.startswith(str(folder)) for word in told)
         found += [int(file.parent.name)] * (is_one and told[0] != "env")
     return found
+
+
+def test_a_job_whose_time_is_nearly_over_saves_and_is_queued_again(
+    on: str, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if on != "slurm":
+        pytest.skip("Ray has no limits of time")
+    monkeypatch.setenv("SLURM_CONF", environment["SLURM_CONF"])
+    scheduler, log = executor_named(on, tmp_path / "slurm"), tmp_path / "job.log"
+    script = "trap 'echo saved; exit 0' TERM; echo begun; sleep 10 & wait; echo over"
+    (name,) = scheduler.start([SchedulerJob("warned", ("sh", "-c", script), log, JobResources())])
+    wait_until(lambda: log.is_file() and "begun" in log.read_text())
+    subprocess.run(["scancel", "--signal=USR2", name], check=True)  # as Slurm does before a limit
+    wait_until(lambda: not scheduler.living([name]))
+    assert log.read_text().split() == ["begun", "saved", "begun", "over"]

@@ -14,7 +14,7 @@ from small_study import small_study
 from stillroom.config import JobResources, ResourcesConfig, override
 from stillroom.executors import SchedulerJob, python_command
 from stillroom.files import write_json
-from stillroom.study import elsewhere, stage_task, status
+from stillroom.study import elsewhere, progress, stage_task, status
 from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.elsewhere import Elsewhere, cancel_study, check_elsewhere
 from stillroom.study.explain import Explained
@@ -293,3 +293,14 @@ def test_a_damaged_note_is_named(tmp_path) -> None:
     write_json(tmp_path / ".jobs" / "model-x.json", {"on": "slurm"})
     with pytest.raises(UserError, match=r"model-x\.json: name does not fit"):
         StageJobs.of(tmp_path).find("model-x")
+
+
+def test_a_local_stage_keeps_its_lines_for_whoever_looks_from_beside(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.01)
+    display = StageDisplay(Console(file=io.StringIO()))
+    display.logs = tmp_path / "logs"
+    with display.stage("spt") as update:
+        update(3, 100)
+        while not (log := display.logs / "spt.log").is_file() or "3 %" not in log.read_text():
+            pass
+    assert status._last_line(log).startswith("3 % of 100 tokens")
