@@ -12,6 +12,7 @@ import traceback
 from pathlib import Path
 
 from stillroom.config import StudyConfig
+from stillroom.console import Terminal
 from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.budgets import with_budgets
 from stillroom.study.interrupts import Stopper
@@ -31,7 +32,7 @@ def run_task(arguments: list[str] | None = None) -> int:
     try:
         end, code = _made(asked), 0
     except UserError as error:
-        print(f"stillroom: {error}", file=sys.stderr, flush=True)
+        Terminal(stderr=True).print(f"stillroom: {error}", markup=False, soft_wrap=True, highlight=False)
         end, code = StageEnd(mistake=str(error)), 2
     except Exception as error:
         traceback.print_exc()
@@ -52,7 +53,7 @@ def _asked(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--precision", required=True, help="as the one who asks resolved it")
     parser.add_argument("--labels", help="as of the study")
     parser.add_argument("--wait-for", type=int, default=0, help="as of the study")
-    return parser.parse_args(arguments)
+    return parser.parse_args() if arguments is None else parser.parse_args(arguments)
 
 
 def _made(asked: argparse.Namespace) -> StageEnd:
