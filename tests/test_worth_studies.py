@@ -70,9 +70,9 @@ def test_worth_by_band_is_recovered_and_its_rise_is_seen():
     multipliers = BANDS.worth_by_band(found, "dpt90_half", slice(None), weights)
     assert [one["value"] for one in multipliers] == pytest.approx(wanted, rel=0.05)
     assert BANDS.crossing(multipliers) == 4
-    rise = BANDS.rises(found, "dpt90_half", weights)
+    rise = BANDS.rises(found, "dpt90_half", weights, resamples=100)
     assert rise["value"] == pytest.approx(1.0) and rise["share_above_0"] > 0.99
-    flat = BANDS.rises(cells([1.2] * BANDS.BANDS), "dpt90_half", weights)
+    flat = BANDS.rises(cells([1.2] * BANDS.BANDS), "dpt90_half", weights, resamples=100)
     assert flat["share_above_0"] < 0.99
     assert BANDS.crossing([{"low": 1.2}] * 7 + [{"low": None}]) is None
 

@@ -107,10 +107,12 @@ def read_off(found: Mapping[str, Mapping[int, Cells]], arm: str, rows: slice, ba
     return ReadOff([measured(name, part) for name, part in RUNGS.items()], measured(arm, ARMS[arm]), False)
 
 
-def rises(found: Mapping[str, Mapping[int, Cells]], arm: str, weights: Cells) -> dict[str, float]:
+def rises(
+    found: Mapping[str, Mapping[int, Cells]], arm: str, weights: Cells, resamples: int = RESAMPLES // 10
+) -> dict[str, float]:
     """Spearman's correlation of the multiplier with the band, and how often it is above 0 over resampled seeds."""
     seeds = sorted(found[arm])
-    draws_RU = drawn_counts(np.random.default_rng(0), len(seeds), RESAMPLES // 10)
+    draws_RU = drawn_counts(np.random.default_rng(0), len(seeds), resamples)
 
     def correlation(counts_U: NDArray[Any]) -> float:
         mean = {name: {0: sum(n * one[seed] for n, seed in zip(counts_U, seeds, strict=True)) / counts_U.sum()}

@@ -229,7 +229,14 @@ STAGES = (".corpus-*/corpus/*/*.npy", ".model-*/checkpoints/step-*", ".labels-*/
           ".evaluation-*/suite-*", "model-*/../.model-*/metrics.jsonl")  # fmt: skip
 
 
-@pytest.mark.parametrize("stages", [STAGES[:2], STAGES[2:4], STAGES[4:]], ids=["first", "middle", "last"])
+@pytest.mark.parametrize(
+    "stages",
+    [
+        pytest.param(STAGES[:2], marks=pytest.mark.slow, id="first"),
+        pytest.param(STAGES[2:4], id="middle"),
+        pytest.param(STAGES[4:], marks=pytest.mark.slow, id="last"),
+    ],
+)
 def test_a_study_killed_in_every_stage_continues_to_the_same_results(finished, tmp_path, stages):
     recipe = resolved(tmp_path)
     codes = [stopped(tmp_path, recipe, signal.SIGKILL, once=stage)[0] for stage in stages]
