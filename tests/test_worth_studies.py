@@ -34,9 +34,9 @@ def test_copying_forms_at_the_first_checkpoint_that_copies(accuracies, tokens, i
 
 def test_the_log_rank_test_tells_early_from_late_and_counts_those_that_never_form():
     early, late = formed(1000, 1200, 1400, 1100, 1300), formed(5000, 6000, None, None, 7000)
-    assert FORMATION.test_of(early, late)["p"] < 0.01
-    assert FORMATION.test_of(early, early)["p"] == pytest.approx(1.0)
-    assert FORMATION.test_of(formed(None, None), formed(None, None))["p"] is None
+    assert FORMATION.log_rank(early, late)["p"] < 0.01
+    assert FORMATION.log_rank(early, early)["p"] == pytest.approx(1.0)
+    assert FORMATION.log_rank(formed(None, None), formed(None, None))["p"] is None
 
 
 def test_bands_hold_equally_many_targets_and_means_are_those_of_their_cells():

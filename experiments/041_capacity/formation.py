@@ -49,7 +49,7 @@ def first_copying(accuracies: Mapping[int, float], tokens_per_step: int) -> Form
     return Formed((formed[0] if formed else last) * tokens_per_step, bool(formed), accuracies[last])
 
 
-def test_of(one: Sequence[Formed], other: Sequence[Formed]) -> dict[str, float | None]:
+def log_rank(one: Sequence[Formed], other: Sequence[Formed]) -> dict[str, float | None]:
     """The log-rank test of two arms; no p where nothing formed in either."""
     if not any(student.is_formed for student in (*one, *other)):
         return {"p": None, "statistic": None}
@@ -113,7 +113,7 @@ def main() -> None:
     for one in arms.values():
         one["median_tokens"] = one["median_tokens"] if np.isfinite(one["median_tokens"]) else None
     tests = {
-        name: test_of(list(students[one].values()), list(students[other].values()))
+        name: log_rank(list(students[one].values()), list(students[other].values()))
         for name, (one, other) in PAIRS.items()
         if one in students and other in students
     }

@@ -71,17 +71,22 @@ def wait_until(is_so: Callable[[], object], process: subprocess.Popen[str] | Non
         time.sleep(0.05)
 
 
-def tasks(root: Path, *words: str) -> list[int]:
-    """Processes that make a stage of this study now."""
+def processes(module: str, *words: str) -> list[int]:
+    """Processes of this machine that run a module now and have words that begin with these."""
     found = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             told = file.read_text().split("\0")
         except OSError:
             continue
-        if "stillroom.study.stage_task" in told and f"--artifacts={root / 'artifacts'}" in told and told[0] != "env":
-            found += [int(file.parent.name)] * all(word in told for word in words)
+        if module in told and told[0] != "env" and all(any(one.startswith(word) for one in told) for word in words):
+            found.append(int(file.parent.name))
     return found
+
+
+def tasks(root: Path, *words: str) -> list[int]:
+    """Processes that make a stage of this study now."""
+    return processes("stillroom.study.stage_task", f"--artifacts={root / 'artifacts'}", *words)
 
 
 def results(artifacts: Path) -> dict[str, bytes]:
@@ -179,15 +184,7 @@ def test_a_corpus_is_built_by_jobs_of_which_one_is_lost(on: str, environment: di
 
 def helpers(folder: Path) -> list[int]:
     """Jobs that help a build in this folder now."""
-    found = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            told = file.read_text().split("\0")
-        except OSError:
-            continue
-        is_one = "stillroom.corpora.workers" in told and any(word.startswith(str(folder)) for word in told)
-        found += [int(file.parent.name)] * (is_one and told[0] != "env")
-    return found
+    return processes("stillroom.corpora.workers", str(folder))
 
 
 def test_a_job_whose_time_is_nearly_over_saves_and_is_queued_again(

@@ -80,6 +80,15 @@ def test_what_cannot_be_written_is_said_before_the_page(options, words, tmp_path
     assert not (tmp_path / "run/report.html").exists() and not (tmp_path / "figures").exists()
 
 
+@pytest.mark.parametrize("option", [("--format", "pdf"), ("--width", "85"), ("--font", "Times")])
+def test_what_is_of_files_alone_has_no_effect_without_them_and_is_refused(option, tmp_path, capsys):
+    make_run(tmp_path / "run")
+    with pytest.raises(SystemExit) as left:
+        command(["report", str(tmp_path / "run"), *option])
+    assert left.value.code == 2 and f"{option[0]} {option[1]}" in capsys.readouterr().err.replace(".0:", ":")
+    assert not (tmp_path / "run/report.html").exists()
+
+
 def test_pdf_asks_for_its_package_and_leaves_nothing(tmp_path, monkeypatch):
     figure = Figure("fig-a", "A", panels=(Panel("", drawing(500, 200, "a", "b")),), table=Table(("x",), (("1",),)))
     monkeypatch.setitem(sys.modules, "cairosvg", None)

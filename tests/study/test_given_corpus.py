@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import pytest
 from stillroom.cli.ask import study_config
 from stillroom.config import StudyConfig, parse, to_yaml
 from stillroom.corpora import build_corpus, open_corpus
+from stillroom.corpora.corpus_files import growing_folder
 from stillroom.study.evaluations import evaluate_models
 from stillroom.study.explain import explain_study
 from stillroom.study.pipeline import run_single, run_study
@@ -129,6 +131,17 @@ def test_one_student_is_trained_on_it(built, tmp_path):
 def test_waiting_is_for_a_corpus_that_is_named(micro_recipe, tmp_path):
     with pytest.raises(UserError, match="--wait-for 5000: the recipe builds its corpus itself"):
         run_study(base(micro_recipe), tmp_path / "run", None, StageDisplay(), wait_for=5000)
+
+
+@pytest.mark.parametrize("manifest", ["growing.json", "corpus.json"])
+def test_a_corpus_is_known_from_its_first_manifest_to_its_name(built, micro_recipe, tmp_path, manifest):
+    grown = growing_folder(tmp_path / "later")
+    shutil.copytree(built[0] / "corpus", grown)
+    (grown / "corpus.json").rename(grown / manifest)  # while it is sealed the whole one stands there already
+    config = base(micro_recipe, corpus={"path": str(tmp_path / "later")})
+    assert config.corpus.model_dump(exclude={"path", "tokenizer"}) == built[2].corpus.model_dump(
+        exclude={"path", "tokenizer"}
+    )
 
 
 @pytest.mark.slow

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -32,11 +33,16 @@ def report_command(
         ),
     ] = None,
     formats: Annotated[
-        str,
-        typer.Option("--format", help="Kinds of files for --figures, of [bold]svg[/], [bold]pdf[/] and [bold]csv[/]."),
-    ] = "svg,csv",
-    width: Annotated[float, typer.Option(min=20, max=1000, help="Width of a drawing for --figures, in mm.")] = 120.0,
-    font: Annotated[str, typer.Option(help="Family of the letters for --figures.")] = "Helvetica, Arial, sans-serif",
+        str | None,
+        typer.Option(
+            "--format", help="Kinds of files for --figures: [bold]svg[/], [bold]pdf[/], [bold]csv[/]. Default: svg,csv."
+        ),
+    ] = None,
+    width: Annotated[
+        float | None,
+        typer.Option(min=20, max=1000, help="Width of a drawing for --figures, in mm. Default: 120."),
+    ] = None,
+    font: Annotated[str | None, typer.Option(help="Family of the letters for --figures. Default: Helvetica.")] = None,
 ) -> None:
     """Make the page of a run again, or one page that compares several runs. Needs no network and no torch.
 
@@ -47,30 +53,39 @@ def report_command(
 
     [bold]For a paper[/]:  stillroom report RUN --figures figures --format pdf,csv --width 85
     """
-    from stillroom.files import check_new_folder
-
-    paper = _paper(formats, width, font)
-    if figures is not None:
-        check_new_folder(figures)
+    paper = _paper(figures, {"format": formats, "width": width, "font": font})
     _page(runs, out)
     if figures is not None:
-        from stillroom.console import Terminal, line
-        from stillroom.report.figure_files import write_figures
-        from stillroom.report.kinds import figures_of
-
-        written = write_figures(figures_of(runs), figures, paper)
-        Terminal().print(line(f"Figures: {len(written)} files in ", (figures, "bold")), soft_wrap=True)
+        _figures(runs, figures, paper)
 
 
-def _paper(formats: str, width: float, font: str) -> Paper:
+def _figures(runs: list[Path], folder: Path, paper: Paper) -> None:
+    from stillroom.console import Terminal, line
+    from stillroom.report.figure_files import write_figures
+    from stillroom.report.kinds import figures_of
+
+    written = write_figures(figures_of(runs), folder, paper)
+    Terminal().print(line(f"Figures: {len(written)} files in ", (folder, "bold")), soft_wrap=True)
+
+
+def _paper(figures: Path | None, asked: Mapping[str, Any]) -> Paper:
+    """How figures are to be written; refuses what is asked for in vain, before the page is made."""
+    from stillroom.files import check_new_folder
     from stillroom.report.figure_files import Format, Paper
     from stillroom.types import UserError
 
-    asked, known = [one.strip() for one in formats.split(",") if one.strip()], get_args(Format)
-    wrong = [one for one in asked if one not in known]
-    if wrong or not asked:
-        raise UserError(f"--format {formats}: expected some of {', '.join(known)}, as in pdf,csv.")
-    return Paper(tuple(one for one in known if one in asked), width, font)
+    if figures is not None:
+        check_new_folder(figures)
+    given = {name: value for name, value in asked.items() if value is not None}
+    if given and figures is None:
+        name, value = next(iter(given.items()))
+        raise UserError(f"--{name} {value}: is of the files that --figures writes; give --figures FOLDER too.")
+    if (text := given.pop("format", None)) is not None:
+        kinds, known = [one.strip() for one in text.split(",") if one.strip()], get_args(Format)
+        if not kinds or not set(kinds) <= set(known):
+            raise UserError(f"--format {text}: expected some of {', '.join(known)}, as in pdf,csv.")
+        given["formats"] = tuple(one for one in known if one in kinds)
+    return Paper(**given)
 
 
 def _page(runs: list[Path], out: Path | None) -> None:

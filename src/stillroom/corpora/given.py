@@ -32,7 +32,10 @@ def manifest_of(place: str) -> Mapping[str, JsonValue]:
 
     Raises ``UserError`` where there is none.
     """
-    file = _file_of(place)
+    return _manifest(place, _file_of(place))
+
+
+def _manifest(place: str, file: Path) -> Mapping[str, JsonValue]:
     if not file.is_file():
         raise UserError(
             f"corpus.path {place}: has no {file.name}, expected a corpus; make one by stillroom corpus build."
@@ -43,17 +46,24 @@ def manifest_of(place: str) -> Mapping[str, JsonValue]:
 def _file_of(place: str) -> Path:
     if "://" in place:
         return RemoteFiles(place).path("corpus.json")
-    folder = Path(place).expanduser()
-    if not disk.is_finished(folder) and (growing := GrowingFiles(folder).find(GROWING)) is not None:
+    if (growing := _growing_file(place)) is not None:
         return growing
     found = find_part("corpus", place).path
-    return RemoteFiles(found).path("corpus.json") if "://" in found else Path(found) / "corpus.json"
+    return _file_of(found) if "://" in found else Path(found) / "corpus.json"
 
 
 def is_growing(place: str) -> bool:
     """Whether a corpus is being built, so that not all of it is there."""
+    return _growing_file(place) is not None
+
+
+def _growing_file(place: str) -> Path | None:
+    """The manifest of a corpus that is being built: that of a whole one while it is sealed before it has its name."""
     folder = Path(place).expanduser()
-    return "://" not in place and not disk.is_finished(folder) and GrowingFiles(folder).find(GROWING) is not None
+    if "://" in place or disk.is_finished(folder):
+        return None
+    files = GrowingFiles(folder)
+    return files.find(GROWING) or files.find("corpus.json")
 
 
 def check_given(place: str, asked: CorpusConfig) -> None:
@@ -71,13 +81,14 @@ def check_given(place: str, asked: CorpusConfig) -> None:
 
 def recorded(place: str) -> Mapping[str, JsonValue]:
     """``FIELDS`` of a corpus as it tells them."""
-    manifest = cast(Mapping[str, Any], manifest_of(place))
+    file = _file_of(place)
+    manifest = cast(Mapping[str, Any], _manifest(place, file))
     try:
         length = manifest["sequence_length"]
-        sequences = manifest.get("sequences") or _counted(_file_of(place).parent)
+        sequences = manifest.get("sequences") or _counted(file.parent)
         told: dict[str, Any] = {
             "sources": manifest["source_configs"],
-            "tokenizer": str(_file_of(place).parent / "tokenizer"),
+            "tokenizer": str(file.parent / "tokenizer"),
             "vocab_size": max(_FEWEST, manifest["vocab_size"]),
             "sequence_length": length,
             "train_tokens": sequences["train"] * length,

@@ -32,9 +32,10 @@ class EvaluationConfig(SamplesConfig, RetrievalConfig, InContextConfig, Likeliho
 
     @model_validator(mode="after")
     def _suites_known(self) -> Self:
-        for name in self.suites:
-            if not is_suite(name):
-                raise ValueError(f"suites names {name!r}, which is none{nearest(name, suite_names())}")
+        for field in ("suites", "over_training"):
+            for name in getattr(self, field):
+                if not is_suite(name):
+                    raise ValueError(f"{field} names {name!r}, which is none{nearest(name, suite_names())}")
         for name in self.options:
             if name not in self.suites:
                 raise ValueError(f"options names {name!r}, which suites does not{nearest(name, list(self.suites))}")

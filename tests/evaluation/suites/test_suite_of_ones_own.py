@@ -90,6 +90,7 @@ def test_names_and_fields_are_checked(added) -> None:
         SUITE.config_in(asked)
     for values, said in (
         ({"suites": ["leters"]}, "suites names 'leters', which is none; did you mean letters"),
+        ({"over_training": ["leters"]}, "over_training names 'leters', which is none; did you mean letters"),
         ({"options": {"letters": {}}}, "options names 'letters', which suites does not"),
     ):
         with pytest.raises(UserError, match=said):
