@@ -115,7 +115,7 @@ def test_ranks_that_share_a_folder_build_what_one_process_does(text, tokenizer, 
 
 
 def killed_at(config: CorpusConfig, folder: Path, parts: list[float], whole: str, **workers) -> int:
-    """Builds, killed after each of these parts of the time that one build takes, and begun again or, where it ended, anew.
+    """Builds, killed after each of these parts of a build's time, and begun again or, where it ended, anew.
 
     Returns how many times it was in the middle.
     """
