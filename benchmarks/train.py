@@ -112,7 +112,7 @@ def peak(task: Task, repeats: int, compiled: bool) -> dict[str, Any]:
 def fraction(task: Task, repeats: int, compiled: bool) -> dict[str, Any]:
     """Model FLOP/s of a step over the best matrix rate, each measured in turn."""
     result: dict[str, Any] = {}
-    for size in (name for name in SIZES if name not in ON_GPU):
+    for size in [task.size] if task.size in ON_GPU else [name for name in SIZES if name not in ON_GPU]:
         sized = replace(task, size=size)
         for compile_ in (False, True) if compiled else (False,):
             rate = measured_rate(torch.bfloat16, seconds=0.3)
