@@ -19,7 +19,6 @@ FILES = {"config.json": b"{}", "model/weights.bin": bytes(range(256)) * 100, "mo
 
 @pytest.fixture(autouse=True)
 def _store(monkeypatch):
-    monkeypatch.setattr(stores, "PAUSES", (0.0,) * 5)
     monkeypatch.setattr(stores, "POLL_SECONDS", 0.01)
     with faulty_store():
         yield

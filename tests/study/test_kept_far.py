@@ -29,7 +29,6 @@ ADDRESS = "faulty://bucket/runs/artifacts"
 
 @pytest.fixture(autouse=True)
 def _store(monkeypatch) -> Iterator[None]:
-    monkeypatch.setattr(stores, "PAUSES", (0.0,) * 5)
     monkeypatch.setattr(stores, "POLL_SECONDS", 0.01)
     with faulty_store():
         yield
