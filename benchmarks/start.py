@@ -3,9 +3,9 @@
     python benchmarks/start.py                       a table
     python benchmarks/start.py --out FILE.json       and the numbers
 
-Rounds alternate between the programs, with warm files; each program is a process of its own. Seconds are medians with the
-middle half of the rounds, and ratios are to ``python -c pass`` of the same round. ``objectives`` is measured inside a
-process that has imported torch: all of its public names.
+Rounds alternate between the programs, with warm files; each program is a process of its own. Seconds are medians with
+the middle half of the rounds, and ratios are to ``python -c pass`` of the same round. ``objectives`` is measured inside
+a process that has imported torch: all of its public names.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--out", type=Path, default=None)
     asked = parser.parse_args()
+    out = None if asked.out is None else asked.out.absolute()
     taken: dict[str, list[float]] = {name: [] for name in PROGRAMS}
     with tempfile.TemporaryDirectory() as empty:
-        os.environ["PYTHONPATH"] = os.path.abspath(os.environ.get("PYTHONPATH", ""))
         os.chdir(empty)
         for round in range(asked.rounds + 1):
             for name, run in PROGRAMS.items():
@@ -91,10 +91,10 @@ def main() -> None:
     }
     for name, one in found.items():
         print(f"{name:<42}{one['seconds']['median']:8.3f} s {one['over_bare_python']['median']:8.1f} times python")
-    if asked.out is not None:
+    if out is not None:
         where = {"python": platform.python_version(), "torch": version("torch"), "typer": version("typer")}
         where |= {"cores": os.cpu_count(), "load": os.getloadavg()[0], "date": str(datetime.date.today())}
-        asked.out.write_text(json.dumps({"rounds": asked.rounds, "where": where, **found}, indent=1) + "\n")
+        out.write_text(json.dumps({"rounds": asked.rounds, "where": where, **found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
