@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import socket
 import subprocess
 from dataclasses import replace
@@ -12,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from stillroom.cli import machine as machines
-from stillroom.cli.machine import Machine, TorchFacts, this_machine, what_is_wrong
+from stillroom.cli import health
+from stillroom.cli.health import Health, TorchFacts, examined, what_is_wrong
 from stillroom.cli.main import run
 
 TORCH = TorchFacts(
     cuda="", device="cpu", processor="A processor", multiplies_bf16=True, threads=4,
     import_seconds={"torch": 1.0, "stillroom.objectives": 0.04, "stillroom.models": 1.5},
 )  # fmt: skip
-HEALTHY = Machine(
+HEALTHY = Health(
     stillroom="1.0.0", python="CPython 3.12.1", system="Linux", packages={"torch": "2.11"}, unmet=(), torch=TORCH,
     torch_error="", has_accelerator=False, cores=4, core_quota=None, memory_bytes=2**34, free_memory_bytes=2**33,
     free_disk_bytes=2**36, is_writable=True, jail="bubblewrap", jail_error="",
@@ -63,13 +64,11 @@ def test_each_fault_is_one_sentence_with_what_to_do(what):
     machine, sentence = WRONG[what]
     (found,) = what_is_wrong(machine)
     assert found.endswith(".") and "\n" not in found
-    import re
-
     assert re.search(sentence, found), found
 
 
-def _printed(monkeypatch, capsys, machine: Machine, *options: str) -> tuple[object, str]:
-    monkeypatch.setattr(machines, "this_machine", lambda: machine)
+def _printed(monkeypatch, capsys, machine: Health, *options: str) -> tuple[object, str]:
+    monkeypatch.setattr(health, "examined", lambda: machine)
     with pytest.raises(SystemExit) as left:
         run(["doctor", *options])
     return left.value.code, capsys.readouterr().out
@@ -82,7 +81,7 @@ def test_it_ends_with_1_only_where_nothing_can_be_trained(monkeypatch, capsys):
         assert shown.count("\nwrong ") == 1 and "nothing is wrong" not in shown
     code, shown = _printed(monkeypatch, capsys, HEALTHY)
     assert code == 0 and shown.endswith("nothing is wrong.\n")
-    assert "torch 2.11" in shown and "bf16           native" in shown and "start stillroom 0.15" in shown
+    assert "torch 2.11" in shown and "bf16          native" in shown and "start stillroom 0.15" in shown
 
 
 def test_json_has_every_fact_and_every_fault(monkeypatch, capsys):
@@ -93,7 +92,7 @@ def test_json_has_every_fact_and_every_fault(monkeypatch, capsys):
 
 
 def test_this_machine_is_measured_and_nobody_is_named():
-    machine = this_machine()
+    machine = examined()
     assert machine.torch is not None, machine.torch_error
     assert set(machine.torch.import_seconds) == {"torch", "stillroom.objectives", "stillroom.models"}
     assert (
@@ -115,8 +114,8 @@ def test_this_machine_is_measured_and_nobody_is_named():
 )
 def test_a_torch_that_does_not_come_is_told_with_its_last_words(monkeypatch, code, output, reason):
     done = subprocess.CompletedProcess([], code, "", output)
-    monkeypatch.setattr(machines.subprocess, "run", lambda *_, **__: done)
-    torch, error = machines._asked_of_torch()
+    monkeypatch.setattr(health.subprocess, "run", lambda *_, **__: done)
+    torch, error = health._asked_of_torch()
     assert torch is None and reason in error
 
 
@@ -124,15 +123,15 @@ def test_a_torch_that_never_comes_is_not_waited_for(monkeypatch):
     def hangs(*_: object, **__: object) -> None:
         raise subprocess.TimeoutExpired("python", 300)
 
-    monkeypatch.setattr(machines.subprocess, "run", hangs)
-    assert machines._asked_of_torch() == (None, "nothing was imported within 300 s")
+    monkeypatch.setattr(health.subprocess, "run", hangs)
+    assert health._asked_of_torch() == (None, "nothing was imported within 300 s")
 
 
 def test_requirements_are_those_of_the_package(monkeypatch):
     asked = ["torch>=999", "numpy>=1", "nowhere>=1; extra == 'far'", "pytest>=1; extra == 'near'"]
-    monkeypatch.setattr(machines.metadata, "requires", lambda _: asked)
-    monkeypatch.setattr(machines.metadata, "metadata", lambda _: _Extras())
-    packages, unmet, extras = machines._required()
+    monkeypatch.setattr(health.metadata, "requires", lambda _: asked)
+    monkeypatch.setattr(health.metadata, "metadata", lambda _: _Extras())
+    packages, unmet, extras = health._required()
     assert set(packages) == {"torch", "numpy"} and unmet == ("torch>=999",) and extras == ("near",)
 
 
@@ -143,20 +142,20 @@ class _Extras:
 
 def test_a_source_that_is_not_installed_is_told(monkeypatch):
     def missing(name: str) -> None:
-        raise machines.metadata.PackageNotFoundError(name)
+        raise health.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(machines.metadata, "requires", missing)
-    assert machines._required() == ({}, ("stillroom",), ())
+    monkeypatch.setattr(health.metadata, "requires", missing)
+    assert health._required() == ({}, ("stillroom",), ())
 
 
 def test_limits_of_a_container_count(monkeypatch, tmp_path):
     for name, text in (("cpu.max", "150000 100000"), ("memory.max", "1000"), ("memory.current", "400")):
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(machines, "_CGROUP", tmp_path)
-    assert machines._core_quota() == 1.5 and machines._memory() == (1000, 600)
+    monkeypatch.setattr(health, "_CGROUP", tmp_path)
+    assert health._core_quota() == 1.5 and health._memory() == (1000, 600)
     (tmp_path / "cpu.max").write_text("max 100000")
     (tmp_path / "memory.max").write_text("max")
-    assert machines._core_quota() is None and machines._memory()[0] > 2**20
+    assert health._core_quota() is None and health._memory()[0] > 2**20
 
 
 def test_a_command_of_another_environment_is_seen(monkeypatch, tmp_path):
@@ -164,4 +163,4 @@ def test_a_command_of_another_environment_is_seen(monkeypatch, tmp_path):
     command.write_text("#!/bin/sh\n")
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin")
-    assert machines._has_other_command()
+    assert health._has_other_command()

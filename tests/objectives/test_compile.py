@@ -55,6 +55,9 @@ def test_graph_of_the_head_equals_eager(which, varied):
     torch.testing.assert_close(torch.autograd.grad(ours[0], inputs), torch.autograd.grad(theirs[0], inputs))
 
 
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor:UserWarning"
+)  # the tracer's own look at what it is given
 def test_a_vocabulary_in_parts_is_left_as_it_is_and_traced_once(tmp_path):
     torch._dynamo.reset()
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)

@@ -5,8 +5,10 @@ A file of its own, imported while something is compiled: saying so loads the com
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from stillroom.objectives.head.fused import eager_head
 
-uncompiled_head = torch.compiler.disable(eager_head)
+uncompiled_head: Any = torch.compiler.disable(eager_head)

@@ -46,7 +46,7 @@ class TorchFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine:
+class Health:
     """What a report of a bug needs; no names of users, hosts or folders."""
 
     stillroom: str
@@ -81,13 +81,13 @@ class Machine:
     """Extras of stillroom whose packages are all installed."""
 
 
-def this_machine() -> Machine:
+def examined() -> Health:
     """Everything asked and measured, in about ten seconds."""
     packages, unmet, extras = _required()
     torch, torch_error = _asked_of_torch()
     jail, jail_error = _jail()
     memory, free = _memory()
-    return Machine(
+    return Health(
         stillroom=stillroom.__version__,
         python=f"{platform.python_implementation()} {platform.python_version()}",
         system=platform.platform(),
@@ -197,16 +197,16 @@ def _has_other_command() -> bool:
     return found is not None and Path(found).parent.resolve() != Path(sysconfig.get_path("scripts")).resolve()
 
 
-def _of_packages(machine: Machine) -> Iterator[str]:
-    for one in machine.unmet:
+def _of_packages(health: Health) -> Iterator[str]:
+    for one in health.unmet:
         yield f"the installed packages do not meet {one}; pip install '{one}'."
 
 
-def _of_torch(machine: Machine) -> Iterator[str]:
-    torch = machine.torch
+def _of_torch(health: Health) -> Iterator[str]:
+    torch = health.torch
     if torch is None:
-        yield f"torch or transformers cannot be imported ({machine.torch_error}); install stillroom again."
-    elif torch.device == "cpu" and machine.has_accelerator:
+        yield f"torch or transformers cannot be imported ({health.torch_error}); install stillroom again."
+    elif torch.device == "cpu" and health.has_accelerator:
         why = f"built for {torch.cuda}, which the driver does not offer" if torch.cuda else "built without CUDA"
         yield f"a GPU is there that torch cannot use ({why}); install the build for your driver, see pytorch.org."
     elif torch.device == "cpu" and torch.cuda:
@@ -221,48 +221,48 @@ def _of_torch(machine: Machine) -> Iterator[str]:
         )
 
 
-def _of_cores(machine: Machine) -> Iterator[str]:
-    quota = math.ceil(machine.core_quota or machine.cores)
-    if quota < machine.cores:
+def _of_cores(health: Health) -> Iterator[str]:
+    quota = math.ceil(health.core_quota or health.cores)
+    if quota < health.cores:
         yield (
-            f"{machine.cores} cores are seen, and the container is given the time of {quota}; give it a set of cores "
+            f"{health.cores} cores are seen, and the container is given the time of {quota}; give it a set of cores "
             f"(--cpuset-cpus), or start stillroom by taskset -c 0-{quota - 1}."
         )
-    elif machine.torch is not None and machine.torch.threads > machine.cores:
+    elif health.torch is not None and health.torch.threads > health.cores:
         yield (
-            f"torch would start {machine.torch.threads} threads on {machine.cores} cores; "
-            f"set OMP_NUM_THREADS={machine.cores}."
+            f"torch would start {health.torch.threads} threads on {health.cores} cores; "
+            f"set OMP_NUM_THREADS={health.cores}."
         )
 
 
-def _of_space(machine: Machine) -> Iterator[str]:
-    if machine.memory_bytes and machine.free_memory_bytes < _LEAST_MEMORY_BYTES:
-        free = machine.free_memory_bytes / _GIB
+def _of_space(health: Health) -> Iterator[str]:
+    if health.memory_bytes and health.free_memory_bytes < _LEAST_MEMORY_BYTES:
+        free = health.free_memory_bytes / _GIB
         yield f"{free:.1f} GiB of memory are free, and training needs about two; end other programs first."
-    if machine.free_disk_bytes < _LEAST_DISK_BYTES:
-        free = machine.free_disk_bytes / _GIB
+    if health.free_disk_bytes < _LEAST_DISK_BYTES:
+        free = health.free_disk_bytes / _GIB
         yield f"{free:.1f} GiB are free on this folder's disk; free some (stillroom ls --prune) or use another folder."
-    if not machine.is_writable:
+    if not health.is_writable:
         yield "this folder cannot be written, and runs go there; change to another one or give --out."
 
 
-def _of_code(machine: Machine) -> Iterator[str]:
-    if not machine.jail:
-        yield machine.jail_error
+def _of_code(health: Health) -> Iterator[str]:
+    if not health.jail:
+        yield health.jail_error
 
 
-def _of_terminal(machine: Machine) -> Iterator[str]:
-    if machine.has_other_command:
+def _of_terminal(health: Health) -> Iterator[str]:
+    if health.has_other_command:
         yield "the command stillroom on the PATH is of another Python; activate this one's environment."
-    if machine.encoding and not machine.encoding.lower().replace("-", "").startswith("utf8"):
-        yield f"the output is encoded as {machine.encoding}, which lacks signs of tables; set PYTHONUTF8=1."
+    if health.encoding and not health.encoding.lower().replace("-", "").startswith("utf8"):
+        yield f"the output is encoded as {health.encoding}, which lacks signs of tables; set PYTHONUTF8=1."
 
 
-_RULES: tuple[Callable[[Machine], Iterator[str]], ...] = (
+_RULES: tuple[Callable[[Health], Iterator[str]], ...] = (
     _of_packages, _of_torch, _of_cores, _of_space, _of_code, _of_terminal
 )  # fmt: skip
 
 
-def what_is_wrong(machine: Machine) -> list[str]:
+def what_is_wrong(health: Health) -> list[str]:
     """One sentence on everything that is wrong, with what to do."""
-    return [sentence for rule in _RULES for sentence in rule(machine)]
+    return [sentence for rule in _RULES for sentence in rule(health)]
