@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from stillroom.files import check_place
 from stillroom.types import UserError
 
 _COUNT = re.compile(r"(\d+(?:\.\d+)?)([kmbt]?)", re.IGNORECASE)
@@ -21,6 +20,8 @@ def folder_place(path: Path | None) -> Path | None:
     if path is not None:
         if _ADDRESS.match(str(path)):
             raise UserError(f"{path}: is an address; expected a folder of this machine.")
+        from stillroom.files import check_place
+
         check_place(path, folder=True)
     return path
 
@@ -28,15 +29,19 @@ def folder_place(path: Path | None) -> Path | None:
 def file_place(path: Path | None) -> Path | None:
     """The path, where a file is or can be written: looked at before a command begins."""
     if path is not None:
+        from stillroom.files import check_place
+
         check_place(path, folder=False)
     return path
 
 
 def home_place(text: str) -> Path:
     """The folder that is typed; for an address its home on this machine, see ``stores``."""
+    if "://" not in str(text):
+        return Path(text)
     from stillroom.stores import home_of
 
-    return home_of(str(text)) if "://" in str(text) else Path(text)
+    return home_of(text)
 
 
 def out_option(text: str) -> Any:
