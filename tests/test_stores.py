@@ -162,7 +162,7 @@ def test_killed_before_it_is_published_a_folder_is_not_made_again(tmp_path):
 
 @pytest.mark.parametrize("name", ["../outside", "/outside", "model/../../outside"])
 def test_names_that_lead_out_are_refused(tmp_path, name):
-    FarFolder(ADDRESS).write("checksums.json", checksums.text_of({name: (1, checksums.hash_of(b"x"))}))
+    FarFolder(ADDRESS).write("checksums.json", checksums.sums_text({name: (1, checksums.hash_of(b"x"))}))
     with pytest.raises(UserError, match="is not what was published"):
         FarFolder(ADDRESS).pull(tmp_path / "a" / "b")
     assert not list(tmp_path.rglob("outside"))
@@ -288,7 +288,7 @@ def dies(home: Path, monkeypatch, states: list[dict[str, bytes]]) -> None:
 
 def kept_at_store(files: dict[str, bytes]) -> bool:
     mark = FarFolder(f"{ADDRESS.rpartition('/')[0]}/.model-1.unfinished").mark()
-    wanted = checksums.text_of({name: (len(files[name]), checksums.hash_of(files[name])) for name in sorted(files)})
+    wanted = checksums.sums_text({name: (len(files[name]), checksums.hash_of(files[name])) for name in sorted(files)})
     return mark == wanted
 
 

@@ -67,7 +67,7 @@ def seal(folder: Path, names: Iterable[str] | None = None) -> None:
     with disk_errors(folder):
         hashes = _digests([folder / name for name in chosen])
         entries = {name: found for name, found in zip(chosen, hashes, strict=True) if found is not None}
-    write_bytes(folder / NAME, text_of(entries))
+    write_bytes(folder / NAME, sums_text(entries))
 
 
 def is_sealed(folder: Path) -> bool:
@@ -165,7 +165,7 @@ def files_of(folder: Path) -> list[str]:
     return [name for name in names if name != NAME]
 
 
-def text_of(entries: Mapping[str, Entry]) -> bytes:
+def sums_text(entries: Mapping[str, Entry]) -> bytes:
     """What ``checksums.json`` holds of files with these entries."""
     files = {name: {"bytes": size, "xxh3_128": digest} for name, (size, digest) in entries.items()}
     body = {"format": FORMAT, "schema": SCHEMA, "files": files}
@@ -191,7 +191,7 @@ def parsed(data: bytes, name: str) -> dict[str, Entry] | None:
         entries = {name: (int(one["bytes"]), str(one["xxh3_128"])) for name, one in body["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    return entries if text_of(entries) == data else None
+    return entries if sums_text(entries) == data else None
 
 
 def _what(wanted: Entry, found: Entry | None) -> str:

@@ -268,7 +268,7 @@ class _Mirror:
         _side_by_side(
             lambda name: entries.update({name: self._kept(self._work / name)}), checksums.files_of(self._work)
         )
-        mark, before = checksums.text_of(dict(sorted(entries.items()))), self._stored
+        mark, before = checksums.sums_text(dict(sorted(entries.items()))), self._stored
         if entries and mark != self._mark:
             self._far.write(NAME, mark)
             self._remember(mark, entries)

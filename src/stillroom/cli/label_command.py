@@ -13,6 +13,7 @@ from stillroom.types import UserError
 
 if TYPE_CHECKING:
     from stillroom.config import MixtureConfig
+    from stillroom.study.label_stage import LabelRequest
 
 Teacher = Annotated[
     str,
@@ -127,15 +128,20 @@ def label_command(
     if import_from is not None:
         _import(import_from, teacher, corpus, out, import_tokens)
         return
-    from stillroom.study.folders import kept_at_address
-    from stillroom.study.label_stage import LabelRequest, label_corpus
-    from stillroom.study.progress import StageDisplay
+    from stillroom.study.label_stage import LabelRequest
 
     values = {"codec": codec, "num_samples": num_samples, "k": k, "p": p, "value_steps": value_steps}
     values |= {"temperature": temperature, "seed": seed}
     mixture = _mixture(mixed_with, rule, weights, domains)
-    request = LabelRequest(teacher, corpus, out, values, tokens, dry_run, mixture, length)
-    with contextlib.nullcontext() if dry_run else kept_at_address(out, out):
+    _label(LabelRequest(teacher, corpus, out, values, tokens, dry_run, mixture, length))
+
+
+def _label(request: LabelRequest) -> None:
+    from stillroom.study.folders import kept_at_address
+    from stillroom.study.label_stage import label_corpus
+    from stillroom.study.progress import StageDisplay
+
+    with contextlib.nullcontext() if request.dry_run else kept_at_address(request.out, request.out):
         label_corpus(request, StageDisplay())
 
 
