@@ -95,7 +95,7 @@ class VllmTeacher:
         starts = np.flatnonzero(begins_BT)
         with tempfile.TemporaryDirectory() as folder:
             files = {"texts": f"{folder}/texts.npz", "to": f"{folder}/labels.npz"}
-            np.savez(files["texts"], ids=tokens_BT.reshape(-1), lengths=np.diff([*starts, tokens_BT.size]))
+            np.savez(files["texts"], ids=tokens_BT.reshape(-1), lengths=np.diff(starts, append=tokens_BT.size))
             self._asked({**files})
             with np.load(files["to"]) as found:
                 shape = (*tokens_BT.shape, self.k)
