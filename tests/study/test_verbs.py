@@ -55,7 +55,7 @@ def test_a_dry_run_prices_labels_and_writes_nothing(parts, tmp_path, capsys):
 
 
 def test_labels_go_to_parquet_and_come_back(parts, labelled, tmp_path):
-    count = export_labels(labelled, tmp_path / "labels.parquet")
+    count = export_labels(labelled, tmp_path / "labels.parquet", "parquet")
     assert count == TOKENS // 64
     manifest = import_labels(tmp_path / "labels.parquet", "elsewhere", parts[0], tmp_path / "again", None)
     assert manifest.num_tokens == TOKENS and manifest.identity["teacher"] == "elsewhere"

@@ -163,7 +163,7 @@ def _batch(inputs: Mapping[str, Any]) -> Batch:
 
 def _check(model: Any, args: TrainingArguments, teacher: Any, options: Mapping[str, Any]) -> None:
     """Refuses what would train on something else than it says."""
-    if teacher is not None and getattr(teacher, "model", teacher) is model:
+    if any(one is model for one in (teacher, getattr(teacher, "model", None))):
         raise UserError("teacher: is the student itself, from which nothing is learnt; load it a second time.")
     if options.get("compute_metrics") is not None:
         raise UserError("compute_metrics: needs logits, which the fused head never forms; evaluate by a plain Trainer.")
