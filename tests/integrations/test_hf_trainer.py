@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import importlib
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, TrainingArguments
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedModel, TrainingArguments
 
 from stillroom.config import ObjectiveConfig
 from stillroom.integrations import DistillationTrainer, SequenceCollator, student_losses
@@ -204,6 +206,23 @@ def test_a_teacher_may_be_anything_that_answers(student, sequences, tmp_path) ->
     trainer = DistillationTrainer(student, arguments(tmp_path, logging_steps=1), **options)
     trainer.train()
     assert trainer.state.log_history[0]["teacher_entropy"] == pytest.approx(torch.tensor(VOCAB).log().item(), abs=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_step_of_one(student, store, whole, tmp_path) -> None:
+    """Their micro-batches have differing numbers of targets, and DDP looks for parameters without gradient."""
+    student.save_pretrained(tmp_path / "student")
+    student = AutoModelForCausalLM.from_pretrained(tmp_path / "student")  # whose padding gets no gradient
+    worker = Path(__file__).with_name("ddp_worker.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29533", str(worker)]
+    ended = subprocess.run(
+        [*command, str(store.place.url), str(tmp_path)], capture_output=True, text=True, timeout=120, env=os.environ
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    after = load_file(tmp_path / "after.safetensors")["flat"]
+    torch.testing.assert_close(
+        flat(student) - after, gradient(student, store, ObjectiveConfig(alpha=ALPHA), whole), atol=2e-6, rtol=1e-3
+    )
 
 
 WRONG: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
