@@ -82,9 +82,10 @@ class DistillationTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Σ nats of a micro-batch over the targets of its step; over its own targets where it is evaluated.
+        """Σ nats of a micro-batch, (), over ``num_items_in_batch``, (), the targets of its step.
 
-        The outputs hold no logits, as none are formed.
+        An evaluation's is over its own targets. The outputs hold no logits, as none are formed. Raises ``UserError``
+        where the batch, the labels and the objective do not go together.
         """
         fields, batch = dict(inputs), _batch(inputs)
         objective = objective_at(self.objective, self._progress(batch))

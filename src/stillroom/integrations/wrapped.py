@@ -35,15 +35,16 @@ def student_losses(
 ) -> TokenLosses:
     """Nats per position (N,) of a causal model of transformers, wrapped (DDP, FSDP, PEFT) or not, by the fused head.
 
-    Who reduces divides the sum by the number of targets of the whole global step. Arguments: ``labels`` the teacher's,
-    where the objective's alpha is above 0; ``isolate`` keeps packed documents apart; ``seed`` changes with the step.
-    Raises ``UserError`` where documents cannot be kept apart, or the labels cannot serve the objective.
+    N is the number of positions, B·T. Who reduces divides the sum by the number of targets of the whole global step.
+    Arguments: ``labels`` the teacher's, where the objective's alpha is above 0; ``isolate`` keeps packed documents
+    apart; ``seed`` changes with the step. Raises ``UserError`` where documents cannot be kept apart, or the labels
+    cannot serve the objective.
     """
     plain = kept_apart(model) if isolate else unwrapped(model)
     readout(plain)  # measured outside of the wrapper's forward pass
     own = plain.forward
 
-    def forward(*_: Any, **__: Any) -> dict[str, Any]:
+    def forward(*_: Any, **__: Any) -> dict[str, object]:
         with forward_is(plain, own):
             hidden_ND = hidden_states(plain, batch, isolate).flatten(0, 1)
         losses = head_losses(plain, hidden_ND, batch, objective, labels, seed=seed, label_temperature=label_temperature)

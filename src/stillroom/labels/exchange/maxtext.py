@@ -69,7 +69,9 @@ def _rows(path: Path) -> Iterator[ForeignRow]:
     for file in files:
         with _readable(str(file)):
             reader = _array_record().ArrayRecordReader(str(file))
-            count = reader.num_records()
+            count = reader.num_records() if reader.ok() else 0
+        if not count:
+            raise Unreadable(f"{file}: holds no records that ArrayRecord can read; fetch or write it again.")
         for number in range(count):
             with _readable(f"{file}: record {number}"):
                 record = reader.read()

@@ -59,8 +59,9 @@ def import_megatron(
 ) -> Manifest:
     """A store from a tar, or all tars in a folder, of one rank, and the ids that the rank read.
 
-    ``tokens`` are T ids for every sample, in the order of iterations, of micro-batches, and of samples in these. Raises
-    ``UserError`` where a file is no such tar, where tars are of several ranks, or the ids are of another number.
+    ``tokens``, (R, T) or flat, are T ids for each of R samples, in the order of iterations, of micro-batches, and of
+    samples in these. Raises ``UserError`` where a file is no such tar, where tars are of several ranks, or the ids are
+    of another number.
     """
     tars = _tars(path)
     foreign = gather(_rows(tars, np.asarray(tokens).reshape(-1)), sequence_length, Bounds(int(identity["vocab_size"])))

@@ -89,9 +89,9 @@ def export_distillkit(store: LabelStore, folder: Path) -> int:
 def export_kd(store: LabelStore, tokens_N: np.ndarray, path: Path, tokenize_hash: str = "") -> int:
     """Writes the ``.kd`` sidecar of a surogate token shard; returns the number of its sequences.
 
-    ``tokens_N`` are the shard's ids, windows of which have the store's labels; ``tokenize_hash`` is what surogate wrote
-    beside it (16 hexadecimal digits). Rows past the last whole window are zero, as surogate leaves them. Raises
-    ``UserError`` for a window without labels.
+    ``tokens_N``, (N,), are the ids of the shard's N tokens, windows of which have the store's labels; ``tokenize_hash``
+    is what surogate wrote beside it (16 hexadecimal digits). Rows past the last whole window are zero, as surogate
+    leaves them. Raises ``UserError`` for a window without labels.
     """
     length, count = store.manifest.sequence_length, len(tokens_N)
     whole = count // length
