@@ -80,7 +80,8 @@ def test_the_page_shows_means_differences_and_corrected_p_values(tmp_path: Path)
 
 def test_the_summary_speaks_of_arms_and_not_of_every_seed(tmp_path: Path) -> None:
     view = view_of(make_seeds(tmp_path / "run"))
-    (words,) = summary(view)
+    lead = summary(view)
+    words = " ".join((*(one for paragraph in lead.paragraphs for one in paragraph), *lead.details))
     spt, dpt = arms_over_seeds(view)
     paired, mean = paired_with(spt, dpt, BITS_PER_BYTE), mean_of(spt, BITS_PER_BYTE)
     assert paired is not None and mean is not None

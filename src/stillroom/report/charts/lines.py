@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from stillroom.report.charts.keys import line_key
 from stillroom.report.charts.scales import Scale, tight
-from stillroom.report.charts.svg import WIDE, Frame, drawing, marker, path, ticks, whisker
+from stillroom.report.charts.svg import WIDE, Frame, drawing, marker, ticks, whisker
 from stillroom.report.formats import MISSING, fixed, minus, si
 from stillroom.types import Estimate
 
@@ -28,6 +28,8 @@ class Series:
     points: Sequence[Estimate] = ()
     line_xs: Sequence[float] = ()
     line_ys: Sequence[float] = ()
+    line: str = ""
+    """What the line is beside the points, such as theory; empty where it joins them or stands alone."""
     dashed: bool = False
     guide: bool = False
     """Whether the line is a reference and not of one of the things compared."""
@@ -55,7 +57,8 @@ def chart(label: str, x: Axis, y: Axis, series: Sequence[Series], width: float =
 def _line(frame: Frame, series: Series) -> Markup:
     kept = [(x, y) for x, y in zip(series.line_xs, series.line_ys, strict=True) if _inside(frame, x, y)]
     classes = "guide strong" if series.guide else f"curve thin {series.colour}{' dashed' if series.dashed else ''}"
-    return path(frame.points([x for x, _ in kept], [y for _, y in kept]), classes)
+    name = f"{series.name}, {series.line}" if series.line else series.name
+    return frame.curve([x for x, _ in kept], [y for _, y in kept], classes, name)
 
 
 def _inside(frame: Frame, x: float, y: float) -> bool:

@@ -100,6 +100,15 @@ class Frame:
         pairs = zip(xs, ys, strict=True)
         return [(self.px(x), self.py(y)) for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
 
+    def curve(self, xs: Sequence[float], ys: Sequence[float], class_: str, name: str) -> Markup:
+        """A line through pairs of values; the page's script reads its name and values where a pointer or key rests."""
+        points = self.points(xs, ys)
+        if not points:
+            return Markup("")
+        kept = (y for x, y in zip(xs, ys, strict=True) if math.isfinite(x) and math.isfinite(y))
+        values = " ".join(f"{y:.4g}" for y in kept)
+        return tag("path", d=_steps(points), class_=class_, data_name=name, data_y=values)
+
     @property
     def floor(self) -> float:
         """Vertical place of the horizontal axis."""
@@ -122,6 +131,8 @@ class Frame:
         parts += [text(self.px(value), self.floor + 20, words, "middle", "tick") for value, words in x_ticks]
         parts.append(text(end, self.height - 5, x_title, "end", "name"))
         parts.append(text(4, 14, y_title, class_="name"))
+        ends = f"{number(self.left)} {number(end)} {self.x.low:.6g} {self.x.high:.6g} {int(self.x.log)}"
+        parts.append(tag("g", class_="frame", data_x=ends))  # from which the script reads where a curve's points lie
         return joined(parts)
 
 
@@ -134,19 +145,18 @@ def ticks(scale: Scale, count: int = 5) -> list[tuple[float, str]]:
 
 def path(points: Sequence[Point], class_: str) -> Markup:
     """A line through places."""
-    if not points:
-        return Markup("")
-    steps = " ".join(f"{'L' if index else 'M'}{number(x)} {number(y)}" for index, (x, y) in enumerate(points))
-    return tag("path", d=steps, class_=class_)
+    return tag("path", d=_steps(points), class_=class_) if points else Markup("")
+
+
+def _steps(points: Sequence[Point]) -> str:
+    return " ".join(f"{'L' if index else 'M'}{number(x)} {number(y)}" for index, (x, y) in enumerate(points))
 
 
 def band(upper: Sequence[Point], lower: Sequence[Point], class_: str) -> Markup:
     """A filled strip between two lines."""
     if not upper:
         return Markup("")
-    around = [*upper, *reversed(lower)]
-    steps = " ".join(f"{'L' if index else 'M'}{number(x)} {number(y)}" for index, (x, y) in enumerate(around))
-    return tag("path", d=f"{steps}Z", class_=class_)
+    return tag("path", d=f"{_steps([*upper, *reversed(lower)])}Z", class_=class_)
 
 
 def squares(places: Sequence[Point], side: float, class_: str) -> Markup:

@@ -131,7 +131,7 @@ def entropy_figure(entries: tuple[RankedTeacher, ...]) -> Figure:
     for entry in entries:
         xs, ys = shares[entry.name]
         points = frame.points(xs, ys)
-        parts.append(path(points, f"curve thin {entry.colour}"))
+        parts.append(frame.curve(xs, ys, f"curve thin {entry.colour}", entry.name))
         mean = entry.record.entropy.mean.value
         near = min(range(len(xs)), key=lambda place, xs=xs, mean=mean: abs(xs[place] - mean))
         parts.append(marker(entry.marker, *points[near], f"mark {entry.colour}", f"{entry.name}: mean {mean:.2f} nats"))

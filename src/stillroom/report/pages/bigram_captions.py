@@ -18,7 +18,7 @@ LEFTOVER = (
     "temperatures and routings; on the dashed line they agree. Whiskers are 95 % intervals over seeds."
 )
 SWEEP = (
-    "Total variation after {size} samples over {axis}. Arms on a line differ in this alone; the legend says what else "
+    "Total variation after {size} samples over {axis}. Arms on a line differ in this alone; legend and panel say what else "
     "they are. Marks are measured, whiskers 95 % intervals over seeds, lines join what theory expects."
 )
 RATIO = (

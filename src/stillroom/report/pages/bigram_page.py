@@ -10,11 +10,13 @@ from stillroom.files import shaped, write_text
 from stillroom.report.charts.figure import Table
 from stillroom.report.charts.lines import brief
 from stillroom.report.formats import MISSING, duration, fixed, interval, percent, si, with_interval
-from stillroom.report.html import fill, stage_rows
+from stillroom.report.html import Lead, fill, stage_rows
 from stillroom.report.pages.bigram_figures import bigram_figures
 from stillroom.report.pages.bigram_results import BigramRun, load_bigram_run
 from stillroom.results.bigram_file import BigramArm
 
+_FIRST = 3
+"""Sentences that stand above the key figure."""
 TOLERANCE = 0.1
 """Total variation at which the summary calls a row learnt."""
 
@@ -37,11 +39,14 @@ def build_bigram_report(folder: Path) -> tuple[Path, tuple[str, ...]]:
 
 
 def bigram_text(run: BigramRun, summary: tuple[str, ...]) -> str:
-    """The page as text."""
+    """The page as text, whose one paragraph is the summary's first sentences, however many arms there are."""
     return fill(
         "sandbox_bigram.html.j2",
+        kind="stillroom sandbox",
         title="Bigram sandbox",
-        summary=summary,
+        lead=Lead((summary[:_FIRST],), summary[_FIRST:]),
+        table_title="At the largest sample",
+        run_title="What was run",
         table=arms_table(run),
         figures=bigram_figures(run),
         stages=stage_rows(run.data.stages),

@@ -17,11 +17,13 @@ from stillroom.report.charts.figure import Figure, Panel, Table, panel_width
 from stillroom.report.charts.lines import Axis, Series, chart, legend_sign, log_axis
 from stillroom.report.charts.scales import tight
 from stillroom.report.formats import fixed, si
-from stillroom.report.html import fill
+from stillroom.report.html import Lead, fill
 from stillroom.types import Estimate
 
 _HARD, _TAUGHT = ("s0", "circle"), ("s1", "square")
 _GRID = 80
+_FIRST = 3
+"""Sentences that stand above the key figure."""
 _COEFFICIENTS = (
     "95 % intervals of the law made linear about its fit; a prime marks the distillation law’s own. A wide one says "
     "that other coefficients can take this one’s place: forecast losses are known much better. N is parameters beside "
@@ -43,9 +45,13 @@ def render(law: Law) -> str:
     compared = tuple(f"{one.form} form: {one.fitted:.2%} fitted, {one.held_out:.2%} held out" for one in law.errors)
     return fill(
         "forecast.html.j2",
+        kind="stillroom forecast",
         title="A scaling law of distillation",
-        summary=[*law.sentences, *([f"Mean relative errors: {'; '.join(compared)}."] if compared else [])],
-        heading="Coefficients",
+        lead=Lead(
+            tuple((sentence,) for sentence in law.sentences[:_FIRST]),
+            (*law.sentences[_FIRST:], *([f"Mean relative errors: {'; '.join(compared)}."] if compared else [])),
+        ),
+        table_title="Coefficients",
         note=_COEFFICIENTS,
         table=Table(("coefficient", "value", "95 % interval"), rows),
         figures=law_figures(law),

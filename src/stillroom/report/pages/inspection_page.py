@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
@@ -16,7 +17,7 @@ from stillroom.report.charts.scales import Scale
 from stillroom.report.charts.svg import WIDE, drawing, joined, text
 from stillroom.report.figures.head_maps import score_maps
 from stillroom.report.formats import fixed
-from stillroom.report.html import fill
+from stillroom.report.html import Lead, fill
 from stillroom.report.samples import visible
 from stillroom.results.inspected import AttentionPattern, InspectedCheckpoints, InspectedModel, Passage
 from stillroom.types import Estimate
@@ -36,17 +37,48 @@ def write_inspection_page(page: Path, found: InspectedModel | InspectedCheckpoin
 def inspection_text(found: InspectedModel | InspectedCheckpoints) -> str:
     """The page as text."""
     if isinstance(found, InspectedCheckpoints):
-        return fill("inspection.html.j2", title=found.name, figures=_over_training(found), against="", passages=())
+        lead = _lead_over_training(found)
+        return _filled(title=found.name, lead=lead, figures=_over_training(found), against="", passages=())
     figures = [_heads(found)]
     if found.attention:
         figures.append(_attention(found.attention))
-    return fill(
-        "inspection.html.j2",
+    return _filled(
         title=found.name,
+        lead=_lead(found),
         figures=figures,
+        samples_title=f"Where {found.against} differs" if found.passages else "",
         against=found.against,
         passages=[(f"{passage.total:+.1f}", shaded_tokens(passage)) for passage in found.passages],
     )
+
+
+def _filled(**values: Any) -> str:
+    return fill("inspection.html.j2", kind="stillroom inspect", **values)
+
+
+def _lead(found: InspectedModel) -> Lead:
+    """Which head could be an induction head, how strong it is, and what the scores are means of."""
+    heads, best = found.heads, found.heads.induction_head
+    size = f"{heads.num_layers} layers of {heads.num_heads} heads, scored on repeated random tokens."
+    if best is None:
+        return Lead((("The copying scores of these heads are not known.", size),))
+    answer = (
+        f"The strongest induction head is layer {heads.layer(best.layer)}, head {best.head}: prefix matching "
+        f"{fixed(best.prefix_matching, 2)}, copying {fixed(best.copying, 2)}."
+    )
+    return Lead(((answer, size, "Scores are means over sequences, without an interval."),))
+
+
+def _lead_over_training(found: InspectedCheckpoints) -> Lead:
+    """How the loss on repeats changed, and how strong the strongest heads became."""
+    first, last = found.steps[0], found.steps[-1]
+    answer = (
+        f"The loss on repeated tokens went from {fixed(found.loss[0], 2)} to {fixed(found.loss[-1], 2)} nats per token "
+        f"between steps {first} and {last}."
+    )
+    scores = [f"{name} {fixed(values[-1], 2)}" for name, values in found.strongest.items()]
+    sure = "One training run: at another seed a head may form earlier or later."
+    return Lead(((answer, f"The strongest heads at the end: {', '.join(scores)}.", sure),))
 
 
 def _heads(found: InspectedModel) -> Figure:
