@@ -116,11 +116,11 @@ def test_summary_goes_by_paired_tests_where_there_are_any(tmp_path: Path) -> Non
     (run / "worth.json").unlink()
     lead = summary(make_view((load(run),)))
     arms, ((answer,), (_, closing)) = lead.details, lead.paragraphs
-    assert answer == ("In ICL score: no clear difference for SPT-2x, DPT-90 and DPT-90, 15 % routed.")
-    assert arms[0] == "SPT-2x does better than SPT in pass@1 at temperature 1 and pass@16 at temperature 1; " + (
-        "there is no clear difference in ICL score."
+    assert answer == "In pass@1 at temperature 1: SPT-2x, DPT-90 and DPT-90, 15 % routed do better than SPT."
+    assert arms == (
+        "SPT-2x, DPT-90 and DPT-90, 15 % routed do better than SPT in pass@1 at temperature 1 and pass@16 at "
+        "temperature 1; there is no clear difference in ICL score.",
     )
-    assert [words.split(" does ")[0] for words in arms] == ["SPT-2x", "DPT-90", "DPT-90, 15 % routed"]
     assert "corrected for the number of measures" in closing and "single training runs" in closing
 
 

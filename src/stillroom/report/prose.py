@@ -27,9 +27,7 @@ SEEDS_RULE = (
     "Each arm is compared with {arm} seed by seed; it is called better or worse only where the 95 % interval of the "
     "mean difference leaves out 0, uncorrected for the number of comparisons."
 )
-SEEDS_CLOSING = (
-    "Intervals are Student's t over training seeds; they cover another run and not other items. " + OVER_SEEDS
-)
+SEEDS_CLOSING = "Intervals are Student's t over training seeds; they cover another run and not other items."
 PAIRED_CLOSING = (
     "Every difference is tested on the same items and corrected for the number of measures. It is one of single "
     "training runs, and at another seed it may be another."
@@ -63,12 +61,12 @@ def summary(view: View) -> Lead:
     over_seeds = f" {OVER_SEEDS}" if len(arms) > 1 else ""
     if (found := verdicts(view)) and _findings(view):
         assert view.baseline is not None
-        told = {entry: _verdict_sentence(entry, view.baseline, words) for entry, words in found}
         if (opening := _opening(view, view.baseline, found)) is not None:
             entry, bought, lost = opening
-            others = tuple(one for other, one in told.items() if other is not entry)
-            return Lead(((bought,), (lost,), (_what_was_run(view), HOW_SURE)), others)
-        return _lead(view, (_by_word(view.baseline, found), *told.values()), (), PAIRED_CLOSING + over_seeds)
+            others = [pair for pair in found if pair[0] is not entry]
+            return Lead(((bought,), (lost,), (_what_was_run(view), HOW_SURE)), _verdicts_told(view.baseline, others))
+        told = (_by_word(view.baseline, found), *_verdicts_told(view.baseline, found))
+        return _lead(view, told, (), PAIRED_CLOSING + over_seeds)
     alone = [make_view((run,)) for run in view.runs]
     if len(alone) == 1 or any(len(each.students) < 2 for each in alone):
         rule = (RULE.format(model=view.baseline.label),) if view.baseline and len(view.students) > 1 else ()
@@ -132,7 +130,8 @@ _FEW = 4
 
 def _by_word(baseline: Entry, found: Sequence[tuple[Entry, Mapping[Word, list[str]]]]) -> str:
     """The students against the baseline in the first measure, however many there are."""
-    title = next(title for _, words in found for titles in words.values() for title in titles)
+    by_word = [(word, title) for _, words in found for word, titles in words.items() for title in titles]
+    title = next((title for word, title in by_word if word != "no clear difference"), by_word[0][1])
     groups: dict[Word, list[str]] = {"better": [], "worse": [], "no clear difference": []}
     for entry, words in found:
         for word, titles in words.items():
@@ -185,17 +184,27 @@ def _worth_of_text(worths: WorthTable, entry: Entry) -> str:
     return f". On {ability.title}, one of its tokens was worth {found.data} of hard labels"
 
 
-def _verdict_sentence(entry: Entry, baseline: Entry, words: dict[Word, list[str]]) -> str:
-    """What a student has over the baseline, and what not, by the paired tests."""
-    better, worse, same = (words.get(word, []) for word in ("better", "worse", "no clear difference"))
+def _verdicts_told(baseline: Entry, found: Sequence[tuple[Entry, Mapping[Word, list[str]]]]) -> tuple[str, ...]:
+    """What students have over the baseline, and what not, by the paired tests; those with the same words together."""
+    alike: dict[tuple[tuple[str, ...], ...], list[str]] = {}
+    for entry, words in found:
+        key = tuple(tuple(words.get(word, ())) for word in _WORDS)
+        alike.setdefault(key, []).append(entry.label)
+    return tuple(_verdict_sentence(names, baseline, *map(list, key)) for key, names in alike.items())
+
+
+_WORDS: tuple[Word, ...] = ("better", "worse", "no clear difference")
+
+
+def _verdict_sentence(names: list[str], baseline: Entry, better: list[str], worse: list[str], same: list[str]) -> str:
+    who, does = listing(names), "do" if len(names) > 1 else "does"
     if not better and not worse:
-        return f"{entry.label}: no clear difference from {baseline.label} in {listing(same)}."
-    told = f"does better than {baseline.label} in {listing(better)}" if better else ""
+        return f"{who}: no clear difference from {baseline.label} in {listing(same)}."
+    told = f"{does} better than {baseline.label} in {listing(better)}" if better else ""
     if worse:
-        told = (
-            f"{told} and worse in {listing(worse)}" if told else f"does worse than {baseline.label} in {listing(worse)}"
-        )
-    return f"{entry.label} {told}{f'; there is no clear difference in {listing(same)}' if same else ''}."
+        lost = f"worse in {listing(worse)}" if told else f"{does} worse than {baseline.label} in {listing(worse)}"
+        told = f"{told} and {lost}" if told else lost
+    return f"{who} {told}{f'; there is no clear difference in {listing(same)}' if same else ''}."
 
 
 def _findings(view: View) -> tuple[str, ...]:

@@ -22,8 +22,6 @@ from stillroom.types import Estimate
 
 _HARD, _TAUGHT = ("s0", "circle"), ("s1", "square")
 _GRID = 80
-_FIRST = 3
-"""Sentences that stand above the key figure."""
 _COEFFICIENTS = (
     "95 % intervals of the law made linear about its fit; a prime marks the distillation law’s own. A wide one says "
     "that other coefficients can take this one’s place: forecast losses are known much better. N is parameters beside "
@@ -48,13 +46,24 @@ def render(law: Law) -> str:
         kind="stillroom forecast",
         title="A scaling law of distillation",
         lead=Lead(
-            tuple((sentence,) for sentence in law.sentences[:_FIRST]),
-            (*law.sentences[_FIRST:], *([f"Mean relative errors: {'; '.join(compared)}."] if compared else [])),
+            (tuple(law.sentences[:1]), (_what_was_fitted(law),)),
+            (*law.sentences[1:], *([f"Mean relative errors: {'; '.join(compared)}."] if compared else [])),
         ),
         table_title="Coefficients",
         note=_COEFFICIENTS,
         table=Table(("coefficient", "value", "95 % interval"), rows),
         figures=law_figures(law),
+    )
+
+
+def _what_was_fitted(law: Law) -> str:
+    """Of how many students the law is, and how far they reach."""
+    N, D = law.reach.N, law.reach.D
+    count = (
+        "" if law.points is None else f"{len(law.points.hard)} of hard labels, {len(law.points.distilled)} distilled: "
+    )
+    return (
+        f"What was fitted: {count}students of {si(N[0])} to {si(N[1])} parameters on {si(D[0])} to {si(D[1])} tokens."
     )
 
 

@@ -14,9 +14,9 @@ from stillroom.report.charts.heat import attention_square
 from stillroom.report.charts.keys import ATTENTION, line_key, shades_key
 from stillroom.report.charts.lines import Axis, Series, chart, linear_axis
 from stillroom.report.charts.scales import Scale
-from stillroom.report.charts.svg import WIDE, drawing, joined, text
+from stillroom.report.charts.svg import WIDE, drawing, fitted, joined, text
 from stillroom.report.figures.head_maps import score_maps
-from stillroom.report.formats import fixed
+from stillroom.report.formats import fixed, minus
 from stillroom.report.html import Lead, fill
 from stillroom.report.samples import visible
 from stillroom.results.inspected import AttentionPattern, InspectedCheckpoints, InspectedModel, Passage
@@ -48,7 +48,7 @@ def inspection_text(found: InspectedModel | InspectedCheckpoints) -> str:
         figures=figures,
         samples_title=f"Where {found.against} differs" if found.passages else "",
         against=found.against,
-        passages=[(f"{passage.total:+.1f}", shaded_tokens(passage)) for passage in found.passages],
+        passages=[(minus(f"{passage.total:+.1f}"), shaded_tokens(passage)) for passage in found.passages],
     )
 
 
@@ -104,7 +104,10 @@ def _heads(found: InspectedModel) -> Figure:
 
 def _attention(patterns: Sequence[AttentionPattern]) -> Figure:
     over = "the text" if patterns[0].tokens else "random tokens that repeat"
-    caption = "Rows are the tokens that look, columns those looked at; darker is more, blank is less than 0.04."
+    caption = (
+        "Rows are the tokens that look, columns those looked at; the stronger the colour, the more, and blank is less "
+        "than 0.04."
+    )
     panels = tuple(Panel(pattern.title, _picture(pattern)) for pattern in patterns)
     return Figure("fig-attention", f"Attention over {over}", caption, panels, ATTENTION, most_columns=2)
 
@@ -113,7 +116,8 @@ def _picture(pattern: AttentionPattern) -> Markup:
     left = MARGIN if pattern.tokens else 2.0
     step = (WIDE - left - 2) / len(pattern.rows)
     parts = attention_square(pattern.rows, (left, 2.0), step)
-    words = [visible(token.replace("\n", "⏎").replace("\t", "⇥")) for token in pattern.tokens]
+    shown = [visible(token.replace("\n", "⏎").replace("\t", "⇥")) for token in pattern.tokens]
+    words = [fitted(one, left - 8, WIDE) for one in shown]
     parts += [text(left - 6, 2 + step * (row + 0.5) + 4, word, "end", "tick") for row, word in enumerate(words)]
     described = f"Attention of one head over {len(pattern.rows)} tokens."
     return drawing(WIDE, WIDE - left + 2, pattern.title, described, joined(parts))
@@ -126,7 +130,7 @@ def shaded_tokens(passage: Passage) -> list[tuple[str, str, str]]:
         strength = round(min(1.0, abs(gain) / STRONGEST_NATS) * SHADES)
         side = "better" if gain >= 0 else "worse"
         words = visible(token.replace("\n", "⏎").replace("\t", "⇥"))
-        shown.append((f"{side} by-{strength}" if strength else "", f"{gain:+.2f} nats", words))
+        shown.append((f"{side} by-{strength}" if strength else "", minus(f"{gain:+.2f} nats"), words))
     return shown
 
 
