@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from stillroom.files import check_place
 from stillroom.types import UserError
 
 _COUNT = re.compile(r"(\d+(?:\.\d+)?)([kmbt]?)", re.IGNORECASE)
@@ -18,6 +17,8 @@ _THOUSANDS = {"": 0, "k": 1, "m": 2, "b": 3, "t": 4}
 def folder_place(path: Path | None) -> Path | None:
     """The path, where a folder is or can be made: looked at before a command begins."""
     if path is not None:
+        from stillroom.files import check_place
+
         check_place(path, folder=True)
     return path
 
@@ -25,6 +26,8 @@ def folder_place(path: Path | None) -> Path | None:
 def file_place(path: Path | None) -> Path | None:
     """The path, where a file is or can be written: looked at before a command begins."""
     if path is not None:
+        from stillroom.files import check_place
+
         check_place(path, folder=False)
     return path
 
