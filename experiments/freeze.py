@@ -19,7 +19,7 @@ from typing import Any
 
 from stillroom.files import read_json, write_json
 
-EVERY, PROBLEMS = 25, 8
+EVERY, PROBLEMS = 100, 5
 """One training line of so many is kept, and so many problems at each temperature."""
 _AS_THEY_ARE = ("config.yaml", "environment.json", "comparison.json", "worth.json", "profile.json")
 

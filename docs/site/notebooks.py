@@ -46,7 +46,10 @@ def _run(cell: Cell, names: dict[str, Any], place: int) -> Cell:
     if cell["cell_type"] != "code":
         return cell
     tree = ast.parse("".join(cell["source"]))
-    last = tree.body.pop().value if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    *_, end = tree.body
+    last = end.value if isinstance(end, ast.Expr) else None
+    if last is not None:
+        tree.body.pop()
     printed, value = io.StringIO(), None
     with contextlib.redirect_stdout(printed):
         exec(compile(tree, f"cell {place}", "exec"), names)

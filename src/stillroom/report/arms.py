@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from stillroom.report.view import Entry, View, without_seed
-from stillroom.results.intervals import difference_by_seed, held, paired_interval
+from stillroom.results.intervals import difference_by_seed, held_within, paired_interval
 from stillroom.results.measures import Measure
 from stillroom.results.runs import Run
 from stillroom.results.schema import Difference, ModelRecord, arm_and_seed, baseline_of
@@ -110,7 +110,7 @@ def mean_of(arm: SeededArm, measure: Measure) -> Estimate | None:
     if len(values) < 2:
         return None
     mean = paired_interval(values.values())
-    return held(mean) if measure.is_share else mean
+    return held_within(mean) if measure.is_share else mean
 
 
 def paired_with(baseline: SeededArm, arm: SeededArm, measure: Measure) -> Paired | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stillroom.results.intervals import corrected, difference_by_seed, held, paired_interval
+from stillroom.results.intervals import corrected, difference_by_seed, held_within, paired_interval
 from stillroom.results.measures import registered_measures
 from stillroom.results.runs import estimates
 from stillroom.results.schema import ArmBySeed, BySeed, Difference, Evaluation, MeanAndDifference, arm_and_seed
@@ -59,7 +59,7 @@ def _arm(seeds: Mapping[int, Numbers], base: Mapping[int, Numbers]) -> ArmBySeed
 def _mean(measure: str, values: list[float]) -> Estimate:
     shares = {" ".join(map(str, one.place)) for one in registered_measures() if one.is_share}
     found = paired_interval(values)
-    return held(found) if measure in shares or " pass_at " in measure else found
+    return held_within(found) if measure in shares or " pass_at " in measure else found
 
 
 def _common(found: Iterable[Numbers]) -> list[str]:

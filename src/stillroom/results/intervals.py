@@ -36,7 +36,7 @@ def paired_interval(differences: Iterable[float], confidence: float = 0.95) -> E
     return Estimate(mean, mean - half, mean + half, len(values))
 
 
-def held(found: _E, low: float = 0.0, high: float = 1.0) -> _E:
+def held_within(found: _E, low: float = 0.0, high: float = 1.0) -> _E:
     """The estimate with its interval held to what the measure can be, such as 0 to 1 for a share.
 
     Student's t knows no ends: over a few seeds near 1 its interval reaches beyond.

@@ -162,7 +162,7 @@ def letter(width: float) -> float:
     return 8.6 if width >= WIDE else 6.7
 
 
-def fitted(words: str, room: float, width: float) -> str:
+def shortened(words: str, room: float, width: float) -> str:
     """The words, or their beginning and end where they need more room in a drawing of this width."""
     most = max(5, int(room / letter(width)))
     head = (most - 1) * 2 // 3

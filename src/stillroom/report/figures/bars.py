@@ -11,11 +11,11 @@ from stillroom.report.charts.scales import Scale, linear
 from stillroom.report.charts.svg import (
     Frame,
     drawing,
-    fitted,
     joined,
     letter,
     marker,
     segment,
+    shortened,
     tag,
     text,
     ticks,
@@ -77,7 +77,7 @@ def _bar(frame: Frame, measure: Measure, entry: Entry, est: Estimate, top: float
             tag("rect", class_=f"fill {entry.colour}", **box),
             whisker(frame.px(est.low), middle, frame.px(est.high), middle, f"error {entry.colour}"),
             marker(entry.marker, end, middle, f"mark {entry.colour}", hint),
-            text(frame.left + 4, top + 15, fitted(entry.label, room, frame.width), class_="halo"),
+            text(frame.left + 4, top + 15, shortened(entry.label, room, frame.width), class_="halo"),
             text(frame.width - frame.right - 4, top + 15, value, "end", "halo"),
         ]
     )

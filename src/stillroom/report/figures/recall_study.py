@@ -32,7 +32,7 @@ from stillroom.report.charts.svg import (
 )
 from stillroom.report.formats import fixed, si, with_interval
 from stillroom.report.view import Style
-from stillroom.results.intervals import held
+from stillroom.results.intervals import held_within
 from stillroom.results.recall_file import (
     AttentionPicture,
     OverSeeds,
@@ -59,7 +59,7 @@ class RecallArm(Style):
     def final(self, measure: str) -> OverSeeds | None:
         """A measure at the end of training, its interval held to what it can be."""
         found = self.record.final[measure]
-        return found and held(found, *ends_of(measure))
+        return found and held_within(found, *ends_of(measure))
 
     def tokens(self) -> list[float]:
         """Tokens at the probes, the same for every seed."""

@@ -14,7 +14,7 @@ from stillroom.report.charts.heat import attention_square
 from stillroom.report.charts.keys import ATTENTION, line_key, shades_key
 from stillroom.report.charts.lines import Axis, Series, chart, linear_axis
 from stillroom.report.charts.scales import Scale
-from stillroom.report.charts.svg import WIDE, drawing, fitted, joined, text
+from stillroom.report.charts.svg import WIDE, drawing, joined, shortened, text
 from stillroom.report.figures.head_maps import score_maps
 from stillroom.report.formats import fixed, minus
 from stillroom.report.html import Lead, fill
@@ -117,7 +117,7 @@ def _picture(pattern: AttentionPattern) -> Markup:
     step = (WIDE - left - 2) / len(pattern.rows)
     parts = attention_square(pattern.rows, (left, 2.0), step)
     shown = [visible(token.replace("\n", "⏎").replace("\t", "⇥")) for token in pattern.tokens]
-    words = [fitted(one, left - 8, WIDE) for one in shown]
+    words = [shortened(one, left - 8, WIDE) for one in shown]
     parts += [text(left - 6, 2 + step * (row + 0.5) + 4, word, "end", "tick") for row, word in enumerate(words)]
     described = f"Attention of one head over {len(pattern.rows)} tokens."
     return drawing(WIDE, WIDE - left + 2, pattern.title, described, joined(parts))

@@ -29,7 +29,7 @@ from stillroom.results.bigram_file import (
     RatioSlope,
     TransformerCell,
 )
-from stillroom.results.intervals import held, seeds_mean
+from stillroom.results.intervals import held_within, seeds_mean
 from stillroom.sandbox.bigram.bigram_cells import CLASSES, pass_references
 from stillroom.sandbox.bigram.bigram_config import BigramSweep
 from stillroom.sandbox.bigram.tabular import Arm
@@ -93,7 +93,7 @@ _MOST = {"tv": 1.0, "kl": np.inf}
 
 def _estimate(values: ArrayLike, most: float = np.inf) -> Estimate:
     """Mean over seeds, its interval held to what the measure can be: 0 to ``most``."""
-    return held(seeds_mean(np.ravel(values)), 0.0, most)
+    return held_within(seeds_mean(np.ravel(values)), 0.0, most)
 
 
 def _arm(

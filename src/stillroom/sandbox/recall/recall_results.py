@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from stillroom.results.intervals import held, paired_interval
+from stillroom.results.intervals import held_within, paired_interval
 from stillroom.results.recall_file import HeadScore, OverSeeds, RecallCrossings, RecallProbe, SteepestRise, ends_of
 
 HALF = 0.5
@@ -89,7 +89,7 @@ def mean_where_found(measure: str, values: Mapping[int, float | None]) -> OverSe
     found = [value for value in values.values() if value is not None]
     if not found:
         return None
-    return held(OverSeeds(**vars(paired_interval(found)), of=len(values)), *ends_of(measure))
+    return held_within(OverSeeds(**vars(paired_interval(found)), of=len(values)), *ends_of(measure))
 
 
 def tokens_over_seeds(values: Mapping[int, float | None]) -> OverSeeds | None:
