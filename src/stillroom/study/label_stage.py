@@ -36,6 +36,7 @@ from stillroom.labels import (
 from stillroom.labels.format import manifest as manifests
 from stillroom.labels.format.layout import shard_name
 from stillroom.labels.format.manifest import Plan
+from stillroom.stores import address_of
 from stillroom.study.exactworlds import WORLD_PREFIX, drawn_sequences, exact_scores, exact_world, world_hash
 from stillroom.study.found_labels import remember_store
 from stillroom.study.identities import labels_owner, mixture_key
@@ -239,7 +240,7 @@ FORMS = {
 """What a store is exported to, but for a sidecar of a given shard."""
 
 
-def export_labels(store: Path, target: Path, form: str, tokens: Path | None = None) -> int:
+def export_labels(store: Path | str, target: Path, form: str, tokens: Path | None = None) -> int:
     """Writes a store in a form of ``FORMS``, or as the ``.kd`` sidecar of a shard; returns the number of sequences."""
     opened = LabelStore.open(store)
     if target.suffix == ".kd":
@@ -261,7 +262,7 @@ def _say(manifest: Manifest | None, out: Path, display: StageDisplay) -> None:
         display.console.print("This rank's shards are written; the store is finished by the last rank.")
         return
     size = f"{manifest.num_tokens:,} tokens at {manifest.bytes_per_token:.1f} bytes each: "
-    display.console.print(line(size, (out, "bold")), soft_wrap=True)
+    display.console.print(line(size, (address_of(out) or out, "bold")), soft_wrap=True)
 
 
 def _print_price(job: _Job, config: LabelsConfig, display: StageDisplay) -> None:
