@@ -35,20 +35,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_command_of_the_page_runs_in_an_empty_folder(folder: Path) -> None:
-    command = [sys.executable, "-m", "pytest", *PLUGIN, "--distillation-adapter", "my_package:forgetful"]
-    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100)
-    assert ran.returncode == 1, ran.stdout + ran.stderr
-    assert "1 failed, 4 passed, 17 skipped" in ran.stdout
-    assert re.search(r"without T², temperature: .* expected .* found .*0\.25 times.* tolerance", ran.stdout)
-    assert "Traceback" not in ran.stdout
-    assert re.search(r"^soft-cap: softcap$", ran.stdout, re.M)
-
-
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     """How a run of pytest inside this one ends, and what it prints."""
     code = pytest.main([*PLUGIN, "-q", *words])
     return int(code), capsys.readouterr().out
+
+
+def test_a_wrong_adapter_of_the_page_fails_in_one_sentence(folder: Path, capsys) -> None:
+    code, out = said(capsys, "--distillation-adapter", "my_package:forgetful")
+    assert code == 1 and "1 failed, 4 passed, 17 skipped" in out
+    assert re.search(r"^without T², temperature: .* expected .* found .*0\.25 times.*tolerance.*prove\(", out, re.M)
+    assert why("temperature") in out and "Traceback" not in out
+    assert re.search(r"^FAILED my_package:forgetful::temperature", out, re.M)
 
 
 def test_what_a_right_adapter_declares_passes_and_the_rest_is_told(folder: Path, capsys) -> None:

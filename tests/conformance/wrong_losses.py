@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from stillroom.conformance import Adapter, LossCase
 from stillroom.types import IGNORE_INDEX, SoftLabels
@@ -68,25 +67,6 @@ class Loss:
         return self.reduced(case, total)
 
 
-def chunked(case: LossCase) -> Tensor:
-    """The right loss, a sequence at a time, its logits computed again for the gradient."""
-
-    def one(hidden: Tensor, weight: Tensor, row: int) -> Tensor:
-        part = replace(
-            case,
-            hidden_BTD=hidden,
-            weight_VD=weight,
-            teacher_hidden_BTE=case.teacher_hidden_BTE[row : row + 1],
-            targets_BT=case.targets_BT[row : row + 1],
-            step_counted=case.counted,
-        )
-        return Loss()(part)
-
-    rows = range(len(case.targets_BT))
-    parts = [checkpoint(one, case.hidden_BTD[row : row + 1], case.weight_VD, row, use_reentrant=False) for row in rows]
-    return torch.stack(parts).sum()
-
-
 def draw(logits: Tensor, draws: int, seed: int) -> SoftLabels:
     """Independent draws, each of weight 1 / draws."""
     g = torch.Generator().manual_seed(seed)
@@ -141,7 +121,7 @@ def _own(case: LossCase) -> Tensor:
 
 
 def _changed(**parts) -> Adapter:
-    return replace(RIGHT, loss=type("Mutant", (Loss,), parts)())
+    return replace(RIGHT, loss=type("Mutant", (Loss,), parts)(), sample=None)
 
 
 RIGHT = Adapter(
@@ -201,6 +181,6 @@ MUTANTS: dict[str, tuple[str, Adapter]] = {
         "micro-batches",
         _changed(reduced=lambda self, case, total: total / _own(case).clamp(min=1) / (2 - (case.step_counted is None))),
     ),
-    "whole logits called fused": ("memory", replace(RIGHT, fused=True)),
+    "whole logits called fused": ("memory", replace(RIGHT, fused=True, sample=None)),
 }
 """What is wrong → the property that must break, and the adapter."""

@@ -106,7 +106,7 @@ class Lesson:
     """Whether the trainer used another."""
     start: Tensor
     optimizers: Optimizers
-    calls: list[tuple[bool, bool]]
+    calls: tuple[tuple[bool, bool], ...]
     """Of each call of the task's teacher: whether a part of it was in training mode, whether it recorded a graph."""
 
     @property
@@ -151,7 +151,7 @@ def lesson(
             used = adapter.train(task)
         except Exception as error:
             raise Broken(f"expected a training of {len(steps)} steps, found {type(error).__name__}: {error}") from error
-    return Lesson(student, used or teacher, given, used is not None, start, optimizers, calls)
+    return Lesson(student, used or teacher, given, used is not None, start, optimizers, tuple(calls))
 
 
 @lru_cache(maxsize=4)
@@ -160,15 +160,16 @@ def first_lesson(adapter: Adapter) -> Lesson:
     return lesson(adapter, [[batch(masked=adapter.masked)]], teacher=counting_teacher())
 
 
-def right_change(adapter: Adapter, whole: Batch, teacher: Any, alpha: float, targets: Tensor) -> Tensor:
-    """What one right step adds to the weights of the random student, from whole logits in float64."""
+def right_change(adapter: Adapter, whole: Batch, teacher: Any, soft_weight: float, hard_weight: float) -> Tensor:
+    """What one step on a batch adds to the weights of the random student, from whole logits in float64."""
     student = random_model(seed=1).double()
     log_p = student(input_ids=whole.tokens_BT).logits.log_softmax(-1)
     with torch.no_grad():
         log_q = copy.deepcopy(teacher).double().eval()(input_ids=whole.tokens_BT).logits.log_softmax(-1)
     soft = divergence_nats(log_p, log_q, adapter.divergences[0], 0.3)
-    counted = targets != IGNORE_INDEX
-    (alpha * soft + (1 - alpha) * next_token_loss(log_p, targets))[counted].sum().div(counted.sum()).backward()
+    counted = whole.targets_BT != IGNORE_INDEX
+    nats = soft_weight * soft + hard_weight * next_token_loss(log_p, whole.targets_BT)
+    (nats[counted].sum() / counted.sum()).backward()
     return -RATE * torch.cat([parameter.grad.flatten() for parameter in student.parameters()])
 
 

@@ -34,8 +34,8 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         adapter = load_adapter(place)
     except UserError as error:
         raise pytest.UsageError(str(error)) from error
-    added = [PropertyItem.from_parent(session, name=name, adapter=adapter) for name in PROPERTIES]
-    items.extend(added)
+    for name in PROPERTIES:
+        items.append(PropertyItem.from_parent(session, name=name, nodeid=f"{place}::{name}", adapter=adapter))
 
 
 class PropertyItem(pytest.Item):

@@ -41,6 +41,6 @@ def _times(found: Tensor, expected: Tensor) -> str:
     """That what was found is a multiple of what was expected, where it is one."""
     size = (expected * expected).sum()
     ratio = (found * expected).sum() / size
-    if found.numel() == 1 or not (found - ratio * expected).abs().max() < 1e-3 * expected.abs().max():
+    if not (found - ratio * expected).abs().max() < 1e-3 * expected.abs().max():
         return ""
-    return f", all of it {ratio:.4g} times what is expected"
+    return f", which is {ratio:.4g} times what is expected{' everywhere' if found.numel() > 1 else ''}"

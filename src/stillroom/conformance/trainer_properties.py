@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -41,18 +42,18 @@ def step(adapter: Adapter) -> None:
     needs(adapter.train, "train")
     whole, done, alpha = batch(masked=adapter.masked), first_lesson(adapter), 0.5 if adapter.hard else 1.0
     teacher = done.teacher if done.replaced else done.given  # whether it is the right one is teacher_loaded's
-    wrong = {
-        "tokens that are not shifted": (alpha, whole.tokens_BT),
-        "the next token's term alone": (0.0, whole.targets_BT),
-        "the teacher's term alone": (1.0, whole.targets_BT),
-    }
-    found = done.change
     try:
-        _agree(adapter, "one step", found, right_change(adapter, whole, teacher, alpha, whole.targets_BT))
+        _agree(adapter, "one step", done.change, right_change(adapter, whole, teacher, alpha, 1 - alpha))
     except Broken as broken:
-        for what, (share, targets) in wrong.items():
-            other = right_change(adapter, whole, teacher, share, targets)
-            if share != alpha and (found - other).abs().max() < 1e-3 * other.abs().max():
+        unshifted = replace(whole, targets_BT=whole.tokens_BT)
+        wrong = {
+            "tokens that are not shifted": (unshifted, alpha, 1 - alpha),
+            "the next token's term alone": (whole, 0.0, 1 - alpha),
+            "the teacher's term alone": (whole, alpha, 0.0),
+        }
+        for what, (given, soft, hard) in wrong.items():
+            other = right_change(adapter, given, teacher, soft, hard)
+            if (done.change - other).abs().max() < 1e-3 * other.abs().max():
                 raise Broken(f"{broken}; it is the step of {what}") from None
         raise
 
@@ -205,7 +206,7 @@ def _used(adapter: Adapter):
     return done.teacher
 
 
-def _watched(adapter: Adapter) -> list[tuple[bool, bool]]:
+def _watched(adapter: Adapter) -> tuple[tuple[bool, bool], ...]:
     """The calls of the teacher in the first lesson."""
     _used(adapter)
     calls = first_lesson(adapter).calls
