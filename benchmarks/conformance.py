@@ -33,7 +33,7 @@ PLACES = {
     "torchtune_adapters:chunked": "torchtune",
     "torchtune_adapters:reverse": "torchtune",
     "modelopt_adapters:default": "nvidia-modelopt",
-    "modelopt_adapters:batchmean": "nvidia-modelopt",
+    "modelopt_adapters:masked": "nvidia-modelopt",
     "automodel_adapters:adapter": "nemo-automodel",
     "axolotl_adapters:fused": "axolotl",
     "axolotl_adapters:eager": "axolotl",

@@ -5,16 +5,18 @@ cd examples/conformance && pytest --distillation-adapter automodel_adapters:adap
 
 from __future__ import annotations
 
-from peer_files import module_of
+from peer_files import bare
 from torch import Tensor
 
 from stillroom.conformance import Adapter, LossCase
 
-FILE = "nemo_automodel/components/loss/kd_loss.py"
+bare("nemo_automodel.components.loss")
 
 
 def _loss(case: LossCase) -> Tensor:
-    loss = module_of("nemo-automodel", FILE).KDLoss(temperature=case.temperature)
+    from nemo_automodel.components.loss.kd_loss import KDLoss
+
+    loss = KDLoss(temperature=case.temperature)
     return loss(case.logits_BTV, case.teacher_logits_BTW, case.targets_BT, num_batch_labels=case.counted)
 
 

@@ -23,16 +23,9 @@ def _loss(case: LossCase, missing: str) -> Tensor:
 
     vocab = len(case.teacher_weight_WE)
     if case.labels is None:
-        signal = DenseSignal(logits=case.teacher_logits_BTW, hidden_states=None, vocab_size=vocab)
+        signal = DenseSignal(1.0, None, vocab, case.teacher_logits_BTW)
     else:
-        signal = SparseSignal(
-            sparse_ids=case.labels.ids,
-            sparse_values=case.labels.weights.log(),
-            log_values=True,
-            generation_temperature=1.0,
-            hidden_states=None,
-            vocab_size=vocab,
-        )
+        signal = SparseSignal(1.0, None, vocab, case.labels.ids, case.labels.weights.log(), log_values=True)
     loss = KLDLoss(case.temperature, MissingProbabilityHandling(missing))
     mask = case.targets_BT != IGNORE_INDEX
     return loss(CausalLMOutput(logits=case.logits_BTV), signal, mask, num_items_in_batch=case.counted)

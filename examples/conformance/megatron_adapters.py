@@ -1,17 +1,27 @@
 """Megatron-LM's ``topk_kl_div`` with its ghost token, on one rank.
 
-It is no part of megatron-core on PyPI: this needs its repository on the path.
-
     cd examples/conformance && pytest --distillation-adapter megatron_adapters:adapter
+
+It is no part of megatron-core on PyPI: this needs its repository on the path. The rest of Megatron wants a GPU, so what
+the file imports beside torch is replaced by stand-ins, but for its own constants.
 """
 
 from __future__ import annotations
 
+import sys
+from unittest.mock import MagicMock
+
 import torch
+from peer_files import bare
 from torch import Tensor
 
 from stillroom.conformance import Adapter, LossCase
 from stillroom.types import IGNORE_INDEX
+
+bare("megatron.training.distillation")
+for name in ("core", "core.msc_utils", "core.models.common.language_module.language_module", "training.utils"):
+    sys.modules.setdefault(f"megatron.{name}", MagicMock())
+sys.modules["megatron.training"].get_args = MagicMock()  # type: ignore[attr-defined]
 
 
 def _loss(case: LossCase) -> Tensor:

@@ -1,21 +1,18 @@
-"""One module of an installed package, without importing the rest of it and what that needs."""
+"""Modules of a library, without running the ``__init__`` files above them and what those need."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import sys
+from pathlib import Path
 from types import ModuleType
 
 
-def module_of(distribution: str, path: str, name: str | None = None) -> ModuleType:
-    """The module at ``path`` in a distribution's files, called ``name`` where others import it by that."""
-    found = importlib.metadata.distribution(distribution).locate_file(path)
-    called = name or path.removesuffix(".py").replace("/", "_")
-    if called not in sys.modules:
-        spec = importlib.util.spec_from_file_location(called, str(found))
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        sys.modules[called] = module
-    return sys.modules[called]
+def bare(package: str) -> None:
+    """Makes the modules of a package importable by their names, as if its ``__init__`` files were empty."""
+    parts = package.split(".")
+    for size in range(1, len(parts) + 1):
+        name = ".".join(parts[:size])
+        if name not in sys.modules:
+            module = ModuleType(name)
+            module.__path__ = [str(found) for place in sys.path if (found := Path(place, *parts[:size])).is_dir()]
+            sys.modules[name] = module

@@ -5,24 +5,30 @@ cd examples/conformance && pytest --distillation-adapter torchtune_adapters:forw
 
 from __future__ import annotations
 
-from peer_files import module_of
+from peer_files import bare
 from torch import Tensor
 
 from stillroom.conformance import Adapter, LossCase
 
-FILE = "torchtune/modules/loss/kd_losses.py"
+bare("torchtune.modules.loss")
 
 
 def _forward(case: LossCase) -> Tensor:
-    return module_of("torchtune", FILE).ForwardKLLoss()(case.logits_BTV, case.teacher_logits_BTW, case.targets_BT)
+    from torchtune.modules.loss.kd_losses import ForwardKLLoss
+
+    return ForwardKLLoss()(case.logits_BTV, case.teacher_logits_BTW, case.targets_BT)
 
 
 def _reverse(case: LossCase) -> Tensor:
-    return module_of("torchtune", FILE).ReverseKLLoss()(case.logits_BTV, case.teacher_logits_BTW, case.targets_BT)
+    from torchtune.modules.loss.kd_losses import ReverseKLLoss
+
+    return ReverseKLLoss()(case.logits_BTV, case.teacher_logits_BTW, case.targets_BT)
 
 
 def _chunked(case: LossCase) -> Tensor:
-    loss = module_of("torchtune", FILE).ForwardKLWithChunkedOutputLoss(num_output_chunks=2)
+    from torchtune.modules.loss.kd_losses import ForwardKLWithChunkedOutputLoss
+
+    loss = ForwardKLWithChunkedOutputLoss(num_output_chunks=2)
     student, teacher = (list(one.chunk(2, dim=1)) for one in (case.logits_BTV, case.teacher_logits_BTW))
     return loss(student, teacher, case.targets_BT)
 

@@ -20,7 +20,8 @@ def _gkd(case: LossCase) -> Tensor:
     from trl.experimental.gkd.gkd_trainer import GKDTrainer
 
     both = case.logits_BTV, case.teacher_logits_BTW
-    return GKDTrainer.generalized_jsd_loss(*both, case.targets_BT, _beta(case), case.temperature)
+    options = {"beta": _beta(case), "temperature": case.temperature, "num_items_in_batch": case.counted}
+    return GKDTrainer.generalized_jsd_loss(*both, case.targets_BT, **options)
 
 
 def _chunked(case: LossCase) -> Tensor:
@@ -32,5 +33,5 @@ def _chunked(case: LossCase) -> Tensor:
     return loss_N.sum()
 
 
-gkd = Adapter("TRL generalized_jsd_loss", _gkd, WHOLE, masked=True, temperature="plain")
+gkd = Adapter("TRL generalized_jsd_loss", _gkd, WHOLE, reduction="step", masked=True, temperature="plain")
 chunked = Adapter("TRL chunked_divergence", _chunked, WHOLE, reduction="sum", temperature="plain", fused=True)

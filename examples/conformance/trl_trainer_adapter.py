@@ -33,7 +33,7 @@ def _train(task: TrainingTask) -> None:
 
         def get_train_dataloader(self) -> Any:
             given = [_inputs(batch) for step in task.steps for batch in step]
-            return DataLoader(given, batch_size=None)  # type: ignore[arg-type]
+            return DataLoader(given, batch_size=1, collate_fn=lambda one: one[0])  # type: ignore[arg-type]
 
     words = Tokenizer(models.WordLevel({"[PAD]": 0}, "[PAD]"))
     config = GKDConfig(
@@ -50,6 +50,7 @@ def _train(task: TrainingTask) -> None:
         gradient_checkpointing=False,
         report_to=[],
         disable_tqdm=True,
+        log_level="error",
     )
     optimizer = task.optimizer(task.student.parameters())
     trainer = InOrder(

@@ -19,8 +19,8 @@ from stillroom.conformance.told import Broken, needs, same
 from stillroom.types import IGNORE_INDEX
 
 CAP, DRAWS, REPEATS = 2.0, 50, 200
-LARGE = {"rows": 16, "length": 1024, "vocab": 4096}
-"""A batch of which usual chunks, of a thousand positions, are a small part."""
+LARGE = {"length": 1024, "vocab": 4096}
+"""Sequences of which a few are more than the usual chunks of a fused loss."""
 
 
 def _agree(adapter: Adapter, what: str, found: Found, expected: Found) -> None:
@@ -86,7 +86,7 @@ def _beside_ignored(leaves: LossCase) -> LossCase:
     hidden, teacher, targets = leaves.hidden_BTD, leaves.teacher_hidden_BTE, leaves.targets_BT
     return replace(
         leaves,
-        hidden_BTD=torch.cat([hidden, 9 * hidden.detach()]),
+        hidden_BTD=torch.cat([hidden, 3 * hidden.detach()]),
         teacher_hidden_BTE=torch.cat([teacher, -teacher]),
         targets_BT=torch.cat([targets, torch.full_like(targets, IGNORE_INDEX)]),
     )
@@ -231,17 +231,17 @@ def _row(row: int, leaves: LossCase) -> LossCase:
 
 
 def memory(adapter: Adapter) -> None:
-    """The logits of a batch in float32 are the largest tensor of a training step; a fused loss, forward and backward,
-    must need less than one copy of them.
+    """The logits of a batch in float32 are the largest tensor of a training step: what a larger batch adds to the peak
+    of a fused loss, forward and backward, must be less than one copy of its logits.
     """
     needs(adapter.fused, "fused")
-    case = replace(loss_case(**LARGE), divergence=adapter.divergences[0])
-    differentiated(adapter, loss_case())  # what a library allocates once is none of its step's
-    peak, copy = peak_bytes(lambda: differentiated(adapter, case)), 4 * case.targets_BT.numel() * len(case.weight_VD)
-    if not peak < copy:
+    cases = [replace(loss_case(rows=rows, **LARGE), divergence=adapter.divergences[0]) for rows in (4, 16)]
+    small, large = (peak_bytes(partial(differentiated, adapter, case)) for case in cases)
+    copy = 4 * 12 * LARGE["length"] * LARGE["vocab"]
+    if not large - small < copy:
         raise Broken(
-            f"{case.targets_BT.numel()} positions: expected a peak below the {copy / 2**20:.0f} MiB of one copy of the "
-            f"logits, found {peak / 2**20:.0f} MiB (tolerance 0)"
+            f"four times as many positions: expected to add less than the {copy / 2**20:.0f} MiB of one copy of their "
+            f"logits, found {(large - small) / 2**20:.0f} MiB (tolerance 0)"
         )
 
 

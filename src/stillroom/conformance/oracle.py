@@ -108,7 +108,8 @@ def differentiated(adapter: Adapter, case: LossCase, view: Callable[[LossCase], 
         loss = loss / max(shown.counted, 1) if adapter.reduction == "sum" else loss
         return _graded(loss, leaves)
     except Exception as error:
-        raise Broken(f"expected a scalar loss with gradient, found {type(error).__name__}: {error}") from error
+        rows = f"{shown.targets_BT.numel()} positions, {int((shown.targets_BT != IGNORE_INDEX).sum())} of them counted"
+        raise Broken(f"{rows}: expected a scalar with gradient, found {type(error).__name__}: {error}") from error
 
 
 def _graded(loss: Tensor, leaves: LossCase) -> Found:

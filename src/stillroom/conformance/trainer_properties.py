@@ -6,9 +6,11 @@ Letters as in ``adapter``.
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -86,15 +88,26 @@ def ranks(adapter: Adapter) -> None:
     needs(adapter.ranks, "ranks")
     needs(adapter.place, "a place as module:name, from which each rank loads it")
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(_one_of_two, (adapter.place, folder), nprocs=2)
-        changes = [load_file(Path(folder) / str(rank))["change"] for rank in range(2)]
+        code = "from stillroom.conformance.trainer_properties import one_of_two; one_of_two()"
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "WORLD_SIZE": "2"}
+        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}  # looked for by launchers, and not used
+        command = [sys.executable, "-c", code, str(adapter.place), folder]
+        both = [
+            Popen(command, env=environment | {"RANK": rank, "LOCAL_RANK": rank}, stdout=DEVNULL, stderr=PIPE, text=True)
+            for rank in "01"
+        ]
+        errors = [one.communicate()[1] for one in both]
+        if any(one.returncode for one in both):
+            last = max(errors, key=len).strip().rpartition("\n")[2]
+            raise Broken(f"expected a step shared by two ranks, found {last}")
+        changes = [load_file(Path(folder) / rank)["change"] for rank in "01"]
     for rank, change in enumerate(changes):
         _agree(adapter, f"one step shared by two ranks, on rank {rank}", change, first_lesson(adapter).change)
 
 
-def _one_of_two(rank: int, place: str, folder: str) -> None:
-    """One rank of two: half of the step, with its change of the weights left in a file."""
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
+def one_of_two() -> None:
+    """The process of one rank: half of the step, with its change of the weights left in a file."""
+    place, folder, rank = sys.argv[1], sys.argv[2], int(os.environ["RANK"])
     torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
     adapter = load_adapter(place)
     mine = part(batch(masked=adapter.masked), slice(2 * rank, 2 * rank + 2))
@@ -185,8 +198,8 @@ def teacher_optimizer(adapter: Adapter) -> None:
 
 
 def resume(adapter: Adapter) -> None:
-    """A run that is interrupted is another run where moments, order or seeds are lost: four steps must equal two, a
-    new process and two more, bit for bit.
+    """A run that is interrupted is another run where moments, order or seeds are lost: four steps must equal two,
+    and two more from their checkpoint, bit for bit.
     """
     needs(adapter.resumes, "resumes")
     steps = [[batch(seed)] for seed in range(4)]
