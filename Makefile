@@ -6,9 +6,12 @@ READY := $(VENV)/.ready
 READY_REAL := $(VENV)/.ready-real
 READY_PEERS := $(VENV)/.ready-peers
 READY_DOCS := $(VENV)/.ready-docs
+RELEASE := .venv-release
+READY_RELEASE := $(RELEASE)/.ready
+PYTHONS := 3.11 3.12 3.13 3.14
 SMOLLM := teachers/smollm2-135m
 
-.PHONY: help quickstart tiny test test-slow test-real gpu smollm smollm-teacher docs prose check format lock clean
+.PHONY: help quickstart tiny test test-slow test-real gpu smollm smollm-teacher docs prose check format dist test-matrix sbom audit lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +34,11 @@ $(READY_PEERS): $(READY_REAL) requirements-peers.lock
 $(READY_DOCS): $(READY) requirements-docs.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.lock
 	@touch $(READY_DOCS)
+
+$(READY_RELEASE): requirements-release.lock
+	@test -x $(RELEASE)/bin/python || $(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-release.lock
+	@touch $(READY_RELEASE)
 
 quickstart: $(READY) ## the main job: corpus, teacher, labels, students, evaluation, one HTML page (about 10 minutes on 2 cores)
 	$(BIN)/stillroom study quickstart --jobs 2
@@ -76,8 +84,22 @@ format: $(READY) ## format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+dist: $(READY_RELEASE) ## the wheel and the source, in dist/; the same bytes whenever they are built
+	rm -rf dist
+	$(RELEASE)/bin/python -m hatchling build
+
+test-matrix: dist ## the wheel on every Python that is here, with the oldest and the newest packages (PYTHONS="3.11 3.13")
+	$(RELEASE)/bin/python .ci/matrix.py --pythons $(PYTHONS)
+
+sbom: $(READY_RELEASE) ## what requirements.lock pins, as CycloneDX, in dist/
+	@mkdir -p dist
+	$(RELEASE)/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --of JSON -o dist/stillroom.cdx.json
+
+audit: $(READY_RELEASE) ## known weaknesses of what requirements.lock pins
+	$(RELEASE)/bin/python .ci/audit.py requirements.lock
+
 lock: $(READY) ## write requirements.lock from what is installed
 	$(BIN)/python -m pip freeze --exclude-editable --exclude stillroom | sed -E 's/\+cpu$$//' > requirements.lock
 
 clean: ## remove the environment and the caches
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(RELEASE) dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -35,7 +35,7 @@ SECTIONS: dict[str, list[str]] = {
     ],
     "Findings": ["findings/index"],
     "Papers": ["papers"],
-    "Design": ["tree", "extending"],
+    "Design": ["tree", "extending", "releases"],
     "Log": ["LOG"],
 }  # fmt: skip
 """Captions of the contents with their pages; pages of ``docs/design/`` stand under Design, new ones under Reference."""

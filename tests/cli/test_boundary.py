@@ -6,7 +6,6 @@ import errno
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,30 +20,6 @@ from stillroom.report.pages.teachers_page import build_teachers_page
 from stillroom.types import UserError
 
 MICRO = str(Path(__file__).parents[1] / "micro.py")
-
-
-@pytest.fixture
-def call(tmp_path, monkeypatch, capsys):
-    """Runs a command in an empty folder; gives its exit code and what it printed, and ends what does not end."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-
-    def hangs(*_: object) -> None:
-        raise AssertionError("the command did not end in 30 seconds")
-
-    def run(arguments: list[str]) -> tuple[object, str, str]:
-        before = signal.signal(signal.SIGALRM, hangs)
-        signal.alarm(30)
-        try:
-            with pytest.raises(SystemExit) as ended:
-                main.run(arguments)
-        finally:
-            signal.alarm(0)
-            signal.signal(signal.SIGALRM, before)
-        return ended.value.code, *capsys.readouterr()
-
-    return run
 
 
 def odd_places(folder: Path) -> dict[str, str]:
@@ -191,6 +166,8 @@ BAD_OPTIONS = {
     "world entropy": ["label", 'world:bigram:{"low_entropy": NaN}', "--tokens", "1000"],
     "world seed": ["label", 'world:recall:{"seed": -1}', "--tokens", "1000"],
     "recall length": ["sandbox", "recall", "--set", "world.sequence_length=1000000000"],
+    "state and end": ["study", MICRO, "--status", "--cancel"],
+    "price and reasons": ["study", MICRO, "--dry-run", "--explain"],
     "two names": ["study", MICRO, "--set", "arms={a: {}, A: {}}"],
     "an alias": ["study", MICRO, "--set", "arms=&a {b: *a}"],
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -16,27 +15,19 @@ VERBS = sorted(command.name for command in app.registered_commands if command.na
 MICRO = Path(__file__).parents[1] / "micro.py"
 
 
-def stillroom(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"COLUMNS": "100", "NO_COLOR": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "stillroom", *arguments],
-        capture_output=True, text=True, check=False, cwd=cwd, env=environment,
-    )  # fmt: skip
-
-
 def test_the_verbs_are_there():
     assert VERBS == ["config", "evaluate", "export", "init", "inspect", "label", "ls", "report", "study", "train"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_the_help_of_a_verb_has_an_example(verb):
-    done = stillroom(verb, "--help")
-    assert done.returncode == 0
-    assert f"stillroom {verb}" in re.sub(r"\s+", " ", done.stdout.split("Example", 1)[1])
+def test_the_help_of_a_verb_has_an_example(verb, call):
+    code, out, _ = call([verb, "--help"])
+    assert code == 0 and f"stillroom {verb}" in re.sub(r"\s+", " ", out.split("Example", 1)[1])
 
 
-def test_the_paragraphs_of_help_fill_their_lines_and_examples_keep_theirs():
-    lines = [line.strip() for line in stillroom("sandbox", "bigram", "--help").stdout.splitlines()]
+def test_the_paragraphs_of_help_fill_their_lines_and_examples_keep_theirs(call, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    lines = [line.strip() for line in call(["sandbox", "bigram", "--help"])[1].splitlines()]
     start = next(number for number, line in enumerate(lines) if line.startswith("Everything is known"))
     paragraph = lines[start : lines.index("", start)]
     assert len(paragraph) > 2 and all(len(line) > 75 for line in paragraph[:-1])  # 100 columns; no short line inside
@@ -54,12 +45,12 @@ def test_help_imports_neither_torch_nor_transformers():
     assert done.stdout.strip().splitlines()[-1] == "[]"
 
 
-def test_a_dry_run_prints_everything_and_writes_nothing(tmp_path):
-    done = stillroom("study", str(MICRO), "--set", "evaluation.suites=[lm]", "--dry-run", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_a_dry_run_prints_everything_and_writes_nothing(call):
+    code, out, err = call(["study", str(MICRO), "--set", "evaluation.suites=[lm]", "--dry-run"])
+    assert code == 0, err
     for words in ("sequence_length: 64", "alpha: 0.9", "parameters", "FLOPs", "memory", "teacher", "labels", "routed"):
-        assert words in done.stdout
-    assert list(tmp_path.iterdir()) == []
+        assert words in out
+    assert list(Path().iterdir()) == []
 
 
 MISTAKES = {
@@ -85,14 +76,20 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_ends_in_one_sentence_and_writes_nothing(name, tmp_path):
+def test_a_mistake_ends_in_one_sentence_and_writes_nothing(name, call):
     arguments, words = MISTAKES[name]
-    done = stillroom(*arguments, cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1 and done.stderr.startswith("stillroom: ")
-    assert all(word in done.stderr for word in words), done.stderr
-    assert list(tmp_path.iterdir()) == []
+    code, _, err = call(arguments)
+    assert code == 2 and len(err.strip().splitlines()) == 1 and err.startswith("stillroom: "), err
+    assert all(word in err for word in words), err
+    assert list(Path().iterdir()) == []
+
+
+def test_a_process_ends_as_a_call_does(tmp_path):
+    arguments, words = MISTAKES["unknown verb"]
+    command = [sys.executable, "-m", "stillroom", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("stillroom: ") and done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1 and all(word in done.stderr for word in words)
 
 
 @pytest.mark.parametrize(
@@ -105,15 +102,13 @@ def test_a_mistake_ends_in_one_sentence_and_writes_nothing(name, tmp_path):
         ({"a.txt": b""}, "holds no text"),
     ],
 )
-def test_a_bad_corpus_path_ends_in_one_sentence_and_writes_nothing(content, words, tmp_path):
-    texts, work = tmp_path / "texts", tmp_path / "work"
-    work.mkdir()
+def test_a_bad_corpus_path_ends_in_one_sentence_and_writes_nothing(content, words, call, tmp_path):
+    texts = tmp_path / "texts"
     if content is not None:
         texts.mkdir()
         for name, data in content.items():
             (texts / name).write_bytes(data)
     source = f"corpus.sources.python={{kind: files, path: {texts}, share: 1.0}}"
-    done = stillroom("study", str(MICRO), "--set", source, cwd=work)
-    assert done.returncode == 2, done.stderr
-    assert words in done.stderr and str(texts) in done.stderr and "Traceback" not in done.stderr
-    assert list(work.iterdir()) == []
+    code, _, err = call(["study", str(MICRO), "--set", source])
+    assert code == 2 and words in err and str(texts) in err and "Traceback" not in err, err
+    assert list(Path().iterdir()) == []

@@ -16,6 +16,7 @@ from stillroom.study import needs as needs_module
 from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.inventory import FoundArtifact, prune, take_inventory
 from stillroom.study.needs import NEEDED, Needs
+from stillroom.study.stage_jobs import StageEnd, StageJob, StageJobs
 from stillroom.types import UserError
 
 
@@ -195,6 +196,18 @@ def test_unfinished_work_of_a_removed_run_goes_and_that_of_a_run_under_way_stays
     shutil.rmtree(tmp_path / "gone")
     assert pruned(tmp_path) == {f"model-{fingerprint(['a'])}"}
     assert len(left(tmp_path)) == 1
+
+
+def test_what_is_known_of_the_jobs_of_an_artifact_goes_with_it(tmp_path):
+    (kept,) = made(tmp_path, "first", "corpus:a")
+    (gone,) = made(tmp_path, "second", "model:a")
+    jobs = StageJobs.of(tmp_path / "artifacts")
+    for name in (kept, gone):
+        jobs.note(name, StageJob(on="slurm", name="7", log="a log"))
+        jobs.end(name, StageEnd())
+    shutil.rmtree(tmp_path / "second")
+    assert pruned(tmp_path) == {gone}
+    assert {one.name for one in jobs.root.iterdir()} == {f"{kept}.json", f"{kept}.ended.json"}
 
 
 def test_the_command_says_what_it_removes(tmp_path, capsys):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stillroom.cli.shared_options import dry_run_option, file_place, out_option, seed_option
+from stillroom.cli.shared_options import dry_run_option, file_place, kept_option, seed_option
 from stillroom.types import UserError
 
 if TYPE_CHECKING:
     from stillroom.config import MixtureConfig
+    from stillroom.study.label_stage import LabelRequest
 
 Teacher = Annotated[
     str,
@@ -60,7 +62,7 @@ Domains = Annotated[
         help="The teacher of one of the corpus's sources (rule domain). Default: the first.",
     ),
 ]
-Out = Annotated[Path, out_option("Folder of the label store; the same command goes on.")]
+Out = Annotated[Path, kept_option("--out", "Folder of the label store; the same command goes on.")]
 Codec = Annotated[
     str, typer.Option(help="[bold]sampled[/] (unbiased), [bold]top-k[/] or [bold]top-p[/] (both with the tail's mass).")
 ]
@@ -126,30 +128,43 @@ def label_command(
     if import_from is not None:
         _import(import_from, teacher, corpus, out, import_tokens)
         return
-    from stillroom.study.label_stage import LabelRequest, label_corpus
-    from stillroom.study.progress import StageDisplay
+    from stillroom.study.label_stage import LabelRequest
 
     values = {"codec": codec, "num_samples": num_samples, "k": k, "p": p, "value_steps": value_steps}
     values |= {"temperature": temperature, "seed": seed}
     mixture = _mixture(mixed_with, rule, weights, domains)
-    label_corpus(LabelRequest(teacher, corpus, out, values, tokens, dry_run, mixture, length), StageDisplay())
+    _label(LabelRequest(teacher, corpus, out, values, tokens, dry_run, mixture, length))
+
+
+def _label(request: LabelRequest) -> None:
+    from stillroom.study.folders import kept_at_address
+    from stillroom.study.label_stage import label_corpus
+    from stillroom.study.progress import StageDisplay
+
+    with contextlib.nullcontext() if request.dry_run else kept_at_address(request.out, request.out):
+        label_corpus(request, StageDisplay())
 
 
 def _export(store: Path, file: Path) -> None:
+    from stillroom.stores import address_of
     from stillroom.study.label_stage import export_labels
 
-    _print_made(f"{export_labels(store, file):,} sequences", file)
+    _print_made(f"{export_labels(address_of(store) or store, file):,} sequences", file)
 
 
 def _import(labels: Path, teacher: str, corpus: str | None, out: Path, tokens: Path | None) -> None:
+    from stillroom.stores import address_of
+    from stillroom.study.folders import kept_at_address
     from stillroom.study.label_stage import import_labels
 
     if corpus is None:
         raise UserError("label: --corpus is missing; --import needs the tokenizer and length of the corpus.")
-    _print_made(f"{import_labels(labels, teacher, corpus, out, tokens).num_tokens:,} tokens", out)
+    with kept_at_address(out, out):
+        made = import_labels(labels, teacher, corpus, out, tokens)
+    _print_made(f"{made.num_tokens:,} tokens", address_of(out) or out)
 
 
-def _print_made(what: str, place: Path) -> None:
+def _print_made(what: str, place: Path | str) -> None:
     from stillroom.console import line
     from stillroom.study.progress import StageDisplay
 

@@ -13,6 +13,7 @@ import typer
 
 from stillroom.cli.config_command import config_command
 from stillroom.cli.corpus_command import corpus
+from stillroom.cli.doctor_command import doctor_command
 from stillroom.cli.evaluate_command import evaluate_command
 from stillroom.cli.export_command import export_command
 from stillroom.cli.forecast_command import forecast
@@ -50,6 +51,7 @@ app.command("config")(config_command)
 app.command("inspect")(inspect_command)
 app.command("report")(report_command)
 app.command("ls")(ls_command)
+app.command("doctor")(doctor_command)
 app.add_typer(corpus)
 app.add_typer(sandbox)
 app.add_typer(teachers)

@@ -19,6 +19,7 @@ from stillroom.cli.shared_options import (
     artifacts_option,
     jobs_option,
 )
+from stillroom.types import UserError
 
 if TYPE_CHECKING:
     from stillroom.config import StudyConfig
@@ -98,6 +99,7 @@ def study_command(
     """
     from stillroom.cli.ask import study_config
 
+    _refuse_several(dry_run=dry_run, explain=explain, status=status, cancel=cancel)
     config = study_config(recipe, assignments or [], corpus)
     if sweeps or seeds:
         from stillroom.study.arm_sweeps import swept
@@ -117,6 +119,15 @@ def study_command(
         _look(config, _of_run(recipe, out), artifacts, cancel)
     else:
         _run(config, law, _Where(out, artifacts, jobs, labels, wait_for or 0, on))
+
+
+def _refuse_several(**asked: bool) -> None:
+    """Refuses two things to do in place of running."""
+    given = [f"--{name.replace('_', '-')}" for name, is_given in asked.items() if is_given]
+    if len(given) > 1:
+        raise UserError(
+            f"{' and '.join(given)} were given, expected one of them; give the commands one after the other."
+        )
 
 
 def _of_run(recipe: str, out: Path | None) -> Path | None:

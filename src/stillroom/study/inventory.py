@@ -20,6 +20,7 @@ from stillroom import disk
 from stillroom.files import disk_errors, fingerprint, read_json_object, reading
 from stillroom.study.artifacts import identity_of
 from stillroom.study.needs import NEEDED, USER, disk_of
+from stillroom.study.stage_jobs import StageJobs
 from stillroom.types import UserError
 
 _NAME = re.compile(r"[a-z][a-z-]*-([0-9a-f]{16})")
@@ -260,5 +261,6 @@ def _remove(one: FoundArtifact, found: Inventory) -> bool:
                 os.rename(aside, one.folder)
             return False
         shutil.rmtree(aside)
+        StageJobs.of(store).forget(one.name)
         return True
     return False

@@ -30,6 +30,7 @@ from stillroom.labels import (
 from stillroom.labels.format import manifest as manifests
 from stillroom.labels.format.layout import shard_name
 from stillroom.labels.format.manifest import Plan
+from stillroom.stores import address_of
 from stillroom.study.exactworlds import WORLD_PREFIX, drawn_sequences, exact_scores, exact_world, world_hash
 from stillroom.study.found_labels import remember_store
 from stillroom.study.identities import labels_owner, mixture_key
@@ -213,7 +214,7 @@ def _shard_tokens(path: Path) -> np.ndarray:
     return ids.reshape(-1)
 
 
-def export_labels(store: Path, target: Path) -> int:
+def export_labels(store: Path | str, target: Path) -> int:
     """Writes a store as one Parquet file; returns the number of sequences."""
     return export_parquet(LabelStore.open(store), target)
 
@@ -228,7 +229,7 @@ def _say(manifest: Manifest | None, out: Path, display: StageDisplay) -> None:
         display.console.print("This rank's shards are written; the store is finished by the last rank.")
         return
     size = f"{manifest.num_tokens:,} tokens at {manifest.bytes_per_token:.1f} bytes each: "
-    display.console.print(line(size, (out, "bold")), soft_wrap=True)
+    display.console.print(line(size, (address_of(out) or out, "bold")), soft_wrap=True)
 
 
 def _print_price(job: _Job, config: LabelsConfig, display: StageDisplay) -> None:
