@@ -168,4 +168,4 @@ def load_adapter(place: str) -> Adapter:
         return replace(found, place=place)
     if not callable(found):
         raise UserError(f"--distillation-adapter: {place} is a {type(found).__name__}, expected an Adapter or a loss.")
-    return Adapter(name=place, loss=found, place=place)
+    return Adapter(name=place, loss=found, place=place)  # type: ignore[arg-type]
