@@ -8,7 +8,19 @@ from markupsafe import Markup
 
 from stillroom.report.charts.figure import Figure, Panel, Table, missing_models, panel_width, span
 from stillroom.report.charts.scales import Scale, linear
-from stillroom.report.charts.svg import Frame, drawing, joined, marker, segment, tag, text, ticks, whisker
+from stillroom.report.charts.svg import (
+    Frame,
+    drawing,
+    joined,
+    letter,
+    marker,
+    segment,
+    shortened,
+    tag,
+    text,
+    ticks,
+    whisker,
+)
 from stillroom.report.figures import captions
 from stillroom.report.formats import fixed, with_interval
 from stillroom.report.headline import measured
@@ -58,13 +70,14 @@ def _bar(frame: Frame, measure: Measure, entry: Entry, est: Estimate, top: float
     zero, end, middle = frame.px(0), frame.px(est.value), top + 26
     value = fixed(est.value, measure.decimals)
     hint = f"{entry.label}: {with_interval(est, measure.decimals)}"
+    room = frame.width - frame.left - frame.right - 14 - len(value) * letter(frame.width)
     box = {"x": min(zero, end), "y": middle - 5, "width": abs(end - zero), "height": 10.0}
     return joined(
         [
             tag("rect", class_=f"fill {entry.colour}", **box),
             whisker(frame.px(est.low), middle, frame.px(est.high), middle, f"error {entry.colour}"),
             marker(entry.marker, end, middle, f"mark {entry.colour}", hint),
-            text(frame.left + 4, top + 15, entry.label, class_="halo"),
+            text(frame.left + 4, top + 15, shortened(entry.label, room, frame.width), class_="halo"),
             text(frame.width - frame.right - 4, top + 15, value, "end", "halo"),
         ]
     )
