@@ -62,7 +62,7 @@ def test_labels_go_to_parquet_and_come_back(parts, labelled, tmp_path):
     tokens = open_corpus(parts[0]).train.batch([0]).tokens_BT
     first, second = (LabelStore.open(path).lookup(tokens) for path in (labelled, tmp_path / "again"))
     assert (first.weights.sum(-1) - second.weights.sum(-1)).abs().max() < 0.01
-    with pytest.raises(UserError, match="give --import-tokens FILE.npy"):
+    with pytest.raises(UserError, match=r"give --import-tokens FILE\.npy"):
         sidecar = tmp_path / "x.kd"
         sidecar.write_bytes(b"")
         import_labels(sidecar, "t", parts[0], tmp_path / "kd", None)
