@@ -25,6 +25,7 @@ ADAPTERS = Path(__file__).parents[1] / "examples" / "conformance"
 sys.path.insert(0, str(ADAPTERS))
 PLACES = {
     "stillroom.conformance.own:adapter": "stillroom",
+    "stillroom_trainer_adapter:adapter": "stillroom",
     "trl_adapters:gkd": "trl",
     "trl_adapters:chunked": "trl",
     "trl_trainer_adapter:adapter": "trl",

@@ -59,6 +59,22 @@ def test_a_wrong_trainer_loses_one_property(what: str) -> None:
         assert "it is the step of " in found[name]
 
 
+@pytest.fixture
+def own_trainer(monkeypatch: pytest.MonkeyPatch) -> Adapter:
+    """This package's own loop."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "examples" / "conformance")
+    return load_adapter("stillroom_trainer_adapter:adapter")
+
+
+def test_the_loop_of_this_package_has_every_property_of_a_trainer(own_trainer: Adapter) -> None:
+    assert outcomes(own_trainer, OF_TRAINER) == dict.fromkeys(OF_TRAINER, "holds")
+
+
+@pytest.mark.slow
+def test_the_loop_of_this_package_shares_a_step_between_ranks(own_trainer: Adapter) -> None:
+    assert outcomes(own_trainer, ["ranks"]) == {"ranks": "holds"}
+
+
 @pytest.mark.slow
 def test_a_step_that_two_ranks_share_is_that_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each rank imports this folder's trainer by its name."""

@@ -58,7 +58,7 @@ def test_every_frozen_verdict_is_of_a_property_and_every_adapter_was_run() -> No
 
 @pytest.mark.parametrize("file", sorted(ADAPTERS.glob("*_adapter*.py")), ids=lambda file: file.stem)
 def test_an_adapter_is_a_page_at_most(file: Path) -> None:
-    assert len(file.read_text().splitlines()) <= 80
+    assert len(file.read_text().splitlines()) <= 100
 
 
 def versions() -> dict[str, str]:
