@@ -9,7 +9,7 @@ import plain_trainer
 import pytest
 import wrong_losses
 
-from stillroom.conformance import PROPERTIES, Adapter, Broken, all_verdicts, loss_properties, prove
+from stillroom.conformance import PROPERTIES, Adapter, Broken, all_verdicts, load_adapter, loss_properties, prove
 from stillroom.conformance.own import adapter as own
 
 OF_LOSS = [name for name, one in PROPERTIES.items() if one.__module__.endswith(".loss_properties")]

@@ -77,7 +77,7 @@ def versions() -> dict[str, str]:
 def test_a_peer_that_is_installed_does_what_was_frozen(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a process of its own: the adapters put bare packages in the place of the libraries'."""
     library = FROZEN["results"][place]["library"]
-    if versions().get(library) != FROZEN["versions"][library]:
+    if library != "stillroom" and versions().get(library) != FROZEN["versions"][library]:
         pytest.skip(f"{library} {FROZEN['versions'][library]} is not installed")
     code = (
         "import json, sys; sys.path.insert(0, 'benchmarks'); import conformance;"
