@@ -59,20 +59,18 @@ def test_a_wrong_trainer_loses_one_property(what: str) -> None:
         assert "it is the step of " in found[name]
 
 
-@pytest.fixture
-def own_trainer(monkeypatch: pytest.MonkeyPatch) -> Adapter:
-    """This package's own loop."""
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("stillroom_trainer_adapter", OF_TRAINER),
+        pytest.param("stillroom_trainer_adapter", ["ranks"], marks=pytest.mark.slow),
+        pytest.param("hf_trainer_adapter", [*OF_TRAINER, "ranks"], marks=pytest.mark.slow),
+    ],
+    ids=["loop", "loop-ranks", "hf-trainer"],
+)
+def test_trainers_of_this_package_have_every_property(module: str, names: list[str], monkeypatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "examples" / "conformance")
-    return load_adapter("stillroom_trainer_adapter:adapter")
-
-
-def test_the_loop_of_this_package_has_every_property_of_a_trainer(own_trainer: Adapter) -> None:
-    assert outcomes(own_trainer, OF_TRAINER) == dict.fromkeys(OF_TRAINER, "holds")
-
-
-@pytest.mark.slow
-def test_the_loop_of_this_package_shares_a_step_between_ranks(own_trainer: Adapter) -> None:
-    assert outcomes(own_trainer, ["ranks"]) == {"ranks": "holds"}
+    assert outcomes(load_adapter(f"{module}:adapter"), names) == dict.fromkeys(names, "holds")
 
 
 @pytest.mark.slow
