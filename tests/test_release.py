@@ -32,8 +32,8 @@ BROUGHT = {
     "packaging": "transformers", "markupsafe": "jinja2", "pydantic-core": "pydantic",
 }  # fmt: skip
 """Packages that are imported and that another one, whose versions are bounded, asks for."""
-ELSEWHERE = {"yaml": "pyyaml", "_typeshed": "", "vllm": ""}
-"""Packages by the names that are imported where those differ; empty for what is only looked for."""
+ELSEWHERE = {"yaml": "pyyaml", "_typeshed": "", "vllm": "", "pytest": ""}
+"""Packages by the names that are imported where those differ; empty for what is only looked for, and for what loads us."""
 
 
 def _sources() -> list[Path]:

@@ -16,7 +16,19 @@ MICRO = Path(__file__).parents[1] / "micro.py"
 
 
 def test_the_verbs_are_there():
-    assert VERBS == ["config", "evaluate", "export", "init", "inspect", "label", "ls", "report", "study", "train"]
+    assert VERBS == [
+        "config",
+        "doctor",
+        "evaluate",
+        "export",
+        "init",
+        "inspect",
+        "label",
+        "ls",
+        "report",
+        "study",
+        "train",
+    ]
 
 
 @pytest.mark.parametrize("verb", VERBS)
