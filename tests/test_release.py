@@ -33,7 +33,7 @@ BROUGHT = {
 }  # fmt: skip
 """Packages that are imported and that another one, whose versions are bounded, asks for."""
 ELSEWHERE = {"yaml": "pyyaml", "_typeshed": "", "vllm": "", "pytest": ""}
-"""Packages by the names that are imported where those differ; empty for what is only looked for, and for what loads us."""
+"""Packages by the names that are imported where those differ; empty for what is looked for, or loads us."""
 
 
 def _sources() -> list[Path]:
