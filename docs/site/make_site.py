@@ -152,6 +152,8 @@ def staged(folder: Path) -> Stage:
     stage = Stage(folder)
     for file in sorted(DOCS.rglob("*.md")):
         stage.add(file.relative_to(DOCS).as_posix(), file.read_text(encoding="utf-8"), file)
+    for file in (ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"):
+        stage.add(file.name.lower(), file.read_text(encoding="utf-8"), file)
     for file in notebooks():
         text, pictures = page_of(file)
         stage.add(f"notebooks/{file.stem}.md", text, file)
