@@ -70,8 +70,9 @@ smollm: smollm-teacher ## students of a real teacher's labels beside students of
 docs: $(READY_DOCS) prose ## the site, to be read from build/site/html/index.html
 	$(BIN)/python docs/site/make_site.py
 
-prose: $(READY_DOCS) ## spelling and house rules of the pages; writes the findings anew
-	$(BIN)/codespell README.md CHANGELOG.md docs experiments --skip '*.json,*.svg' --ignore-words docs/site/spelling.txt
+prose: $(READY_DOCS) ## style, spelling and house rules of the pages; writes the findings anew
+	$(BIN)/proselint check README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs experiments
+	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md docs experiments --skip '*.json,*.svg' --ignore-words docs/site/spelling.txt
 	$(BIN)/python docs/site/house_style.py
 	$(BIN)/python docs/site/findings.py
 
@@ -89,7 +90,7 @@ dist: $(READY_RELEASE) ## the wheel and the source, in dist/; the same bytes whe
 	rm -rf dist
 	$(RELEASE)/bin/python -m hatchling build
 
-test-matrix: dist ## the wheel on every Python that is here, with the oldest and the newest packages (PYTHONS="3.11 3.13")
+test-matrix: dist ## the wheel on every Python that is here, with the newest packages, and with the oldest (PYTHONS="3.11 3.13")
 	$(RELEASE)/bin/python .ci/matrix.py --pythons $(PYTHONS)
 
 sbom: $(READY_RELEASE) ## what requirements.lock pins, as CycloneDX, in dist/

@@ -89,3 +89,11 @@ def tiny_corpus(tiny_corpus_config: CorpusConfig, tmp_path_factory: pytest.TempP
 def micro_recipe() -> Path:
     """The recipe file of the study of seconds."""
     return Path(__file__).with_name("micro.py")
+
+
+@pytest.fixture
+def fresh_compiler() -> None:
+    """What other tests compiled is forgotten: flex attention refuses a function of its ninth shape in one process."""
+    import torch
+
+    torch._dynamo.reset()

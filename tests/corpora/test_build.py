@@ -114,12 +114,20 @@ def test_ranks_that_share_a_folder_build_what_one_process_does(text, tokenizer, 
     assert ended(*ranks) and bytes_of(folder) == whole and left_beside(folder) == []
 
 
-def killed_at(config: CorpusConfig, folder: Path, moments: list[float], **workers) -> int:
-    """Builds, killed at each of these moments and begun again; how many times it was in the middle."""
-    met = 0
-    for moment in moments:
+def killed_at(config: CorpusConfig, folder: Path, parts: list[float], whole: str, **workers) -> int:
+    """Builds, killed after each of these parts of a build's time, and begun again or, where it ended, anew.
+
+    Returns how many times it was in the middle.
+    """
+    met, begin = 0, time.monotonic()
+    assert ended(started(config, folder, **workers))
+    seconds = time.monotonic() - begin
+    for part in parts:
+        if folder.exists():
+            assert bytes_of(folder) == whole
+            shutil.rmtree(folder)
         process = started(config, folder, **workers)
-        time.sleep(moment)
+        time.sleep(part * seconds)
         met += process.is_alive()
         process.kill()
         process.join()
@@ -156,9 +164,9 @@ def test_a_build_that_was_killed_goes_on_to_the_same_bytes(text, tokenizer, whol
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [{"jobs": 1}, {"jobs": 2}])
 def test_twenty_kills_at_random_moments_change_no_byte(text, tokenizer, whole, tmp_path, workers):
-    moments = np.random.default_rng(5).uniform(1.0, 6.0, 20).tolist()
+    parts = np.random.default_rng(5).uniform(0.0, 1.0, 20).tolist()
     config, folder = config_of(text, tokenizer), tmp_path / "corpus"
-    assert killed_at(config, folder, moments, **workers) > 2
+    assert killed_at(config, folder, parts, whole, **workers) > 9
     assert bytes_of(folder) == whole and left_beside(folder) == []
 
 

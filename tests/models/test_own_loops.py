@@ -93,6 +93,7 @@ def test_flash_attention_is_called_so_that_it_keeps_documents_apart(name, implem
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fresh_compiler")
 @torch.no_grad()
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # several of torch's own, while it compiles
 @pytest.mark.parametrize("name", ["llama", "mistral", "gemma2", "gemma3_text", "lfm2"])

@@ -70,6 +70,7 @@ def test_windows_survive_isolation_in_every_implementation(name, implementation)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # several of torch's own, while it compiles
 @pytest.mark.parametrize("name", ["llama", "mistral", "gemma2"])
 def test_windows_survive_isolation_in_flex_attention(name):

@@ -125,7 +125,7 @@ def test_the_page_is_whole_and_asks_for_nothing(tmp_path: Path, seeds: tuple[int
     assert "https://" not in text
     assert "default-src 'none'" in text
     assert "DPT-90 &lt;b&gt;" in text
-    assert "<b>" not in text.replace("<b>Figure", "")
+    assert "<b>" not in text.replace("<b>Figure", "").replace("<p><b>", "")
     assert "nan" not in text.lower().replace("tenan", "")
     assert ("One seed: what differs" in text) == (len(seeds) == 1)
     for identifier in ("fig-learning", "fig-heads", "fig-attention", "fig-rows", "fig-cost"):
@@ -180,7 +180,7 @@ def test_many_arms_are_told_in_as_many_words_as_few(tmp_path: Path):
     (folder / "sandbox.json").write_text(json.dumps(results))
     page = build_recall_report(folder).read_text(encoding="utf-8")
     summary = re.search(r'id="summary">(.*?)</div>', page, re.S)
-    assert summary is not None and summary[1].count("<p>") <= 5
-    words = re.sub(r"<[^>]+>|\s+", " ", summary[1]).replace("\xa0", " ")
-    assert "Of all 23" in words and "repeats the most" in words and "Of 21 arms whose teacher leaks" in words
+    assert summary is not None and summary[1].count("<p>") == 1
+    words, below = (re.sub(r"<[^>]+>|\s+", " ", part).replace("\xa0", " ") for part in (summary[1], page))
+    assert "Of all 23" in words and "repeats the most" in words and "Of 21 arms whose teacher leaks" in below
     assert "where an induction head looks" in page

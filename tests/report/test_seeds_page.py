@@ -69,7 +69,7 @@ def test_the_page_shows_means_differences_and_corrected_p_values(tmp_path: Path)
     assert cells[1] == cells[3] == "3" and cells[2].startswith(f"−{-estimate.value:.3f} (−{-estimate.low:.3f} to")
     p_value = paired_t_test(differences)
     assert p_value is not None and p_value < float(cells[4]) <= 1
-    assert "Arms that were trained at several seeds" in build_report(run).read_text(encoding="utf-8")
+    assert "over training seeds; they cover another run" in build_report(run).read_text(encoding="utf-8")
     (table,) = seeds_tables([run])
     assert table is not None and table.row_count == words.count("<tr>") - 1
     console = Console(width=200)
@@ -80,7 +80,8 @@ def test_the_page_shows_means_differences_and_corrected_p_values(tmp_path: Path)
 
 def test_the_summary_speaks_of_arms_and_not_of_every_seed(tmp_path: Path) -> None:
     view = view_of(make_seeds(tmp_path / "run"))
-    (words,) = summary(view)
+    lead = summary(view)
+    words = " ".join((*(one for paragraph in lead.paragraphs for one in paragraph), *lead.details))
     spt, dpt = arms_over_seeds(view)
     paired, mean = paired_with(spt, dpt, BITS_PER_BYTE), mean_of(spt, BITS_PER_BYTE)
     assert paired is not None and mean is not None

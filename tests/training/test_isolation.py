@@ -36,6 +36,7 @@ def test_implementations_agree(implementation: str, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # torch's own, when it compiles
 def test_flex_attention_agrees() -> None:
     torch.testing.assert_close(_hidden("flex_attention"), _hidden("sdpa"), rtol=1e-4, atol=1e-5)

@@ -87,11 +87,31 @@ Vllm = Annotated[
 ]
 ImportFrom = Annotated[
     Path | None,
-    typer.Option("--import", help="Make the store from labels on disk: DistillKit or plain Parquet, or a .kd sidecar."),
+    typer.Option(
+        "--import",
+        help="Make the store from labels on disk: Parquet (plain, LlamaKD or DistillKit), MaxText's .array_record, "
+        "Megatron-LM's .tar, or a .kd sidecar.",
+    ),
 ]
-ImportTokens = Annotated[Path | None, typer.Option(help="Ids (.npy) of the token shard that a .kd sidecar belongs to.")]
+ImportTokens = Annotated[
+    Path | None,
+    typer.Option(
+        help="Ids (.npy) that labels are of, where these do not hold them: of a .kd's shard, of a .tar's samples."
+    ),
+]
 ExportTo = Annotated[
-    Path | None, typer.Option("--export", help="Write the store at --out as one Parquet file.", callback=file_place)
+    Path | None,
+    typer.Option(
+        "--export", help="Write the store at --out for others; a .kd needs --import-tokens.", callback=file_place
+    ),
+]
+ExportForm = Annotated[
+    str,
+    typer.Option(
+        "--to",
+        help="Form of the export: [bold]parquet[/], [bold]llamakd[/], [bold]distillkit[/] (a folder) or "
+        "[bold]maxtext[/]. A file that ends in .kd is surogate's.",
+    ),
 ]
 
 
@@ -117,6 +137,7 @@ def label_command(
     import_from: ImportFrom = None,
     import_tokens: ImportTokens = None,
     export_to: ExportTo = None,
+    form: ExportForm = "parquet",
 ) -> None:
     """Run a teacher over a corpus once and keep its soft labels, small, for any number of students.
 
@@ -130,7 +151,7 @@ def label_command(
     [bold]A world[/]:  stillroom label world:recall --tokens 100000 --out labels
     """
     if export_to is not None:
-        _export(out, export_to)
+        _export(out, export_to, form, import_tokens)
         return
     if not teacher:
         raise UserError("label: a teacher is missing; see stillroom label --help.")
@@ -160,11 +181,12 @@ def _label(request: LabelRequest, vllm: Path | None) -> None:
         say_labelled(label_by_vllm(request, vllm, display), request.out, display)
 
 
-def _export(store: Path, file: Path) -> None:
+def _export(store: Path, file: Path, form: str, tokens: Path | None) -> None:
     from stillroom.stores import address_of
     from stillroom.study.label_stage import export_labels
 
-    _print_made(f"{export_labels(address_of(store) or store, file):,} sequences", file)
+    count = export_labels(address_of(store) or store, file, form, tokens)
+    _print_made(f"{count:,} sequences", file)
 
 
 def _import(labels: Path, teacher: str, corpus: str | None, out: Path, tokens: Path | None) -> None:

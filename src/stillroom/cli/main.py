@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import typer
 
+from stillroom import __version__
 from stillroom.cli.config_command import config_command
 from stillroom.cli.corpus_command import corpus
 from stillroom.cli.doctor_command import doctor_command
@@ -75,8 +76,6 @@ def _root(
     version: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
 ) -> None:
     if version:
-        from stillroom import __version__
-
         typer.echo(__version__)
         raise typer.Exit
     if context.invoked_subcommand is None:
@@ -93,6 +92,9 @@ def run(arguments: list[str] | None = None) -> None:
             "runs on Linux and macOS and not on Windows itself; run it in the Windows Subsystem for Linux (WSL 2)."
         )
         sys.exit(2)
+    if (sys.argv[1:] if arguments is None else arguments) == ["--version"]:
+        print(__version__)  # typer would load pydantic to read it, which takes longer than all the rest
+        sys.exit(0)
     code = None
     try:
         code = app(arguments, standalone_mode=False)

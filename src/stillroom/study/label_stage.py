@@ -19,9 +19,15 @@ from stillroom.labels import (
     LabelStore,
     Manifest,
     Scores,
+    export_distillkit,
+    export_kd,
+    export_llamakd,
+    export_maxtext,
     export_parquet,
     import_distillkit,
     import_kd,
+    import_maxtext,
+    import_megatron,
     import_parquet,
     label,
     label_part,
@@ -189,20 +195,31 @@ def _drawn_job(request: LabelRequest, seed: int) -> _Job:
 def import_labels(source: Path, teacher: str, corpus_folder: str | Path, out: Path, tokens: Path | None) -> Manifest:
     """A store from labels that other software wrote, told apart by what lies there.
 
-    A ``.kd`` sidecar needs ``tokens``, the shard's ids as ``.npy``; a folder or file with a ``compression_config.yaml``
-    is DistillKit's; any other Parquet holds plain top-k columns.
+    A ``.kd`` sidecar and Megatron-LM's tars need ``tokens``, the ids that they are of as ``.npy``; a folder or file
+    with a ``compression_config.yaml`` is DistillKit's; ``.array_record`` is MaxText's; any other Parquet holds plain
+    top-k columns, or LlamaKD's.
     """
     corpus = open_corpus(corpus_folder)
     if not source.exists():
-        raise UserError(f"{source}: no such file or folder; --import expects Parquet or a .kd sidecar.")
+        raise UserError(f"{source}: no such file or folder; --import expects Parquet, .kd, .tar or .array_record.")
     identity, length = identity_in(corpus, teacher), corpus.train.sequence_length
-    if source.suffix == ".kd":
+    beside = {".kd": import_kd, ".tar": import_megatron}
+    kind = _kind_of(source)
+    if kind in beside:
         if tokens is None:
-            raise UserError(f"{source}: a .kd sidecar needs the ids of its token shard; give --import-tokens FILE.npy.")
-        return import_kd(source, _shard_tokens(tokens), out, identity=identity, sequence_length=length)
+            raise UserError(f"{source}: holds labels without the ids that they are of; give --import-tokens FILE.npy.")
+        return beside[kind](source, _shard_tokens(tokens), out, identity=identity, sequence_length=length)
     folder = source if source.is_dir() else source.parent
     read = import_distillkit if (folder / "compression_config.yaml").is_file() else import_parquet
+    read = import_maxtext if kind == ".array_record" else read
     return read(source, out, identity=identity, sequence_length=length)
+
+
+def _kind_of(source: Path) -> str:
+    """What a file's name ends in; of a folder, what the first of its files that are no Parquet ends in."""
+    if not source.is_dir():
+        return source.suffix
+    return next((kind for kind in (".array_record", ".tar") if any(source.glob(f"*{kind}"))), "")
 
 
 def _shard_tokens(path: Path) -> np.ndarray:
@@ -219,9 +236,25 @@ def _shard_tokens(path: Path) -> np.ndarray:
     return ids.reshape(-1)
 
 
-def export_labels(store: Path | str, target: Path) -> int:
-    """Writes a store as one Parquet file; returns the number of sequences."""
-    return export_parquet(LabelStore.open(store), target)
+FORMS = {
+    "parquet": export_parquet,
+    "llamakd": export_llamakd,
+    "distillkit": export_distillkit,
+    "maxtext": export_maxtext,
+}
+"""What a store is exported to, but for a sidecar of a given shard."""
+
+
+def export_labels(store: Path | str, target: Path, form: str, tokens: Path | None = None) -> int:
+    """Writes a store in a form of ``FORMS``, or as the ``.kd`` sidecar of a shard; returns the number of sequences."""
+    opened = LabelStore.open(store)
+    if target.suffix == ".kd":
+        if tokens is None:
+            raise UserError(f"{target}: is the sidecar of a token shard; give its ids by --import-tokens FILE.npy.")
+        return export_kd(opened, _shard_tokens(tokens), target)
+    if form not in FORMS:
+        raise UserError(f"--to: is {form!r}, expected one of {', '.join(FORMS)}.")
+    return FORMS[form](opened, target)
 
 
 def identity_in(corpus: Corpus, teacher: str) -> Identity:

@@ -85,7 +85,7 @@ def _curve_panel(run: BigramRun, metric: str, kind: str) -> Markup:
         Series(
             style.name, style.colour, style.marker, run.samples,
             [point for point in arm.measured(metric)[kind]],
-            theory.samples, theory.arms[style.name][metric][kind],
+            theory.samples, theory.arms[style.name][metric][kind], "theory",
         )
         for arm, style in zip(run.drawn, run.styles.values(), strict=True)
     ]  # fmt: skip
@@ -157,7 +157,7 @@ def _floor_panel(run: BigramRun, groups: list[tuple[tuple[str, float], Style]]) 
         xs = [arm.alpha * arm.leak for arm in arms]
         lines = [0.0, *xs], [0.0, *(arm.uniform_floor for arm in arms)]
         points = [arm.tv["low"][-1] for arm in arms]
-        series.append(Series(_routing_words(key), style.colour, style.marker, xs, points, *lines))
+        series.append(Series(_routing_words(key), style.colour, style.marker, xs, points, *lines, "theory"))
     largest = max(x for each in series for x in each.xs)
     values = [est.high for each in series for est in each.points]
     x = Axis("α·η, weight on the teacher times its leak", Scale(0.0, 1.05 * largest))
@@ -189,7 +189,7 @@ def sample_ratio_figure(run: BigramRun) -> Figure:
         xs, found = [point.expected for point in own], [point.ratio for point in own]
         lines = xs, [point.theory for point in own]
         shape = ("circle", "square", "triangle", "diamond", "wedge", "cross", "bar")[place % 7]
-        series.append(Series(f"p = {support}", f"s{place % 7}", shape, xs, found, *lines))
+        series.append(Series(f"p = {support}", f"s{place % 7}", shape, xs, found, *lines, "theory"))
     ends = (min(point.expected for point in points), max(point.expected for point in points))
     series.append(Series("p/ε²", "", line_xs=ends, line_ys=ends, guide=True))
     legend: Legend = tuple((each.name, legend_sign(each.colour, each.marker)) for each in series[:-1])
@@ -300,7 +300,7 @@ def _dynamics_panel(run: BigramRun, found: LearntArms, styles: list[Style], kind
         within = [place for place, size in enumerate(theory.samples) if sizes[0] <= size <= 1.02 * sizes[-1]]
         xs = [theory.samples[place] for place in within]
         ys = [theory.arms[style.name]["tv"][kind][place] for place in within]
-        series.append(Series(style.name, style.colour, style.marker, sizes, points, xs, ys))
+        series.append(Series(style.name, style.colour, style.marker, sizes, points, xs, ys, "exact optimum"))
     return chart(f"{TV}, {CLASSES[kind]}", sizes_axis(x_title, sizes), log_axis(TV, _LEAST["tv"], 1.2), series)
 
 
