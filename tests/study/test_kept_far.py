@@ -160,6 +160,12 @@ def test_what_cannot_be_kept_at_an_address_is_a_sentence(machine, arguments, sai
     assert not list(here.rglob("*"))
 
 
+def test_an_address_of_this_machine_is_its_folder(machine, tmp_path):
+    here = machine("a")
+    assert stillroom("label", "world:bigram", "--tokens", "512", "--length", "64", "--out", f"file://{here}/out") == 0
+    assert (here / "out" / "manifest.json").is_file() and not (here / "cache" / "stores").exists()
+
+
 def test_jobs_of_a_scheduler_share_a_folder(machine):
     machine("a")
     with pytest.raises(UserError, match=r"--artifacts faulty://bucket/runs/artifacts: jobs of slurm need a folder"):
