@@ -28,7 +28,7 @@ TESTS = (
 )  # fmt: skip
 STUDY = (
     "study tiny --out run --set corpus.train_tokens=16384 --set corpus.heldout_tokens=4096 --set training.tokens=8192 "
-    "--set evaluation.heldout_sequences=16 --set evaluation.problems=4"
+    "--set teacher.training.tokens=8192 --set evaluation.heldout_sequences=16 --set evaluation.problems=4"
 )
 COMMANDS = (
     "--version",

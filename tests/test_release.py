@@ -33,7 +33,7 @@ BROUGHT = {
 }  # fmt: skip
 """Packages that are imported and that another one, whose versions are bounded, asks for."""
 ELSEWHERE = {"yaml": "pyyaml", "_typeshed": "", "vllm": "", "pytest": ""}
-"""Packages by the names that are imported where those differ; empty for what is only looked for, and for what loads us."""
+"""Packages by the names that are imported where those differ; empty for what is looked for, or loads us."""
 
 
 def _sources() -> list[Path]:
@@ -156,16 +156,7 @@ def test_every_recipe_of_the_wheel_is_read_in_an_empty_folder(installed: Path, t
 
 @pytest.mark.slow
 def test_the_wheel_makes_a_study_its_page_and_a_student_and_runs_the_example(installed: Path, tmp_path: Path) -> None:
-    small = (
-        "--set corpus.train_tokens=16384 --set corpus.heldout_tokens=4096 --set training.tokens=8192 "
-        "--set evaluation.heldout_sequences=16 --set evaluation.problems=4"
-    )
-    commands = [
-        f"study tiny --out run {small}",
-        "report run --out page.html",
-        "export run:dpt90 student",
-        "inspect run:labels",
-    ]
+    commands = [one for one in _script("matrix").COMMANDS if one not in ("--version", "doctor")]
     _run(installed, CALL.format(commands=commands, place=str(installed)), tmp_path / "empty")
     page = (tmp_path / "empty/page.html").read_text()
     assert "<svg" in page and (tmp_path / "empty/student/config.json").is_file()
