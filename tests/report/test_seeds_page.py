@@ -86,7 +86,7 @@ def test_the_summary_speaks_of_arms_and_not_of_every_seed(tmp_path: Path) -> Non
     spt, dpt = arms_over_seeds(view)
     paired, mean = paired_with(spt, dpt, BITS_PER_BYTE), mean_of(spt, BITS_PER_BYTE)
     assert paired is not None and mean is not None
-    assert f"SPT needs {mean.value:.3f} (" in words and f"DPT-90 (−{-paired.mean.value:.3f}) is better" in words
+    assert f"SPT needs {mean.value:.3f} (" in words and f"DPT-90 is better by {-paired.mean.value:.3f}" in words
     assert "seed 0" not in words and "overlap" not in words
     assert len(words) < 2000
 
