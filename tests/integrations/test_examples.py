@@ -192,6 +192,26 @@ def test_trl_packs_text_and_documents_do_not_see_one_another(student, teacher, t
 
 @QUIET
 @pytest.mark.real
+def test_the_script_for_trl_trains_and_saves_a_student(student, teacher, tmp_path, monkeypatch) -> None:
+    pytest.importorskip("trl")
+    from stillroom.corpora import train_tokenizer
+    from stillroom.corpora.tokenizer import with_marks
+
+    texts = [f"number {n} " * (1 + n % 5) for n in range(40)]
+    tokenizer = with_marks(train_tokenizer(texts, 280))
+    for name, model in (("student", student), ("teacher", teacher)):
+        model.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["trl_sft_with_teacher", "student", "teacher", "texts.jsonl", "out"])
+    example("trl_sft_with_teacher").main()
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert any(not torch.equal(*pair) for pair in zip(saved.parameters(), student.parameters(), strict=True))
+
+
+@QUIET
+@pytest.mark.real
 def test_litgpt(store, sequences) -> None:
     pytest.importorskip("litgpt")
     import lightning
