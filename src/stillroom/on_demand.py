@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 
 def names_of(package: str) -> Callable[[str], object]:
@@ -34,7 +35,10 @@ def names_of(package: str) -> Callable[[str], object]:
 def _listed(package: str) -> dict[str, str]:
     """The module of every name that a package imports for type checkers."""
     spec = importlib.util.find_spec(package)
-    source = spec.loader.get_source(package) if spec is not None and spec.loader is not None else None  # type: ignore[attr-defined]
-    blocks = [part for part in ast.parse(source or "").body if isinstance(part, ast.If)]
+    assert spec is not None and spec.origin is not None
+    source = Path(spec.origin).read_text(
+        encoding="utf-8"
+    )  # pytest loads a plugin's package by a loader without sources
+    blocks = [part for part in ast.parse(source).body if isinstance(part, ast.If)]
     imports = [part for block in blocks for part in block.body if isinstance(part, ast.ImportFrom)]
     return {name.name: str(part.module) for part in imports for name in part.names}
