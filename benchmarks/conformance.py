@@ -25,6 +25,8 @@ ADAPTERS = Path(__file__).parents[1] / "examples" / "conformance"
 sys.path.insert(0, str(ADAPTERS))
 PLACES = {
     "stillroom.conformance.own:adapter": "stillroom",
+    "stillroom_trainer_adapter:adapter": "stillroom",
+    "hf_trainer_adapter:adapter": "stillroom",
     "trl_adapters:gkd": "trl",
     "trl_adapters:chunked": "trl",
     "trl_trainer_adapter:adapter": "trl",
@@ -75,17 +77,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--beside", type=Path, action="append", default=[], help="a checkout, named as its repository")
+    parser.add_argument("--only", choices=PLACES, help="run one adapter, and keep what the file says of the others")
     asked = parser.parse_args()
     beside = {path.resolve().name: path.resolve() for path in asked.beside}
     sys.path[:0] = map(str, beside.values())
     found = versions(beside)
-    results = {}
-    for place, library in PLACES.items():
+    before = json.loads(asked.out.read_text(encoding="utf-8")) if asked.only else {"results": {}, "versions": {}}
+    found, results = before["versions"] | found, before["results"]
+    for place in [asked.only] if asked.only else PLACES:
+        library = PLACES[place]
         begin = time.process_time()
         if library in found:
             results[place] = judged(place)
         print(f"{place}: {f'{time.process_time() - begin:.1f} s' if library in found else 'not here'}", flush=True)
     where = {"python": platform.python_version(), "torch": importlib.metadata.version("torch"), "device": "cpu"}
+    results = {place: results[place] for place in PLACES if place in results}
     frozen = {"date": str(datetime.date.today()), **where, "versions": found, "results": results}
     asked.out.write_text(json.dumps(frozen, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

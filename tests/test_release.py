@@ -154,19 +154,6 @@ def test_every_recipe_of_the_wheel_is_read_in_an_empty_folder(installed: Path, t
     assert "quickstart" in shown and not list((tmp_path / "empty").iterdir())
 
 
-def test_names_of_the_wheel_are_there_under_pytest_which_loads_its_plugin_in_a_way_of_its_own(
-    installed: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "test_names.py").write_text(
-        "import stillroom.labels as labels\nfrom stillroom.objectives import Objective\n\n\n"
-        f"def test_names():\n    assert labels.__file__.startswith({str(installed)!r})\n    assert labels.LabelSettings\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
-
-
 @pytest.mark.slow
 def test_the_wheel_makes_a_study_its_page_and_a_student_and_runs_the_example(installed: Path, tmp_path: Path) -> None:
     commands = [one for one in _script("matrix").COMMANDS if one not in ("--version", "doctor")]

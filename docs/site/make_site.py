@@ -152,6 +152,8 @@ def staged(folder: Path) -> Stage:
     stage = Stage(folder)
     for file in sorted(DOCS.rglob("*.md")):
         stage.add(file.relative_to(DOCS).as_posix(), file.read_text(encoding="utf-8"), file)
+    for file in (ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"):
+        stage.add(file.name.lower(), file.read_text(encoding="utf-8"), file)
     for file in notebooks():
         text, pictures = page_of(file)
         stage.add(f"notebooks/{file.stem}.md", text, file)
@@ -182,7 +184,7 @@ def _with_contents(stage: Stage, studies: list[str]) -> None:
     below = {
         "concepts/index.md": _in_order(stage, "concepts"),
         "howto/index.md": _in_order(stage, "howto"),
-        "notebooks/index.md": [file.stem for file in notebooks()],
+        "notebooks/index.md": re.findall(r"\]\(([\w-]+)\.ipynb\)", stage.pages["notebooks/index.md"]),
         "findings/index.md": [claim.page for claim in claims()] + studies,
         "reference/api.md": sorted(Path(one).stem for one in stage.pages if one.startswith("reference/api-")),
     }

@@ -9,7 +9,7 @@ import plain_trainer
 import pytest
 import wrong_losses
 
-from stillroom.conformance import PROPERTIES, Adapter, Broken, all_verdicts, loss_properties, prove
+from stillroom.conformance import PROPERTIES, Adapter, Broken, all_verdicts, load_adapter, loss_properties, prove
 from stillroom.conformance.own import adapter as own
 
 OF_LOSS = [name for name, one in PROPERTIES.items() if one.__module__.endswith(".loss_properties")]
@@ -57,6 +57,20 @@ def test_a_wrong_trainer_loses_one_property(what: str) -> None:
     assert found.keys() == {name}, found
     if name == "step":
         assert "it is the step of " in found[name]
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("stillroom_trainer_adapter", OF_TRAINER),
+        pytest.param("stillroom_trainer_adapter", ["ranks"], marks=pytest.mark.slow),
+        pytest.param("hf_trainer_adapter", [*OF_TRAINER, "ranks"], marks=pytest.mark.slow),
+    ],
+    ids=["loop", "loop-ranks", "hf-trainer"],
+)
+def test_trainers_of_this_package_have_every_property(module: str, names: list[str], monkeypatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "examples" / "conformance")
+    assert outcomes(load_adapter(f"{module}:adapter"), names) == dict.fromkeys(names, "holds")
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def seeds(folder: Path) -> Path:
 def bigram(folder: Path) -> Path:
     sweep = BigramSweep(
         states=8, samples=(50, 500, 5000), alphas=(0.5, 0.9), teachers=("exact", "uniform:0.1", "uniform:0.2"),
-        temperatures=(0.5, 1.0, 2.0), routings=("none", "0.5"), seeds=2, ratio_supports=(4, 6), gradient_samples=512,
+        temperatures=(0.5, 2.0), routings=("none", "0.5"), seeds=2, ratio_supports=(4, 6), gradient_samples=512,
         transformer_tokens=0,
     )  # fmt: skip
     run_bigram(sweep, folder, None, StageDisplay())
@@ -119,6 +119,10 @@ def inspection_over_training(folder: Path) -> Path:
 
 
 PAGES: tuple[Callable[[Path], Path], ...] = (
-    *(study, study_over_training, study_of_twelve, study_of_one, two_studies, seeds, bigram, recall, recall_of_many),
-    *(teachers, teachers_of_a_proxy, law, inspection, inspection_over_training),
+    *(study, seeds, bigram, recall, teachers, law, inspection, inspection_over_training),
 )
+"""One of every template."""
+MORE_PAGES: tuple[Callable[[Path], Path], ...] = (
+    *(study_over_training, study_of_twelve, study_of_one, two_studies, recall_of_many, teachers_of_a_proxy),
+)
+"""The same with more or less on them."""

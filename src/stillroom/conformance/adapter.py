@@ -101,7 +101,7 @@ class TrainingTask:
     alpha: float
     divergence: Divergence
     folder: Path
-    """An empty folder for checkpoints: the last step of every training is to be kept there."""
+    """An empty folder for checkpoints, shared by the ranks: the last step of every training is to be kept there."""
     resume: bool = False
     """Whether to go on after the checkpoint in ``folder``; ``steps`` is then still the whole training."""
 

@@ -111,7 +111,9 @@ def one_of_two() -> None:
     torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
     adapter = load_adapter(place)
     mine = part(batch(masked=adapter.masked), slice(2 * rank, 2 * rank + 2))
-    done = lesson(adapter, [[mine]], teacher=counting_teacher())
+    shared = Path(folder, "checkpoints")
+    shared.mkdir(exist_ok=True)
+    done = lesson(adapter, [[mine]], teacher=counting_teacher(), folder=shared)
     save_file({"change": done.change}, Path(folder) / str(rank))
     torch.distributed.destroy_process_group()
 

@@ -171,7 +171,7 @@ def _opening(
     bought = f"{entry.label} does better than {baseline.label} in {listing(better)}" if better else NOT_TOLD
     lost = f"{entry.label} does worse than {baseline.label} in {listing(worse)}" if worse else ""
     level = f"there is no clear difference in {listing(same)}" if same else ""
-    rest = "; ".join(part for part in (lost, level) if part) or "there is no measure without a gain"
+    rest = "; ".join(part for part in (lost, level) if part) or "nothing was measured without a gain"
     return entry, f"{BOUGHT}: {bought}{_worth_of_text(worths, entry)}.", f"{NOT_BOUGHT}: {rest}."
 
 

@@ -51,11 +51,11 @@ def bars(
     frame = Frame(width, height, scale, Scale(0, 1), left=16, right=18, top=TOP)
     parts = [segment(frame.px(value), TOP, frame.px(value), frame.floor, "grid") for value, _ in ticks(scale)]
     parts += [text(frame.px(value), frame.floor + 19, words, "middle", "tick") for value, words in ticks(scale)]
-    parts.append(text(width - frame.right, height - 5, measure.unit, "end", "name"))
+    unit = measure.unit if chance is None else f"{measure.unit}, chance dashed"
+    parts.append(text(width - frame.right, height - 5, unit, "end", "name"))
     parts.append(segment(frame.px(0), TOP, frame.px(0), frame.floor, "axis"))
     if chance is not None:
         parts.append(segment(frame.px(chance), TOP, frame.px(chance), frame.floor, "guide strong"))
-        parts.append(text(frame.px(chance), height - 5, "chance", "middle", "name"))
     parts += [_bar(frame, measure, entry, est, TOP + ROW * place) for place, (entry, est) in enumerate(rows)]
     parts += [
         tag("circle", cx=frame.px(value), cy=TOP + ROW * place + 26, r=2.4, class_=f"dot-of {rows[place][0].colour}")

@@ -84,7 +84,7 @@ def teachers_text(ranking: Ranking) -> str:
         "teachers.html.j2",
         kind="stillroom teachers",
         title=f"{len(entries)} candidate teacher{'s' if len(entries) > 1 else ''}",
-        lead=Lead(tuple((sentence,) for sentence in ranking.recommendation.sentences)),
+        lead=_lead(ranking),
         table_title="Every measure",
         run_title="What was measured",
         basis=ranking.recommendation.basis,
@@ -96,6 +96,16 @@ def teachers_text(ranking: Ranking) -> str:
         costs=labelling_costs(entries),
         facts=ranking_facts(ranking),
     )
+
+
+def _lead(ranking: Ranking) -> Lead:
+    """The recommendation, what was measured and how sure it is; what lies between them below the key figure."""
+    first, *others = ranking.recommendation.sentences
+    heldout, proxies = ranking.heldout, ranking.proxies
+    measured = f"What was measured: {heldout.positions:,} held-out positions of {heldout.documents} documents"
+    if proxies is not None:
+        measured += f", and proxy students of {si(proxies.tokens)} tokens"
+    return Lead(((first,), (f"{measured}.", *others[-1:])), tuple(others[:-1]))
 
 
 def ranking_rows(
