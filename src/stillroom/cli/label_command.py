@@ -77,6 +77,14 @@ Tokens = Annotated[int | None, typer.Option(min=1, help="Label only the first TO
 Length = Annotated[int, typer.Option(help="Tokens per sequence that a world draws, where --corpus is missing.")]
 Seed = Annotated[int, seed_option("the sampled codec, and of what a world draws")]
 DryRun = Annotated[bool, dry_run_option("Print tokens, teacher FLOPs, bytes and hours; write nothing.")]
+Vllm = Annotated[
+    Path | None,
+    typer.Option(
+        "--vllm",
+        metavar="PYTHON",
+        help="An interpreter that has vLLM, which runs the teacher in a process of its own; with --codec top-k.",
+    ),
+]
 ImportFrom = Annotated[
     Path | None,
     typer.Option(
@@ -125,6 +133,7 @@ def label_command(
     length: Length = 256,
     seed: Seed = 0,
     dry_run: DryRun = False,
+    vllm: Vllm = None,
     import_from: ImportFrom = None,
     import_tokens: ImportTokens = None,
     export_to: ExportTo = None,
@@ -154,16 +163,22 @@ def label_command(
     values = {"codec": codec, "num_samples": num_samples, "k": k, "p": p, "value_steps": value_steps}
     values |= {"temperature": temperature, "seed": seed}
     mixture = _mixture(mixed_with, rule, weights, domains)
-    _label(LabelRequest(teacher, corpus, out, values, tokens, dry_run, mixture, length))
+    _label(LabelRequest(teacher, corpus, out, values, tokens, dry_run, mixture, length), vllm)
 
 
-def _label(request: LabelRequest) -> None:
+def _label(request: LabelRequest, vllm: Path | None) -> None:
     from stillroom.study.folders import kept_at_address
-    from stillroom.study.label_stage import label_corpus
+    from stillroom.study.label_stage import label_corpus, say_labelled
     from stillroom.study.progress import StageDisplay
 
+    display = StageDisplay()
     with contextlib.nullcontext() if request.dry_run else kept_at_address(request.out, request.out):
-        label_corpus(request, StageDisplay())
+        if vllm is None:
+            label_corpus(request, display)
+            return
+        from stillroom.study.vllm_stage import label_by_vllm
+
+        say_labelled(label_by_vllm(request, vllm, display), request.out, display)
 
 
 def _export(store: Path, file: Path, form: str, tokens: Path | None) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from stillroom.config import LabelsConfig, MixtureConfig, ParallelConfig, parse
 from stillroom.console import line
-from stillroom.corpora import Corpus, open_corpus
+from stillroom.corpora import Corpus, SequenceSet, open_corpus
 from stillroom.costs import size_of_model
 from stillroom.files import fingerprint, reading, write_text
 from stillroom.labels import (
@@ -98,7 +98,7 @@ def label_corpus(request: LabelRequest, display: StageDisplay) -> None:
         )  # fmt: skip
     if manifest is not None and request.corpus is not None:
         remember_store(open_corpus(request.corpus), request.out)
-    _say(manifest, request.out, display)
+    say_labelled(manifest, request.out, display)
 
 
 def label_shown(
@@ -139,15 +139,20 @@ def keep_labelled(folder: Path, damaged: list[str]) -> bool:
     return True
 
 
-def _corpus_job(request: LabelRequest, folder: str | Path) -> _Job:
-    corpus = open_corpus(folder)
+def sequences_asked(request: LabelRequest, corpus: Corpus) -> SequenceSet:
+    """The sequences of a corpus that are to be labelled."""
     length = corpus.train.sequence_length
     if request.tokens is not None and request.tokens < length:
         raise UserError(
             f"label: --tokens is {request.tokens}, expected at least one sequence of {length} tokens; leave it out to "
             "label the whole corpus."
         )
-    sequences = corpus.train if request.tokens is None else corpus.train.first(request.tokens)
+    return corpus.train if request.tokens is None else corpus.train.first(request.tokens)
+
+
+def _corpus_job(request: LabelRequest, folder: str | Path) -> _Job:
+    corpus = open_corpus(folder)
+    sequences = sequences_asked(request, corpus)
     scores, name = _scores(request, corpus)
     return _Job(scores, sequences, identity_in(corpus, name))
 
@@ -257,7 +262,8 @@ def identity_in(corpus: Corpus, teacher: str) -> Identity:
     return Identity(**labels_owner(corpus.manifest, teacher))
 
 
-def _say(manifest: Manifest | None, out: Path, display: StageDisplay) -> None:
+def say_labelled(manifest: Manifest | None, out: Path, display: StageDisplay) -> None:
+    """Says how much was labelled, and where it is."""
     if manifest is None:
         display.console.print("This rank's shards are written; the store is finished by the last rank.")
         return
