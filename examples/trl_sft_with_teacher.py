@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import load_dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from trl import SFTConfig, SFTTrainer
@@ -28,7 +29,9 @@ class DistillingSFTTrainer(DistillationTrainer, SFTTrainer):
 def trainer_of(student: PreTrainedModel, teacher: PreTrainedModel, data: Any, folder: Path, **settings: Any) -> Any:
     """A trainer on a dataset of text; ``settings`` are those of ``SFTConfig``, a tokenizer among them."""
     tokenizer = settings.pop("processing_class")
-    arguments = SFTConfig(output_dir=str(folder), report_to=[], **{"packing": True, **settings})
+    arguments = SFTConfig(
+        output_dir=str(folder), report_to=[], **{"packing": True, "bf16": torch.cuda.is_available(), **settings}
+    )
     return DistillingSFTTrainer(
         student,
         arguments,

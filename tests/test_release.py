@@ -219,6 +219,10 @@ def test_every_extra_is_named_where_it_is_missed_and_no_other_is() -> None:
     assert set(EXTRAS) - by_scheduler <= in_source
 
 
+def test_whoever_has_no_gpu_is_told_of_the_small_torch() -> None:
+    assert "pip install torch --index-url https://download.pytorch.org/whl/cpu" in (ROOT / "README.md").read_text()
+
+
 def test_what_is_pinned_is_what_is_asked_for() -> None:
     pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
     pins = {name.lower().replace("_", "-"): version for name, version in pins.items()}

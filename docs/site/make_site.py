@@ -184,7 +184,7 @@ def _with_contents(stage: Stage, studies: list[str]) -> None:
     below = {
         "concepts/index.md": _in_order(stage, "concepts"),
         "howto/index.md": _in_order(stage, "howto"),
-        "notebooks/index.md": [file.stem for file in notebooks()],
+        "notebooks/index.md": re.findall(r"\]\(([\w-]+)\.ipynb\)", stage.pages["notebooks/index.md"]),
         "findings/index.md": [claim.page for claim in claims()] + studies,
         "reference/api.md": sorted(Path(one).stem for one in stage.pages if one.startswith("reference/api-")),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import wrong_losses
 
 from stillroom.conformance import PROPERTIES, Adapter, Broken, all_verdicts, load_adapter, loss_properties, prove
 from stillroom.conformance.own import adapter as own
+from stillroom.types import UserError
 
 OF_LOSS = [name for name, one in PROPERTIES.items() if one.__module__.endswith(".loss_properties")]
 OF_TRAINER = [name for name in PROPERTIES if name not in OF_LOSS and name != "ranks"]
@@ -26,6 +28,43 @@ def broken(adapter: Adapter, names: list[str]) -> dict[str, str]:
 
 def test_this_package_has_every_property_of_a_loss() -> None:
     assert outcomes(own, OF_LOSS) == dict.fromkeys(OF_LOSS, "holds")
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"divergences": ("kl",)}, "Adapter.divergences: is 'kl', expected one of cross-entropy, forward-kl"),
+        ({"reduction": "batchmean"}, "Adapter.reduction: is 'batchmean', expected one of mean, sum, step."),
+        ({"temperature": "T"}, "Adapter.temperature: is 'T', expected one of squared, plain, teacher."),
+        ({"tail": "ghost"}, "Adapter.tail: is 'ghost', expected one of bucket, renormalise, drop."),
+        ({"divergences": ()}, "has nothing to try"),
+        ({"loss": None}, "has nothing to try"),
+    ],
+    ids=["divergence", "reduction", "temperature", "tail", "no-divergence", "no-code"],
+)
+def test_a_declaration_that_is_none_is_refused(fields: dict, sentence: str) -> None:
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        replace(wrong_losses.RIGHT, **fields)
+
+
+def _raises(*_: object) -> None:
+    raise KeyError("teacher")
+
+
+@pytest.mark.parametrize(
+    ("adapter", "name"),
+    [
+        (Adapter("loud", _raises), "gradient"),
+        (Adapter("loud", sample=_raises, loss=_raises), "sampling"),
+        (Adapter("loud", train=_raises), "step"),
+        (Adapter("vague", lambda case: case.logits_BTV), "identity"),
+        (Adapter("detached", lambda case: case.logits_BTV.detach().sum()), "identity"),
+    ],
+    ids=["loss", "sample", "train", "no-scalar", "no-graph"],
+)
+def test_code_that_gives_no_answer_is_told_in_a_sentence(adapter: Adapter, name: str) -> None:
+    with pytest.raises(Broken, match=rf"^{adapter.name}, {name}: .*expected .*, found (Key|Runtime)Error: "):
+        prove(adapter, name)
 
 
 def test_a_right_loss_in_plain_pytorch_has_what_it_declares() -> None:

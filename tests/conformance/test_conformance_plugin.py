@@ -56,17 +56,12 @@ def test_what_a_right_adapter_declares_passes_and_the_rest_is_told(folder: Path,
     assert told.keys() == PROPERTIES.keys() - {"identity", "gradient", "temperature", "ignore-index", "micro-batches"}
 
 
-def test_a_loss_alone_is_an_adapter(folder: Path, capsys) -> None:
-    code, out = said(capsys, "--distillation-adapter", "my_package:loss")
-    assert code == 0 and "2 passed, 20 skipped" in out
-
-
 def test_the_trainer_of_the_page_is_right(folder: Path, capsys) -> None:
     code, out = said(capsys, "--distillation-adapter", "my_trainer:adapter")
     assert code == 0 and "6 passed, 16 skipped" in out
 
 
-def test_tests_of_a_folder_run_beside_the_properties(folder: Path, capsys) -> None:
+def test_a_loss_alone_is_an_adapter_and_tests_of_a_folder_run_beside_it(folder: Path, capsys) -> None:
     (folder / "test_own.py").write_text("def test_own(): pass\n")
     code, out = said(capsys, "--distillation-adapter", "my_package:loss")
     assert code == 0 and "3 passed, 20 skipped" in out

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from transformers import AutoModelForCausalLM
 
 from stillroom.config import ObjectiveConfig
 from stillroom.corpora.order import batch_indices
@@ -70,14 +71,12 @@ def test_an_example_has_sixty_lines_at_most_and_says_how_it_is_run(file: Path) -
 
 
 @QUIET
-def test_hugging_face_trains_from_a_store_alone(student, store, tmp_path) -> None:
-    settings = {"max_steps": 12, "per_device_train_batch_size": 8, "learning_rate": 1e-2, "logging_steps": 1}
-    trainer = example("hf_trainer_from_store").trainer_of(
-        store, student, tmp_path, use_cpu=True, save_strategy="no", disable_tqdm=True, **settings
-    )
-    trainer.train()
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    assert len(losses) == 12 and losses[-1] < losses[0]
+@pytest.mark.parametrize("name", ["hf_trainer_from_store", "accelerate_loop"])
+def test_a_script_trains_and_saves_a_student(name: str, store, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", [name, str(store.place.url), str(tmp_path / "out")])
+    example(name).main()
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert saved.config.vocab_size == VOCAB and saved.config.num_hidden_layers == 4
 
 
 @pytest.mark.parametrize("parts", [[8], [3, 3, 2]], ids=str)
@@ -189,6 +188,26 @@ def test_trl_packs_text_and_documents_do_not_see_one_another(student, teacher, t
     live = LiveTeacher(copy.deepcopy(teacher))
     global_step(Student(model), [batch_of(seen[0])], StepContext(objective, live), objective, seed=0)
     close(whole, gradient(model))
+
+
+@QUIET
+@pytest.mark.real
+def test_the_script_for_trl_trains_and_saves_a_student(student, teacher, tmp_path, monkeypatch) -> None:
+    pytest.importorskip("trl")
+    from stillroom.corpora import train_tokenizer
+    from stillroom.corpora.tokenizer import with_marks
+
+    texts = [f"number {n} " * (1 + n % 5) for n in range(40)]
+    tokenizer = with_marks(train_tokenizer(texts, 280))
+    for name, model in (("student", student), ("teacher", teacher)):
+        model.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["trl_sft_with_teacher", "student", "teacher", "texts.jsonl", "out"])
+    example("trl_sft_with_teacher").main()
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert any(not torch.equal(*pair) for pair in zip(saved.parameters(), student.parameters(), strict=True))
 
 
 @QUIET

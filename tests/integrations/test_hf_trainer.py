@@ -13,7 +13,16 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedModel, TrainingArguments
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MambaConfig,
+    OPTConfig,
+    PreTrainedModel,
+    TrainingArguments,
+)
 
 from stillroom.config import ObjectiveConfig
 from stillroom.integrations import DistillationTrainer, SequenceCollator, student_losses
@@ -130,6 +139,40 @@ def test_packed_documents_are_kept_apart_in_student_and_teacher(student, teacher
     assert (losses[0][1 : end - 1] - losses[1][1 : end - 1]).abs().max() > 1e-2
     seen = [student_losses(student, one, Objective(), isolate=False).loss_N for one in (batch, changed)]
     assert (seen[0][end:] - seen[1][end:]).abs().max() > 1e-4
+
+
+SMALL: dict[str, Any] = {"vocab_size": VOCAB, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+MODELS = {
+    "layers before the unembedding": OPTConfig(**SMALL, word_embed_proj_dim=16, ffn_dim=32, dropout=0.0),
+    "a soft cap": Gemma2Config(
+        **SMALL, intermediate_size=32, num_key_value_heads=1, head_dim=16, final_logit_softcapping=3.0
+    ),
+    "states": MambaConfig(vocab_size=VOCAB, hidden_size=16, num_hidden_layers=1, state_size=4),
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_losses_are_those_of_the_logits_of_any_model(kind: str, sequences) -> None:
+    model, batch = AutoModelForCausalLM.from_config(MODELS[kind]), sequences.batch(range(4))
+    inputs = packed_inputs(batch, model)
+    logits = inputs.unpacked(model(**inputs).logits).double().flatten(0, 1)
+    full = torch.nn.functional.cross_entropy(logits, batch.targets_BT.flatten(), reduction="sum")
+    full.backward()
+    wanted = torch.cat([one.grad.flatten() for one in model.parameters() if one.grad is not None])
+    model.zero_grad()
+    losses = student_losses(model, batch, Objective())
+    losses.loss_N.sum().backward()
+    found = torch.cat([one.grad.flatten() for one in model.parameters() if one.grad is not None])
+    assert float(losses.loss_N.detach().sum()) == pytest.approx(float(full.detach()), rel=1e-5)
+    torch.testing.assert_close(found, wanted, atol=1e-5 * float(wanted.abs().max()), rtol=1e-3)
+    assert "forward" not in vars(model)
+
+
+def test_recomputed_activations_change_no_gradient(student, store, tmp_path) -> None:
+    plain = change(student, tmp_path, store, {})
+    settings = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
+    assert torch.equal(change(student, tmp_path, store, settings), plain)
+    torch.testing.assert_close(change(student, tmp_path, store, {"bf16": True}), plain, atol=0.01, rtol=0.1)
 
 
 def test_the_teacher_is_frozen_in_eval_mode_out_of_the_optimizer_and_of_checkpoints(

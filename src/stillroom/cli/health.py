@@ -168,7 +168,8 @@ def _jail() -> tuple[str, str]:
 
 def _seconds(arguments: list[str]) -> float:
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-P", *arguments], capture_output=True, timeout=_PATIENCE_SECONDS, check=False)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run([sys.executable, "-P", *arguments], capture_output=True, timeout=_PATIENCE_SECONDS, check=False)
     return time.perf_counter() - start
 
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -148,6 +148,15 @@ class Adapter:
     """Largest difference, as a share of the largest expected number."""
     place: str | None = None
     """``module:name``, where it was loaded from."""
+
+    def __post_init__(self) -> None:
+        one = {"reduction": Reduction, "temperature": TemperatureForm, "tail": Tail}
+        asked = [(name, getattr(self, name), kind) for name, kind in one.items()]
+        for name, value, kind in [*asked, *(("divergences", one, Divergence) for one in self.divergences)]:
+            if value is not None and value not in get_args(kind):
+                raise UserError(f"Adapter.{name}: is {value!r}, expected one of {', '.join(get_args(kind))}.")
+        if not self.divergences or (self.loss is None and self.train is None):
+            raise UserError(f"Adapter {self.name!r}: has nothing to try; give loss or train, and its divergences.")
 
 
 def load_adapter(place: str) -> Adapter:

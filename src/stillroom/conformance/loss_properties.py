@@ -19,7 +19,7 @@ from stillroom.conformance.oracle import Found, differentiated, largest_labels, 
 from stillroom.conformance.told import Broken, needs, same
 from stillroom.types import IGNORE_INDEX
 
-CAP, DRAWS, REPEATS = 2.0, 50, 200
+CAP, DRAWS, REPEATS = 2.0, 50, 100
 LARGE = {"length": 1024, "vocab": 4096}
 """Sequences of which a few are more than the usual chunks of a fused loss."""
 

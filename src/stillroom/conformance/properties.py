@@ -56,9 +56,12 @@ def prove(adapter: Adapter | str, name: str) -> None:
     one = load_adapter(adapter) if isinstance(adapter, str) else adapter
     try:
         PROPERTIES[name](one)
-    except Broken as broken:
+    except NotDeclared:
+        raise
+    except Exception as error:
+        found = error if isinstance(error, Broken) else f"expected an answer, found {type(error).__name__}: {error}"
         again = f"from stillroom.conformance import prove; prove({one.place or one.name!r}, {name!r})"
-        raise Broken(f"{one.name}, {name}: {broken}; to see it again: {again}") from broken.__cause__
+        raise Broken(f"{one.name}, {name}: {found}; to see it again: {again}") from error
 
 
 def verdict(adapter: Adapter, name: str) -> Verdict:

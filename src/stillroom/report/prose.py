@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from stillroom.report.arms import SeededArm, arms_over_seeds, baseline_arm, mean_of, paired_with
+from stillroom.report.arms import Paired, SeededArm, arms_over_seeds, baseline_arm, mean_of, paired_with
 from stillroom.report.differences import Word, verdicts
-from stillroom.report.formats import fixed, has_width, listing, overlap, si, with_interval
+from stillroom.report.formats import fixed, has_width, interval, listing, overlap, si, with_interval
 from stillroom.report.headline import headline_passes, headline_temperature, measured
 from stillroom.report.html import Lead
 from stillroom.report.view import Entry, View, make_view, run_names
@@ -171,7 +171,7 @@ def _opening(
     bought = f"{entry.label} does better than {baseline.label} in {listing(better)}" if better else NOT_TOLD
     lost = f"{entry.label} does worse than {baseline.label} in {listing(worse)}" if worse else ""
     level = f"there is no clear difference in {listing(same)}" if same else ""
-    rest = "; ".join(part for part in (lost, level) if part) or "there is no measure without a gain"
+    rest = "; ".join(part for part in (lost, level) if part) or "nothing was measured without a gain"
     return entry, f"{BOUGHT}: {bought}{_worth_of_text(worths, entry)}.", f"{NOT_BOUGHT}: {rest}."
 
 
@@ -224,19 +224,27 @@ def _arms_finding(arms: tuple[SeededArm, ...], baseline: SeededArm, measure: Mea
     reference = mean_of(baseline, measure)
     if reference is None:
         return ""
-    sign = measure.sign
-    groups: dict[str, list[str]] = {"better": [], "worse": [], "not told apart": []}
+    groups: dict[Word, list[str]] = {"better": [], "worse": [], "no clear difference": []}
     for arm in arms:
         paired = None if arm is baseline else paired_with(baseline, arm, measure)
         if paired is not None:
-            low, high = sorted((sign * paired.mean.low, sign * paired.mean.high))
-            word = "better" if low > 0 else "worse" if high < 0 else "not told apart"
-            change = fixed(paired.mean.value, measure.decimals)
-            groups[word].append(f"{arm.label} ({'+' if paired.mean.value > 0 else ''}{change})")
+            word, told = _difference_told(paired, measure)
+            groups[word].append(f"{arm.label} {told}")
     value = with_interval(reference, measure.decimals)
     start = measure.said().format(model=baseline.label, value=value)
-    parts = [f"{listing(found)} {_is(found)} {word}" for word, found in groups.items() if found]
+    parts = [listing(found) for word, found in groups.items() if found and word != "no clear difference"]
+    parts += [f"no clear difference for {listing(found)}" for found in [groups["no clear difference"]] if found]
     return f"{start}: {'; '.join(parts)}." if parts else f"{start}."
+
+
+def _difference_told(paired: Paired, measure: Measure) -> tuple[Word, str]:
+    """``is better by 0.10``, or the interval of a difference that holds 0."""
+    mean, sign = paired.mean, measure.sign
+    low, high = sorted((sign * mean.low, sign * mean.high))
+    if low <= 0 <= high:
+        return "no clear difference", f"({interval(mean.estimate, measure.decimals) or 'all alike'})"
+    word: Word = "better" if low > 0 else "worse"
+    return word, f"is {word} by {fixed(abs(mean.value), measure.decimals)}"
 
 
 def _told(view: View) -> tuple[Measure, ...]:

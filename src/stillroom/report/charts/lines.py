@@ -78,7 +78,8 @@ def _marks(frame: Frame, series: Series) -> list[Markup]:
         if est.high > est.low:
             low = max(est.low, frame.y.low) if frame.y.log else est.low
             parts.append(whisker(at, frame.py(low), at, frame.py(est.high), f"error {series.colour}"))
-        hint = f"{series.name} at {si(x)}: {brief(est.value)} ({brief(est.low)} to {brief(est.high)})"
+        ends = brief_interval(est)
+        hint = f"{series.name} at {si(x)}: {brief(est.value)}{'' if ends == MISSING else f' ({ends})'}"
         marks.append(marker(series.marker, at, frame.py(est.value), f"mark {series.colour}", hint))
     return parts + marks
 
@@ -93,6 +94,12 @@ def brief(value: float) -> str:
         return si(value)
     decimals = min(7, max(0, 2 - math.floor(math.log10(abs(value)))))
     return fixed(value, decimals)
+
+
+def brief_interval(point: Estimate) -> str:
+    """``low to high`` with three significant digits; a dash where the two are alike."""
+    low, high = brief(point.low), brief(point.high)
+    return MISSING if low == high else f"{low} to {high}"
 
 
 def sizes_axis(title: str, sizes: Sequence[float]) -> Axis:

@@ -9,6 +9,7 @@ from stillroom.report.charts.lines import (
     Axis,
     Series,
     brief,
+    brief_interval,
     chart,
     legend_sign,
     linear_axis,
@@ -60,7 +61,7 @@ def _curves(run: BigramRun, metric: str, identifier: str, title: str, caption: s
             CLASSES[kind],
             si(size),
             brief(point.value),
-            _span(point),
+            brief_interval(point),
             brief(_at(run, arm, metric, kind, size)),
         )
         for arm in run.drawn
@@ -129,11 +130,7 @@ def leftover_figure(run: BigramRun) -> Figure:
 
 def _last(arm: BigramArm, kind: str) -> tuple[str, str]:
     point = arm.tv[kind][-1]
-    return brief(point.value), _span(point)
-
-
-def _span(point: Estimate) -> str:
-    return f"{brief(point.low)} to {brief(point.high)}"
+    return brief(point.value), brief_interval(point)
 
 
 def _routing_words(key: tuple[str, float]) -> str:
@@ -204,7 +201,7 @@ def sample_ratio_figure(run: BigramRun) -> Figure:
             f"{point.tolerance:g}",
             *(si(getattr(point, name).value) for name in ("standard", "distilled")),
             brief(point.ratio.value),
-            _span(point.ratio),
+            brief_interval(point.ratio),
             brief(point.theory),
         )
         for point in points
@@ -280,7 +277,7 @@ def _dynamics(run: BigramRun, key: str, title: str, caption: str, x_title: str) 
     legend: Legend = tuple((style.name, legend_sign(style.colour, style.marker)) for style in styles)
     floors = {arm.name: arm.floor for arm in run.arms}
     rows = tuple(
-        (style.name, CLASSES[kind], brief(point.value), _span(point), brief(floors[style.name][kind]))
+        (style.name, CLASSES[kind], brief(point.value), brief_interval(point), brief(floors[style.name][kind]))
         for style in styles
         for kind in run.classes
         for point in found.arms[style.name]["tv"][kind][-1:]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stillroom.report.charts.figure import Figure, Panel, Table, panel_width
-from stillroom.report.charts.lines import Axis, Series, brief, chart, legend_sign, linear_axis
+from stillroom.report.charts.lines import Axis, Series, brief, brief_interval, chart, legend_sign, linear_axis
 from stillroom.report.charts.scales import Scale
 from stillroom.report.formats import percent, si
 from stillroom.report.pages import bigram_captions as captions
@@ -82,7 +82,7 @@ def _rows(
 ) -> tuple[tuple[str, ...], ...]:
     return tuple(
         (line.words(names), f"{getattr(arm, setting.field):g}", CLASSES[kind], brief(point.value),
-         f"{brief(point.low)} to {brief(point.high)}", brief(arm.predicted[kind]))
+         brief_interval(point), brief(arm.predicted[kind]))
         for line in lines
         for arm in line.arms
         for kind in run.classes
