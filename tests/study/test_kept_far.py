@@ -88,6 +88,7 @@ def _artifact(path: str) -> str:
     return path.removeprefix("/bucket/runs/artifacts/").partition("/")[0]
 
 
+@pytest.mark.slow
 def test_a_finished_study_is_made_of_what_is_kept_and_needs_nothing_else(machine):
     config = quick()
     first = run_study(config, machine("a") / "run", home_of(ADDRESS), StageDisplay())
