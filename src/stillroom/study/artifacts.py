@@ -135,9 +135,9 @@ class ArtifactStore:
         address = address_of(self.root)
         return None if address is None or _rank() > 0 else FarFolder(f"{address}/{name}")
 
-    def place(self, name: str) -> str | None:
-        """Where an artifact is finished: here, else at the address; None where it is not there."""
-        if disk.is_finished(self.root / name):
+    def place(self, name: str, file: str = "") -> str | None:
+        """Where an artifact is finished and has a file: here, else at the address; None where it is not there."""
+        if disk.is_finished(self.root / name) and (self.root / name / file).exists():
             return str(self.root / name)
         far = self._far(name)
         return None if far is None or far.mark() is None else far.url

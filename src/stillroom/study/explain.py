@@ -143,8 +143,9 @@ class _Plan:
         tokens = labelled_tokens(self.config)
         if not tokens:
             return None
-        made = None if self.config.corpus.path is not None else self.store.place(f"corpus-{corpus}")
-        if self.config.corpus.path is None and made is None:
+        given = self.config.corpus.path is not None
+        made = None if given else self.store.place(f"corpus-{corpus}", "corpus/corpus.json")
+        if not given and made is None:
             return self.stage("labels", "labels", None, "its corpus is made first", after="teacher")
         manifest = manifest_of(self.config.corpus.path or f"{made}/corpus")
         owner = labels_owner(manifest, teaching_key(self.config, teacher))
