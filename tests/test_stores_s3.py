@@ -205,6 +205,17 @@ def test_two_machines_share_a_study(s3, tmp_path):
     assert first == second and first
 
 
+def test_ranks_of_one_machine_train_together_and_those_of_another_find_it(s3, tmp_path):
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "stillroom"]
+    for name in "ab":
+        environment = os.environ | {"STILLROOM_CACHE": str(tmp_path / name), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, *torchrun, "train", SMALL, "--arm", "spt", "--artifacts", ADDRESS]
+        ended(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+    first, second = (results(next((tmp_path / name / "stores").iterdir())) for name in "ab")
+    assert first == second and any(name.startswith("model-") for name in first)
+    assert not [path for path in files().find("bucket") if "/." in path]
+
+
 def test_a_killed_labelling_is_gone_on_with_elsewhere(s3, tmp_path):
     asked = ["label", "world:bigram", "--tokens", "600000", "--length", "256", "--out", "s3://bucket/labels"]
     first = on_machine(tmp_path, "a", *asked)

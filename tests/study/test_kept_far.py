@@ -88,6 +88,7 @@ def _artifact(path: str) -> str:
     return path.removeprefix("/bucket/runs/artifacts/").partition("/")[0]
 
 
+@pytest.mark.slow
 def test_a_finished_study_is_made_of_what_is_kept_and_needs_nothing_else(machine):
     config = quick()
     first = run_study(config, machine("a") / "run", home_of(ADDRESS), StageDisplay())
@@ -158,6 +159,12 @@ def test_what_cannot_be_kept_at_an_address_is_a_sentence(machine, arguments, sai
     error = " ".join(capsys.readouterr().err.split())
     assert said in error and "pw" not in error
     assert not list(here.rglob("*"))
+
+
+def test_an_address_of_this_machine_is_its_folder(machine, tmp_path):
+    here = machine("a")
+    assert stillroom("label", "world:bigram", "--tokens", "512", "--length", "64", "--out", f"file://{here}/out") == 0
+    assert (here / "out" / "manifest.json").is_file() and not (here / "cache" / "stores").exists()
 
 
 def test_jobs_of_a_scheduler_share_a_folder(machine):

@@ -37,8 +37,8 @@ def file_place(path: Path | None) -> Path | None:
 
 def home_place(text: str) -> Path:
     """The folder that is typed; for an address its home on this machine, see ``stores``."""
-    if "://" not in str(text):
-        return Path(text)
+    if "://" not in str(text) or str(text).startswith("file://"):
+        return Path(str(text).removeprefix("file://"))
     from stillroom.stores import home_of
 
     return home_of(text)

@@ -71,9 +71,10 @@ def summary(view: View) -> Lead:
     if len(alone) == 1 or any(len(each.students) < 2 for each in alone):
         rule = (RULE.format(model=view.baseline.label),) if view.baseline and len(view.students) > 1 else ()
         return _lead(view, _findings(view), rule, CLOSING + over_seeds)
-    named = zip(run_names(view.runs), alone, strict=True)
-    told = tuple(f"{name}. {_joined(each)}" for name, each in named)
-    return _lead(view, (_findings(alone[0])[:1] or (NOTHING,)) + told, (), CLOSING + over_seeds)
+    names = run_names(view.runs)
+    told = [f"{name}. {_joined(each)}" for name, each in zip(names, alone, strict=True)]
+    first = [f"{names[0]}. {one}" for one in (_findings(alone[0])[:1] or (NOTHING,))]
+    return _lead(view, first + told, (), CLOSING + over_seeds)
 
 
 def _lead(view: View, findings: Sequence[str], rule: tuple[str, ...], sure: str) -> Lead:

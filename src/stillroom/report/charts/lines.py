@@ -78,8 +78,7 @@ def _marks(frame: Frame, series: Series) -> list[Markup]:
         if est.high > est.low:
             low = max(est.low, frame.y.low) if frame.y.log else est.low
             parts.append(whisker(at, frame.py(low), at, frame.py(est.high), f"error {series.colour}"))
-        ends = brief_interval(est)
-        hint = f"{series.name} at {si(x)}: {brief(est.value)}{'' if ends == MISSING else f' ({ends})'}"
+        hint = f"{series.name} at {si(x)}: {brief_with_interval(est)}"
         marks.append(marker(series.marker, at, frame.py(est.value), f"mark {series.colour}", hint))
     return parts + marks
 
@@ -100,6 +99,12 @@ def brief_interval(point: Estimate) -> str:
     """``low to high`` with three significant digits; a dash where the two are alike."""
     low, high = brief(point.low), brief(point.high)
     return MISSING if low == high else f"{low} to {high}"
+
+
+def brief_with_interval(point: Estimate) -> str:
+    """``0.31 (0.25 to 0.37)`` with three significant digits, without an interval that has no width in them."""
+    ends = brief_interval(point)
+    return brief(point.value) if ends == MISSING else f"{brief(point.value)} ({ends})"
 
 
 def sizes_axis(title: str, sizes: Sequence[float]) -> Axis:

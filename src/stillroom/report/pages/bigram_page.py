@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stillroom.files import shaped, write_text
 from stillroom.report.charts.figure import Table
-from stillroom.report.charts.lines import brief, brief_interval
+from stillroom.report.charts.lines import brief, brief_with_interval
 from stillroom.report.formats import MISSING, duration, fixed, percent, si, with_interval
 from stillroom.report.html import Lead, fill, stage_rows
 from stillroom.report.pages.bigram_figures import bigram_figures
@@ -132,7 +132,7 @@ def _cost(run: BigramRun) -> str:
     arm = leaky[-1]
     est = arm.tv["low"][-1]
     words = (
-        f"On low-entropy rows {arm.name} stays {with_interval(est, 4)} from the truth after "
+        f"On low-entropy rows {arm.name} stays {brief_with_interval(est)} from the truth after "
         f"{si(run.samples[-1])} samples, where α·η is {brief(arm.alpha * arm.leak)}"
     )
     spt = next((other for other in run.drawn if not other.alpha), None)
@@ -170,7 +170,7 @@ def _ratio(run: BigramRun) -> str:
     last = run.data.ratio[-1]
     est = last.ratio
     return (
-        f"Hard labels need {brief(est.value)} ({brief_interval(est)}) times the samples of exact "
+        f"Hard labels need {brief_with_interval(est)} times the samples of exact "
         f"soft labels at p = {last.support} and ε = {last.tolerance:g}; the ratio grows as (p/ε²) to the power "
         f"{fixed(slope.measured, 2)}, theory says {fixed(slope.theory, 2)}."
     )
