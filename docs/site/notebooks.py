@@ -8,6 +8,7 @@ as text and, where it has them, as HTML or as an SVG picture. Files are in the f
 
 from __future__ import annotations
 
+import argparse
 import ast
 import contextlib
 import io
@@ -101,6 +102,7 @@ def _shown(output: Mapping[str, Any], name: str, pictures: dict[str, str]) -> It
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     for one in notebooks():
         one.write_text(text_of(executed(one)), encoding="utf-8")
         print(one)
