@@ -52,9 +52,10 @@ def pytest_terminal_summary(terminalreporter) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Notes and copies go to a folder of the tests, not to the user's."""
+    """Notes and copies go to a folder of the tests, not to the user's; a store that fails is asked again at once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STILLROOM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr("stillroom.stores.PAUSES", (0.0,) * 5)
         yield
 
 

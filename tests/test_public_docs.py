@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "stillroom"
-ROOMS = ("objectives", "labels", "results", "evaluation", "corpora")
+ROOMS = ("objectives", "labels", "results", "evaluation", "corpora", "integrations")
 TENSOR = re.compile(r"\b(Tensor|NDArray|ndarray|Floats)\b")
 SUFFIX = re.compile(r"_([A-Z][A-Za-z]*)$")
 SHAPE = re.compile(

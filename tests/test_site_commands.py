@@ -55,6 +55,7 @@ def done(command: str) -> None:
     assert not left.value.code, command
 
 
+@pytest.mark.filterwarnings("ignore:.*pin_memory.*")
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=lambda page: page.stem)
 def test_every_block_of_a_page_does_what_it_says(page: Path, shelf: Path, tmp_path: Path, monkeypatch) -> None:
     for name in ("mine.py", "texts"):

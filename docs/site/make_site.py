@@ -19,6 +19,7 @@ from pathlib import Path
 
 from findings import Claim, claims, title_of
 from named_numbers import ROOT, Number, Shown, replaced
+from notebooks import notebooks, page_of
 from reference import reference_pages
 from site_checks import complaints
 
@@ -28,6 +29,7 @@ SECTIONS: dict[str, list[str]] = {
     "Guide": ["guide"],
     "Concepts": ["concepts/index"],
     "How-to": ["howto/index"],
+    "Notebooks": ["notebooks/index"],
     "Footguns": ["footguns"],
     "Reference": [
         "commands", "reference/cli", "reference/config", "reference/api", "formats", "corpus", "evaluation", "teachers",
@@ -35,7 +37,7 @@ SECTIONS: dict[str, list[str]] = {
     ],
     "Findings": ["findings/index"],
     "Papers": ["papers"],
-    "Design": ["tree", "extending"],
+    "Design": ["tree", "extending", "releases"],
     "Log": ["LOG"],
 }  # fmt: skip
 """Captions of the contents with their pages; pages of ``docs/design/`` stand under Design, new ones under Reference."""
@@ -50,6 +52,8 @@ class Stage:
     pages: dict[str, str] = field(default_factory=dict)
     homes: dict[Path, str] = field(default_factory=dict)
     """Of a page that stands in the repository: where it stands on the site."""
+    pictures: dict[str, str] = field(default_factory=dict)
+    """Drawings that pages show, by their place."""
 
     def add(self, place: str, text: str, home: Path | None = None) -> None:
         self.pages[place] = text
@@ -64,6 +68,8 @@ class Stage:
             target.parent.mkdir(parents=True, exist_ok=True)
             linked = self._linked(text, origins.get(place, DOCS / place), place)
             target.write_text(self._numbered(linked, place), encoding="utf-8")
+        for place, picture in self.pictures.items():
+            (self.folder / place).write_text(picture, encoding="utf-8")
 
     def _linked(self, text: str, home: Path, place: str) -> str:
         def turned(link: str) -> str:
@@ -146,6 +152,12 @@ def staged(folder: Path) -> Stage:
     stage = Stage(folder)
     for file in sorted(DOCS.rglob("*.md")):
         stage.add(file.relative_to(DOCS).as_posix(), file.read_text(encoding="utf-8"), file)
+    for file in (ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"):
+        stage.add(file.name.lower(), file.read_text(encoding="utf-8"), file)
+    for file in notebooks():
+        text, pictures = page_of(file)
+        stage.add(f"notebooks/{file.stem}.md", text, file)
+        stage.pictures |= {f"notebooks/{name}": picture for name, picture in pictures.items()}
     studies = sorted(EXPERIMENTS.glob("*/README.md"))
     for file in studies:
         stage.add(f"studies/{file.parent.name}.md", study_page(file), file)
@@ -172,6 +184,7 @@ def _with_contents(stage: Stage, studies: list[str]) -> None:
     below = {
         "concepts/index.md": _in_order(stage, "concepts"),
         "howto/index.md": _in_order(stage, "howto"),
+        "notebooks/index.md": re.findall(r"\]\(([\w-]+)\.ipynb\)", stage.pages["notebooks/index.md"]),
         "findings/index.md": [claim.page for claim in claims()] + studies,
         "reference/api.md": sorted(Path(one).stem for one in stage.pages if one.startswith("reference/api-")),
     }

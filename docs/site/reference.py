@@ -25,6 +25,8 @@ ROOMS = {
     "evaluation": "Evaluation: suites, sampling, grading",
     "analysis": "Analysis: heads and losses",
     "training": "Training: step, loop, optimizers",
+    "integrations": "Integrations: distillation in other people's trainers",
+    "conformance": "Conformance: whether a loss or a trainer distils rightly",
 }
 Definition = ast.FunctionDef | ast.ClassDef
 

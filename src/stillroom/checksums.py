@@ -29,7 +29,7 @@ _LEVELS = 4
 """How far above a file the checksums of its folder are looked for."""
 _BLOCK = 1 << 20
 _CHANGED = "it is not as it was written"
-_Entry = tuple[int, str]
+Entry = tuple[int, str]
 """Bytes and hash."""
 
 
@@ -63,11 +63,11 @@ class Damage:
 
 def seal(folder: Path, names: Iterable[str] | None = None) -> None:
     """Writes the checksums of a folder: of the files named, or of all in it and below but hidden ones."""
-    chosen = sorted(_files_of(folder) if names is None else names)
+    chosen = sorted(files_of(folder) if names is None else names)
     with disk_errors(folder):
         hashes = _digests([folder / name for name in chosen])
         entries = {name: found for name, found in zip(chosen, hashes, strict=True) if found is not None}
-    write_bytes(folder / NAME, _text(entries))
+    write_bytes(folder / NAME, sums_text(entries))
 
 
 def is_sealed(folder: Path) -> bool:
@@ -155,7 +155,7 @@ def _is_ours(folder: Path) -> bool:
     return not data.strip(b"\0") or any(word in data for word in (FORMAT.encode(), b"xxh3_128"))
 
 
-def _files_of(folder: Path) -> list[str]:
+def files_of(folder: Path) -> list[str]:
     """Names of the files in a folder and below, but hidden ones and the checksums themselves."""
     names = []
     for place, folders, files in os.walk(folder):
@@ -165,7 +165,8 @@ def _files_of(folder: Path) -> list[str]:
     return [name for name in names if name != NAME]
 
 
-def _text(entries: dict[str, _Entry]) -> bytes:
+def sums_text(entries: Mapping[str, Entry]) -> bytes:
+    """What ``checksums.json`` holds of files with these entries."""
     files = {name: {"bytes": size, "xxh3_128": digest} for name, (size, digest) in entries.items()}
     body = {"format": FORMAT, "schema": SCHEMA, "files": files}
     return (json.dumps(body | {"check": check_of(body)}, indent=1) + "\n").encode()
@@ -176,21 +177,24 @@ def check_of(body: Mapping[str, object]) -> str:
     return xxhash.xxh3_128_hexdigest(json.dumps(body, sort_keys=True).encode())
 
 
-def _parsed(folder: Path) -> dict[str, _Entry] | None:
+def _parsed(folder: Path) -> dict[str, Entry] | None:
     """What the checksums of a folder say; None where they are damaged themselves."""
-    path = folder / NAME
-    data = read_bytes(path)
+    return parsed(read_bytes(folder / NAME), str(folder / NAME))
+
+
+def parsed(data: bytes, name: str) -> dict[str, Entry] | None:
+    """What the bytes of a ``checksums.json`` say, by the names of files; None where they are damaged."""
     try:
         body: dict[str, Any] = json.loads(data)
         if body.pop("check") == check_of(body) and body["schema"] > SCHEMA:
-            raise UserError(f"{path}: has schema {body['schema']}, this version reads {SCHEMA}; upgrade stillroom.")
+            raise UserError(f"{name}: has schema {body['schema']}, this version reads {SCHEMA}; upgrade stillroom.")
         entries = {name: (int(one["bytes"]), str(one["xxh3_128"])) for name, one in body["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    return entries if _text(entries) == data else None
+    return entries if sums_text(entries) == data else None
 
 
-def _what(wanted: _Entry, found: _Entry | None) -> str:
+def _what(wanted: Entry, found: Entry | None) -> str:
     if found is None:
         return "it is missing"
     if found[0] != wanted[0]:
@@ -198,10 +202,10 @@ def _what(wanted: _Entry, found: _Entry | None) -> str:
     return "it does not match its checksum"
 
 
-def _digests(files: list[Path]) -> list[_Entry | None]:
+def _digests(files: list[Path]) -> list[Entry | None]:
     """Size and hash of each file, several at a time; None where there is none."""
     with ThreadPoolExecutor(min(4, num_cores())) as pool:
-        return list(pool.map(_digest, files))
+        return list(pool.map(entry_of, files))
 
 
 _known: dict[tuple[Any, ...], str] = {}
@@ -210,7 +214,8 @@ _SETTLED_SECONDS = 2.0
 """A file that was changed so lately may change again without its times telling."""
 
 
-def _digest(file: Path) -> _Entry | None:
+def entry_of(file: Path) -> Entry | None:
+    """Size and hash of a file; None where there is none."""
     try:
         found = file.stat()
     except (FileNotFoundError, NotADirectoryError):

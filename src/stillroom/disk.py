@@ -279,7 +279,7 @@ class _Claim:
     @classmethod
     def make(cls, path: Path) -> _Claim:
         """A new one of this process."""
-        name = f"{path.name}.{_machine()}.{os.getpid()}.{_start_of(os.getpid())}.{uuid.uuid4().hex[:12]}"
+        name = f"{path.name}.{machine_mark()}.{os.getpid()}.{_start_of(os.getpid())}.{uuid.uuid4().hex[:12]}"
         file = path.with_name(name)
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
         return cls(file, path)
@@ -298,7 +298,7 @@ class _Claim:
         return living
 
     def _is_living(self, name: str, machine: str, process: str, start: str) -> bool:
-        if machine == _machine() and start != "0":
+        if machine == machine_mark() and start != "0":
             return str(_start_of(int(process))) == start
         try:  # by the clock of the file system, which made both times
             renewed = self.path.with_name(name).stat().st_mtime
@@ -340,7 +340,7 @@ def _renewed(claim: _Claim) -> Any:
 
 
 @functools.cache
-def _machine() -> str:
+def machine_mark() -> str:
     """What tells this machine, and the numbering of its processes, from others that share the folder."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):

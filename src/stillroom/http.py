@@ -157,7 +157,8 @@ def filesystem(url: str) -> tuple[Any, str]:
         return fsspec.core.url_to_fs(url)
     except ImportError as error:
         raise UserError(
-            f"{printable_url(url)}: no driver for such an address is installed ({error}); install it."
+            f"{printable_url(url)}: no driver for such an address is installed ({error}); install it, for s3:// by "
+            "pip install 'stillroom[s3]'."
         ) from error
     except Exception as error:  # drivers look for keys and settings and raise classes of their own
         why = str(error).replace(url, printable_url(url)) or type(error).__name__

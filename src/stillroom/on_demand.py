@@ -34,7 +34,8 @@ def names_of(package: str) -> Callable[[str], object]:
 def _listed(package: str) -> dict[str, str]:
     """The module of every name that a package imports for type checkers."""
     spec = importlib.util.find_spec(package)
-    source = spec.loader.get_source(package) if spec is not None and spec.loader is not None else None  # type: ignore[attr-defined]
-    blocks = [part for part in ast.parse(source or "").body if isinstance(part, ast.If)]
+    # get_data, since the loader that pytest gives to packages with a plugin has no get_source
+    source = spec.loader.get_data(spec.origin) if spec is not None and spec.loader is not None else b""  # type: ignore[attr-defined]
+    blocks = [part for part in ast.parse(source).body if isinstance(part, ast.If)]
     imports = [part for block in blocks for part in block.body if isinstance(part, ast.ImportFrom)]
     return {name.name: str(part.module) for part in imports for name in part.names}

@@ -16,7 +16,19 @@ MICRO = Path(__file__).parents[1] / "micro.py"
 
 
 def test_the_verbs_are_there():
-    assert VERBS == ["config", "evaluate", "export", "init", "inspect", "label", "ls", "report", "study", "train"]
+    assert VERBS == [
+        "config",
+        "doctor",
+        "evaluate",
+        "export",
+        "init",
+        "inspect",
+        "label",
+        "ls",
+        "report",
+        "study",
+        "train",
+    ]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -112,3 +124,14 @@ def test_a_bad_corpus_path_ends_in_one_sentence_and_writes_nothing(content, word
     code, _, err = call(["study", str(MICRO), "--set", source])
     assert code == 2 and words in err and str(texts) in err and "Traceback" not in err, err
     assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_what_is_asked_first_waits_for_no_library(option):
+    code = (
+        f"import sys\nfrom stillroom.cli.main import run\ntry:\n    run(['{option}'])\nexcept SystemExit as left:\n"
+        "    assert not left.code\nheavy = ('torch', 'transformers', 'pydantic', 'numpy', 'scipy', 'yaml', 'jinja2')\n"
+        "assert not [name for name in heavy if name in sys.modules]"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert shown.returncode == 0 and shown.stdout, shown.stderr

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -29,18 +27,7 @@ from stillroom.labels import (
     soft_labels_of,
 )
 from stillroom.types import IGNORE_INDEX, SpecialIds, UserError
-from tiny_labels import IDENTITY, LENGTH, VOCAB, TinySequences, make, tiny_teacher
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "hf_trainer_from_store.py"
-
-
-def example():
-    spec = importlib.util.spec_from_file_location("hf_trainer_from_store", EXAMPLE)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["hf_trainer_from_store"] = module
-    spec.loader.exec_module(module)
-    return module
+from tiny_labels import IDENTITY, LENGTH, VOCAB, TinySequences, make
 
 
 def test_a_data_loader_gives_tokens_and_labels_of_the_corpus(corpus, made):
@@ -87,41 +74,6 @@ def test_special_ids_tell_the_documents_that_a_store_does_not_know(teacher, tmp_
     assert torch.equal(batch.targets_BT, known.targets_BT[order])
     wanted = known.document_BT[order]
     assert torch.equal(batch.document_BT, wanted - wanted[:, :1])
-
-
-def test_the_loss_of_the_example_is_that_of_dense_targets(corpus, made):
-    store = LabelStore.open(made)
-    batch = LabelCollator(store)([{"row": 0}, {"row": 5}])
-    soft = soft_labels_of(dict(batch))
-    logits = torch.randn(2, LENGTH, VOCAB, generator=torch.Generator().manual_seed(0))
-    dense = torch.zeros(2, LENGTH, VOCAB).scatter_add(2, soft.ids, soft.weights)
-    log_p = torch.log_softmax(logits, -1)
-    kept = batch["labels"][:, 1:] >= 0
-    hard = -log_p[:, :-1].gather(2, batch["labels"][:, 1:].clamp(min=0)[..., None])[..., 0]
-    teacher = -(dense * log_p).sum(-1)[:, :-1]
-    for alpha in (0.0, 0.9, 1.0):
-        wanted = ((1 - alpha) * hard + alpha * teacher)[kept].mean()
-        assert torch.allclose(example().distilled_loss(logits, batch["labels"], soft, alpha), wanted, atol=1e-5)
-
-
-@pytest.mark.skipif(importlib.util.find_spec("accelerate") is None, reason="the Hugging Face Trainer needs accelerate")
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_the_hugging_face_trainer_learns_from_a_store(made, tmp_path):
-    store = LabelStore.open(made)
-    trainer = example().train(
-        store,
-        tiny_teacher(),
-        tmp_path,
-        max_steps=12,
-        per_device_train_batch_size=8,
-        learning_rate=1e-2,
-        logging_steps=1,
-        use_cpu=True,
-        save_strategy="no",
-        disable_tqdm=True,
-    )
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    assert len(losses) == 12 and losses[-1] < losses[0]
 
 
 @pytest.mark.parametrize("codec", ["sampled", "top-k"])

@@ -29,9 +29,13 @@ class Refuse:
         if name.partition(".")[0] in REFUSED:
             raise ImportError(f"{name} is not installed")
 sys.meta_path.insert(0, Refuse())
-import torch, stillroom.objectives as objectives
+import torch
+before = set(sys.modules)
+import stillroom.objectives as objectives
 from stillroom.types import Batch
 assert all(getattr(objectives, name) is not None for name in objectives.__all__)
+others = sorted(name for name in set(sys.modules) - before if not name.startswith("stillroom"))
+assert others == [], others  # torch's own compiler, say, takes longer to import than torch
 tokens = torch.arange(8)[None] % 5
 batch = Batch(tokens, tokens.roll(-1, 1), torch.zeros_like(tokens, dtype=torch.int32))
 teacher = objectives.TeacherLogits(torch.randn(8, 4), torch.randn(5, 4))

@@ -55,6 +55,28 @@ def test_graph_of_the_head_equals_eager(which, varied):
     torch.testing.assert_close(torch.autograd.grad(ours[0], inputs), torch.autograd.grad(theirs[0], inputs))
 
 
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor:UserWarning"
+)  # the tracer's own look at what it is given
+def test_a_vocabulary_in_parts_is_left_as_it_is_and_traced_once(tmp_path):
+    torch._dynamo.reset()
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        (hidden, weight, bias), targets = parts()
+
+        def step(hidden):
+            options = {"bias": bias, "group": torch.distributed.group.WORLD}
+            return fused_linear_cross_entropy(torch.tanh(hidden), weight, targets[0], **options).loss_N.sum()
+
+        compiled = torch.compile(step, backend="eager")
+        for _ in range(12):  # more than the recompilations that torch allows
+            ours, theirs = compiled(hidden), step(hidden)
+            torch.testing.assert_close(ours, theirs)
+            torch.testing.assert_close(torch.autograd.grad(ours, hidden), torch.autograd.grad(theirs, hidden))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
 def test_inductor_runs_the_whole_distillation_step_in_one_graph():

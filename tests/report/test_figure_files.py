@@ -15,6 +15,7 @@ from test_every_kind import bigram, ranking, recall
 
 from make_run import make_run
 from stillroom.cli.main import run as command
+from stillroom.report import pictures
 from stillroom.report.charts.svg import drawing, segment
 from stillroom.report.figure_files import Paper, paper_picture, plain_style, write_figures
 from stillroom.report.figures import Figure, Panel, Table
@@ -30,6 +31,10 @@ def test_every_figure_of_every_kind_of_run_is_written(make, tmp_path):
     figures = figures_of([tmp_path / "run"])
     written = write_figures(figures, tmp_path / "figures")
     assert sorted(written) == sorted((tmp_path / "figures").iterdir())
+    shown = pictures([tmp_path / "run"])  # as a notebook has them
+    assert {f"{name}.svg": one._repr_svg_() for name, one in shown.items()} == {
+        file.name: file.read_text(encoding="utf-8") for file in written if file.suffix == ".svg"
+    }
     assert len([file for file in written if file.suffix == ".svg"]) == sum(len(one.panels) for one in figures) > 2
     for figure in figures:
         files = [file for file in written if re.fullmatch(rf"{figure.id.removeprefix('fig-')}(-\d+)?\.svg", file.name)]

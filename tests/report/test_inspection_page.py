@@ -64,7 +64,7 @@ def test_a_series_rises_to_its_last_value() -> None:
 def test_tokens_are_coloured_by_gain_and_escaped() -> None:
     passage = Passage(("<a>", " b", "\n"), (2.0, -2.0, 0.0))
     page = inspection_text(InspectedModel("a & b", HEADS, against="other", passages=(passage,)))
-    assert "&lt;a&gt;" in page and 'class="worse by-3" title="-2.00 nats"' in page and "+0.0 nats" in page
+    assert "&lt;a&gt;" in page and 'class="worse by-3" title="−2.00 nats"' in page and "+0.0 nats" in page
     text = coloured(passage)
     assert text.plain.endswith("<a> b⏎") and len({str(span.style) for span in text.spans}) == 3
     assert "a &amp; b" in page and "default-src 'none'" in page

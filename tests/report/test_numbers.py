@@ -20,6 +20,7 @@ from stillroom.report.charts.svg import Frame, place_label, ticks
 from stillroom.report.figures.bars import bars
 from stillroom.report.formats import apart, duration, fixed, listing, si
 from stillroom.report.headline import clear_best
+from stillroom.report.html import Lead
 from stillroom.report.prose import summary
 from stillroom.report.view import View, make_view
 from stillroom.results.measures import BITS_PER_BYTE, pass_at
@@ -38,6 +39,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def view(run: Path) -> View:
     return make_view((load(run),))
+
+
+def said(lead: Lead) -> str:
+    """Everything that a page says in words."""
+    return " ".join((*(one for paragraph in lead.paragraphs for one in paragraph), *lead.details))
 
 
 @given(st.lists(reasonable, min_size=1, max_size=6))
@@ -95,7 +101,8 @@ def test_best_is_marked_only_where_no_interval_overlaps(view: View) -> None:
 
 
 def test_summary_says_in_three_sentences_what_soft_labels_bought_what_not_and_how_sure(view: View) -> None:
-    bought, lost, sure = summary(view)
+    (bought,), (lost,), (run, sure) = summary(view).paragraphs
+    assert run == "What was run: 4 students of 1.05 M parameters on 1 M to 2 M tokens, 1 teacher of 4.72 M parameters."
     assert bought == (
         "What soft labels bought: DPT-90 does better than SPT in pass@1 at temperature 1 and pass@16 at temperature 1. "
         "On python, bits per byte, one of its tokens was worth 1.44 (1.31 to 1.60) of hard labels."
@@ -107,18 +114,20 @@ def test_summary_says_in_three_sentences_what_soft_labels_bought_what_not_and_ho
 def test_summary_goes_by_paired_tests_where_there_are_any(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     (run / "worth.json").unlink()
-    *arms, closing = summary(make_view((load(run),)))
-    assert arms[0] == "SPT-2x does better than SPT in pass@1 at temperature 1 and pass@16 at temperature 1; " + (
-        "there is no clear difference in ICL score."
+    lead = summary(make_view((load(run),)))
+    arms, ((answer,), (_, closing)) = lead.details, lead.paragraphs
+    assert answer == "In pass@1 at temperature 1: SPT-2x, DPT-90 and DPT-90, 15 % routed do better than SPT."
+    assert arms == (
+        "SPT-2x, DPT-90 and DPT-90, 15 % routed do better than SPT in pass@1 at temperature 1 and pass@16 at "
+        "temperature 1; there is no clear difference in ICL score.",
     )
-    assert [words.split(" does ")[0] for words in arms] == ["SPT-2x", "DPT-90", "DPT-90, 15 % routed"]
     assert "corrected for the number of measures" in closing and "single training runs" in closing
 
 
 def test_summary_says_better_only_where_intervals_are_apart(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     (run / "comparison.json").unlink()
-    (words,) = summary(make_view((load(run),)))
+    words = said(summary(make_view((load(run),))))
     assert "SPT needs 2.412 (2.392 to 2.432) bits per byte: SPT-2x (2.196), DPT-90 (2.304)" in words
     assert "pass@1 0.020 (0.003 to 0.037): the intervals of SPT-2x (0.035), DPT-90 (0.022)" in words
     assert "where lower is better: DPT-90 (−1.89) is worse; the intervals of SPT-2x (−2.94)" in words

@@ -143,6 +143,9 @@ def test_what_a_run_lacks_is_left_out_and_figures_are_numbered_without_gaps(
     for name in [*FIGURES, "samples"]:
         is_there = name not in left_out
         assert (f'<section id="{name}"' in page) == (f'href="#{name}"' in page) == is_there
+    head = page.split('class="summary">')[1].split("</thead>")[0]
+    columns = {"lm": "bits per byte", "copying": "ICL score", "heads": "best induction head", "tts": "pass@1"}
+    assert [title in head for title in columns.values()] == [name != suite for name in columns]
     numbers = [int(found) for found in re.findall(r"<b>Figure (\d+)\.</b>", page)]
     assert numbers == list(range(1, len(set(FIGURES) - set(left_out)) + 1))
 

@@ -14,8 +14,9 @@ from stillroom.report import build_report, compare_report, seeds_tables
 from stillroom.report.arms import arms_over_seeds, baseline_arm, mean_of, paired_with
 from stillroom.report.prose import summary
 from stillroom.report.view import View, make_view
+from stillroom.results.across_seeds import by_seed
 from stillroom.results.intervals import holm, paired_interval, paired_t_test
-from stillroom.results.measures import BITS_PER_BYTE
+from stillroom.results.measures import BITS_PER_BYTE, FOLLOWS_CONTEXT
 from stillroom.results.runs import load
 from stillroom.types import UserError
 
@@ -69,7 +70,7 @@ def test_the_page_shows_means_differences_and_corrected_p_values(tmp_path: Path)
     assert cells[1] == cells[3] == "3" and cells[2].startswith(f"−{-estimate.value:.3f} (−{-estimate.low:.3f} to")
     p_value = paired_t_test(differences)
     assert p_value is not None and p_value < float(cells[4]) <= 1
-    assert "Arms that were trained at several seeds" in build_report(run).read_text(encoding="utf-8")
+    assert "over training seeds; they cover another run" in build_report(run).read_text(encoding="utf-8")
     (table,) = seeds_tables([run])
     assert table is not None and table.row_count == words.count("<tr>") - 1
     console = Console(width=200)
@@ -80,11 +81,12 @@ def test_the_page_shows_means_differences_and_corrected_p_values(tmp_path: Path)
 
 def test_the_summary_speaks_of_arms_and_not_of_every_seed(tmp_path: Path) -> None:
     view = view_of(make_seeds(tmp_path / "run"))
-    (words,) = summary(view)
+    lead = summary(view)
+    words = " ".join((*(one for paragraph in lead.paragraphs for one in paragraph), *lead.details))
     spt, dpt = arms_over_seeds(view)
     paired, mean = paired_with(spt, dpt, BITS_PER_BYTE), mean_of(spt, BITS_PER_BYTE)
     assert paired is not None and mean is not None
-    assert f"SPT needs {mean.value:.3f} (" in words and f"DPT-90 (−{-paired.mean.value:.3f}) is better" in words
+    assert f"SPT needs {mean.value:.3f} (" in words and f"DPT-90 is better by {-paired.mean.value:.3f}" in words
     assert "seed 0" not in words and "overlap" not in words
     assert len(words) < 2000
 
@@ -154,3 +156,19 @@ def test_p_values_are_corrected_over_all_differences(tmp_path: Path) -> None:
     paired = paired_with(spt, dpt, BITS_PER_BYTE)
     assert paired is not None
     assert holm([paired.mean.p_value, 0.9])[0] == pytest.approx(min(1.0, 2 * paired.mean.p_value))
+
+
+def test_the_mean_of_a_share_over_seeds_stays_a_share(tmp_path: Path) -> None:
+    run = make_seeds(tmp_path / "run")
+    for seed, share in enumerate((0.9, 0.99, 1.0)):
+        file = run / f"models/spt-s{seed}/evaluation.json"
+        values = json.loads(file.read_text())
+        values["counterfactual"]["follows_context"]["value"] = share
+        write(file, values)
+    arm = arms_over_seeds(view_of(run))[0]
+    mean, bits = mean_of(arm, FOLLOWS_CONTEXT), mean_of(arm, BITS_PER_BYTE)
+    assert mean is not None and mean.low < 0.9 and mean.high == 1.0
+    assert bits is not None and bits.high > 2
+    kept = by_seed({f"spt-s{n}": load(run).model(f"spt-s{n}").evaluation for n in range(3)}).arms["spt"].measures
+    assert kept["counterfactual follows_context"].mean.high == 1.0
+    assert kept["lm bits_per_byte"].mean.high > 2

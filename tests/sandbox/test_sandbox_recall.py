@@ -179,12 +179,12 @@ def test_crossings_are_interpolated_on_the_logarithm():
 
 
 def test_intervals_are_students_t():
-    found = mean_where_found(dict(enumerate([1.0, 2.0, 3.0, 4.0, 5.0])))
+    found = mean_where_found("kl", dict(enumerate([1.0, 2.0, 3.0, 4.0, 5.0])))
     assert found is not None
     assert found.value == 3.0
     assert found.high - 3.0 == pytest.approx(2.776 * math.sqrt(2.5 / 5), abs=1e-3)
-    assert mean_where_found({0: None}) is None
-    alone = mean_where_found({0: 0.5, 1: None})
+    assert mean_where_found("kl", {0: None}) is None
+    alone = mean_where_found("kl", {0: 0.5, 1: None})
     assert alone is not None
     assert alone.as_dict() == {"value": 0.5, "low": None, "high": None, "num": 1, "of": 2}
     geometric = tokens_over_seeds({0: 100.0, 1: 400.0})

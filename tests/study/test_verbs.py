@@ -55,14 +55,14 @@ def test_a_dry_run_prices_labels_and_writes_nothing(parts, tmp_path, capsys):
 
 
 def test_labels_go_to_parquet_and_come_back(parts, labelled, tmp_path):
-    count = export_labels(labelled, tmp_path / "labels.parquet")
+    count = export_labels(labelled, tmp_path / "labels.parquet", "parquet")
     assert count == TOKENS // 64
     manifest = import_labels(tmp_path / "labels.parquet", "elsewhere", parts[0], tmp_path / "again", None)
     assert manifest.num_tokens == TOKENS and manifest.identity["teacher"] == "elsewhere"
     tokens = open_corpus(parts[0]).train.batch([0]).tokens_BT
     first, second = (LabelStore.open(path).lookup(tokens) for path in (labelled, tmp_path / "again"))
     assert (first.weights.sum(-1) - second.weights.sum(-1)).abs().max() < 0.01
-    with pytest.raises(UserError, match="needs the ids of its token shard"):
+    with pytest.raises(UserError, match=r"give --import-tokens FILE\.npy"):
         sidecar = tmp_path / "x.kd"
         sidecar.write_bytes(b"")
         import_labels(sidecar, "t", parts[0], tmp_path / "kd", None)

@@ -168,13 +168,17 @@ def _make(config: CorpusConfig, out: Path, workers: dict[str, JsonValue], dry_ru
     from stillroom.corpora import build_corpus
     from stillroom.corpora.corpus_table import corpus_table, print_corpus_plan
     from stillroom.corpora.workers import Workers
+    from stillroom.stores import address_of
+    from stillroom.study.folders import kept_at_address
     from stillroom.study.progress import StageDisplay
 
     who = parse(Workers, workers, "corpus build")
     if dry_run:
         print_corpus_plan(config, Terminal())
         return
-    with StageDisplay().stage(f"corpus {out.name}") as update:
+    if (address := address_of(out)) is not None and (who.world > 1 or who.on != "local"):
+        raise UserError(f"--out {address}: several machines build into a folder that all see; name one.")
+    with kept_at_address(out), StageDisplay().stage(f"corpus {address or out.name}") as update:
         made = build_corpus(config, out, update, who)
     Terminal().print(corpus_table(made))
-    Terminal().print(line("Corpus: ", (out, "bold")), soft_wrap=True)
+    Terminal().print(line("Corpus: ", (address or out, "bold")), soft_wrap=True)

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stillroom.cli.shared_options import dry_run_option, jobs_option, out_option, seed_option, set_option, tokens_option
+from stillroom.cli.shared_options import (
+    dry_run_option,
+    jobs_option,
+    kept_option,
+    seed_option,
+    set_option,
+    tokens_option,
+)
 from stillroom.types import UserError
 
 if TYPE_CHECKING:
@@ -35,7 +42,7 @@ TokenData = Annotated[
         "[bold].arrow[/] with a column of ids. [bold]NAME=PLACE[/] names a source.",
     ),
 ]
-Out = Annotated[Path, out_option("Folder of the corpus; the same command goes on where it was stopped.")]
+Out = Annotated[Path, kept_option("--out", "Folder of the corpus; the same command goes on where it was stopped.")]
 Config = Annotated[
     Path | None,
     typer.Option(

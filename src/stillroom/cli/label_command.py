@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stillroom.cli.shared_options import dry_run_option, file_place, out_option, seed_option
+from stillroom.cli.shared_options import dry_run_option, file_place, kept_option, seed_option
 from stillroom.types import UserError
 
 if TYPE_CHECKING:
     from stillroom.config import MixtureConfig
+    from stillroom.study.label_stage import LabelRequest
 
 Teacher = Annotated[
     str,
@@ -60,7 +62,7 @@ Domains = Annotated[
         help="The teacher of one of the corpus's sources (rule domain). Default: the first.",
     ),
 ]
-Out = Annotated[Path, out_option("Folder of the label store; the same command goes on.")]
+Out = Annotated[Path, kept_option("--out", "Folder of the label store; the same command goes on.")]
 Codec = Annotated[
     str, typer.Option(help="[bold]sampled[/] (unbiased), [bold]top-k[/] or [bold]top-p[/] (both with the tail's mass).")
 ]
@@ -75,13 +77,41 @@ Tokens = Annotated[int | None, typer.Option(min=1, help="Label only the first TO
 Length = Annotated[int, typer.Option(help="Tokens per sequence that a world draws, where --corpus is missing.")]
 Seed = Annotated[int, seed_option("the sampled codec, and of what a world draws")]
 DryRun = Annotated[bool, dry_run_option("Print tokens, teacher FLOPs, bytes and hours; write nothing.")]
+Vllm = Annotated[
+    Path | None,
+    typer.Option(
+        "--vllm",
+        metavar="PYTHON",
+        help="An interpreter that has vLLM, which runs the teacher in a process of its own; with --codec top-k.",
+    ),
+]
 ImportFrom = Annotated[
     Path | None,
-    typer.Option("--import", help="Make the store from labels on disk: DistillKit or plain Parquet, or a .kd sidecar."),
+    typer.Option(
+        "--import",
+        help="Make the store from labels on disk: Parquet (plain, LlamaKD or DistillKit), MaxText's .array_record, "
+        "Megatron-LM's .tar, or a .kd sidecar.",
+    ),
 ]
-ImportTokens = Annotated[Path | None, typer.Option(help="Ids (.npy) of the token shard that a .kd sidecar belongs to.")]
+ImportTokens = Annotated[
+    Path | None,
+    typer.Option(
+        help="Ids (.npy) that labels are of, where these do not hold them: of a .kd's shard, of a .tar's samples."
+    ),
+]
 ExportTo = Annotated[
-    Path | None, typer.Option("--export", help="Write the store at --out as one Parquet file.", callback=file_place)
+    Path | None,
+    typer.Option(
+        "--export", help="Write the store at --out for others; a .kd needs --import-tokens.", callback=file_place
+    ),
+]
+ExportForm = Annotated[
+    str,
+    typer.Option(
+        "--to",
+        help="Form of the export: [bold]parquet[/], [bold]llamakd[/], [bold]distillkit[/] (a folder) or "
+        "[bold]maxtext[/]. A file that ends in .kd is surogate's.",
+    ),
 ]
 
 
@@ -103,9 +133,11 @@ def label_command(
     length: Length = 256,
     seed: Seed = 0,
     dry_run: DryRun = False,
+    vllm: Vllm = None,
     import_from: ImportFrom = None,
     import_tokens: ImportTokens = None,
     export_to: ExportTo = None,
+    form: ExportForm = "parquet",
 ) -> None:
     """Run a teacher over a corpus once and keep its soft labels, small, for any number of students.
 
@@ -119,37 +151,57 @@ def label_command(
     [bold]A world[/]:  stillroom label world:recall --tokens 100000 --out labels
     """
     if export_to is not None:
-        _export(out, export_to)
+        _export(out, export_to, form, import_tokens)
         return
     if not teacher:
         raise UserError("label: a teacher is missing; see stillroom label --help.")
     if import_from is not None:
         _import(import_from, teacher, corpus, out, import_tokens)
         return
-    from stillroom.study.label_stage import LabelRequest, label_corpus
-    from stillroom.study.progress import StageDisplay
+    from stillroom.study.label_stage import LabelRequest
 
     values = {"codec": codec, "num_samples": num_samples, "k": k, "p": p, "value_steps": value_steps}
     values |= {"temperature": temperature, "seed": seed}
     mixture = _mixture(mixed_with, rule, weights, domains)
-    label_corpus(LabelRequest(teacher, corpus, out, values, tokens, dry_run, mixture, length), StageDisplay())
+    _label(LabelRequest(teacher, corpus, out, values, tokens, dry_run, mixture, length), vllm)
 
 
-def _export(store: Path, file: Path) -> None:
+def _label(request: LabelRequest, vllm: Path | None) -> None:
+    from stillroom.study.folders import kept_at_address
+    from stillroom.study.label_stage import label_corpus, say_labelled
+    from stillroom.study.progress import StageDisplay
+
+    display = StageDisplay()
+    with contextlib.nullcontext() if request.dry_run else kept_at_address(request.out, request.out):
+        if vllm is None:
+            label_corpus(request, display)
+            return
+        from stillroom.study.vllm_stage import label_by_vllm
+
+        say_labelled(label_by_vllm(request, vllm, display), request.out, display)
+
+
+def _export(store: Path, file: Path, form: str, tokens: Path | None) -> None:
+    from stillroom.stores import address_of
     from stillroom.study.label_stage import export_labels
 
-    _print_made(f"{export_labels(store, file):,} sequences", file)
+    count = export_labels(address_of(store) or store, file, form, tokens)
+    _print_made(f"{count:,} sequences", file)
 
 
 def _import(labels: Path, teacher: str, corpus: str | None, out: Path, tokens: Path | None) -> None:
+    from stillroom.stores import address_of
+    from stillroom.study.folders import kept_at_address
     from stillroom.study.label_stage import import_labels
 
     if corpus is None:
         raise UserError("label: --corpus is missing; --import needs the tokenizer and length of the corpus.")
-    _print_made(f"{import_labels(labels, teacher, corpus, out, tokens).num_tokens:,} tokens", out)
+    with kept_at_address(out, out):
+        made = import_labels(labels, teacher, corpus, out, tokens)
+    _print_made(f"{made.num_tokens:,} tokens", address_of(out) or out)
 
 
-def _print_made(what: str, place: Path) -> None:
+def _print_made(what: str, place: Path | str) -> None:
     from stillroom.console import line
     from stillroom.study.progress import StageDisplay
 

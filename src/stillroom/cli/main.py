@@ -11,8 +11,10 @@ from typing import NoReturn
 
 import typer
 
+from stillroom import __version__
 from stillroom.cli.config_command import config_command
 from stillroom.cli.corpus_command import corpus
+from stillroom.cli.doctor_command import doctor_command
 from stillroom.cli.evaluate_command import evaluate_command
 from stillroom.cli.export_command import export_command
 from stillroom.cli.forecast_command import forecast
@@ -50,6 +52,7 @@ app.command("config")(config_command)
 app.command("inspect")(inspect_command)
 app.command("report")(report_command)
 app.command("ls")(ls_command)
+app.command("doctor")(doctor_command)
 app.add_typer(corpus)
 app.add_typer(sandbox)
 app.add_typer(teachers)
@@ -73,8 +76,6 @@ def _root(
     version: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
 ) -> None:
     if version:
-        from stillroom import __version__
-
         typer.echo(__version__)
         raise typer.Exit
     if context.invoked_subcommand is None:
@@ -91,6 +92,9 @@ def run(arguments: list[str] | None = None) -> None:
             "runs on Linux and macOS and not on Windows itself; run it in the Windows Subsystem for Linux (WSL 2)."
         )
         sys.exit(2)
+    if (sys.argv[1:] if arguments is None else arguments) == ["--version"]:
+        print(__version__)  # typer would load pydantic to read it, which takes longer than all the rest
+        sys.exit(0)
     code = None
     try:
         code = app(arguments, standalone_mode=False)

@@ -8,16 +8,20 @@ from typing import Annotated, Any
 
 import typer
 
-from stillroom.files import check_place
 from stillroom.types import UserError
 
 _COUNT = re.compile(r"(\d+(?:\.\d+)?)([kmbt]?)", re.IGNORECASE)
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 _THOUSANDS = {"": 0, "k": 1, "m": 2, "b": 3, "t": 4}
 
 
 def folder_place(path: Path | None) -> Path | None:
     """The path, where a folder is or can be made: looked at before a command begins."""
     if path is not None:
+        if _ADDRESS.match(str(path)):
+            raise UserError(f"{path}: is an address; expected a folder of this machine.")
+        from stillroom.files import check_place
+
         check_place(path, folder=True)
     return path
 
@@ -25,8 +29,19 @@ def folder_place(path: Path | None) -> Path | None:
 def file_place(path: Path | None) -> Path | None:
     """The path, where a file is or can be written: looked at before a command begins."""
     if path is not None:
+        from stillroom.files import check_place
+
         check_place(path, folder=False)
     return path
+
+
+def home_place(text: str) -> Path:
+    """The folder that is typed; for an address its home on this machine, see ``stores``."""
+    if "://" not in str(text) or str(text).startswith("file://"):
+        return Path(str(text).removeprefix("file://"))
+    from stillroom.stores import home_of
+
+    return home_of(text)
 
 
 def out_option(text: str) -> Any:
@@ -34,9 +49,15 @@ def out_option(text: str) -> Any:
     return typer.Option("--out", help=text, callback=folder_place)
 
 
+def kept_option(name: str, text: str) -> Any:
+    """A folder that is written, or an address at which it is kept."""
+    help = f"{text} Or an address, such as [bold]s3://bucket/NAME[/], where it is kept for other machines."
+    return typer.Option(name, help=help, parser=home_place, callback=folder_place, metavar="PATH")
+
+
 def artifacts_option(text: str) -> Any:
     """``--artifacts``: a folder of parts that runs share."""
-    return typer.Option("--artifacts", help=text, callback=folder_place)
+    return kept_option("--artifacts", text)
 
 
 def set_option(example: str) -> Any:

@@ -16,6 +16,7 @@ from stillroom import disk
 from stillroom.checksums import NAME, check, require, sealed_names
 from stillroom.files import file_aside, write_first
 from stillroom.http import HttpFiles, cache_folder, filesystem, printable_url
+from stillroom.stores import answered
 from stillroom.types import UserError
 
 GROWING = "growing.json"
@@ -88,15 +89,9 @@ class RemoteFiles:
         if isinstance(self._system, HttpFiles):
             self._system.longest = _LONGEST
         try:
-            return read(f"{self._root}/{file}")
-        except UserError:
-            raise
+            return answered(f"{self.name}/{file}", lambda: read(f"{self._root}/{file}"))
         except FileNotFoundError as error:
             raise UserError(f"{self.name}: has no {file}, expected a finished corpus; check the address.") from error
-        except Exception as error:  # drivers raise classes of their own
-            raise UserError(
-                f"{self.name}/{file}: cannot be read ({error}); check the address and the right to read it."
-            ) from error
 
 
 @dataclass(frozen=True)

@@ -73,4 +73,4 @@ def imported(package: str, where: str) -> Any:
     try:
         return __import__(package)
     except ImportError as error:
-        raise UserError(f"on: {where} needs one more package; pip install {package}.") from error
+        raise UserError(f"on: {where} needs one more package; pip install 'stillroom[{where}]'.") from error

@@ -71,8 +71,7 @@ class LabelCollator:
             "labels": tokens_BT.masked_fill(~is_target_BT, IGNORE_INDEX),
             "position_ids": places_T - torch.where(begins_BT, places_T, 0).cummax(1).values,
         }
-        batch |= {f"teacher_{name}": getattr(soft, name) for name in LABEL_FIELDS}
-        return batch if soft.tail is None else batch | {"teacher_tail": soft.tail}
+        return batch | fields_of_labels(soft)
 
 
 def batch_of(collated: Mapping[str, Tensor]) -> Batch:
@@ -81,6 +80,12 @@ def batch_of(collated: Mapping[str, Tensor]) -> Batch:
     targets_BT[:, :-1] = collated["labels"][:, 1:]
     document_BT = (collated["position_ids"] == 0).cumsum(dim=1, dtype=torch.int32) - 1
     return Batch(collated["input_ids"], targets_BT, document_BT)
+
+
+def fields_of_labels(soft: SoftLabels) -> dict[str, Tensor]:
+    """Soft labels as parts of a collated batch, (B, T) or (B, T, K) each: what ``soft_labels_of`` takes out again."""
+    fields = {f"teacher_{name}": getattr(soft, name) for name in LABEL_FIELDS}
+    return fields if soft.tail is None else fields | {"teacher_tail": soft.tail}
 
 
 def soft_labels_of(batch: MutableMapping[str, Tensor]) -> SoftLabels:

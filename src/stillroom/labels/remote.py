@@ -9,10 +9,10 @@ import contextlib
 import hashlib
 import shutil
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from stillroom.files import file_aside, write_bytes
 from stillroom.http import LONGEST, HttpFiles, cache_folder, filesystem, printable_url
 from stillroom.labels.format.layout import CHECK_BYTES, Damaged, checksum, damaged, read_table, shard_name
 from stillroom.labels.format.manifest import Manifest, from_text
+from stillroom.stores import answered
 from stillroom.types import UserError
 
 OPEN_SHARDS = 128
@@ -119,8 +120,7 @@ class RemoteFolder:
             return target
         for _ in range(TRIES):
             with file_aside(target) as scratch:
-                with self._answering(file):
-                    self._system.get_file(f"{self._root}/{file}", str(scratch))
+                self._asked(file, lambda path, scratch=scratch: self._system.get_file(path, str(scratch)))
                 if self._is_sound(scratch, file):
                     break
                 begin = _beginning(scratch)
@@ -180,8 +180,7 @@ class RemoteFolder:
 
     def _manifest(self) -> bytes:
         for _ in range(TRIES):
-            with self._answering("manifest.json"):
-                data = self._system.cat_file(f"{self._root}/manifest.json")
+            data = self._asked("manifest.json", self._system.cat_file)
             try:
                 manifest = from_text(data, Manifest, f"{self.name}/manifest.json")
             except Damaged:
@@ -230,15 +229,11 @@ class RemoteFolder:
         return self._fetch_block(file, number, need)
 
     def _fetch_block(self, file: str, number: int, need: int) -> bytes | None:
-        start = number * BLOCK_BYTES
+        span = {"start": number * BLOCK_BYTES, "end": (number + 1) * BLOCK_BYTES}
         data = None
         for _ in range(TRIES if self._has_ranges else 0):
-            try:
-                with self._answering(file, NO_RANGES):
-                    data = self._system.cat_file(f"{self._root}/{file}", start=start, end=start + BLOCK_BYTES)
-            except NO_RANGES:
-                break
-            if len(data) >= need:
+            data = self._asked(file, lambda path: _in_part(self._system, path, span))
+            if data is None or len(data) >= need:
                 break
         if data is None or len(data) > BLOCK_BYTES:  # no ranges, or they are not heeded
             self._has_ranges = False
@@ -262,20 +257,20 @@ class RemoteFolder:
         except (OSError, UserError):
             return None  # whoever needs the block will ask again and be told why it is not there
 
-    @contextlib.contextmanager
-    def _answering(self, file: str, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-        """Turns whatever a filesystem raises into a sentence, but for what may pass."""
+    def _asked(self, file: str, read: Callable[[str], Any]) -> Any:
+        """What is read of a file behind the address; a ``UserError`` where it cannot be."""
         try:
-            yield
-        except (UserError, *passing):
-            raise
+            return answered(f"{self.name}/{file}", lambda: read(f"{self._root}/{file}"))
         except FileNotFoundError as error:
             raise _absent(self.name, file) from error
-        except Exception as error:  # drivers raise classes of their own
-            why = str(error).replace(self.url, self.name) or type(error).__name__
-            raise UserError(
-                f"{self.name}/{file}: cannot be read ({why}); check the address, the connection and the right to read."
-            ) from error
+
+
+def _in_part(system: Any, path: str, span: dict[str, int]) -> bytes | None:
+    """A part of a file; None where a filesystem gives no parts."""
+    try:
+        return system.cat_file(path, **span)
+    except NO_RANGES:
+        return None
 
 
 def _beginning(path: Path) -> str:

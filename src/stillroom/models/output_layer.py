@@ -261,7 +261,7 @@ class _Given(BaseModelOutputWithPast):
 @contextlib.contextmanager
 def _gives(module: nn.Module, hidden_BTD: Tensor) -> Iterator[None]:
     """The module answers every call with these last hidden states; as it was when the block ends."""
-    with _forward_is(module, lambda *_, **__: _Given(last_hidden_state=hidden_BTD)):  # pyright: ignore
+    with forward_is(module, lambda *_, **__: _Given(last_hidden_state=hidden_BTD)):  # pyright: ignore
         yield
 
 
@@ -275,12 +275,12 @@ def output_layer_gives(head: nn.Module, outputs: Tensor | None, seen: list[Tenso
         seen.append(inputs)
         return inputs[..., :1] if outputs is None else outputs
 
-    with _forward_is(head, forward):
+    with forward_is(head, forward):
         yield
 
 
 @contextlib.contextmanager
-def _forward_is(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+def forward_is(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
     """``module`` computes ``forward``; what it had comes back when the block ends."""
     own = module.__dict__.get("forward")
     module.__dict__["forward"] = forward

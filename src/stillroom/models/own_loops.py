@@ -45,10 +45,18 @@ def packed_inputs(batch: Batch, model: nn.Module) -> PackedInputs:
     It depends on the model's layers and its attention implementation (eager, sdpa, flash, flex): a mask in the form
     that it takes, one long row with positions that restart, or every document in a row of its own, padded at its end,
     where layers keep more than attention does (convolutions, states). ``model`` may be wrapped (DDP, ``torch.compile``,
-    PEFT). Raises ``UserError`` for one whose documents cannot be kept apart; of a kind that is not known this is
-    measured once, on a few tokens.
+    PEFT). Raises ``UserError`` as ``kept_apart`` does.
     """
-    plain = _unwrapped(model)
+    plain = kept_apart(model)
+    return PackedInputs(calls(plain, batch.tokens_BT, batch.document_BT, one_call=True))
+
+
+def kept_apart(model: nn.Module) -> PreTrainedModel:
+    """The model of transformers inside what training puts around it, whose packed documents can be kept apart.
+
+    Raises ``UserError`` where they cannot; of a kind that is not known this is measured once, on a few tokens.
+    """
+    plain = unwrapped(model)
     reason = REFUSED.get(plain.config.model_type)
     if plain.config.is_encoder_decoder:
         reason = "reads a text by an encoder, which sees all of it"
@@ -57,17 +65,17 @@ def packed_inputs(batch: Batch, model: nn.Module) -> PackedInputs:
     if reason is not None:
         raise UserError(f"{type(plain).__name__} {reason}, so packed documents cannot be kept apart; choose another.")
     _measured.add(plain)
-    return PackedInputs(calls(plain, batch.tokens_BT, batch.document_BT, one_call=True))
+    return plain
 
 
-def _unwrapped(model: nn.Module) -> PreTrainedModel:
+def unwrapped(model: nn.Module) -> PreTrainedModel:
     """The model of transformers inside what training puts around it."""
     inner: Any = model
     while not isinstance(inner, PreTrainedModel):
         base = getattr(inner, "get_base_model", None)
         inner = base() if base is not None else getattr(inner, "module", None) or getattr(inner, "_orig_mod", None)
         if inner is None:
-            raise UserError(f"packed_inputs: found a {type(model).__name__}, expected a causal model of transformers.")
+            raise UserError(f"model: found a {type(model).__name__}, expected a causal model of transformers.")
     return inner
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from stillroom.report.view import Entry, View, without_seed
-from stillroom.results.intervals import difference_by_seed, paired_interval
+from stillroom.results.intervals import difference_by_seed, held_within, paired_interval
 from stillroom.results.measures import Measure
 from stillroom.results.runs import Run
 from stillroom.results.schema import Difference, ModelRecord, arm_and_seed, baseline_of
@@ -107,7 +107,10 @@ def baseline_arm(arms: tuple[SeededArm, ...]) -> SeededArm | None:
 def mean_of(arm: SeededArm, measure: Measure) -> Estimate | None:
     """Mean over seeds with its t-interval; None where fewer than two seeds have the measure."""
     values = arm.values(measure)
-    return paired_interval(values.values()) if len(values) > 1 else None
+    if len(values) < 2:
+        return None
+    mean = paired_interval(values.values())
+    return held_within(mean) if measure.is_share else mean
 
 
 def paired_with(baseline: SeededArm, arm: SeededArm, measure: Measure) -> Paired | None:

@@ -20,6 +20,7 @@ from stillroom.files import check_new_folder, folder_aside, write_bytes, write_t
 from stillroom.report.charts.figure import Figure, Table
 from stillroom.report.charts.svg import number
 from stillroom.report.html import style_sheet
+from stillroom.report.kinds import figures_of
 from stillroom.types import UserError
 
 Format = Literal["svg", "pdf", "csv"]
@@ -43,6 +44,23 @@ class Paper:
     font: str = "Helvetica, Arial, sans-serif"
 
 
+class Picture(str):
+    """A drawing as the text of an SVG file, which a notebook shows."""
+
+    def _repr_svg_(self) -> str:
+        return str(self)
+
+
+def pictures(runs: Sequence[str | Path], paper: Paper = Paper()) -> dict[str, Picture]:
+    """Every drawing of the page of these runs by the name that its file would have, such as ``worth``.
+
+    Raises:
+        UserError: a file of a run is missing or damaged.
+    """
+    shown = figures_of([Path(run) for run in runs])
+    return {name: drawn for figure in shown for name, drawn in _drawings(figure, paper)}
+
+
 def write_figures(figures: Sequence[Figure], folder: Path, paper: Paper = Paper()) -> list[Path]:
     """Writes every panel of every figure into a new or empty folder, and its numbers; returns the files.
 
@@ -60,10 +78,8 @@ def write_figures(figures: Sequence[Figure], folder: Path, paper: Paper = Paper(
 
 
 def _write(figure: Figure, folder: Path, paper: Paper) -> list[str]:
-    stem, names = figure.id.removeprefix("fig-"), []
-    for place, panel in enumerate(figure.panels, 1):
-        name = stem if len(figure.panels) == 1 else f"{stem}-{place}"
-        drawn = paper_picture(panel.picture, panel.title, figure.legend, paper)
+    names = []
+    for name, drawn in _drawings(figure, paper):
         if "svg" in paper.formats:
             names.append(f"{name}.svg")
             write_text(folder / names[-1], drawn)
@@ -71,9 +87,19 @@ def _write(figure: Figure, folder: Path, paper: Paper) -> list[str]:
             names.append(f"{name}.pdf")
             write_bytes(folder / names[-1], _pdf(drawn))
     if "csv" in paper.formats and figure.table is not None:
-        names.append(f"{stem}.csv")
+        names.append(f"{_stem(figure)}.csv")
         write_text(folder / names[-1], _csv(figure.table))
     return names
+
+
+def _drawings(figure: Figure, paper: Paper) -> Iterator[tuple[str, Picture]]:
+    for place, panel in enumerate(figure.panels, 1):
+        name = _stem(figure) if len(figure.panels) == 1 else f"{_stem(figure)}-{place}"
+        yield name, Picture(paper_picture(panel.picture, panel.title, figure.legend, paper))
+
+
+def _stem(figure: Figure) -> str:
+    return figure.id.removeprefix("fig-")
 
 
 def paper_picture(picture: Markup, title: str, legend: Legend, paper: Paper) -> str:

@@ -25,8 +25,9 @@ def fixed(value: float, decimals: int) -> str:
 
 
 def interval(estimate: Estimate, decimals: int) -> str:
-    """The 95 % interval as ``low to high``."""
-    return f"{fixed(estimate.low, decimals)} to {fixed(estimate.high, decimals)}"
+    """The 95 % interval as ``low to high``; empty where it is not known or has no width in so many decimals."""
+    low, high = fixed(estimate.low, decimals), fixed(estimate.high, decimals)
+    return "" if low == high or not math.isfinite(estimate.low) else f"{low} to {high}"
 
 
 def with_interval(estimate: Estimate | NoPositions | None, decimals: int) -> str:
@@ -34,7 +35,8 @@ def with_interval(estimate: Estimate | NoPositions | None, decimals: int) -> str
     if not isinstance(estimate, Estimate):
         return MISSING
     value = fixed(estimate.value, decimals)
-    return f"{value} ({interval(estimate, decimals)})" if math.isfinite(estimate.low) else value
+    ends = interval(estimate, decimals)
+    return f"{value} ({ends})" if ends else value
 
 
 def si(value: float, unit: str = "") -> str:

@@ -6,6 +6,7 @@ import base64
 import functools
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jinja2
@@ -60,16 +61,40 @@ def stage_rows(stages: Sequence[StageRecord]) -> list[tuple[str, str, bool, floa
     ]
 
 
-def fill(template: str, *, figures: Sequence[Figure] = (), **values: Any) -> str:
+@dataclass(frozen=True)
+class Lead:
+    """What a page opens with: the sentences of each paragraph, of which the first is the answer.
+
+    ``details`` are paragraphs that stand below the key figure.
+    """
+
+    paragraphs: tuple[tuple[str, ...], ...]
+    details: tuple[str, ...] = ()
+
+
+_TITLES = ("table_title", "samples_title", "run_title")
+
+
+def fill(template: str, *, lead: Lead, figures: Sequence[Figure] = (), **values: Any) -> str:
     """A page of ``templates/`` with the common style and script inside it; the script's hash lets it alone run.
 
-    Figures that have nothing to show are left out, so that numbers run without gaps.
+    The first figure that is drawn is the key figure, above all tables. Figures that have nothing to show are left out,
+    so that numbers run without gaps, and so are the sections whose title (``table_title``, ``samples_title``,
+    ``run_title``) is not given.
     """
     environment = _templates()
     script = environment.get_template("script.js.j2").render()
+    shown = [figure for figure in figures if figure.is_shown]
+    key = shown.pop(0) if shown and shown[0].panels else None
+    table, samples, run = (values.setdefault(name, "") for name in _TITLES)
+    sections = [("words", "In words" if lead.details else ""), ("table", table)]
+    sections += [(figure.id, figure.title) for figure in shown] + [("samples", samples), ("run", run)]
     return environment.get_template(template).render(
         **values,
-        figures=[figure for figure in figures if figure.is_shown],
+        lead=lead,
+        key=key,
+        figures=shown,
+        contents=[*([(key.id, key.title)] if key else []), *(one for one in sections if one[1])],
         style=environment.get_template("style.css.j2").render(),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

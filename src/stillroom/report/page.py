@@ -58,18 +58,23 @@ def page_text(view: View) -> str:
     Runs that were measured on other text, or in other tokens, have a table and figures of their own.
     """
     groups = by_text(view)
-    key, *others = _figures(groups)
+    shown = shown_problems(groups)
     return fill(
         "page.html.j2",
+        kind="stillroom report",
         title=view.title,
+        lead=summary(view) if len(groups) == 1 else apart(groups),
+        figures=_key_first(_figures(groups)),
+        table_title="Summary table",
+        samples_title="Completions" if shown.problems else "",
+        run_title="What was run",
         several=len(view.runs) > 1,
-        summary=summary(view) if len(groups) == 1 else apart(groups),
         tables=[_summary_table(group, "" if len(groups) == 1 else group.title) for group in groups],
-        key=key if key.panels else None,
-        figures=others,
         families=family_table(view),
         temperature=headline_temperature(view),
-        problems=[problem for group in groups for problem in shown_problems(group)],
+        problems=shown.problems,
+        chosen=shown.chosen,
+        tasks=list(dict.fromkeys(one.family for one in shown.problems)),
         costs=cost_table(view),
         runs=[_run_details(name, run) for name, run in zip(run_names(view.runs), view.runs, strict=True)],
     )
@@ -84,6 +89,17 @@ def _figures(groups: tuple[View, ...]) -> list[Figure]:
         for number, group in enumerate(groups, 1)
         for figure in all_figures(group)
     ]
+
+
+_KEYS = ("fig-worth", "fig-seeds", "fig-paired")
+"""Figures that answer what a study asks, the best first."""
+
+
+def _key_first(figures: list[Figure]) -> list[Figure]:
+    """The figures with the key figure before all others."""
+    drawn = [figure for figure in figures if figure.panels]
+    key = next((one for name in _KEYS for one in drawn if one.id.startswith(name)), None)
+    return figures if key is None else [key, *(one for one in figures if one is not key)]
 
 
 def _summary_table(group: View, title: str) -> dict[str, object]:

@@ -12,7 +12,7 @@ from rich.text import Text
 from stillroom.report.charts.figure import Table
 from stillroom.report.figures.seed_differences import seeds_figure
 from stillroom.report.formats import MISSING, fixed, interval, percent, si
-from stillroom.report.headline import clear_best, headline_measures, headline_temperature
+from stillroom.report.headline import clear_best, headline_measures, headline_temperature, measured
 from stillroom.report.view import Entry, View, by_text, make_view
 from stillroom.results.measures import Measure
 from stillroom.results.runs import load
@@ -46,20 +46,28 @@ class SummaryColumn:
 
 
 def summary_columns(view: View) -> tuple[SummaryColumn, ...]:
-    """The columns after the model's name."""
+    """The columns after the model's name; what no model has is left out."""
     arrows = {"lower": "lower is better", "higher": "higher is better", None: ""}
-    measured = tuple(SummaryColumn(measure.title, arrows[measure.better]) for measure in headline_measures(view))
+    heads = (SummaryColumn("best induction head", "prefix · copying"),) if _have_heads(view) else ()
     return (
         SummaryColumn("tokens"),
         SummaryColumn("FLOPs", "teacher’s share"),
-        *measured,
-        SummaryColumn("best induction head", "prefix · copying"),
+        *(SummaryColumn(measure.title, arrows[measure.better]) for measure in _measures(view)),
+        *heads,
     )
+
+
+def _measures(view: View) -> tuple[Measure, ...]:
+    return tuple(one for one in headline_measures(view) if measured(view, one))
+
+
+def _have_heads(view: View) -> bool:
+    return any(entry.model.evaluation.heads is not None for entry in view.entries)
 
 
 def summary_rows(view: View) -> tuple[SummaryRow, ...]:
     """One row for each model; a dash where something was not measured."""
-    measures = headline_measures(view)
+    measures, have_heads = _measures(view), _have_heads(view)
     best = {measure.title: clear_best(view, measure) for measure in measures}
     return tuple(
         SummaryRow(
@@ -69,7 +77,7 @@ def summary_rows(view: View) -> tuple[SummaryRow, ...]:
                 _tokens(entry.model.record),
                 _flops(entry.model.record),
                 *(_measure(entry, measure, best[measure.title] is entry) for measure in measures),
-                _head(entry),
+                *([_head(entry)] if have_heads else []),
             ),
         )
         for entry in view.entries

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stillroom.results.intervals import corrected, difference_by_seed, paired_interval
+from stillroom.results.intervals import corrected, difference_by_seed, held_within, paired_interval
+from stillroom.results.measures import registered_measures
 from stillroom.results.runs import estimates
 from stillroom.results.schema import ArmBySeed, BySeed, Difference, Evaluation, MeanAndDifference, arm_and_seed
 from stillroom.results.statistics import RESAMPLES, drawn_counts, percentile_estimate
@@ -41,9 +42,8 @@ def by_seed(evaluations: Mapping[str, Evaluation]) -> BySeed:
 
 
 def _arm(seeds: Mapping[int, Numbers], base: Mapping[int, Numbers]) -> ArmBySeed:
-    means = {
-        measure: paired_interval(found[measure] for found in seeds.values()) for measure in _common(seeds.values())
-    }
+    every = _common(seeds.values())
+    means = {measure: _mean(measure, [found[measure] for found in seeds.values()]) for measure in every}
     paired = {seed: found for seed, found in seeds.items() if seed in base}
     tested: dict[str, Difference] = {}
     for measure in _common([*paired.values(), *base.values()]) if base else ():
@@ -54,6 +54,12 @@ def _arm(seeds: Mapping[int, Numbers], base: Mapping[int, Numbers]) -> ArmBySeed
     tested = dict(zip(tested, corrected(tested.values()), strict=True))
     measures = {name: MeanAndDifference(mean=mean, difference=tested.get(name)) for name, mean in means.items()}
     return ArmBySeed(seeds=tuple(sorted(seeds)), measures=measures)
+
+
+def _mean(measure: str, values: list[float]) -> Estimate:
+    shares = {" ".join(map(str, one.place)) for one in registered_measures() if one.is_share}
+    found = paired_interval(values)
+    return held_within(found) if measure in shares or " pass_at " in measure else found
 
 
 def _common(found: Iterable[Numbers]) -> list[str]:

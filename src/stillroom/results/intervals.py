@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from stillroom.results.schema import Difference
 from stillroom.types import Estimate, UserError
+
+_E = TypeVar("_E", bound=Estimate)
 
 
 def paired_interval(differences: Iterable[float], confidence: float = 0.95) -> Estimate:
@@ -31,6 +34,14 @@ def paired_interval(differences: Iterable[float], confidence: float = 0.95) -> E
         return Estimate(mean, math.nan, math.nan, 1)
     half = student_t(confidence, len(values) - 1) * _standard_error(values)
     return Estimate(mean, mean - half, mean + half, len(values))
+
+
+def held_within(found: _E, low: float = 0.0, high: float = 1.0) -> _E:
+    """The estimate with its interval held to what the measure can be, such as 0 to 1 for a share.
+
+    Student's t knows no ends: over a few seeds near 1 its interval reaches beyond.
+    """
+    return replace(found, low=low if found.low < low else found.low, high=high if found.high > high else found.high)
 
 
 def seeds_mean(values: Iterable[float]) -> Estimate:

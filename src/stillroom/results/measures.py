@@ -51,6 +51,11 @@ class Measure:
         return 1 if self.better == "higher" else -1
 
     @property
+    def is_share(self) -> bool:
+        """Whether it lies between 0 and 1."""
+        return self.unit.startswith("share ")
+
+    @property
     def part(self) -> str:
         """The part of the evaluation that it is of, such as ``lm``."""
         return str(self.place[0])

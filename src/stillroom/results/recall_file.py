@@ -6,6 +6,7 @@ file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
@@ -22,6 +23,12 @@ class OverSeeds(types.Estimate):
     """A mean over the ``num`` of ``of`` seeds that have the value; the interval's ends are NaN where only one has."""
 
     of: int
+
+
+def ends_of(measure: str) -> tuple[float, float]:
+    """The least and the most that a measure can be: losses and divergences have no most."""
+    ends = {"copy_accuracy": (0.0, 1.0), "over_copying": (-1.0, 1.0), "calibration_error": (0.0, 1.0)}
+    return ends.get(measure, (0.0, math.inf))
 
 
 Spread = Annotated[OverSeeds, BeforeValidator(with_nan)]

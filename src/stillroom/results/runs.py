@@ -416,5 +416,7 @@ def _frame(kind: type, rows: Sequence[object]) -> DataFrame:
     try:
         import pandas  # type: ignore[import-not-found]
     except ImportError:
-        raise UserError("tables of a run need pandas, which is not installed; pip install pandas.") from None
+        raise UserError(
+            "tables of a run need pandas, which is not installed; pip install 'stillroom[pandas]'."
+        ) from None
     return pandas.DataFrame([asdict(row) for row in rows], columns=[one.name for one in fields(kind)])  # type: ignore[call-overload]

@@ -20,6 +20,7 @@ import stillroom
 from stillroom import checksums, disk
 from stillroom.checksums import Damage, hash_of
 from stillroom.files import disk_errors, fingerprint, json_text, read_json_object, write_json
+from stillroom.stores import FarFolder, address_of, published
 from stillroom.study.identities import MADE_BY, VERSIONS, Identity, Mismatch, mismatches, source_hash
 from stillroom.study.needs import Needs
 from stillroom.types import UserError
@@ -59,7 +60,10 @@ class StoredLabels:
 
 @dataclass(frozen=True)
 class ArtifactStore:
-    """A folder of artifacts: ``<kind>-<hash of the identity>``."""
+    """A folder of artifacts: ``<kind>-<hash of the identity>``.
+
+    Where it is the home of an address, each is looked for there too and published there when it is made.
+    """
 
     root: Path
     needs: Needs | None = None
@@ -117,10 +121,26 @@ class ArtifactStore:
     def find(self, kind: str, identity: Identity) -> Artifact | None:
         """The artifact, every byte of it checked; None where it is not there, or not as it was written."""
         target, key = self.locate(kind, identity)
+        far = self._far(target.name)
+        if far is not None and not _is_whole(target, key):
+            with disk_errors(target):
+                far.mend(target) if disk.is_finished(target) else far.pull(target)
         if disk.is_finished(target):
             self.mark(target.name)
-        is_whole = disk.is_finished(target) and not _damage(target, key)
-        return Artifact(target, key, reused=True) if is_whole else None
+        is_there = _is_whole(target, key) and (far is None or far.mark() is not None)
+        return Artifact(target, key, reused=True) if is_there else None
+
+    def _far(self, name: str) -> FarFolder | None:
+        """An artifact at the address that this folder is the home of; None where it is none, and for later ranks."""
+        address = address_of(self.root)
+        return None if address is None or _rank() > 0 else FarFolder(f"{address}/{name}")
+
+    def place(self, name: str, file: str = "") -> str | None:
+        """Where an artifact is finished and has a file: here, else at the address; None where it is not there."""
+        if disk.is_finished(self.root / name) and (self.root / name / file).exists():
+            return str(self.root / name)
+        far = self._far(name)
+        return None if far is None or far.mark() is None else far.url
 
     def build(
         self,
@@ -145,14 +165,19 @@ class ArtifactStore:
         found = self.find(kind, identity)
         if found is not None:
             return found
-        if int(os.environ.get("RANK", "0")) > 0:
+        if _rank() > 0:
             _take_part(_work(target), target, before, make if together else None)
             return Artifact(target, key, reused=False)
         try:
             with disk_errors(self.root):
                 self.root.mkdir(parents=True, exist_ok=True)
             self.mark(target.name)
-            with disk_errors(target), _turn(self.root / f".{target.name}.lock"):
+            far = self._far(target.name)
+            with (
+                disk_errors(target),
+                _turn(self.root / f".{target.name}.lock"),
+                published(target, far and far.url, _work(target)),
+            ):
                 return self._built(target, key, identity, make, keep, say)
         except UserError:
             if self.needs is not None and not target.exists() and not _work(target).exists():
@@ -219,6 +244,14 @@ def _work(target: Path) -> Path:
     return target.with_name(f".{target.name}.unfinished")
 
 
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def _is_whole(folder: Path, key: str) -> bool:
+    return disk.is_finished(folder) and not _damage(folder, key)
+
+
 def _damage(folder: Path, key: str) -> list[Damage]:
     """What is damaged in an artifact; that it is another one's is damage too."""
     found = checksums.check(folder)
@@ -243,11 +276,15 @@ def _keep_what_is_whole(work: Path, identity: Identity, keep: Keep | None, aside
 
 def _take_part(work: Path, target: Path, before: tuple[int, int] | None, make: Callable[[Path], None] | None) -> None:
     """What ranks but the first do while it builds; should it fail, ``torchrun`` ends every rank."""
-    if make is not None:
-        while not work.is_dir():
-            time.sleep(0.1)
+
+    def is_made() -> bool:
+        return disk.is_finished(target) and _state(target) != before
+
+    while make is not None and not work.is_dir() and not is_made():
+        time.sleep(0.1)
+    if make is not None and work.is_dir():
         make(work)
-    while not disk.is_finished(target) or _state(target) == before:
+    while not is_made():
         time.sleep(0.1)
 
 

@@ -18,6 +18,7 @@ from stillroom.config import StudyConfig
 from stillroom.console import line
 from stillroom.executors import Executor, JobResources, ResourcesConfig, SchedulerJob, executor_named, python_command
 from stillroom.results.schema import StageRecord
+from stillroom.stores import address_of
 from stillroom.study.artifacts import ArtifactStore
 from stillroom.study.explain import CORPUS, Explained, stages_of
 from stillroom.study.folders import LOGS
@@ -35,6 +36,8 @@ def check_elsewhere(precision: str, asks: ResourcesConfig, on: str, jobs: int, a
     """Refuses a scheduler that is not there, and what it cannot be asked for. Writes nothing."""
     if on == "local":
         return
+    if (address := address_of(artifacts)) is not None:
+        raise UserError(f"--artifacts {address}: jobs of {on} need a folder that all machines see; name one.")
     executor_of(on, artifacts)
     if jobs > 1:
         raise UserError(f"jobs: is {jobs}, but {on} decides how many jobs run at once; leave --jobs out.")

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from stillroom import disk
 from stillroom.config import StudyConfig
 from stillroom.console import line
 from stillroom.corpora import corpus_identity
@@ -72,7 +71,7 @@ class _Plan:
             self.found.append(Explained(title, f"{kind}-?", False, because, kind, name, after))
             return None
         folder, key = self.store.locate(kind, identity)
-        is_there = disk.is_finished(folder)
+        is_there = self.store.place(folder.name) is not None
         why = "" if is_there or not self.says_why else self._why(kind, identity)
         self.found.append(Explained(title, folder.name, is_there, why, kind, name, after))
         return key
@@ -144,10 +143,11 @@ class _Plan:
         tokens = labelled_tokens(self.config)
         if not tokens:
             return None
-        folder = self.store.root / f"corpus-{corpus}" / "corpus"
-        if self.config.corpus.path is None and not (folder / "corpus.json").is_file():
+        given = self.config.corpus.path is not None
+        made = None if given else self.store.place(f"corpus-{corpus}", "corpus/corpus.json")
+        if not given and made is None:
             return self.stage("labels", "labels", None, "its corpus is made first", after="teacher")
-        manifest = manifest_of(self.config.corpus.path or str(folder))
+        manifest = manifest_of(self.config.corpus.path or f"{made}/corpus")
         owner = labels_owner(manifest, teaching_key(self.config, teacher))
         asked = self.config.corpus
         sequences = max(1, tokens // asked.sequence_length)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from stillroom.checksums import Damage, hash_of
 from stillroom.config import Strict, to_yaml
 from stillroom.files import disk_errors, read_bytes, write_bytes
 from stillroom.places import PLACES
+from stillroom.stores import address_of, published
 from stillroom.types import UserError
 
 CONFIG, LOGS = "config.yaml", "logs"
@@ -111,6 +113,16 @@ class RunFolder:
 def damage_of(folder: Path) -> list[Damage]:
     """What of a run folder is not as it was written; the run that is complete again writes it anew."""
     return checksums.check(folder) if folder.is_dir() else []
+
+
+@contextlib.contextmanager
+def kept_at_address(folder: Path, work: Path | None = None) -> Iterator[None]:
+    """The block makes a folder, which is then published where it is the home of an address; see ``stores``."""
+    address = address_of(folder)
+    if address is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(f"--out {address}: ranks of torchrun need a folder that all of them see; name one.")
+    with held_alone(folder, "writing") if address else contextlib.nullcontext(), published(folder, address, work):
+        yield
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 
 from stillroom.config import LabelsConfig, MixtureConfig, ParallelConfig, parse
 from stillroom.console import line
-from stillroom.corpora import Corpus, open_corpus
+from stillroom.corpora import Corpus, SequenceSet, open_corpus
 from stillroom.costs import size_of_model
 from stillroom.files import fingerprint, reading, write_text
 from stillroom.labels import (
@@ -19,9 +19,15 @@ from stillroom.labels import (
     LabelStore,
     Manifest,
     Scores,
+    export_distillkit,
+    export_kd,
+    export_llamakd,
+    export_maxtext,
     export_parquet,
     import_distillkit,
     import_kd,
+    import_maxtext,
+    import_megatron,
     import_parquet,
     label,
     label_part,
@@ -30,6 +36,7 @@ from stillroom.labels import (
 from stillroom.labels.format import manifest as manifests
 from stillroom.labels.format.layout import shard_name
 from stillroom.labels.format.manifest import Plan
+from stillroom.stores import address_of
 from stillroom.study.exactworlds import WORLD_PREFIX, drawn_sequences, exact_scores, exact_world, world_hash
 from stillroom.study.found_labels import remember_store
 from stillroom.study.identities import labels_owner, mixture_key
@@ -91,7 +98,7 @@ def label_corpus(request: LabelRequest, display: StageDisplay) -> None:
         )  # fmt: skip
     if manifest is not None and request.corpus is not None:
         remember_store(open_corpus(request.corpus), request.out)
-    _say(manifest, request.out, display)
+    say_labelled(manifest, request.out, display)
 
 
 def label_shown(
@@ -132,15 +139,20 @@ def keep_labelled(folder: Path, damaged: list[str]) -> bool:
     return True
 
 
-def _corpus_job(request: LabelRequest, folder: str | Path) -> _Job:
-    corpus = open_corpus(folder)
+def sequences_asked(request: LabelRequest, corpus: Corpus) -> SequenceSet:
+    """The sequences of a corpus that are to be labelled."""
     length = corpus.train.sequence_length
     if request.tokens is not None and request.tokens < length:
         raise UserError(
             f"label: --tokens is {request.tokens}, expected at least one sequence of {length} tokens; leave it out to "
             "label the whole corpus."
         )
-    sequences = corpus.train if request.tokens is None else corpus.train.first(request.tokens)
+    return corpus.train if request.tokens is None else corpus.train.first(request.tokens)
+
+
+def _corpus_job(request: LabelRequest, folder: str | Path) -> _Job:
+    corpus = open_corpus(folder)
+    sequences = sequences_asked(request, corpus)
     scores, name = _scores(request, corpus)
     return _Job(scores, sequences, identity_in(corpus, name))
 
@@ -183,20 +195,31 @@ def _drawn_job(request: LabelRequest, seed: int) -> _Job:
 def import_labels(source: Path, teacher: str, corpus_folder: str | Path, out: Path, tokens: Path | None) -> Manifest:
     """A store from labels that other software wrote, told apart by what lies there.
 
-    A ``.kd`` sidecar needs ``tokens``, the shard's ids as ``.npy``; a folder or file with a ``compression_config.yaml``
-    is DistillKit's; any other Parquet holds plain top-k columns.
+    A ``.kd`` sidecar and Megatron-LM's tars need ``tokens``, the ids that they are of as ``.npy``; a folder or file
+    with a ``compression_config.yaml`` is DistillKit's; ``.array_record`` is MaxText's; any other Parquet holds plain
+    top-k columns, or LlamaKD's.
     """
     corpus = open_corpus(corpus_folder)
     if not source.exists():
-        raise UserError(f"{source}: no such file or folder; --import expects Parquet or a .kd sidecar.")
+        raise UserError(f"{source}: no such file or folder; --import expects Parquet, .kd, .tar or .array_record.")
     identity, length = identity_in(corpus, teacher), corpus.train.sequence_length
-    if source.suffix == ".kd":
+    beside = {".kd": import_kd, ".tar": import_megatron}
+    kind = _kind_of(source)
+    if kind in beside:
         if tokens is None:
-            raise UserError(f"{source}: a .kd sidecar needs the ids of its token shard; give --import-tokens FILE.npy.")
-        return import_kd(source, _shard_tokens(tokens), out, identity=identity, sequence_length=length)
+            raise UserError(f"{source}: holds labels without the ids that they are of; give --import-tokens FILE.npy.")
+        return beside[kind](source, _shard_tokens(tokens), out, identity=identity, sequence_length=length)
     folder = source if source.is_dir() else source.parent
     read = import_distillkit if (folder / "compression_config.yaml").is_file() else import_parquet
+    read = import_maxtext if kind == ".array_record" else read
     return read(source, out, identity=identity, sequence_length=length)
+
+
+def _kind_of(source: Path) -> str:
+    """What a file's name ends in; of a folder, what the first of its files that are no Parquet ends in."""
+    if not source.is_dir():
+        return source.suffix
+    return next((kind for kind in (".array_record", ".tar") if any(source.glob(f"*{kind}"))), "")
 
 
 def _shard_tokens(path: Path) -> np.ndarray:
@@ -213,9 +236,25 @@ def _shard_tokens(path: Path) -> np.ndarray:
     return ids.reshape(-1)
 
 
-def export_labels(store: Path, target: Path) -> int:
-    """Writes a store as one Parquet file; returns the number of sequences."""
-    return export_parquet(LabelStore.open(store), target)
+FORMS = {
+    "parquet": export_parquet,
+    "llamakd": export_llamakd,
+    "distillkit": export_distillkit,
+    "maxtext": export_maxtext,
+}
+"""What a store is exported to, but for a sidecar of a given shard."""
+
+
+def export_labels(store: Path | str, target: Path, form: str, tokens: Path | None = None) -> int:
+    """Writes a store in a form of ``FORMS``, or as the ``.kd`` sidecar of a shard; returns the number of sequences."""
+    opened = LabelStore.open(store)
+    if target.suffix == ".kd":
+        if tokens is None:
+            raise UserError(f"{target}: is the sidecar of a token shard; give its ids by --import-tokens FILE.npy.")
+        return export_kd(opened, _shard_tokens(tokens), target)
+    if form not in FORMS:
+        raise UserError(f"--to: is {form!r}, expected one of {', '.join(FORMS)}.")
+    return FORMS[form](opened, target)
 
 
 def identity_in(corpus: Corpus, teacher: str) -> Identity:
@@ -223,12 +262,13 @@ def identity_in(corpus: Corpus, teacher: str) -> Identity:
     return Identity(**labels_owner(corpus.manifest, teacher))
 
 
-def _say(manifest: Manifest | None, out: Path, display: StageDisplay) -> None:
+def say_labelled(manifest: Manifest | None, out: Path, display: StageDisplay) -> None:
+    """Says how much was labelled, and where it is."""
     if manifest is None:
         display.console.print("This rank's shards are written; the store is finished by the last rank.")
         return
     size = f"{manifest.num_tokens:,} tokens at {manifest.bytes_per_token:.1f} bytes each: "
-    display.console.print(line(size, (out, "bold")), soft_wrap=True)
+    display.console.print(line(size, (address_of(out) or out, "bold")), soft_wrap=True)
 
 
 def _print_price(job: _Job, config: LabelsConfig, display: StageDisplay) -> None:

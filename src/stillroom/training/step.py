@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,15 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel
 
 from stillroom.models import hidden_states, logit_softcap, precision, readout, unembedding
-from stillroom.objectives import TeacherLogits, token_losses
+from stillroom.objectives import TeacherLogits, TokenLosses, token_losses
 from stillroom.objectives.objective_config import ObjectiveConfig
 from stillroom.teachers import LabelSource
 from stillroom.training.distributed import ALONE, Ranks
 from stillroom.training.mtp_heads import FurtherHeads
 from stillroom.types import IGNORE_INDEX, Batch, Sequences, SoftLabels
+
+if TYPE_CHECKING:
+    from stillroom.objectives.objective import AnyObjective
 
 
 class StepSums:
@@ -90,17 +93,36 @@ class Student(nn.Module):
             hidden_HND = self.further.hidden_states(self.model, batch, context.isolate)
         else:
             hidden_HND = hidden_states(self.model, batch, context.isolate).flatten(0, 1)
-        weight_VD, bias = unembedding(self.model)
-        scored = labels.vocab_size if isinstance(labels, TeacherLogits) else weight_VD.shape[0]
-        losses = token_losses(
-            hidden_HND, weight_VD, batch, objective, labels,
-            bias=bias, softcap=logit_softcap(self.model), seed=seed, label_temperature=context.label_temperature,
-            vocab_size=scored if scored < weight_VD.shape[0] else None,  # the rest of the student's is padding
-        )  # fmt: skip
-        sums = {"loss": weighted_sums(losses.loss_N.detach(), losses.counted_N)}
-        for name, (values_N, weight_N) in losses.terms.items():
-            sums[name] = weighted_sums(values_N, weight_N)
-        return losses.loss_N.sum(), sums
+        losses = head_losses(
+            self.model, hidden_HND, batch, objective, labels, seed=seed, label_temperature=context.label_temperature
+        )
+        return losses.loss_N.sum(), sums_of(losses)
+
+
+def head_losses(
+    model: PreTrainedModel,
+    hidden_HND: Tensor,
+    batch: Batch,
+    objective: AnyObjective,
+    labels: SoftLabels | TeacherLogits | None,
+    *,
+    seed: int = 0,
+    label_temperature: float = 1.0,
+) -> TokenLosses:
+    """Nats per position of hidden states, (N, D) or of several heads, by the model's own unembedding."""
+    weight_VD, bias = unembedding(model)
+    scored = labels.vocab_size if isinstance(labels, TeacherLogits) else weight_VD.shape[0]
+    return token_losses(
+        hidden_HND, weight_VD, batch, objective, labels,
+        bias=bias, softcap=logit_softcap(model), seed=seed, label_temperature=label_temperature,
+        vocab_size=scored if scored < weight_VD.shape[0] else None,  # the rest of the student's is padding
+    )  # fmt: skip
+
+
+def sums_of(losses: TokenLosses) -> dict[str, Tensor]:
+    """Of the loss and of every term: (Σ weight·nats, Σ weight), to be added up over micro-batches and ranks."""
+    values = {"loss": (losses.loss_N.detach(), losses.counted_N), **losses.terms}
+    return {name: weighted_sums(values_N, weight_N) for name, (values_N, weight_N) in values.items()}
 
 
 @dataclass(frozen=True)

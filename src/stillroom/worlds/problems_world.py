@@ -16,7 +16,7 @@ from stillroom.strict import nearest
 from stillroom.types import UserError
 from stillroom.worlds.base import Problem, Split
 from stillroom.worlds.families import OWN, Worked, final_answer
-from stillroom.worlds.gym import GYM
+from stillroom.worlds.gym import GYM, require_gym
 from stillroom.worlds.options import read_options, split_of
 from stillroom.worlds.text_worlds import TextWorldKind
 
@@ -64,6 +64,9 @@ class ProblemsWorld:
     """Documents of one problem and its worked answer each."""
 
     options: ProblemsOptions = ProblemsOptions()
+
+    def __post_init__(self) -> None:
+        require_gym(self.options.names)
 
     def documents(self, seed: int, split: Split) -> Iterator[str]:
         """Endless documents, families in random order; the same seed and split give the same ones."""

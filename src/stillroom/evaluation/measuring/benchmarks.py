@@ -105,7 +105,9 @@ def math500(records: Iterable[Mapping[str, Any]], shots: Sequence[Mapping[str, A
 def require_math_verify() -> None:
     """A ``UserError`` where math-verify is not installed."""
     if importlib.util.find_spec("math_verify") is None:
-        raise UserError("math500: answers are graded by math-verify, which is not installed; pip install math-verify.")
+        raise UserError(
+            "math500: answers are graded by math-verify, which is not installed; pip install 'stillroom[math]'."
+        )
 
 
 def _same_expression(answer: str) -> Callable[[str], str | None]:

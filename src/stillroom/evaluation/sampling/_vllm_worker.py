@@ -48,6 +48,9 @@ def _main():
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the library prints must not run into the answers
     request = json.load(sys.stdin)
+    os.environ.setdefault(
+        "VLLM_CPU_KVCACHE_SPACE", "4"
+    )  # GiB; without it nearly all of a machine's memory is asked for
     with contextlib.redirect_stdout(sys.stderr):
         from vllm import LLM, SamplingParams  # pyright: ignore[reportMissingImports]
 

@@ -8,6 +8,7 @@ Letters: R sequences, T positions, N = R·T, K kept ids, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -83,6 +84,51 @@ def check_foreign(
                 f"{where}, column {column}, position {place[0]}: found {values[place]}, expected {wanted}; mend the "
                 "file, or give the corpus whose tokenizer and teacher it is of."
             )
+
+
+@dataclass(frozen=True)
+class ForeignRow:
+    """One sequence of a file, and how it is named to a person."""
+
+    where: str
+    tokens_T: np.ndarray
+    ids_NK: np.ndarray
+    logprobs_NK: np.ndarray
+    names: Names
+
+
+def gather(rows: Iterable[ForeignRow], length: int, bounds: Bounds) -> Foreign:
+    """The first ``length`` positions of every sequence that has them; the last may lack labels."""
+    tokens, ids, logprobs, skipped = [], [], [], 0
+    for row in rows:
+        count = len(row.tokens_T)
+        if not count - 1 <= len(row.ids_NK) <= count:
+            raise UserError(
+                f"{row.where}: {row.names.tokens} has {count} tokens but {row.names.ids} {len(row.ids_NK)} positions; "
+                "expected one position to each token, or to each but the last."
+            )
+        if count < length:
+            skipped += 1
+            continue
+        tokens_T, ids_NK, logprobs_NK = row.tokens_T[:length], row.ids_NK[:length], row.logprobs_NK[:length]
+        check_foreign(row.where, tokens_T, ids_NK, logprobs_NK, bounds, row.names)
+        missing = length - len(ids_NK)  # the last token predicts nothing inside the sequence
+        tokens.append(tokens_T.astype(np.int32))
+        ids.append(np.pad(ids_NK.astype(np.int32), ((0, missing), (0, 0))))
+        logprobs.append(np.pad(logprobs_NK, ((0, missing), (0, 0)), constant_values=-np.inf))
+    if not tokens:
+        return Foreign(np.zeros((0, length), np.int32), np.zeros((0, length, 1), np.int32), np.zeros((0, length, 1)))
+    width = max(one.shape[1] for one in ids)
+    return Foreign(
+        tokens_RT=np.stack(tokens),
+        ids_RTK=np.stack([_widened(one, width, 0) for one in ids]),
+        logprobs_RTK=np.stack([_widened(one, width, -np.inf) for one in logprobs]),
+        skipped=skipped,
+    )
+
+
+def _widened(one_NK: np.ndarray, width: int, fill: float) -> np.ndarray:
+    return np.pad(one_NK, ((0, 0), (0, width - one_NK.shape[1])), constant_values=fill)
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,14 @@ import numpy as np
 
 from stillroom.arrow_tables import arrow, parquet_batches, parquet_file
 from stillroom.files import file_aside
-from stillroom.labels.exchange.importing import Bounds, Foreign, Names, check_foreign, write_foreign
+from stillroom.labels.exchange.importing import Bounds, ForeignRow, Names, gather, write_foreign
 from stillroom.labels.format.manifest import Identity, Manifest
 from stillroom.labels.store import LabelStore
 from stillroom.types import OnProgress, SoftLabels, UserError
 
 WHOLE, REAL = "whole numbers", "numbers"
 DISTILLKIT = Names("input_ids", "bytepacked_indices", "compressed_logprobs")
+LLAMAKD = Names("inputs", "targets", "targets")
 LOSSY_NATS, LOSSY_MASS = 0.5, 2.0
 """How far above 0 nats, and above 1 together, labels may come out that were compressed with loss."""
 _ROWS = 16  # of a file, in memory
@@ -32,16 +33,20 @@ EXPORT_RECORDS = 64
 def import_parquet(
     path: Path, folder: Path, *, identity: Identity, sequence_length: int, progress: OnProgress | None = None
 ) -> Manifest:
-    """A store from plain top-k Parquet.
+    """A store from plain top-k Parquet, or from that of the dataset LlamaKD.
 
     Columns: ``input_ids``, ``token_ids`` (ids per position) and ``logprobs`` or ``top_values`` (nats per position): row
-    t of a sequence predicts its token t + 1. This is what ``export_parquet`` writes. Raises ``UserError`` where pyarrow
-    is not installed, or the files are not such Parquet.
+    t of a sequence predicts its token t + 1. This is what ``export_parquet`` writes. Or ``inputs`` and ``targets``, a
+    pair to a position: log-probabilities, then as many ids. Raises ``UserError`` where pyarrow is not installed, or the
+    files are not such Parquet.
     """
     bounds = Bounds(int(identity["vocab_size"]))
 
-    def rows() -> Iterator[_Row]:
+    def rows() -> Iterator[ForeignRow]:
         for batch in _batches(path):
+            if LLAMAKD.ids in batch:
+                yield from _pairs(batch)
+                continue
             names = Names(logprobs=next((name for name in ("logprobs", "top_values") if name in batch), "logprobs"))
             tokens = batch.lists(names.tokens, WHOLE)
             ids, logprobs = batch.tables(names.ids, WHOLE, 0), batch.tables(names.logprobs, REAL, -np.inf)
@@ -52,9 +57,9 @@ def import_parquet(
                         f"{where}: {names.ids} and {names.logprobs} name {len(ids_NK.sizes)} and "
                         f"{len(logprobs_NK.sizes)} positions, or other numbers of ids at one; expected as many of both."
                     )
-                yield _Row(where, tokens_T, ids_NK.table, logprobs_NK.table, names)
+                yield ForeignRow(where, tokens_T, ids_NK.table, logprobs_NK.table, names)
 
-    foreign = _gather(rows(), sequence_length, bounds)
+    foreign = gather(rows(), sequence_length, bounds)
     return write_foreign(foreign, folder, identity=identity, origin=path.name, progress=progress)
 
 
@@ -71,7 +76,7 @@ def import_distillkit(
     config = distillkit.read_compression(path)
     bounds = Bounds(int(identity["vocab_size"]), above=LOSSY_NATS, mass=LOSSY_MASS)
 
-    def rows() -> Iterator[_Row]:
+    def rows() -> Iterator[ForeignRow]:
         for batch in _batches(path):
             tokens = batch.lists(DISTILLKIT.tokens, WHOLE)
             ids, values = (batch.tables(name, WHOLE, 0) for name in (DISTILLKIT.ids, DISTILLKIT.logprobs))
@@ -88,10 +93,24 @@ def import_distillkit(
                     )
                 ids_NK = distillkit.ids(ids_NP.table.astype(np.uint8), config)
                 logprobs_NK = distillkit.logprobs(values_NP.table.astype(np.uint8), config)
-                yield _Row(where, tokens_T, ids_NK, logprobs_NK, DISTILLKIT)
+                yield ForeignRow(where, tokens_T, ids_NK, logprobs_NK, DISTILLKIT)
 
-    foreign = _gather(rows(), sequence_length, bounds)
+    foreign = gather(rows(), sequence_length, bounds)
     return write_foreign(foreign, folder, identity=identity, origin=path.name, progress=progress)
+
+
+def _pairs(batch: _Rows) -> Iterator[ForeignRow]:
+    """The rows of LlamaKD's form: ``targets`` holds the log-probabilities of a position, then their ids."""
+    for number, (tokens_T, pairs_N) in enumerate(
+        zip(batch.lists(LLAMAKD.tokens, WHOLE), batch.pairs(LLAMAKD.ids), strict=True)
+    ):
+        where = f"{batch.file}: row {batch.first + number}"
+        ids_NK = pairs_N[:, 1]
+        if not ((ids_NK == np.floor(ids_NK)) & (np.abs(ids_NK) < 1 << 24)).all():
+            raise UserError(
+                f"{where}, column {LLAMAKD.ids}: holds ids that are no whole numbers; write the file again."
+            )
+        yield ForeignRow(where, tokens_T, ids_NK.astype(np.int64), pairs_N[:, 0], LLAMAKD)
 
 
 def export_parquet(store: LabelStore, path: Path) -> int:
@@ -103,18 +122,23 @@ def export_parquet(store: LabelStore, path: Path) -> int:
     ``gold_logprob``, ``gold_rank``, and ``tail`` where the codec keeps one.
     """
     pyarrow = arrow("Parquet")
-
-    def tables() -> Iterator[Any]:
-        for start in range(0, len(store), EXPORT_RECORDS):
-            tokens_RT, labels = store.read(range(start, min(start + EXPORT_RECORDS, len(store))))
-            yield pyarrow.table(_columns(tokens_RT.numpy(), labels, pyarrow))
-
-    some = tables()
-    first = next(some)  # a store holds at least one sequence
-    with file_aside(path) as scratch, _written(pyarrow.parquet, scratch, first.schema) as writer:
-        for table in itertools.chain((first,), some):
-            writer.write_table(table)
+    write_table(path, (pyarrow.table(_columns(*one, pyarrow)) for one in decoded(store)))
     return len(store)
+
+
+def decoded(store: LabelStore) -> Iterator[tuple[np.ndarray, SoftLabels]]:
+    """Tokens (R, T) and labels of all records of a store, a few at a time."""
+    for start in range(0, len(store), EXPORT_RECORDS):
+        tokens_RT, labels = store.read(range(start, min(start + EXPORT_RECORDS, len(store))))
+        yield tokens_RT.numpy(), labels
+
+
+def write_table(path: Path, tables: Iterator[Any]) -> None:
+    """Writes tables of the same columns as one Parquet file, which appears whole."""
+    first = next(tables)  # a store holds at least one sequence
+    with file_aside(path) as scratch, _written(arrow("Parquet").parquet, scratch, first.schema) as writer:
+        for table in itertools.chain((first,), tables):
+            writer.write_table(table)
 
 
 def _written(parquet: Any, path: Path, schema: Any) -> Any:
@@ -155,17 +179,6 @@ class _Ragged:
 
 
 @dataclass(frozen=True)
-class _Row:
-    """One sequence of a file, and how it is named to a person."""
-
-    where: str
-    tokens_T: np.ndarray
-    ids_NK: np.ndarray
-    logprobs_NK: np.ndarray
-    names: Names
-
-
-@dataclass(frozen=True)
 class _Rows:
     """Some rows of a Parquet file; ``first`` is the number of the first."""
 
@@ -191,6 +204,17 @@ class _Rows:
         parts = zip(np.split(table_NK, ends), np.split(sizes_N, ends), strict=True)
         rows = [_Ragged(table[:, : max(1, int(sizes.max(initial=0)))], sizes) for table, sizes in parts]
         return rows if len(sizes_R) else []
+
+    def pairs(self, name: str) -> list[np.ndarray]:
+        """A column of two lists of equally many numbers to every position (N, 2, K), a row at a time."""
+        (sizes_R, sizes_N, sizes_P), flat = self._flat(name, 3, REAL)
+        width = int(sizes_P.max(initial=1))
+        if (sizes_N != 2).any() or (sizes_P != width).any():
+            raise UserError(
+                f"{self.file}: column {name} holds other than two lists of {width} numbers to a position among rows "
+                f"{self.first} to {self.last}; expected log-probabilities and as many ids."
+            )
+        return np.split(flat.reshape(-1, 2, width), np.cumsum(sizes_R)[:-1]) if len(sizes_R) else []
 
     def _flat(self, name: str, depth: int, wanted: str) -> tuple[list[np.ndarray], np.ndarray]:
         """Lengths of the lists of every level, and the numbers inside; refuses another type and nulls."""
@@ -238,37 +262,3 @@ def _batches(path: Path) -> Iterator[_Rows]:
             for batch in parquet_batches(table, str(file), most=_ROWS):
                 yield _Rows(file, first, batch)
                 first += batch.num_rows
-
-
-def _gather(rows: Iterator[_Row], length: int, bounds: Bounds) -> Foreign:
-    """The first ``length`` positions of every sequence that has them; the last may lack labels."""
-    tokens, ids, logprobs, skipped = [], [], [], 0
-    for row in rows:
-        count = len(row.tokens_T)
-        if not count - 1 <= len(row.ids_NK) <= count:
-            raise UserError(
-                f"{row.where}: {row.names.tokens} has {count} tokens but {row.names.ids} {len(row.ids_NK)} positions; "
-                "expected one position to each token, or to each but the last."
-            )
-        if count < length:
-            skipped += 1
-            continue
-        tokens_T, ids_NK, logprobs_NK = row.tokens_T[:length], row.ids_NK[:length], row.logprobs_NK[:length]
-        check_foreign(row.where, tokens_T, ids_NK, logprobs_NK, bounds, row.names)
-        missing = length - len(ids_NK)  # the last token predicts nothing inside the sequence
-        tokens.append(tokens_T.astype(np.int32))
-        ids.append(np.pad(ids_NK.astype(np.int32), ((0, missing), (0, 0))))
-        logprobs.append(np.pad(logprobs_NK, ((0, missing), (0, 0)), constant_values=-np.inf))
-    if not tokens:
-        return Foreign(np.zeros((0, length), np.int32), np.zeros((0, length, 1), np.int32), np.zeros((0, length, 1)))
-    width = max(one.shape[1] for one in ids)
-    return Foreign(
-        tokens_RT=np.stack(tokens),
-        ids_RTK=np.stack([_widened(one, width, 0) for one in ids]),
-        logprobs_RTK=np.stack([_widened(one, width, -np.inf) for one in logprobs]),
-        skipped=skipped,
-    )
-
-
-def _widened(one_NK: np.ndarray, width: int, fill: float) -> np.ndarray:
-    return np.pad(one_NK, ((0, 0), (0, width - one_NK.shape[1])), constant_values=fill)

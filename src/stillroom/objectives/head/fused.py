@@ -95,10 +95,14 @@ def fused_linear_cross_entropy(
     dtype = matmul_dtype(hidden_ND)
     teacher_dtype = teacher_matmul_dtype(target.teacher) if isinstance(target, DenseTarget) else dtype
     settings = Settings(dtype, teacher_dtype, options.get("softcap"), temperature, z_loss, options.get("chunk_size"))
-    if torch.compiler.is_compiling() and group is None:
+    if not torch.compiler.is_compiling():
+        outputs = eager_head(hidden_ND, weight_VD, bias, target, settings, group)
+    elif group is None:
         outputs = compiled_head(hidden_ND, weight_VD, bias, target, settings)
     else:
-        outputs = _eager(hidden_ND, weight_VD, bias, target, settings, group)
+        from stillroom.objectives.head._uncompiled import uncompiled_head
+
+        outputs = uncompiled_head(hidden_ND, weight_VD, bias, target, settings, group)
     return _output(outputs, target)
 
 
@@ -155,7 +159,7 @@ def teacher_matmul_dtype(teacher: TeacherLogits) -> torch.dtype:
     return teacher.hidden_NE.dtype if teacher.weight_VE is None else matmul_dtype(teacher.hidden_NE)
 
 
-def _eager_head(
+def eager_head(
     hidden: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -163,11 +167,9 @@ def _eager_head(
     settings: Settings,
     group: dist.ProcessGroup | None,
 ) -> tuple[Tensor, ...]:
+    """What ``compiled_head`` gives, outside ``torch.compile``."""
     shard = Shard.of(weight.shape[0], group, hidden.device)
     return _FusedHead.apply(hidden, weight, bias, target, settings, shard, needs_of(hidden, weight, bias))  # type: ignore[return-value]
-
-
-_eager: Any = torch.compiler.disable(_eager_head)
 
 
 class _FusedHead(torch.autograd.Function):

@@ -1,4 +1,4 @@
-"""A square of attention: rows are the tokens that look, columns those looked at, darker is more."""
+"""A square of attention: rows are the tokens that look, columns those looked at, the stronger the colour, the more."""
 
 from __future__ import annotations
 

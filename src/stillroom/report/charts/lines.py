@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from stillroom.report.charts.keys import line_key
 from stillroom.report.charts.scales import Scale, tight
-from stillroom.report.charts.svg import WIDE, Frame, drawing, marker, path, ticks, whisker
-from stillroom.report.formats import MISSING, fixed, minus, si
+from stillroom.report.charts.svg import WIDE, Frame, drawing, marker, ticks, whisker
+from stillroom.report.formats import MISSING, fixed, si
 from stillroom.types import Estimate
 
 HEIGHT = 320.0
@@ -28,6 +28,8 @@ class Series:
     points: Sequence[Estimate] = ()
     line_xs: Sequence[float] = ()
     line_ys: Sequence[float] = ()
+    line: str = ""
+    """What the line is beside the points, such as theory; empty where it joins them or stands alone."""
     dashed: bool = False
     guide: bool = False
     """Whether the line is a reference and not of one of the things compared."""
@@ -55,7 +57,8 @@ def chart(label: str, x: Axis, y: Axis, series: Sequence[Series], width: float =
 def _line(frame: Frame, series: Series) -> Markup:
     kept = [(x, y) for x, y in zip(series.line_xs, series.line_ys, strict=True) if _inside(frame, x, y)]
     classes = "guide strong" if series.guide else f"curve thin {series.colour}{' dashed' if series.dashed else ''}"
-    return path(frame.points([x for x, _ in kept], [y for _, y in kept]), classes)
+    name = f"{series.name}, {series.line}" if series.line else series.name
+    return frame.curve([x for x, _ in kept], [y for _, y in kept], classes, name)
 
 
 def _inside(frame: Frame, x: float, y: float) -> bool:
@@ -75,7 +78,7 @@ def _marks(frame: Frame, series: Series) -> list[Markup]:
         if est.high > est.low:
             low = max(est.low, frame.y.low) if frame.y.log else est.low
             parts.append(whisker(at, frame.py(low), at, frame.py(est.high), f"error {series.colour}"))
-        hint = f"{series.name} at {si(x)}: {brief(est.value)} ({brief(est.low)} to {brief(est.high)})"
+        hint = f"{series.name} at {si(x)}: {brief_with_interval(est)}"
         marks.append(marker(series.marker, at, frame.py(est.value), f"mark {series.colour}", hint))
     return parts + marks
 
@@ -92,20 +95,37 @@ def brief(value: float) -> str:
     return fixed(value, decimals)
 
 
+def brief_interval(point: Estimate) -> str:
+    """``low to high`` with three significant digits; a dash where the two are alike."""
+    low, high = brief(point.low), brief(point.high)
+    return MISSING if low == high else f"{low} to {high}"
+
+
+def brief_with_interval(point: Estimate) -> str:
+    """``0.31 (0.25 to 0.37)`` with three significant digits, without an interval that has no width in them."""
+    ends = brief_interval(point)
+    return brief(point.value) if ends == MISSING else f"{brief(point.value)} ({ends})"
+
+
 def sizes_axis(title: str, sizes: Sequence[float]) -> Axis:
     """A logarithmic axis over some sizes with a little air, labelled at powers of ten."""
     return log_axis(title, min(sizes) / 1.2, max(sizes) * 1.2)
 
 
 def log_axis(title: str, low: float, high: float) -> Axis:
-    """A logarithmic axis labelled at powers of ten."""
+    """A logarithmic axis labelled at powers of ten, and at 2 and 5 times those where fewer than two are on it."""
     scale = Scale(low, max(high, low * 10), log=True)
-    first, last = math.ceil(math.log10(scale.low) - 1e-9), math.floor(math.log10(scale.high) + 1e-9)
-    return Axis(title, scale, [(10.0**power, _power(power)) for power in range(first, last + 1)])
+    powers = range(math.floor(math.log10(scale.low)), math.floor(math.log10(scale.high) + 1e-9) + 1)
+    for factors in ((1,), (1, 2, 5)):
+        found = [(factor, power) for power in powers for factor in factors]
+        found = [one for one in found if scale.low * (1 - 1e-9) <= one[0] * 10.0 ** one[1] <= scale.high * (1 + 1e-9)]
+        if len(found) > 1:
+            break
+    return Axis(title, scale, [(factor * 10.0**power, _round_number(factor, power)) for factor, power in found])
 
 
-def _power(power: int) -> str:
-    return si(10.0**power) if power >= 0 else minus(f"{10.0**power:.{-power}f}")
+def _round_number(factor: int, power: int) -> str:
+    return si(factor * 10.0**power) if power >= 0 else f"{factor * 10.0**power:.{-power}f}"
 
 
 def linear_axis(title: str, values: Sequence[float]) -> Axis:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup, escape
 
@@ -82,10 +83,17 @@ class Frame:
     height: float
     x: Scale
     y: Scale
-    left: float = 52.0
+    left: float = 0.0
+    """0 stands for the room that the numbers of a linear vertical axis need."""
     right: float = 14.0
     top: float = 30.0
     bottom: float = 50.0
+
+    def __post_init__(self) -> None:
+        if not self.left:
+            words = [] if self.y.log else [words for _, words in ticks(self.y)]
+            widest = max(map(len, words), default=0) * letter(self.width)
+            object.__setattr__(self, "left", max(52.0, widest + 9))
 
     def px(self, value: float) -> float:
         """Horizontal place of a value, held inside the frame."""
@@ -99,6 +107,15 @@ class Frame:
         """Places of pairs of values; pairs that are not finite are left out."""
         pairs = zip(xs, ys, strict=True)
         return [(self.px(x), self.py(y)) for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
+
+    def curve(self, xs: Sequence[float], ys: Sequence[float], class_: str, name: str) -> Markup:
+        """A line through pairs of values; the page's script reads its name and values where a pointer or key rests."""
+        points = self.points(xs, ys)
+        if not points:
+            return Markup("")
+        kept = (y for x, y in zip(xs, ys, strict=True) if math.isfinite(x) and math.isfinite(y))
+        values = " ".join(f"{y:.4g}" for y in kept)
+        return tag("path", d=_steps(points), class_=class_, data_name=name, data_y=values)
 
     @property
     def floor(self) -> float:
@@ -114,7 +131,7 @@ class Frame:
     ) -> Markup:
         """Faint horizontal lines, ticks with their labels, and a title with its unit for each axis."""
         chosen = ticks(self.y) if y_ticks is None else y_ticks
-        end = self.width - self.right
+        end, x_ticks = self.width - self.right, self._with_room(x_ticks)
         parts = [segment(self.left, self.py(value), end, self.py(value), "grid") for value, _ in chosen]
         parts += [text(self.left - 7, self.py(value) + 4, words, "end", "tick") for value, words in chosen]
         parts.append(segment(self.left, self.floor, end, self.floor, "axis"))
@@ -122,7 +139,36 @@ class Frame:
         parts += [text(self.px(value), self.floor + 20, words, "middle", "tick") for value, words in x_ticks]
         parts.append(text(end, self.height - 5, x_title, "end", "name"))
         parts.append(text(4, 14, y_title, class_="name"))
+        ends = f"{number(self.left)} {number(end)} {self.x.low:.6g} {self.x.high:.6g} {int(self.x.log)}"
+        parts.append(tag("g", class_="frame", data_x=ends))  # from which the script reads where a curve's points lie
         return joined(parts)
+
+    def _with_room(self, x_ticks: Sequence[tuple[float, str]]) -> Sequence[tuple[float, str]]:
+        """Every tick, or every second, third ..., so that no label touches the next."""
+        wide = letter(self.width)
+
+        def touch(first: tuple[float, str], second: tuple[float, str]) -> bool:
+            return self.px(second[0]) - self.px(first[0]) < (len(first[1]) + len(second[1])) / 2 * wide + 4
+
+        kept, every = x_ticks, 1
+        while len(kept) > 1 and any(touch(*pair) for pair in pairwise(kept)):
+            every += 1
+            kept = x_ticks[::every]
+        return kept
+
+
+def letter(width: float) -> float:
+    """Room that a letter of a drawing of this width takes at most: text of a wide one is larger on a narrow screen."""
+    return 8.6 if width >= WIDE else 6.7
+
+
+def shortened(words: str, room: float, width: float) -> str:
+    """The words, or their beginning and end where they need more room in a drawing of this width."""
+    most = max(5, int(room / letter(width)))
+    head = (most - 1) * 2 // 3
+    return (
+        words if len(words) <= most else f"{words[:head].rstrip()}…{words[len(words) - (most - 1 - head) :].lstrip()}"
+    )
 
 
 def ticks(scale: Scale, count: int = 5) -> list[tuple[float, str]]:
@@ -134,19 +180,18 @@ def ticks(scale: Scale, count: int = 5) -> list[tuple[float, str]]:
 
 def path(points: Sequence[Point], class_: str) -> Markup:
     """A line through places."""
-    if not points:
-        return Markup("")
-    steps = " ".join(f"{'L' if index else 'M'}{number(x)} {number(y)}" for index, (x, y) in enumerate(points))
-    return tag("path", d=steps, class_=class_)
+    return tag("path", d=_steps(points), class_=class_) if points else Markup("")
+
+
+def _steps(points: Sequence[Point]) -> str:
+    return " ".join(f"{'L' if index else 'M'}{number(x)} {number(y)}" for index, (x, y) in enumerate(points))
 
 
 def band(upper: Sequence[Point], lower: Sequence[Point], class_: str) -> Markup:
     """A filled strip between two lines."""
     if not upper:
         return Markup("")
-    around = [*upper, *reversed(lower)]
-    steps = " ".join(f"{'L' if index else 'M'}{number(x)} {number(y)}" for index, (x, y) in enumerate(around))
-    return tag("path", d=f"{steps}Z", class_=class_)
+    return tag("path", d=f"{_steps([*upper, *reversed(lower)])}Z", class_=class_)
 
 
 def squares(places: Sequence[Point], side: float, class_: str) -> Markup:

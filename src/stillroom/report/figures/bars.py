@@ -8,7 +8,19 @@ from markupsafe import Markup
 
 from stillroom.report.charts.figure import Figure, Panel, Table, missing_models, panel_width, span
 from stillroom.report.charts.scales import Scale, linear
-from stillroom.report.charts.svg import Frame, drawing, joined, marker, segment, tag, text, ticks, whisker
+from stillroom.report.charts.svg import (
+    Frame,
+    drawing,
+    joined,
+    letter,
+    marker,
+    segment,
+    shortened,
+    tag,
+    text,
+    ticks,
+    whisker,
+)
 from stillroom.report.figures import captions
 from stillroom.report.formats import fixed, with_interval
 from stillroom.report.headline import measured
@@ -39,11 +51,11 @@ def bars(
     frame = Frame(width, height, scale, Scale(0, 1), left=16, right=18, top=TOP)
     parts = [segment(frame.px(value), TOP, frame.px(value), frame.floor, "grid") for value, _ in ticks(scale)]
     parts += [text(frame.px(value), frame.floor + 19, words, "middle", "tick") for value, words in ticks(scale)]
-    parts.append(text(width - frame.right, height - 5, measure.unit, "end", "name"))
+    unit = measure.unit if chance is None else f"{measure.unit}, chance dashed"
+    parts.append(text(width - frame.right, height - 5, unit, "end", "name"))
     parts.append(segment(frame.px(0), TOP, frame.px(0), frame.floor, "axis"))
     if chance is not None:
         parts.append(segment(frame.px(chance), TOP, frame.px(chance), frame.floor, "guide strong"))
-        parts.append(text(frame.px(chance), height - 5, "chance", "middle", "name"))
     parts += [_bar(frame, measure, entry, est, TOP + ROW * place) for place, (entry, est) in enumerate(rows)]
     parts += [
         tag("circle", cx=frame.px(value), cy=TOP + ROW * place + 26, r=2.4, class_=f"dot-of {rows[place][0].colour}")
@@ -58,13 +70,14 @@ def _bar(frame: Frame, measure: Measure, entry: Entry, est: Estimate, top: float
     zero, end, middle = frame.px(0), frame.px(est.value), top + 26
     value = fixed(est.value, measure.decimals)
     hint = f"{entry.label}: {with_interval(est, measure.decimals)}"
+    room = frame.width - frame.left - frame.right - 14 - len(value) * letter(frame.width)
     box = {"x": min(zero, end), "y": middle - 5, "width": abs(end - zero), "height": 10.0}
     return joined(
         [
             tag("rect", class_=f"fill {entry.colour}", **box),
             whisker(frame.px(est.low), middle, frame.px(est.high), middle, f"error {entry.colour}"),
             marker(entry.marker, end, middle, f"mark {entry.colour}", hint),
-            text(frame.left + 4, top + 15, entry.label, class_="halo"),
+            text(frame.left + 4, top + 15, shortened(entry.label, room, frame.width), class_="halo"),
             text(frame.width - frame.right - 4, top + 15, value, "end", "halo"),
         ]
     )

@@ -17,7 +17,7 @@ from stillroom.report.charts.figure import (
     span,
 )
 from stillroom.report.charts.scales import Scale, tight
-from stillroom.report.charts.svg import WIDE, Frame, drawing, marker, path, segment, ticks
+from stillroom.report.charts.svg import WIDE, Frame, drawing, marker, segment, ticks
 from stillroom.report.figures import captions
 from stillroom.report.formats import fixed, si, with_interval
 from stillroom.report.view import Entry, View
@@ -65,8 +65,9 @@ def _curves(curves: list[tuple[Entry, Curve]], y_title: str, zero: bool = False)
     frame = Frame(WIDE, HEIGHT, Scale(0.0, 1.02 * longest), tight(late, zero=zero))
     parts = [_token_axes(frame, y_title)]
     for entry, curve in curves:
-        points = frame.points(*_from_top(curve, frame.y.high))
-        parts.append(path(points, curve_class(entry)))
+        shown = _from_top(curve, frame.y.high)
+        points = frame.points(*shown)
+        parts.append(frame.curve(*shown, curve_class(entry), entry.label))
         hint = f"{entry.label}: {fixed(curve.values[-1], 3)} nats after {si(curve.tokens[-1])} tokens"
         parts += [marker(entry.marker, x, y, f"mark {entry.colour}", hint) for x, y in points[-1:]]
     models = names(tuple(entry for entry, _ in curves))
@@ -139,7 +140,7 @@ def _positions(curves: list[tuple[Entry, CopyingResult]], period: int) -> Markup
         parts.append(segment(frame.px(start), frame.top, frame.px(start), frame.floor, "guide"))
     for entry, found in curves:
         start = max(0, found.period * found.repeats - len(found.loss_by_position))  # what nothing precedes has no loss
-        points = frame.points(range(start, start + len(found.loss_by_position)), found.loss_by_position)
-        parts.append(path(points, curve_class(entry, "thin")))
+        places = range(start, start + len(found.loss_by_position))
+        parts.append(frame.curve(places, found.loss_by_position, curve_class(entry, "thin"), entry.label))
     label = "Loss by position on repeated random tokens"
     return drawing(WIDE, HEIGHT, label, f"{label} for {names(tuple(entry for entry, _ in curves))}.", *parts)

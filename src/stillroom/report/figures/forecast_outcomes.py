@@ -7,7 +7,7 @@ from markupsafe import Markup
 from stillroom.report.charts.figure import Figure, Panel, Table
 from stillroom.report.charts.keys import line_key
 from stillroom.report.charts.scales import Scale, tight
-from stillroom.report.charts.svg import WIDE, Frame, drawing, marker, segment, text, whisker
+from stillroom.report.charts.svg import WIDE, Frame, drawing, marker, segment, shortened, text, whisker
 from stillroom.report.formats import fixed
 from stillroom.report.view import View
 from stillroom.results.schema import ArmForecast
@@ -58,9 +58,10 @@ def _values(one: ArmForecast) -> list[float]:
 def _row(frame: Frame, one: ArmForecast, y: float) -> list[Markup]:
     assert one.forecast is not None
     line = y + 24
+    name = one.arm + (" (outside its interval)" if one.is_outside else "")
     hint = f"{one.arm}: forecast {one.cells()[1]}"
     parts = [
-        text(frame.left, y + 14, one.arm + (" (outside its interval)" if one.is_outside else ""), class_="halo"),
+        text(frame.left, y + 14, shortened(name, WIDE - frame.left, WIDE), class_="halo"),
         whisker(frame.px(one.forecast.low), line, frame.px(one.forecast.high), line, f"error {_FORETOLD[0]}"),
         marker(_FORETOLD[1], frame.px(one.forecast.value), line, f"mark {_FORETOLD[0]}", hint),
     ]

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from stillroom.report.charts.figure import Figure, Panel, Table, curve_class, legend, names, panel_width
 from stillroom.report.charts.scales import Scale, tight
-from stillroom.report.charts.svg import Frame, drawing, marker, path, ticks
+from stillroom.report.charts.svg import Frame, drawing, marker, ticks
 from stillroom.report.formats import fixed
 from stillroom.report.view import Entry, View
 from stillroom.results.runs import checkpoint_of
@@ -116,7 +116,7 @@ def _picture(lines: list[_Line], title: str, panels: int) -> Markup:
     parts = [frame.axes("optimizer step", title, ticks(frame.x, 4))]
     for line in lines:
         points = frame.points(line.steps, line.values)
-        parts.append(path(points, curve_class(line.entry)))
+        parts.append(frame.curve(line.steps, line.values, curve_class(line.entry), line.entry.label))
         for (x, y), step, value in zip(points, line.steps, line.values, strict=True):
             hint = f"{line.entry.label}: {fixed(value, 3)} at step {step}"
             parts.append(marker(line.entry.marker, x, y, f"mark {line.entry.colour}", hint))

@@ -25,7 +25,6 @@ from stillroom.report.charts.svg import (
     drawing,
     joined,
     marker,
-    path,
     segment,
     squares,
     tag,
@@ -33,7 +32,15 @@ from stillroom.report.charts.svg import (
 )
 from stillroom.report.formats import fixed, si, with_interval
 from stillroom.report.view import Style
-from stillroom.results.recall_file import AttentionPicture, OverSeeds, RecallArmResult, RecallSeed, RecallWorldFacts
+from stillroom.results.intervals import held_within
+from stillroom.results.recall_file import (
+    AttentionPicture,
+    OverSeeds,
+    RecallArmResult,
+    RecallSeed,
+    RecallWorldFacts,
+    ends_of,
+)
 
 HEIGHT = 300.0
 
@@ -48,6 +55,11 @@ class RecallArm(Style):
     def seeds(self) -> tuple[RecallSeed, ...]:
         """Every seed's cell."""
         return self.record.seeds
+
+    def final(self, measure: str) -> OverSeeds | None:
+        """A measure at the end of training, its interval held to what it can be."""
+        found = self.record.final[measure]
+        return found and held_within(found, *ends_of(measure))
 
     def tokens(self) -> list[float]:
         """Tokens at the probes, the same for every seed."""
@@ -171,7 +183,8 @@ def _heads(arm: RecallArm, kind: str, words: str) -> Markup:
         dash = ("", "dashed", "guide")[min(layer, 2)]
         for head in range(len(heads)):
             values = [probe.heads(kind)[layer][head] for probe in probes]
-            parts.append(path(frame.points(tokens, values), f"curve thin {dash} {arm.colour}"))
+            classes = f"curve thin {dash} {arm.colour}"
+            parts.append(frame.curve(tokens, values, classes, f"layer {layer}, head {head}"))
     return drawing(SMALL, 210.0, f"{words} of {arm.name}", f"{words} of every head against tokens.", *parts)
 
 
@@ -263,7 +276,7 @@ def _curves(
         if len(arm.seeds) > 1:
             parts.append(band(frame.points(tokens, highs), frame.points(tokens, lows), f"band {arm.colour}"))
         points = frame.points(tokens, means)
-        parts.append(path(points, f"curve {arm.colour}"))
+        parts.append(frame.curve(tokens, means, f"curve {arm.colour}", arm.name))
         hint = f"{arm.name}: {fixed(means[-1], 3)} after {si(tokens[-1])} tokens"
         parts += [marker(arm.marker, x, y_place, f"mark {arm.colour}", hint) for x, y_place in points[-1:]]
     described = f"{y_title} against training tokens for {', '.join(arm.name for arm in arms)}."
@@ -297,7 +310,7 @@ def _measured(arms: Sequence[RecallArm], measure: str) -> bool:
 
 
 def _final(arm: RecallArm, measure: str, decimals: int) -> str:
-    return with_interval(arm.record.final[measure], decimals)
+    return with_interval(arm.final(measure), decimals)
 
 
 def recall_legend(arms: Sequence[RecallArm]) -> tuple[tuple[str, Markup], ...]:

@@ -11,7 +11,19 @@ from markupsafe import Markup
 from stillroom.report.charts.figure import Figure, Panel, Table
 from stillroom.report.charts.keys import line_key
 from stillroom.report.charts.scales import Scale, linear
-from stillroom.report.charts.svg import WIDE, Frame, drawing, marker, path, segment, tag, text, ticks, whisker
+from stillroom.report.charts.svg import (
+    WIDE,
+    Frame,
+    drawing,
+    marker,
+    path,
+    segment,
+    shortened,
+    tag,
+    text,
+    ticks,
+    whisker,
+)
 from stillroom.report.formats import MISSING, fixed, with_interval
 from stillroom.report.view import Style, styles
 from stillroom.results.ranking_file import BestHead, LossOrder, NoPositions, Ranking, TeacherRecord
@@ -84,7 +96,7 @@ def _forest(part: LossOrder, by_name: dict[str, RankedTeacher]) -> Markup:
         parts.append(whisker(frame.px(nats.low), middle, frame.px(nats.high), middle, f"error {entry.colour}"))
         parts.append(marker(entry.marker, frame.px(nats.value), middle, f"mark {entry.colour}", hint))
         verdict = " (tie)" if row.tie else ""
-        parts.append(text(20, middle - 11, f"{entry.name}{verdict}", class_="halo"))
+        parts.append(text(20, middle - 11, shortened(entry.name, WIDE - 90, WIDE) + verdict, class_="halo"))
     words = "; ".join(f"{row.name} {fixed(row.nats.value, 4)}" for row in found)
     return drawing(WIDE, height, "Differences in held-out loss", f"Differences in nats per token: {words}.", *parts)
 
@@ -131,7 +143,7 @@ def entropy_figure(entries: tuple[RankedTeacher, ...]) -> Figure:
     for entry in entries:
         xs, ys = shares[entry.name]
         points = frame.points(xs, ys)
-        parts.append(path(points, f"curve thin {entry.colour}"))
+        parts.append(frame.curve(xs, ys, f"curve thin {entry.colour}", entry.name))
         mean = entry.record.entropy.mean.value
         near = min(range(len(xs)), key=lambda place, xs=xs, mean=mean: abs(xs[place] - mean))
         parts.append(marker(entry.marker, *points[near], f"mark {entry.colour}", f"{entry.name}: mean {mean:.2f} nats"))
@@ -202,7 +214,7 @@ def _dots(title: str, rows: list[tuple[RankedTeacher, Measured]]) -> Markup:
     parts += [text(frame.px(value), frame.floor + 19, words, "middle", "tick") for value, words in ticks(frame.x)]
     for place, (entry, found) in enumerate(rows):
         middle = 32 + ROW * place
-        parts.append(text(20, middle - 11, entry.name, class_="halo"))
+        parts.append(text(20, middle - 11, shortened(entry.name, width - 24, width), class_="halo"))
         if isinstance(found, Estimate):
             ends = (frame.px(found.low), middle, frame.px(found.high), middle)
             parts.append(whisker(*ends, f"error {entry.colour}"))
@@ -247,7 +259,7 @@ def _matrix(names: Sequence[str], values: Sequence[Sequence[float]], top: float,
     parts = []
     for row, name in enumerate(names):
         y = 26 + size * row
-        parts.append(text(left - 8, y + size / 2 + 4, f"{name[:18]}  {row + 1}", "end", "name"))
+        parts.append(text(left - 8, y + size / 2 + 4, f"{shortened(name, left - 40, WIDE)}  {row + 1}", "end", "name"))
         parts.append(text(left + size * (row + 0.5), 18, str(row + 1), "middle", "tick"))
         for column in range(len(names)):
             x, value = left + size * column, values[row][column]

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from stillroom.report.charts.figure import Figure, Panel, Table, legend
 from stillroom.report.charts.scales import Scale
-from stillroom.report.charts.svg import WIDE, Frame, drawing, marker, path, segment, tag, text, whisker
+from stillroom.report.charts.svg import WIDE, Frame, drawing, marker, path, segment, shortened, tag, text, whisker
 from stillroom.report.figures import captions
 from stillroom.report.formats import MISSING, si
 from stillroom.report.view import Entry, View
@@ -54,7 +54,8 @@ def _picture(worths: WorthTable, entries: dict[str, Entry]) -> Markup:
             parts.append(
                 segment(frame.px(value), below[0], frame.px(value), below[1], "guide strong" if value == 1 else "grid")
             )
-        parts.append(text(frame.left, y + 16, ability.title + _formed(ability, arms, entries), class_="halo"))
+        title = shortened(ability.title + _formed(ability, arms, entries), WIDE - frame.left, WIDE)
+        parts.append(text(frame.left, y + 16, title, class_="halo"))
         for place, arm in enumerate(arms):
             found = ability.arms[arm].data
             parts += _mark(frame, entries[arm], found, y + WORDS + LINE * place + 4)

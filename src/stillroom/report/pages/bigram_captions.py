@@ -18,8 +18,8 @@ LEFTOVER = (
     "temperatures and routings; on the dashed line they agree. Whiskers are 95 % intervals over seeds."
 )
 SWEEP = (
-    "Total variation after {size} samples over {axis}. Arms on a line differ in this alone; the legend says what else "
-    "they are. Marks are measured, whiskers 95 % intervals over seeds, lines join what theory expects."
+    "Total variation after {size} samples over {axis}. Arms on a line differ in this alone; legend and panel say what "
+    "else they are. Marks are measured, whiskers 95 % intervals over seeds, lines join what theory expects."
 )
 RATIO = (
     "Samples at which hard labels bring the mean total variation below ε, over samples until every row was visited "

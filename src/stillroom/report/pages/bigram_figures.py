@@ -9,6 +9,7 @@ from stillroom.report.charts.lines import (
     Axis,
     Series,
     brief,
+    brief_interval,
     chart,
     legend_sign,
     linear_axis,
@@ -60,7 +61,7 @@ def _curves(run: BigramRun, metric: str, identifier: str, title: str, caption: s
             CLASSES[kind],
             si(size),
             brief(point.value),
-            _span(point),
+            brief_interval(point),
             brief(_at(run, arm, metric, kind, size)),
         )
         for arm in run.drawn
@@ -85,7 +86,7 @@ def _curve_panel(run: BigramRun, metric: str, kind: str) -> Markup:
         Series(
             style.name, style.colour, style.marker, run.samples,
             [point for point in arm.measured(metric)[kind]],
-            theory.samples, theory.arms[style.name][metric][kind],
+            theory.samples, theory.arms[style.name][metric][kind], "theory",
         )
         for arm, style in zip(run.drawn, run.styles.values(), strict=True)
     ]  # fmt: skip
@@ -129,11 +130,7 @@ def leftover_figure(run: BigramRun) -> Figure:
 
 def _last(arm: BigramArm, kind: str) -> tuple[str, str]:
     point = arm.tv[kind][-1]
-    return brief(point.value), _span(point)
-
-
-def _span(point: Estimate) -> str:
-    return f"{brief(point.low)} to {brief(point.high)}"
+    return brief(point.value), brief_interval(point)
 
 
 def _routing_words(key: tuple[str, float]) -> str:
@@ -157,7 +154,7 @@ def _floor_panel(run: BigramRun, groups: list[tuple[tuple[str, float], Style]]) 
         xs = [arm.alpha * arm.leak for arm in arms]
         lines = [0.0, *xs], [0.0, *(arm.uniform_floor for arm in arms)]
         points = [arm.tv["low"][-1] for arm in arms]
-        series.append(Series(_routing_words(key), style.colour, style.marker, xs, points, *lines))
+        series.append(Series(_routing_words(key), style.colour, style.marker, xs, points, *lines, "theory"))
     largest = max(x for each in series for x in each.xs)
     values = [est.high for each in series for est in each.points]
     x = Axis("α·η, weight on the teacher times its leak", Scale(0.0, 1.05 * largest))
@@ -189,7 +186,7 @@ def sample_ratio_figure(run: BigramRun) -> Figure:
         xs, found = [point.expected for point in own], [point.ratio for point in own]
         lines = xs, [point.theory for point in own]
         shape = ("circle", "square", "triangle", "diamond", "wedge", "cross", "bar")[place % 7]
-        series.append(Series(f"p = {support}", f"s{place % 7}", shape, xs, found, *lines))
+        series.append(Series(f"p = {support}", f"s{place % 7}", shape, xs, found, *lines, "theory"))
     ends = (min(point.expected for point in points), max(point.expected for point in points))
     series.append(Series("p/ε²", "", line_xs=ends, line_ys=ends, guide=True))
     legend: Legend = tuple((each.name, legend_sign(each.colour, each.marker)) for each in series[:-1])
@@ -204,7 +201,7 @@ def sample_ratio_figure(run: BigramRun) -> Figure:
             f"{point.tolerance:g}",
             *(si(getattr(point, name).value) for name in ("standard", "distilled")),
             brief(point.ratio.value),
-            _span(point.ratio),
+            brief_interval(point.ratio),
             brief(point.theory),
         )
         for point in points
@@ -280,7 +277,7 @@ def _dynamics(run: BigramRun, key: str, title: str, caption: str, x_title: str) 
     legend: Legend = tuple((style.name, legend_sign(style.colour, style.marker)) for style in styles)
     floors = {arm.name: arm.floor for arm in run.arms}
     rows = tuple(
-        (style.name, CLASSES[kind], brief(point.value), _span(point), brief(floors[style.name][kind]))
+        (style.name, CLASSES[kind], brief(point.value), brief_interval(point), brief(floors[style.name][kind]))
         for style in styles
         for kind in run.classes
         for point in found.arms[style.name]["tv"][kind][-1:]
@@ -300,7 +297,7 @@ def _dynamics_panel(run: BigramRun, found: LearntArms, styles: list[Style], kind
         within = [place for place, size in enumerate(theory.samples) if sizes[0] <= size <= 1.02 * sizes[-1]]
         xs = [theory.samples[place] for place in within]
         ys = [theory.arms[style.name]["tv"][kind][place] for place in within]
-        series.append(Series(style.name, style.colour, style.marker, sizes, points, xs, ys))
+        series.append(Series(style.name, style.colour, style.marker, sizes, points, xs, ys, "exact optimum"))
     return chart(f"{TV}, {CLASSES[kind]}", sizes_axis(x_title, sizes), log_axis(TV, _LEAST["tv"], 1.2), series)
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from stillroom.files import shaped, write_text
 from stillroom.report.charts.figure import Table
-from stillroom.report.charts.lines import brief
-from stillroom.report.formats import MISSING, duration, fixed, interval, percent, si, with_interval
-from stillroom.report.html import fill, stage_rows
+from stillroom.report.charts.lines import brief, brief_with_interval
+from stillroom.report.formats import MISSING, duration, fixed, percent, si, with_interval
+from stillroom.report.html import Lead, fill, stage_rows
 from stillroom.report.pages.bigram_figures import bigram_figures
-from stillroom.report.pages.bigram_results import BigramRun, load_bigram_run
+from stillroom.report.pages.bigram_results import CLASSES, BigramRun, load_bigram_run
 from stillroom.results.bigram_file import BigramArm
 
 TOLERANCE = 0.1
@@ -37,11 +37,14 @@ def build_bigram_report(folder: Path) -> tuple[Path, tuple[str, ...]]:
 
 
 def bigram_text(run: BigramRun, summary: tuple[str, ...]) -> str:
-    """The page as text."""
+    """The page as text; its one paragraph is the first finding, what was run and how theory fares."""
     return fill(
         "sandbox_bigram.html.j2",
+        kind="stillroom sandbox",
         title="Bigram sandbox",
-        summary=summary,
+        lead=Lead(((summary[0], *summary[-2:]),), summary[1:-2]),
+        table_title="At the largest sample",
+        run_title="What was run",
         table=arms_table(run),
         figures=bigram_figures(run),
         stages=stage_rows(run.data.stages),
@@ -94,24 +97,31 @@ def samples_needed(run: BigramRun, arm: BigramArm, kind: str) -> float | None:
 
 def findings(run: BigramRun) -> tuple[str, ...]:
     """What was measured, in words computed from the numbers: what soft labels buy, what they cost, how theory fares."""
-    told = (_bought(run), _cost(run), _routed(run), _ratio(run), _drawing(run), _theory(run))
-    return tuple(sentence for sentence in told if sentence)
+    told = [one for one in (_bought(run), _cost(run), _routed(run), _ratio(run), _drawing(run)) if one]
+    return (*told, _what_was_run(run), _theory(run))
+
+
+def _what_was_run(run: BigramRun) -> str:
+    world, seeds = run.data.world, run.data.seeds
+    rows = ", ".join(f"{world.rows[kind]} with {CLASSES[kind]}" for kind in run.classes)
+    sizes = f"{si(run.samples[0])} to {si(run.samples[-1])} samples"
+    count = f"{len(run.arms)} arms, {seeds} seed{'s' if seeds > 1 else ''}"
+    return f"What was run: {count}, {sizes} of {world.states} tokens ({rows})."
 
 
 def _bought(run: BigramRun) -> str:
     """Samples to learn the high-entropy rows from hard labels, and with an exact teacher."""
     if "high" not in run.classes:
         return ""
-    world, spt = run.data.world, next((arm for arm in run.arms if not arm.alpha), None)
+    spt = next((arm for arm in run.arms if not arm.alpha), None)
     exact = [arm for arm in run.drawn if arm.kind == "exact" and arm.alpha and arm.routing == "none"]
-    start = f"{world.states} tokens, {world.rows['high']} of them with high-entropy rows."
     if spt is None or not exact:
-        return start
+        return ""
     parts = []
     for arm in (spt, exact[-1]):
         needed = samples_needed(run, arm, "high")
         parts.append(f"{arm.name} {'not within the sweep' if needed is None else f'after {si(needed)} samples'}")
-    return f"{start} Total variation {TOLERANCE:g} on high-entropy rows is reached by {parts[0]}, by {parts[1]}."
+    return f"Total variation {TOLERANCE:g} on high-entropy rows is reached by {parts[0]}, by {parts[1]}."
 
 
 def _cost(run: BigramRun) -> str:
@@ -122,7 +132,7 @@ def _cost(run: BigramRun) -> str:
     arm = leaky[-1]
     est = arm.tv["low"][-1]
     words = (
-        f"On low-entropy rows {arm.name} stays {brief(est.value)} ({interval(est, 4)}) from the truth after "
+        f"On low-entropy rows {arm.name} stays {brief_with_interval(est)} from the truth after "
         f"{si(run.samples[-1])} samples, where α·η is {brief(arm.alpha * arm.leak)}"
     )
     spt = next((other for other in run.drawn if not other.alpha), None)
@@ -160,7 +170,7 @@ def _ratio(run: BigramRun) -> str:
     last = run.data.ratio[-1]
     est = last.ratio
     return (
-        f"Hard labels need {brief(est.value)} ({brief(est.low)} to {brief(est.high)}) times the samples of exact "
+        f"Hard labels need {brief_with_interval(est)} times the samples of exact "
         f"soft labels at p = {last.support} and ε = {last.tolerance:g}; the ratio grows as (p/ε²) to the power "
         f"{fixed(slope.measured, 2)}, theory says {fixed(slope.theory, 2)}."
     )
@@ -182,7 +192,7 @@ def _drawing(run: BigramRun) -> str:
 def _theory(run: BigramRun) -> str:
     found = run.data.deviation.all_arms
     if found is None:
-        return ""
+        return "No distance is large enough to be held against theory."
     return (
         f"Theory without a fitted constant: at the largest sample the {found.num} measured distances lie "
         f"{_percents(found.median)} from it in the median and {_percents(found.largest)} at most."

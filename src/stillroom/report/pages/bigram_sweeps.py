@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup
-
 from stillroom.report.charts.figure import Figure, Panel, Table, panel_width
-from stillroom.report.charts.lines import Axis, Series, brief, chart, legend_sign, linear_axis
+from stillroom.report.charts.lines import Axis, Series, brief, brief_interval, chart, legend_sign, linear_axis
 from stillroom.report.charts.scales import Scale
 from stillroom.report.formats import percent, si
 from stillroom.report.pages import bigram_captions as captions
@@ -16,7 +14,7 @@ from stillroom.report.pages.bigram_results import CLASSES, BigramRun
 from stillroom.results.bigram_file import BigramArm
 
 _MOST = 7
-"""Lines of a panel, as many as there are colours."""
+"""Lines of a panel while settings can be told apart by panels: as many as there are colours."""
 _SHAPES = ("circle", "square", "triangle", "diamond", "wedge", "cross", "bar")
 TV = "total variation"
 
@@ -43,40 +41,97 @@ def sweep_figures(run: BigramRun) -> tuple[Figure, ...]:
     return tuple(_figure(run, setting) for setting in _SETTINGS)
 
 
+@dataclass(frozen=True)
+class _Line:
+    """Arms that differ in one setting alone, and what else they are, in words by name."""
+
+    said: Mapping[str, str]
+    arms: Sequence[BigramArm]
+
+    def words(self, names: Sequence[str]) -> str:
+        """What it is in these settings."""
+        return ", ".join(self.said[name] for name in names)
+
+
 def _figure(run: BigramRun, setting: _Setting) -> Figure:
-    identifier, groups = f"fig-{setting.field}", _groups(run.arms, setting)
-    if not groups:
+    identifier, lines = f"fig-{setting.field}", _lines(run.arms, setting)
+    if not lines:
         return Figure(identifier, setting.title)
-    shown = dict(list(groups.items())[:_MOST])
-    panels = tuple(Panel(CLASSES[kind], _panel(run, setting, shown, kind)) for kind in run.classes)
-    legend = tuple((name, legend_sign(f"s{place}", _SHAPES[place])) for place, name in enumerate(shown))
-    rows = tuple(
-        (name, f"{getattr(arm, setting.field):g}", CLASSES[kind], brief(point.value),
-         f"{brief(point.low)} to {brief(point.high)}", brief(arm.predicted[kind]))
-        for name, arms in groups.items()
-        for arm in arms
+    within, across = _told_apart_by(lines)
+    drawn = {name: place for place, name in enumerate(dict.fromkeys(line.words(within) for line in lines))}
+    facets = dict.fromkeys(line.words(across) for line in lines)
+    width = panel_width(len(facets) * len(run.classes))
+    panels = []
+    for kind in run.classes:
+        y = linear_axis(TV, [arm.tv[kind][-1].high for line in lines for arm in line.arms])
+        for facet in facets:
+            own = [
+                _series(line, line.words(within), drawn, setting, kind) for line in lines if line.words(across) == facet
+            ]
+            title = f"{CLASSES[kind]}{facet and f': {facet}'}"
+            panels.append(Panel(title, chart(f"{setting.title}, {title}", _axis(setting, own), y, own, width)))
+    legend = tuple((name, legend_sign(*_style(place))) for name, place in drawn.items())
+    words = captions.SWEEP.format(axis=setting.axis, size=si(run.samples[-1]))
+    head = ("other settings", setting.sign, "rows", "measured", "95 % interval", "theory")
+    rows = _rows(run, setting, lines, [*within, *across])
+    return Figure(identifier, setting.title, words, tuple(panels), legend, Table(head, rows))
+
+
+def _rows(
+    run: BigramRun, setting: _Setting, lines: Sequence[_Line], names: Sequence[str]
+) -> tuple[tuple[str, ...], ...]:
+    return tuple(
+        (line.words(names), f"{getattr(arm, setting.field):g}", CLASSES[kind], brief(point.value),
+         brief_interval(point), brief(arm.predicted[kind]))
+        for line in lines
+        for arm in line.arms
         for kind in run.classes
         for point in arm.tv[kind][-1:]
     )  # fmt: skip
-    head = ("other settings", setting.sign, "rows", "measured", "95 % interval", "theory")
-    words = captions.SWEEP.format(axis=setting.axis, size=si(run.samples[-1]))
-    if len(groups) > len(shown):
-        words += f" Drawn are the first {len(shown)} of {len(groups)} lines; the table has all."
-    return Figure(identifier, setting.title, words, panels, legend, Table(head, rows))
 
 
-def _groups(arms: Sequence[BigramArm], setting: _Setting) -> dict[str, list[BigramArm]]:
-    """Arms that differ in one setting alone, two at least, by what else they are; hard labels begin every line of α."""
+def _lines(arms: Sequence[BigramArm], setting: _Setting) -> list[_Line]:
+    """Arms that differ in one setting alone, two at least; hard labels begin every line of α."""
     found: dict[tuple[object, ...], list[BigramArm]] = {}
     taught = [arm for arm in arms if arm.alpha]
     for arm in taught:
         key = (arm.alpha, arm.kind, arm.leak, arm.temperature, arm.routing, arm.share)
         place = {"alpha": 0, "leak": 2, "temperature": 3}[setting.field]
         found.setdefault((*key[:place], None, *key[place + 1 :]), []).append(arm)
-    kept = [sorted(one, key=lambda arm: getattr(arm, setting.field)) for one in found.values() if len(one) > 1]
     hard = [arm for arm in arms if not arm.alpha][:1] if setting.field == "alpha" else []
-    varied = [_said(one[0], setting) for one in kept]
-    return {_name(own, varied): [*hard, *one] for own, one in zip(varied, kept, strict=True)}
+    return [
+        _Line(_said(one[0], setting), [*hard, *sorted(one, key=lambda arm: getattr(arm, setting.field))])
+        for one in found.values()
+        if len(one) > 1
+    ]
+
+
+def _told_apart_by(lines: Sequence[_Line]) -> tuple[list[str], list[str]]:
+    """The settings that tell the lines of a panel apart, while there are colours, and those that tell panels apart."""
+    values = {name: len({line.said[name] for line in lines}) for name in lines[0].said}
+    differing, within, count = [name for name in values if values[name] > 1], [], 1
+    for name in differing:
+        if not within or count * values[name] <= _MOST:
+            within.append(name)
+            count *= values[name]
+    return within or ["teacher"], [name for name in differing if name not in within]
+
+
+def _style(place: int) -> tuple[str, str]:
+    """Colour and marker of the line in this place."""
+    return f"s{place % _MOST}", _SHAPES[(place + place // _MOST) % len(_SHAPES)]
+
+
+def _series(line: _Line, name: str, drawn: Mapping[str, int], setting: _Setting, kind: str) -> Series:
+    xs = [getattr(arm, setting.field) for arm in line.arms]
+    points, theory = [arm.tv[kind][-1] for arm in line.arms], [arm.predicted[kind] for arm in line.arms]
+    return Series(name, *_style(drawn[name]), xs, points, xs, theory, "theory")
+
+
+def _axis(setting: _Setting, drawn: Sequence[Series]) -> Axis:
+    xs = [x for one in drawn for x in one.xs]
+    air = 0.05 * (max(xs) - min(xs))
+    return Axis(setting.axis, Scale(min(xs) - air, max(xs) + air))
 
 
 def _said(arm: BigramArm, setting: _Setting) -> dict[str, str]:
@@ -85,22 +140,3 @@ def _said(arm: BigramArm, setting: _Setting) -> dict[str, str]:
     routed = "not routed" if arm.routing == "none" else f"{arm.routing}, {percent(arm.share)} routed"
     said = {"teacher": teacher, "alpha": f"α = {arm.alpha:g}", "temperature": f"T = {arm.temperature:g}"}
     return {name: words for name, words in (said | {"routing": routed}).items() if name != setting.field}
-
-
-def _name(own: dict[str, str], all_of_them: Sequence[dict[str, str]]) -> str:
-    """What tells a line from the others; the teacher where nothing does."""
-    differing = [name for name in own if len({one[name] for one in all_of_them}) > 1]
-    return ", ".join(own[name] for name in differing or ["teacher"])
-
-
-def _panel(run: BigramRun, setting: _Setting, groups: dict[str, list[BigramArm]], kind: str) -> Markup:
-    series = []
-    for place, (name, arms) in enumerate(groups.items()):
-        xs = [getattr(arm, setting.field) for arm in arms]
-        points, lines = [arm.tv[kind][-1] for arm in arms], [arm.predicted[kind] for arm in arms]
-        series.append(Series(name, f"s{place}", _SHAPES[place], xs, points, xs, lines))
-    values = [point.high for each in series for point in each.points]
-    largest, least = max(x for each in series for x in each.xs), min(x for each in series for x in each.xs)
-    margin = 0.05 * (largest - least)
-    x = Axis(setting.axis, Scale(least - margin, largest + margin))
-    return chart(f"{setting.title}, {CLASSES[kind]}", x, linear_axis(TV, values), series, panel_width(len(run.classes)))

@@ -17,7 +17,7 @@ from stillroom.report.charts.figure import Figure, Panel, Table, panel_width
 from stillroom.report.charts.lines import Axis, Series, chart, legend_sign, log_axis
 from stillroom.report.charts.scales import tight
 from stillroom.report.formats import fixed, si
-from stillroom.report.html import fill
+from stillroom.report.html import Lead, fill
 from stillroom.types import Estimate
 
 _HARD, _TAUGHT = ("s0", "circle"), ("s1", "square")
@@ -43,12 +43,27 @@ def render(law: Law) -> str:
     compared = tuple(f"{one.form} form: {one.fitted:.2%} fitted, {one.held_out:.2%} held out" for one in law.errors)
     return fill(
         "forecast.html.j2",
+        kind="stillroom forecast",
         title="A scaling law of distillation",
-        summary=[*law.sentences, *([f"Mean relative errors: {'; '.join(compared)}."] if compared else [])],
-        heading="Coefficients",
+        lead=Lead(
+            (tuple(law.sentences[:1]), (_what_was_fitted(law),)),
+            (*law.sentences[1:], *([f"Mean relative errors: {'; '.join(compared)}."] if compared else [])),
+        ),
+        table_title="Coefficients",
         note=_COEFFICIENTS,
         table=Table(("coefficient", "value", "95 % interval"), rows),
         figures=law_figures(law),
+    )
+
+
+def _what_was_fitted(law: Law) -> str:
+    """Of how many students the law is, and how far they reach."""
+    N, D = law.reach.N, law.reach.D
+    count = (
+        "" if law.points is None else f"{len(law.points.hard)} of hard labels, {len(law.points.distilled)} distilled: "
+    )
+    return (
+        f"What was fitted: {count}students of {si(N[0])} to {si(N[1])} parameters on {si(D[0])} to {si(D[1])} tokens."
     )
 
 

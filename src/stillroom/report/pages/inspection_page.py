@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
@@ -13,10 +14,10 @@ from stillroom.report.charts.heat import attention_square
 from stillroom.report.charts.keys import ATTENTION, line_key, shades_key
 from stillroom.report.charts.lines import Axis, Series, chart, linear_axis
 from stillroom.report.charts.scales import Scale
-from stillroom.report.charts.svg import WIDE, drawing, joined, text
+from stillroom.report.charts.svg import WIDE, drawing, joined, shortened, text
 from stillroom.report.figures.head_maps import score_maps
-from stillroom.report.formats import fixed
-from stillroom.report.html import fill
+from stillroom.report.formats import fixed, minus
+from stillroom.report.html import Lead, fill
 from stillroom.report.samples import visible
 from stillroom.results.inspected import AttentionPattern, InspectedCheckpoints, InspectedModel, Passage
 from stillroom.types import Estimate
@@ -36,17 +37,48 @@ def write_inspection_page(page: Path, found: InspectedModel | InspectedCheckpoin
 def inspection_text(found: InspectedModel | InspectedCheckpoints) -> str:
     """The page as text."""
     if isinstance(found, InspectedCheckpoints):
-        return fill("inspection.html.j2", title=found.name, figures=_over_training(found), against="", passages=())
+        lead = _lead_over_training(found)
+        return _filled(title=found.name, lead=lead, figures=_over_training(found), against="", passages=())
     figures = [_heads(found)]
     if found.attention:
         figures.append(_attention(found.attention))
-    return fill(
-        "inspection.html.j2",
+    return _filled(
         title=found.name,
+        lead=_lead(found),
         figures=figures,
+        samples_title=f"Where {found.against} differs" if found.passages else "",
         against=found.against,
-        passages=[(f"{passage.total:+.1f}", shaded_tokens(passage)) for passage in found.passages],
+        passages=[(minus(f"{passage.total:+.1f}"), shaded_tokens(passage)) for passage in found.passages],
     )
+
+
+def _filled(**values: Any) -> str:
+    return fill("inspection.html.j2", kind="stillroom inspect", **values)
+
+
+def _lead(found: InspectedModel) -> Lead:
+    """Which head could be an induction head, how strong it is, and what the scores are means of."""
+    heads, best = found.heads, found.heads.induction_head
+    size = f"{heads.num_layers} layers of {heads.num_heads} heads, scored on repeated random tokens."
+    if best is None:
+        return Lead((("The copying scores of these heads are not known.", size),))
+    answer = (
+        f"The strongest induction head is layer {heads.layer(best.layer)}, head {best.head}: prefix matching "
+        f"{fixed(best.prefix_matching, 2)}, copying {fixed(best.copying, 2)}."
+    )
+    return Lead(((answer, size, "Scores are means over sequences, without an interval."),))
+
+
+def _lead_over_training(found: InspectedCheckpoints) -> Lead:
+    """How the loss on repeats changed, and how strong the strongest heads became."""
+    first, last = found.steps[0], found.steps[-1]
+    answer = (
+        f"The loss on repeated tokens went from {fixed(found.loss[0], 2)} to {fixed(found.loss[-1], 2)} nats per token "
+        f"between steps {first} and {last}."
+    )
+    scores = [f"{name} {fixed(values[-1], 2)}" for name, values in found.strongest.items()]
+    sure = "One training run: at another seed a head may form earlier or later."
+    return Lead(((answer, f"The strongest heads at the end: {', '.join(scores)}.", sure),))
 
 
 def _heads(found: InspectedModel) -> Figure:
@@ -72,7 +104,10 @@ def _heads(found: InspectedModel) -> Figure:
 
 def _attention(patterns: Sequence[AttentionPattern]) -> Figure:
     over = "the text" if patterns[0].tokens else "random tokens that repeat"
-    caption = "Rows are the tokens that look, columns those looked at; darker is more, blank is less than 0.04."
+    caption = (
+        "Rows are the tokens that look, columns those looked at; the stronger the colour, the more, and blank is less "
+        "than 0.04."
+    )
     panels = tuple(Panel(pattern.title, _picture(pattern)) for pattern in patterns)
     return Figure("fig-attention", f"Attention over {over}", caption, panels, ATTENTION, most_columns=2)
 
@@ -81,7 +116,8 @@ def _picture(pattern: AttentionPattern) -> Markup:
     left = MARGIN if pattern.tokens else 2.0
     step = (WIDE - left - 2) / len(pattern.rows)
     parts = attention_square(pattern.rows, (left, 2.0), step)
-    words = [visible(token.replace("\n", "⏎").replace("\t", "⇥")) for token in pattern.tokens]
+    shown = [visible(token.replace("\n", "⏎").replace("\t", "⇥")) for token in pattern.tokens]
+    words = [shortened(one, left - 8, WIDE) for one in shown]
     parts += [text(left - 6, 2 + step * (row + 0.5) + 4, word, "end", "tick") for row, word in enumerate(words)]
     described = f"Attention of one head over {len(pattern.rows)} tokens."
     return drawing(WIDE, WIDE - left + 2, pattern.title, described, joined(parts))
@@ -94,7 +130,7 @@ def shaded_tokens(passage: Passage) -> list[tuple[str, str, str]]:
         strength = round(min(1.0, abs(gain) / STRONGEST_NATS) * SHADES)
         side = "better" if gain >= 0 else "worse"
         words = visible(token.replace("\n", "⏎").replace("\t", "⇥"))
-        shown.append((f"{side} by-{strength}" if strength else "", f"{gain:+.2f} nats", words))
+        shown.append((f"{side} by-{strength}" if strength else "", minus(f"{gain:+.2f} nats"), words))
     return shown
 
 

@@ -18,7 +18,7 @@ from stillroom.report.figures.recall_study import (
     rows_by_entropy,
 )
 from stillroom.report.formats import MISSING, duration, fixed, percent, si, with_interval
-from stillroom.report.html import fill
+from stillroom.report.html import Lead, fill
 from stillroom.report.view import styles
 from stillroom.results.json_form import from_json
 from stillroom.results.recall_file import RecallResults, RecallTeacherResult
@@ -64,8 +64,11 @@ def recall_text(results: RecallResults, environment: Mapping[str, object], confi
     arms = shown_arms(results)
     return fill(
         "sandbox_recall.html.j2",
+        kind="stillroom sandbox",
         title=results.name,
-        summary=recall_summary(results, arms),
+        lead=recall_summary(results, arms),
+        table_title="At the end of training",
+        run_title="What was run",
         table=final_table(arms),
         teachers=teacher_table(results.teachers),
         figures=figures(results, arms),
@@ -110,41 +113,51 @@ def leak_floor(arm: RecallArm, results: RecallResults) -> float | None:
     return -math.log(1 - lost) if lost < 1 else None
 
 
-def recall_summary(results: RecallResults, arms: Sequence[RecallArm]) -> list[str]:
-    """What was found, in sentences; with one seed they speak of this run and not of the method."""
+def recall_summary(results: RecallResults, arms: Sequence[RecallArm]) -> Lead:
+    """What was found in one paragraph, however many arms there are; with one seed it speaks of this run alone."""
     world, seeds = results.world, results.seeds
-    lead = (
-        f"Text of {world.characters} characters in which {world.triggers} triggers always repeat the answer that "
-        f"they were given first. {len(arms)} students, {len(seeds)} seed{'s' if len(seeds) > 1 else ''} each, "
-        f"{si(results.tokens)} tokens. Of every sequence about {world.scored_per_sequence:.1f} answers can be "
-        f"known only by looking back; chance is {fixed(world.chance_loss, 2)} nats, and one who knows the truth "
-        f"loses {fixed(world.optimal_loss, 3)} nats per token."
+    run = (
+        f"What was run: {len(arms)} students, {len(seeds)} seed{'s' if len(seeds) > 1 else ''} each, "
+        f"{si(results.tokens)} tokens of text in which {world.triggers} of {world.characters} characters always repeat "
+        "the answer that they were given first."
     )
-    sentences = [lead, *(map(_arm_sentence, arms) if len(arms) <= _TOLD else [_range_sentence(arms)])]
-    sentences += _floor_sentences([(arm, floor) for arm in arms if (floor := leak_floor(arm, results)) is not None])
-    if len(seeds) == 1:
-        sentences.append("One seed: what differs between arms here is an observation, not a finding.")
-    return sentences
+    sure = (
+        "One seed: what differs between arms here is an observation, not a finding."
+        if len(seeds) == 1
+        else f"How sure: intervals are 95 % ones of Student’s t over {len(seeds)} seeds."
+    )
+    of_text = (
+        f"Of every sequence about {world.scored_per_sequence:.1f} answers can be known only by looking back; chance is "
+        f"{fixed(world.chance_loss, 2)} nats, and one who knows the truth loses {fixed(world.optimal_loss, 3)} nats "
+        "per token."
+    )
+    told = tuple(map(_arm_sentence, arms)) if len(arms) <= _TOLD else (_reached(arms),)
+    floors = _floor_sentences([(arm, floor) for arm in arms if (floor := leak_floor(arm, results)) is not None])
+    return Lead(((_range_sentence(arms), run, sure),), (" ".join((of_text, *told, *floors)),))
 
 
 def _range_sentence(arms: Sequence[RecallArm]) -> str:
-    """The first arm and the ends of the others; the table has every one."""
-    found = [(one.value, arm.name) for arm in arms if (one := arm.record.final["copy_accuracy"]) is not None]
+    """The arms that repeat the most and the least at the end."""
+    found = [(one.value, arm.name) for arm in arms if (one := arm.final("copy_accuracy")) is not None]
     if not found:
         return "No arm was measured at the end."
     (low, worst), (high, best) = min(found), max(found)
-    reached = sum(arm.record.half["copy_accuracy"] is not None for arm in arms)
+    if len(found) == 1:
+        return f"{best} repeats {percent(high)} of the later answers at the end."
     return (
-        f"{_arm_sentence(arms[0])} Of all {len(arms)}, {best} repeats the most, {percent(high)}, and {worst} the "
-        f"least, {percent(low)}; the copy accuracy of {reached} reached one half. The table has every one."
+        f"Of all {len(arms)} arms, {best} repeats the most of the later answers at the end, {percent(high)}, and "
+        f"{worst} the least, {percent(low)}."
     )
+
+
+def _reached(arms: Sequence[RecallArm]) -> str:
+    reached = sum(arm.record.half["copy_accuracy"] is not None for arm in arms)
+    return f"{_arm_sentence(arms[0])} The copy accuracy of {reached} arms reached one half. The table has every one."
 
 
 def _floor_sentences(floors: Sequence[tuple[RecallArm, float]]) -> list[str]:
     """How far arms of a leaky teacher are from what theory says that the leak leaves: each of a few, or the range."""
-    measured = [
-        (arm, floor, loss.value) for arm, floor in floors if (loss := arm.record.final["copy_loss"]) is not None
-    ]
+    measured = [(arm, floor, loss.value) for arm, floor in floors if (loss := arm.final("copy_loss")) is not None]
     if len(measured) > _TOLD:
         away = [found - floor for _, floor, found in measured]
         return [
@@ -159,7 +172,7 @@ def _floor_sentences(floors: Sequence[tuple[RecallArm, float]]) -> list[str]:
 
 
 def _arm_sentence(arm: RecallArm) -> str:
-    final, half = arm.record.final["copy_accuracy"], arm.record.half["copy_accuracy"]
+    final, half = arm.final("copy_accuracy"), arm.record.half["copy_accuracy"]
     share = MISSING if final is None else percent(final.value)
     accuracy = f"{arm.name} repeats {share} of the later answers at the end"
     if half is None:
@@ -184,7 +197,7 @@ _COLUMNS = (
 def final_table(arms: Sequence[RecallArm]) -> Table:
     """Every arm at the end of training."""
     rows = tuple(
-        (arm.name, *(with_interval(arm.record.final[name], decimals) for name, _, decimals in _COLUMNS)) for arm in arms
+        (arm.name, *(with_interval(arm.final(name), decimals) for name, _, decimals in _COLUMNS)) for arm in arms
     )
     return Table(("arm", *(title for _, title, _ in _COLUMNS)), rows)
 

@@ -23,7 +23,7 @@ from stillroom.report.figures.teacher_ranking import (
     reliability_figure,
 )
 from stillroom.report.formats import MISSING, fixed, interval, si
-from stillroom.report.html import fill
+from stillroom.report.html import Lead, fill
 from stillroom.results.json_form import read
 from stillroom.results.ranking_file import Ranking, TeacherRecord
 from stillroom.types import Estimate
@@ -82,8 +82,11 @@ def teachers_text(ranking: Ranking) -> str:
     student = ranking.student
     return fill(
         "teachers.html.j2",
+        kind="stillroom teachers",
         title=f"{len(entries)} candidate teacher{'s' if len(entries) > 1 else ''}",
-        sentences=ranking.recommendation.sentences,
+        lead=_lead(ranking),
+        table_title="Every measure",
+        run_title="What was measured",
         basis=ranking.recommendation.basis,
         student=student and {"name": student.name, "ce": fixed(student.ce, 3)},
         columns=columns,
@@ -93,6 +96,16 @@ def teachers_text(ranking: Ranking) -> str:
         costs=labelling_costs(entries),
         facts=ranking_facts(ranking),
     )
+
+
+def _lead(ranking: Ranking) -> Lead:
+    """The recommendation, what was measured and how sure it is; what lies between them below the key figure."""
+    first, *others = ranking.recommendation.sentences
+    heldout, proxies = ranking.heldout, ranking.proxies
+    measured = f"What was measured: {heldout.positions:,} held-out positions of {heldout.documents} documents"
+    if proxies is not None:
+        measured += f", and proxy students of {si(proxies.tokens)} tokens"
+    return Lead(((first,), (f"{measured}.", *others[-1:])), tuple(others[:-1]))
 
 
 def ranking_rows(

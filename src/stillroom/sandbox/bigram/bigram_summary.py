@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -29,7 +29,7 @@ from stillroom.results.bigram_file import (
     RatioSlope,
     TransformerCell,
 )
-from stillroom.results.intervals import seeds_mean
+from stillroom.results.intervals import held_within, seeds_mean
 from stillroom.sandbox.bigram.bigram_cells import CLASSES, pass_references
 from stillroom.sandbox.bigram.bigram_config import BigramSweep
 from stillroom.sandbox.bigram.tabular import Arm
@@ -93,8 +93,7 @@ _MOST = {"tv": 1.0, "kl": np.inf}
 
 def _estimate(values: ArrayLike, most: float = np.inf) -> Estimate:
     """Mean over seeds, its interval held to what the measure can be: 0 to ``most``."""
-    found = seeds_mean(np.ravel(values))
-    return replace(found, low=max(0.0, found.low), high=min(most, found.high))
+    return held_within(seeds_mean(np.ravel(values)), 0.0, most)
 
 
 def _arm(

@@ -9,8 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from stillroom.results.intervals import paired_interval
-from stillroom.results.recall_file import HeadScore, OverSeeds, RecallCrossings, RecallProbe, SteepestRise
+from stillroom.results.intervals import held_within, paired_interval
+from stillroom.results.recall_file import HeadScore, OverSeeds, RecallCrossings, RecallProbe, SteepestRise, ends_of
 
 HALF = 0.5
 KINDS = ("previous_token", "prefix_matching")
@@ -84,10 +84,12 @@ def _head_crossings(
     )
 
 
-def mean_where_found(values: Mapping[int, float | None]) -> OverSeeds | None:
-    """Mean over the seeds that have the value, with its interval; None where none has."""
+def mean_where_found(measure: str, values: Mapping[int, float | None]) -> OverSeeds | None:
+    """Mean over the seeds that have the value, with its interval, held to what it can be; None where none has."""
     found = [value for value in values.values() if value is not None]
-    return OverSeeds(**vars(paired_interval(found)), of=len(values)) if found else None
+    if not found:
+        return None
+    return held_within(OverSeeds(**vars(paired_interval(found)), of=len(values)), *ends_of(measure))
 
 
 def tokens_over_seeds(values: Mapping[int, float | None]) -> OverSeeds | None:

@@ -254,7 +254,7 @@ def _measured(cells: Cells, teacher: str) -> dict[str, OverSeeds | None]:
         with shaped(file, "that of a teacher that was trained"):
             taken[seed] = {measure: found[measure] for measure in ("step", *FINAL)}
     return {
-        measure: mean_where_found({seed: found[measure] for seed, found in taken.items()})
+        measure: mean_where_found(measure, {seed: found[measure] for seed, found in taken.items()})
         for measure in ("step", *FINAL)
     }
 
@@ -271,7 +271,7 @@ def _arm_result(cells: Cells, name: str) -> RecallArmResult:
         routing=None if routing is None else RoutingAsked(rule=routing.rule, share=routing.share),
         seeds=tuple(seeds.values()),
         final={
-            measure: mean_where_found({seed: getattr(one.probes[-1], measure) for seed, one in seeds.items()})
+            measure: mean_where_found(measure, {seed: getattr(one.probes[-1], measure) for seed, one in seeds.items()})
             for measure in FINAL
         },
         half={
