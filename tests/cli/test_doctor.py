@@ -38,7 +38,7 @@ WRONG = {
         replace(HEALTHY, has_accelerator=True, torch=replace(TORCH, cuda="13.0")),
         r"built for 13.0, which the driver does not offer\); install",
     ),
-    "CUDA without a GPU": (replace(HEALTHY, torch=replace(TORCH, cuda="13.0")), "download.pytorch.org/whl/cpu"),
+    "CUDA without a GPU": (replace(HEALTHY, torch=replace(TORCH, cuda="13.0")), "the CPU build"),
     "a slow disk": (
         replace(HEALTHY, torch=replace(TORCH, import_seconds={"torch": 44.6})),
         "takes 45 s; .* make it on a local one",

@@ -211,10 +211,7 @@ def _of_torch(health: Health) -> Iterator[str]:
         why = f"built for {torch.cuda}, which the driver does not offer" if torch.cuda else "built without CUDA"
         yield f"a GPU is there that torch cannot use ({why}); install the build for your driver, see pytorch.org."
     elif torch.device == "cpu" and torch.cuda:
-        yield (
-            "torch brings CUDA's libraries and there is no GPU; pip install --force-reinstall torch --index-url "
-            "https://download.pytorch.org/whl/cpu saves gigabytes."
-        )
+        yield "torch brings gigabytes of CUDA's libraries and there is no GPU; install the CPU build, see pytorch.org."
     if torch is not None and torch.import_seconds["torch"] > _SLOW_SECONDS:
         yield (
             f"importing torch takes {torch.import_seconds['torch']:.0f} s; the environment may lie on a slow disk: "
