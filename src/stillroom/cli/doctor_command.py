@@ -27,7 +27,7 @@ def doctor_command(as_json: AsJson = False) -> None:
     health = examined()
     wrong, console = what_is_wrong(health), Terminal()
     if as_json:
-        _print_json(health, wrong)
+        console.print(_as_json(health, wrong), soft_wrap=True, highlight=False)
     else:
         for name, value in _facts(health):
             console.print(line((f"{name:<14}", "bold"), value), soft_wrap=True, highlight=False)
@@ -36,11 +36,11 @@ def doctor_command(as_json: AsJson = False) -> None:
     raise typer.Exit(0 if health.torch else 1)
 
 
-def _print_json(health: Health, wrong: list[str]) -> None:
+def _as_json(health: Health, wrong: list[str]) -> str:
     import dataclasses
     import json
 
-    typer.echo(json.dumps({**dataclasses.asdict(health), "wrong": wrong}, indent=2))
+    return json.dumps({**dataclasses.asdict(health), "wrong": wrong}, indent=2)
 
 
 def _facts(health: Health) -> Iterator[tuple[str, str]]:

@@ -75,7 +75,8 @@ class VllmTeacher:
         worker = self._worker
         assert worker is not None, "vLLM runs inside of the block"
         with contextlib.suppress(BrokenPipeError):  # it has ended, and its last words say why
-            print(json.dumps(request), file=worker.stdin, flush=True)
+            self._pipe(worker.stdin).write(json.dumps(request) + "\n")
+            self._pipe(worker.stdin).flush()
         try:
             return json.loads(self._pipe(worker.stdout).readline())
         except ValueError:
