@@ -53,7 +53,8 @@ def _call(hidden: Tensor, weight: Tensor, parts: Sequence[Tensor], divergence: s
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
-@torch.library.custom_op("stillroom::head", mutates_args=())
+# The name of an operator changes with its arguments: inductor's cache of earlier versions knows operators by name alone.
+@torch.library.custom_op("stillroom::head_2", mutates_args=())
 def _head(
     hidden: Tensor,
     weight: Tensor,
@@ -86,7 +87,7 @@ def _(
     return [hidden.new_zeros((), dtype=precise), *values.tensors(), *gradients]
 
 
-@torch.library.custom_op("stillroom::head_backward", mutates_args=())
+@torch.library.custom_op("stillroom::head_backward_2", mutates_args=())
 def _head_backward(
     of_total: Optional[Tensor],  # noqa: UP045
     of_loss: Optional[Tensor],  # noqa: UP045
