@@ -53,7 +53,7 @@ def _call(hidden: Tensor, weight: Tensor, parts: Sequence[Tensor], divergence: s
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
-# The name of an operator changes with its arguments: inductor's cache of earlier versions knows operators by name alone.
+# An operator's name changes with its arguments: a cache of compiled graphs of earlier versions knows it by name alone.
 @torch.library.custom_op("stillroom::head_2", mutates_args=())
 def _head(
     hidden: Tensor,
