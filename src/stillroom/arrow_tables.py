@@ -31,8 +31,8 @@ def arrow(place: str) -> Any:
 
 
 @contextlib.contextmanager
-def whole_table(place: str, kind: str = "Parquet") -> Iterator[None]:
-    """Turns whatever pyarrow raises of a damaged table, which is of many kinds, into a sentence."""
+def whole_table(place: str, kind: str = "Parquet", by: str = "pyarrow") -> Iterator[None]:
+    """Turns whatever the library ``by`` raises of a damaged table, which is of many kinds, into a sentence."""
     try:
         yield
     except UserError:
@@ -40,7 +40,7 @@ def whole_table(place: str, kind: str = "Parquet") -> Iterator[None]:
     except Exception as error:
         why = (str(error).strip() or type(error).__name__).partition("\n")[0]
         raise Unreadable(
-            f"{place}: cannot be read as {kind} by pyarrow ({why}); expected a whole file: fetch or write it again."
+            f"{place}: cannot be read as {kind} by {by} ({why}); expected a whole file: fetch or write it again."
         ) from error
 
 

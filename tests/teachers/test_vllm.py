@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from other_python import python_with_vllm
 from stillroom.cli import main
 from stillroom.evaluation.measuring.test_time_scaling import Attempts, measure_scaling
 from stillroom.evaluation.sampling.draw import Sampling
@@ -71,13 +72,7 @@ class Text:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Path:
-    """An interpreter in whose environment a package ``vllm`` is."""
-    (tmp_path / "site" / "vllm").mkdir(parents=True)
-    (tmp_path / "site" / "vllm" / "__init__.py").write_text(STAND_IN)
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path / "site"} exec {sys.executable} "$@"\n')
-    python.chmod(0o755)
-    return python
+    return python_with_vllm(tmp_path, STAND_IN)
 
 
 def test_the_largest_probabilities_of_every_document_come_back(elsewhere):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from other_python import python_with_vllm
 from stillroom.evaluation.measuring.test_time_scaling import Attempts, measure_scaling
 from stillroom.evaluation.sampling.draw import Sampling, SamplingRequest
 from stillroom.evaluation.sampling.stops import StopTexts
@@ -39,13 +40,7 @@ class LLM:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Path:
-    """An interpreter in whose environment a package ``vllm`` is."""
-    (tmp_path / "site" / "vllm").mkdir(parents=True)
-    (tmp_path / "site" / "vllm" / "__init__.py").write_text(STAND_IN)
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path / "site"} exec {sys.executable} "$@"\n')
-    python.chmod(0o755)
-    return python
+    return python_with_vllm(tmp_path, STAND_IN)
 
 
 def test_samples_come_back_by_setting_and_prompt(elsewhere: Path) -> None:

@@ -7,13 +7,13 @@ read as if nothing did.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stillroom.arrow_tables import whole_table
 from stillroom.files import file_aside
 from stillroom.labels.exchange.importing import Bounds, ForeignRow, Names, gather, write_foreign
 from stillroom.labels.exchange.topk_writers import largest_of
@@ -22,6 +22,7 @@ from stillroom.labels.store import LabelStore
 from stillroom.types import OnProgress, Unreadable, UserError
 
 MAXTEXT = Names("tokens", "top_k_indices", "top_k_logits")
+_KIND = ("ArrayRecord", "array_record")
 
 
 def import_maxtext(
@@ -67,27 +68,15 @@ def _rows(path: Path) -> Iterator[ForeignRow]:
     if not files or not all(file.is_file() for file in files):
         raise UserError(f"{path}: no ArrayRecord is there; give a file or a folder of *.array_record.")
     for file in files:
-        with _readable(str(file)):
+        with whole_table(str(file), *_KIND):
             reader = _array_record().ArrayRecordReader(str(file))
             count = reader.num_records() if reader.ok() else 0
         if not count:
             raise Unreadable(f"{file}: holds no records that ArrayRecord can read; fetch or write it again.")
         for number in range(count):
-            with _readable(f"{file}: record {number}"):
+            with whole_table(f"{file}: record {number}", *_KIND):
                 record = reader.read()
             yield from _of_record(record, f"{file}: record {number}")
-
-
-@contextlib.contextmanager
-def _readable(where: str) -> Iterator[None]:
-    """Turns what the library raises of a damaged file, which is of many kinds, into a sentence."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        why = (str(error).strip() or type(error).__name__).partition("\n")[0]
-        raise Unreadable(f"{where}: cannot be read as ArrayRecord ({why}); fetch or write it again.") from error
 
 
 def _of_record(record: bytes, where: str) -> Iterator[ForeignRow]:
