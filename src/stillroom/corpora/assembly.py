@@ -93,6 +93,14 @@ class Supply:
                 time.sleep(_PAUSE)
         return ledger.read(task)
 
+    def foresee(self) -> None:
+        """Says which training tasks are needed in any case: helpers do them where held-out text leaves them idle."""
+        config = self.build.plan.config
+        for name, share in source_shares(config).items():
+            if (first := self.build.plan.lists["train", name].get(0)) is not None:
+                guess = config.train_tokens * share * BYTES_PER_TOKEN / max(1.0, first.kept_size)
+                self._want(("train", name), math.floor(guess / 2))
+
     def _want(self, key: tuple[Split, str], number: int) -> None:
         if self._wanted.get(key, 0) < number:
             self._wanted[key] = number

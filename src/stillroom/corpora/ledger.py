@@ -32,7 +32,7 @@ from stillroom.types import UserError
 from stillroom.vocabulary import Vocabulary
 
 DATA, RECORD = "data.bin", "task.json"
-_BATCH_CHARS, _BATCH_DOCUMENTS = 1 << 19, 4096  # encoded at one time
+_BATCH_CHARS, _BATCH_DOCUMENTS = 1 << 17, 4096  # encoded at one time
 _BATCH_IDS = 1 << 18
 _ALIGNED = 8  # bytes
 _Document = TypeVar("_Document", str, "NDArray[np.uint32]")
