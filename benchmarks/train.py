@@ -15,6 +15,7 @@ import json
 import platform
 import statistics
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
@@ -109,18 +110,42 @@ def peak(task: Task, repeats: int, compiled: bool) -> dict[str, Any]:
     return result | {"matrix_rate": rate, "data_sheet": listed, "published": PUBLISHED}
 
 
+def products_alone(task: Task) -> float:
+    """Seconds of a step's products with weights and nothing else: forward, and backward to inputs and to weights.
+
+    In bf16, with the shapes of the student, one after another: no step of these shapes can be faster here.
+    """
+    weights = [one.weight.detach().bfloat16() for one in task.model().modules() if isinstance(one, torch.nn.Linear)]
+    inputs = {size: torch.ones(task.tokens, size, dtype=torch.bfloat16) for one in weights for size in one.shape}
+    shortest = float("inf")
+    for _ in range(5):
+        begin = time.perf_counter()
+        for weight in weights:
+            outside, inside = (inputs[size] for size in weight.shape)
+            torch.mm(inside, weight.T)
+            torch.mm(outside, weight)
+            torch.mm(outside.T, inside)
+        shortest = min(shortest, time.perf_counter() - begin)
+    return shortest
+
+
 def fraction(task: Task, repeats: int, compiled: bool) -> dict[str, Any]:
-    """Model FLOP/s of a step over the best matrix rate, each measured in turn."""
+    """Model FLOP/s of a step over the best matrix rate, and its time over that of its products; measured in turn."""
     result: dict[str, Any] = {}
     for size in [task.size] if task.size in ON_GPU else [name for name in SIZES if name not in ON_GPU]:
         sized = replace(task, size=size)
         for compile_ in (False, True) if compiled else (False,):
             rate = measured_rate(torch.bfloat16, seconds=0.3)
-            seconds = [min(ours(sized, steps=5, parallel={"compile": compile_})) for _ in range(repeats)]
+            seconds, alone = [], []
+            for _ in range(repeats):
+                alone.append(products_alone(sized))
+                seconds.append(min(ours(sized, steps=5, parallel={"compile": compile_})))
             rate = max(rate, measured_rate(torch.bfloat16, seconds=0.3))
             result[size + (", compiled blocks" if compile_ else "")] = {
                 "matrix_rate": rate,
                 "fraction_of_peak": sized.flops / min(seconds) / rate,
+                "fraction_of_peak_of_products_alone": sized.flops / min(alone) / rate,
+                "step_over_products": [step / product for step, product in zip(seconds, alone, strict=True)],
                 "tokens_per_second": sized.tokens / min(seconds),
             }
     return result

@@ -39,22 +39,23 @@ def environment(on: str, tmp_path_factory) -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="module")
 def local(tmp_path_factory) -> Path:
     """The artifacts of the same study, made by one process."""
-    root = tmp_path_factory.mktemp("local")
-    command = [sys.executable, "-m", "stillroom", "study", SMALL, "--out", str(root / "run")]
+    return made_locally(tmp_path_factory.mktemp("local"), SMALL)
+
+
+def made_locally(root: Path, recipe: str) -> Path:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, "--artifacts", str(root / "artifacts")], env=environment, check=True, capture_output=True)
+    subprocess.run(study(root, recipe=recipe), env=environment, check=True, capture_output=True)
     return root / "artifacts"
 
 
-def study(root: Path, *more: str) -> list[str]:
+def study(root: Path, *more: str, recipe: str = SMALL) -> list[str]:
     where = ["--out", str(root / "run"), "--artifacts", str(root / "artifacts")]
-    return [sys.executable, "-m", "stillroom", "study", SMALL, *where, *more]
+    return [sys.executable, "-m", "stillroom", "study", recipe, *where, *more]
 
 
-def started(environment: dict[str, str], root: Path, *more: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        study(root, *more), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+def started(environment: dict[str, str], root: Path, *more: str, recipe: str = SMALL) -> subprocess.Popen[str]:
+    command = study(root, *more, recipe=recipe)
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def ended(process: subprocess.Popen[str], code: int = 0) -> str:
@@ -114,6 +115,15 @@ def test_a_study_whose_jobs_are_killed_and_whose_waiting_process_is_stopped_has_
     shown = subprocess.run(study(tmp_path, "--status"), env=environment, capture_output=True, text=True)
     assert "8 done, of 8 stages" in shown.stdout, shown
     assert "Report" in said and (tmp_path / "run" / "logs" / "dpt90.log").is_file()
+
+
+def test_the_whole_tiny_recipe_has_the_bits_of_a_local_run(
+    on: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    said = ended(started(environment, tmp_path / on, "--on", on, recipe="tiny"))
+    assert "Report" in said and (tmp_path / on / "run" / "report.html").is_file()
+    made = results(tmp_path / on / "artifacts")
+    assert made and made == results(made_locally(tmp_path / "local", "tiny"))
 
 
 def test_a_cancelled_study_ends_its_jobs_and_goes_on_when_it_is_asked_again(

@@ -40,7 +40,7 @@ from stillroom.worlds.base import Split
 
 SHARD_TOKENS = 1 << 24
 _ID = (1 << BYTES_SHIFT) - 1
-_PAUSE, _LOOK_SECONDS = 0.02, 0.2
+_PAUSE, _LOOK_SECONDS = 0.05, 0.5
 _CAUTION = 1.5  # by how much a task may hold more tokens than guessed before the first is done
 _CODES = 1 << 20  # worked out at one time
 
@@ -67,7 +67,7 @@ class BuildProgress:
         except FileNotFoundError:  # one was finished meanwhile
             return
         self.tell(self._most, self.total)
-        self._next = time.monotonic() + max(_LOOK_SECONDS, 20 * (time.monotonic() - begin))
+        self._next = time.monotonic() + max(_LOOK_SECONDS, 100 * (time.monotonic() - begin))
 
 
 @dataclass
@@ -199,7 +199,9 @@ def assemble(supply: Supply, split: Split, folder: Path) -> dict[str, SourceCoun
         tokens_RT = np.empty((part.size, length), np.int64 if is_counted else encoder.kind)
         for code, source in enumerate(sources):
             places = np.flatnonzero(part == code)
-            if places.size:
+            if places.size == part.size:
+                tokens_RT, document_R[begin + places] = source.take(part.size)
+            elif places.size:
                 tokens_RT[places], document_R[begin + places] = source.take(places.size)
         if is_counted:
             _save(folder / f"bytes-{shard:05d}.npy", (tokens_RT >> BYTES_SHIFT).astype(np.uint32))

@@ -25,6 +25,7 @@ BYTES_SHIFT = 32
 BLOCK_TOKENS = 1 << 20
 _WINDOW, _WINDOW_TOKENS = 128, 1 << 22  # sequences whose documents are fitted together, and the most that is in them
 _RUN = 1 << 24  # hashes of a sorted list in memory; longer ones lie on disk
+_LONG = 64  # ids of a document, from where on it is copied by itself
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class Documents:
     lengths_D: NDArray[np.int64]
     number_D: NDArray[np.uint64]
     """Of the text that each is a piece of, within its source."""
+
+    def number_at(self, places: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Of the texts at these places in the ids; a place before them counts as the first."""
+        return self.number_D[np.searchsorted(np.cumsum(self.lengths_D), places, side="right")]
 
     def until(self, tokens: float) -> Documents:
         """The first of them, as many as hold so many ids."""
@@ -172,12 +177,20 @@ def _shuffled(result: TaskResult, dropped: NDArray[np.int64], base: int, seed: i
 
 def _gathered(result: TaskResult, starts_D: NDArray[np.int64], lengths_D: NDArray[np.int64]) -> NDArray[Any]:
     """The ids of documents, from where each starts."""
-    upto = np.cumsum(lengths_D)
-    places_N = np.repeat(starts_D - (upto - lengths_D), lengths_D) + np.arange(upto[-1])
-    ids_N = result.ids_N[places_N]
+    ids_N = _slices(result.ids_N, starts_D, lengths_D)
     if result.bytes_N is None:
         return ids_N
-    return ids_N.astype(np.int64) | result.bytes_N[places_N].astype(np.int64) << BYTES_SHIFT
+    bytes_N = _slices(result.bytes_N, starts_D, lengths_D)
+    return ids_N.astype(np.int64) | bytes_N.astype(np.int64) << BYTES_SHIFT
+
+
+def _slices(array_N: NDArray[Any], starts_D: NDArray[np.int64], lengths_D: NDArray[np.int64]) -> NDArray[Any]:
+    """Slices of an array one after another: copied each by itself where they are long, else all at one time."""
+    upto = np.cumsum(lengths_D)
+    if upto[-1] < _LONG * upto.size:
+        return array_N[np.repeat(starts_D - (upto - lengths_D), lengths_D) + np.arange(upto[-1])]
+    stops = (starts_D + lengths_D).tolist()
+    return np.concatenate([array_N[start:stop] for start, stop in zip(starts_D.tolist(), stops, strict=True)])
 
 
 Rows = tuple[NDArray[Any], NDArray[np.uint64]]
@@ -186,14 +199,21 @@ Rows = tuple[NDArray[Any], NDArray[np.uint64]]
 
 def concatenated(documents: Iterator[Documents], length: int) -> Iterator[Rows]:
     """Sequences cut from all documents one after another; what is left at the end is too short for one."""
-    codes, numbers = np.empty(0), np.empty(0, np.uint64)  # of the ids that no sequence has taken yet
+    left, first = (
+        np.empty(0),
+        np.uint64(),
+    )  # ids that no sequence has yet, and whose text begins them
     for block in documents:
-        codes = np.concatenate([codes, block.codes_N]) if codes.size else block.codes_N
-        numbers = np.concatenate([numbers, np.repeat(block.number_D, block.lengths_D)])
-        rows = codes.size // length
-        if rows:
-            yield codes[: rows * length].reshape(rows, length), numbers[: rows * length : length]
-            codes, numbers = codes[rows * length :].copy(), numbers[rows * length :].copy()
+        codes = np.concatenate([left, block.codes_N]) if left.size else block.codes_N
+        starts = np.arange(0, codes.size + 1, length)  # of the sequences, and of what is left
+        number_R = block.number_at(starts[starts < codes.size] - left.size)
+        if left.size:
+            number_R[0] = first
+        if starts[-1]:
+            yield codes[: starts[-1]].reshape(-1, length), number_R[: starts.size - 1]
+        if starts[-1] < codes.size:
+            first = number_R[-1]
+        left = codes[starts[-1] :].copy()
 
 
 def best_fit(documents: Iterator[Documents], length: int, fill: int, seed: int, told: SourceCounts) -> Iterator[Rows]:

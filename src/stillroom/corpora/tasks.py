@@ -33,7 +33,7 @@ BYTES_PER_TOKEN = 4.5
 HELDOUT_ONE_IN = 20
 """Texts of which one is held out, to guess how much must be read for the held-out split."""
 _TASKS = 32  # that the tokens asked for come to, where a task is neither smallest nor largest
-_SMALLEST, _LARGEST = 1 << 16, 1 << 26  # bytes of a task
+_SMALLEST, _LARGEST = 1 << 16, 1 << 21  # bytes of a task: at the end of a build others wait for the last one
 _SMALLEST_PART, _LARGEST_PART = 1 << 15, 1 << 22
 _MOST_TASKS, _MOST_PARTS = 1 << 14, 1 << 16  # of a source that is much larger than what is asked for
 _STRETCHES = 16  # of a packed file: each is found by unpacking what is before it
@@ -100,6 +100,12 @@ def source_shares(config: CorpusConfig) -> dict[str, float]:
     """The part of the tokens that each source gives; they add up to 1."""
     total = sum(source.share for source in config.sources.values())
     return {name: source.share / total for name, source in config.sources.items()}
+
+
+def has_capped_tasks(config: CorpusConfig) -> bool:
+    """Whether some task would be larger, were there no largest size: it was 32 times as large in earlier versions."""
+    splits: tuple[Split, ...] = ("heldout", "train")
+    return any(_wanted_bytes(config, name, split) // _TASKS > _LARGEST for name in config.sources for split in splits)
 
 
 def plan_parts(config: CorpusConfig, sizes: Mapping[str, int]) -> Parts:

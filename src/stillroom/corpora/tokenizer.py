@@ -62,7 +62,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
 
 def check_vocab_size(tokenizer: PreTrainedTokenizerBase, asked: int, default: int) -> None:
     """Refuses a number of tokens to train that was asked for beside a tokenizer that has another."""
-    if asked not in (default, len(tokenizer), num_ids(tokenizer)):
+    if asked != default and asked not in (len(tokenizer), num_ids(tokenizer)):
         raise UserError(
             f"corpus.vocab_size: {asked} has no effect beside corpus.tokenizer, which has {num_ids(tokenizer)} tokens; "
             "remove one of the two."
@@ -171,11 +171,11 @@ def habits(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 
     Asked of it as it was loaded, before ``with_marks``.
     """
-    bos, eos, size = tokenizer.bos_token, tokenizer.eos_token, num_ids(tokenizer)
-    marked = with_marks(copy.deepcopy(tokenizer))
+    bos, eos = tokenizer.bos_token, tokenizer.eos_token
+    marked = tokenizer if bos and eos else with_marks(copy.deepcopy(tokenizer))
     found = []
     if bos is None and eos is None:
-        new = f", which is added to it as id {marked.eos_token_id}" if num_ids(marked) > size else ""
+        new = f", which is added to it as id {marked.eos_token_id}" if num_ids(marked) > num_ids(tokenizer) else ""
         found.append(f"it names no token that opens or ends a document; {marked.eos_token!r} does both{new}")
     elif bos is None or eos is None:
         missing = "opens" if bos is None else "ends"

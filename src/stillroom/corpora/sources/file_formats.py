@@ -108,7 +108,7 @@ def _kind(head: bytes, named: Kind | None, asked: str) -> Kind:
 
 def _has_json_lines(head: bytes, fewest: int) -> bool:
     """Whether every one of the first lines is a JSON object, and there are several; the last may be cut."""
-    lines = [line for line in head.split(b"\n")[: _SNIFFED_LINES + 1] if line.strip()]
+    lines = [line for line in head.split(b"\n", _SNIFFED_LINES + 1)[: _SNIFFED_LINES + 1] if line.strip()]
     is_cut = len(head) >= _HEAD - 64 and bool(lines) and lines[-1].startswith(b"{")
     whole = lines[:-1] if is_cut else lines
     return len(lines) >= fewest and bool(whole) and all(map(_is_json_object, whole))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -126,8 +127,10 @@ def has_ranges(file: str) -> bool:
 
 
 def _stat(file: str) -> Any:
+    with contextlib.suppress(OSError, ValueError):  # thousands of files are asked for again and again
+        return os.stat(file)
     with reading(Path(file), "a file of the corpus"):
-        return Path(file).stat()
+        return os.stat(file)
 
 
 def _info(url: str) -> Any:
