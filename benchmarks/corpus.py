@@ -7,6 +7,7 @@
 The text is Python source of the installed packages, cut into documents of at most 4,000 characters, as JSON lines and
 Parquet (8 files each), as many text files and as one. Every measurement is a process of its own; the ways take turns
 within a round, in another order each round, and a ratio is that of one round: its median, lowest and highest are told.
+Bare ``tokenizers``, the limit, is measured again right after each layout of ours, always over the same texts in memory.
 Tokens of ours are those that stand in the finished corpus, although some more were encoded. With ``--scratch`` texts
 and measurements stay there, and the same command goes on after a stop.
 """
@@ -299,12 +300,15 @@ def measure(asked: argparse.Namespace, scratch: Path) -> Row:
     for layout in LAYOUTS:
         texts.files(layout)
     tokens = kept.row("first", lambda: bench.peer("tokenizers", texts, "jsonl"))["tokens"]
-    ways = {f"ours, {layout}": (lambda layout=layout: bench.ours(texts, layout, tokens)) for layout in LAYOUTS}
-    ways["ours, one worker"] = lambda: bench.ours(texts, "jsonl", tokens, 1)
+    ways: dict[str, Callable[[], Row]] = {}
+    for layout in LAYOUTS:
+        ways[f"ours, {layout}"] = partial(bench.ours, texts, layout, tokens)
+        ways[f"tokenizers, {layout}"] = partial(bench.peer, "tokenizers", texts, "jsonl")  # beside it in time
+    ways["ours, one worker"] = partial(bench.ours, texts, "jsonl", tokens, 1)
     for name in PEERS:
-        for layout in ("jsonl",) if name == "tokenizers" else ("jsonl", "parquet"):
-            if name not in asked.without:
-                ways[f"{name}, {layout}"] = lambda name=name, layout=layout: bench.peer(name, texts, layout)
+        for layout in ("jsonl", "parquet"):
+            if name != "tokenizers" and name not in asked.without:
+                ways[f"{name}, {layout}"] = partial(bench.peer, name, texts, layout)
     rows: dict[str, list[Row]] = {name: [] for name in ways}
     for number in range(asked.rounds):
         turn = number % len(ways)
@@ -324,7 +328,7 @@ def compared(rows: dict[str, list[Row]]) -> Row:
     for layout in LAYOUTS:
         ours = rows[f"ours, {layout}"]
         for name in PEERS:
-            theirs = rows.get(f"{name}, {'jsonl' if name == 'tokenizers' else layout}")
+            theirs = rows.get(f"{name}, {layout}")
             if theirs:
                 found[f"over {name}, {layout}"] = spread(ratios(ours, theirs), REACH[f"over {name}"])
     pair = ratios(rows["ours, jsonl"], rows["ours, one worker"])

@@ -227,7 +227,6 @@ def test_the_rules_of_051_are_answered_from_its_frozen_numbers(tmp_path: Path) -
     assert not found["iso_data"]["python"]["found"] and not found["routing"]["copy_all"]["worth_it"]
 
 
-@pytest.mark.slow
 def test_the_tiny_campaign_runs_whole_within_a_minute_of_processor_time(tmp_path: Path) -> None:
     command = [sys.executable, "benchmarks/campaign.py", "--tiny", "--out", str(tmp_path)]
     own = os.environ | {"OMP_NUM_THREADS": "1"}
