@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +15,10 @@ from stillroom.config import StudyConfig
 from stillroom.files import read_json, write_json
 from stillroom.laws.fitting import fit_law
 from stillroom.laws.forecasts import PlannedStudent, forecast
-from stillroom.laws.law_file import load_law
+from stillroom.laws.law_file import Law, load_law
 from stillroom.laws.points import Points, read_pilots
 from stillroom.study.recipe_files import resolve_recipe
+from stillroom.types import UserError
 
 HERE = Path(__file__).parent
 PILOTS = ("small", "small_early", "middle", "middle_early", "large", "large_early")
@@ -51,14 +51,43 @@ def foretold(pilots: Points) -> list[dict[str, object]]:
         teacher = float(losses[-1] if name.endswith("early") else losses[0])  # the early one is the worse one
         for arm, one in config.arms.items():
             tokens = config.training.tokens * one.data
-            found = forecast(law, PlannedStudent(size, tokens, teacher))
-            loss = found.distilled if one.alpha else found.hard
-            others = baselines(pilots, size, tokens, teacher, one.alpha > 0)
             rows.append({
                 "study": name, "arm": arm, "N": size, "D": tokens, "teacher": teacher if one.alpha else None,
-                "forecast": asdict(loss), "baselines": others,
+                "forecast": said(law, size, tokens, teacher if one.alpha else None),
+                "refused": refusal(law, PlannedStudent(size, tokens, teacher)) if one.alpha else None,
+                "baselines": baselines(pilots, size, tokens, teacher, one.alpha > 0),
             })  # fmt: skip
     return rows
+
+
+def said(law: Law, N: float, D: float, teacher: float | None) -> dict[str, float]:
+    """The law's value with its 95 % interval, as ``forecast`` tells it, also for a teacher that it refuses."""
+    hard_law, drawn = law.drawn()
+    assert drawn is not None
+    if teacher is None:
+        value, draws_R, noise = law.supervised.loss(N, D), hard_law.loss(N, D)[:, 0], law.hard_noise
+    else:
+        value, draws_R, noise = law.taught().loss(N, D, teacher), drawn.loss(N, D, teacher)[:, 0], law.distilled_noise
+    draws_R = draws_R * np.exp(np.random.default_rng(0).choice(noise, size=len(draws_R)))
+    low, high = np.quantile(draws_R, [0.025, 0.975], method="inverted_cdf")
+    return {"value": float(value), "low": min(float(low), float(value)), "high": max(float(high), float(value))}
+
+
+def refusal(law: Law, student: PlannedStudent) -> str | None:
+    """Why ``stillroom forecast`` would give no number; None where it gives one."""
+    try:
+        forecast(law, student)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def without_folders(file: Path) -> None:
+    """Leaves of the pilots' names in a law their last part, which is the same on every machine."""
+    values = read_json(file)
+    for point in values["points"]:
+        point[-1] = point[-1].rpartition("/")[2]
+    write_json(file, values)
 
 
 def baselines(pilots: Points, N: float, D: float, teacher: float, distilled: bool) -> dict[str, float]:
@@ -116,6 +145,7 @@ def main() -> None:
     if options.step == "pilots":
         folders = train([f"pilots:{name}" for name in PILOTS], options.runs, options.jobs)
         fit_law("060", read_pilots(folders)).save(LAW)
+        without_folders(LAW)
     elif options.step == "forecast":
         if RESULTS.exists():
             sys.exit("results.json is there: forecasts are written before the targets are trained.")
