@@ -59,5 +59,5 @@ def picture(rows: list[dict[str, Any]]) -> str:
 
 if __name__ == "__main__":
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    rows = read_json(HERE / "results.json")["targets"]
+    rows = [row for arms in read_json(HERE / "results.json")["targets"].values() for row in arms.values()]
     write_text(HERE / "figure.svg", picture(sorted(rows, key=lambda row: (row["study"], row["arm"]))))

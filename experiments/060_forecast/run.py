@@ -112,12 +112,12 @@ def outcome(rows: list[dict], runs: list[Path]) -> dict[str, object]:
         suite = measured[row["study"], row["arm"]].evaluation.lm
         assert suite is not None and suite.nats_per_token is not None
         row["outcome"] = suite.nats_per_token.value
-    errors = np.array([abs(row["forecast"]["value"] - row["outcome"]) / row["outcome"] for row in rows])
+    return answers(rows)
+
+
+def answers(rows: list[dict]) -> dict[str, object]:
+    """The three hypotheses, from forecasts and outcomes."""
     inside = [row["forecast"]["low"] <= row["outcome"] <= row["forecast"]["high"] for row in rows]
-    others = {
-        name: float(np.mean([abs(row["baselines"][name] - row["outcome"]) / row["outcome"] for row in rows]))
-        for name in ("power_law", "nearest")
-    }
     by_place = {(row["study"].removesuffix("_early"), row["arm"], row["study"].endswith("early")): row for row in rows}
     signs, orders = [], []
     for (study, arm, early), row in by_place.items():
@@ -126,11 +126,25 @@ def outcome(rows: list[dict], runs: list[Path]) -> dict[str, object]:
         hard, other = by_place[study, arm.replace("dpt90", "spt"), False], by_place[study, arm, not early]
         signs.append((row["forecast"]["value"] < hard["forecast"]["value"]) == (row["outcome"] < hard["outcome"]))
         orders.append((row["forecast"]["value"] < other["forecast"]["value"]) == (row["outcome"] < other["outcome"]))
+    errors = {
+        "all": mean_errors(rows),
+        "hard": mean_errors([row for row in rows if row["teacher"] is None]),
+        "distilled": mean_errors([row for row in rows if row["teacher"] is not None]),
+    }
     return {
-        "targets": rows, "mean_relative_error": float(errors.mean()), "inside": int(sum(inside)), "num": len(rows),
-        "baselines": others, "signs_right": int(sum(signs)), "signs": len(signs),
+        "targets": {name: {row["arm"]: row for row in rows if row["study"] == name} for name in TARGETS},
+        "mean_relative_error": errors, "inside": int(sum(inside)), "num": len(rows),
+        "signs_right": int(sum(signs)), "signs": len(signs),
         "orders_right": int(sum(orders)) // 2, "orders": len(orders) // 2,
     }  # fmt: skip
+
+
+def mean_errors(rows: list[dict]) -> dict[str, float]:
+    """The mean relative error of the law, of a plain power law and of the nearest pilot."""
+    said = {"law": [row["forecast"]["value"] for row in rows]}
+    said |= {name: [row["baselines"][name] for row in rows] for name in ("power_law", "nearest")}
+    outcomes = np.array([row["outcome"] for row in rows])
+    return {name: float(np.mean(abs(np.array(values) / outcomes - 1))) for name, values in said.items()}
 
 
 def main() -> None:
