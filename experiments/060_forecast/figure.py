@@ -12,7 +12,7 @@ from typing import Any
 from stillroom.files import read_json, write_text
 
 HERE = Path(__file__).parent
-LEFT, TOP, WIDTH, ROW = 290, 74, 480, 28
+LEFT, TOP, WIDTH, ROW = 340, 74, 480, 28
 COLOURS = {"spt": "#1060a0", "dpt90": "#c05010"}
 WORDS = {"larger": "three times the size", "longer": "middle size"}
 
