@@ -62,7 +62,7 @@ class Results:
 
     def mean(self, name: str, measure: str) -> Values | None:
         """Mean over seeds with its interval."""
-        found = mean_where_found(self.values(name, measure))
+        found = mean_where_found(measure, self.values(name, measure))
         return found and found.as_dict()
 
     def difference(self, first: str, second: str, measure: str) -> Values | None:
