@@ -61,7 +61,7 @@ def seconds(config: StudyConfig, begun: Path, folder: Path, way: str) -> float:
 def ratio(slow: list[float], fast: list[float]) -> dict[str, float]:
     """How many times as fast, by round."""
     found = [one / two for one, two in zip(slow, fast, strict=True)]
-    return {"median": statistics.median(found), "low": min(found), "high": max(found)}
+    return {"value": statistics.median(found), "low": min(found), "high": max(found)}
 
 
 def main() -> None:
@@ -83,8 +83,8 @@ def main() -> None:
     found = {
         "date": str(date.today()), "cores": os.cpu_count(), "torch": torch.__version__, "students": STUDENTS - 1,
         "tokens": asked.tokens, "seconds": times, "reach": REACH,
-        "two jobs over one core": ratio(times["one core"], times["two jobs"]),
-        "two jobs over two threads": ratio(times["two cores, one job"], times["two jobs"]),
+        "two-jobs-over-one-core": ratio(times["one core"], times["two jobs"]),
+        "two-jobs-over-two-threads": ratio(times["two cores, one job"], times["two jobs"]),
     }  # fmt: skip
     asked.out.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))

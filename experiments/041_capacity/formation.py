@@ -62,7 +62,7 @@ def log_rank(one: Sequence[Formed], other: Sequence[Formed]) -> dict[str, float 
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
-        found = logrank(*samples)
+        found = logrank(samples[0], samples[1])
     return {"p": float(found.pvalue), "statistic": float(found.statistic)}
 
 
@@ -84,12 +84,13 @@ def measure(runs: Sequence[Path]) -> dict[str, dict[int, Formed]]:
             model = (run / "models" / name / "model").resolve()
             total = round(config.training.tokens * arm.data) // per_step
             places = {int(one.name.rpartition("-")[2]): one for one in model.parent.glob("steps/step-*")}
-            accuracies = {
-                step: measure_copying(
+            accuracies = {}
+            for step, place in sorted((places | {total: model}).items()):
+                copied = measure_copying(
                     load_model(place), tokens_BT, period=asked.copying_period, repeats=asked.copying_repeats
-                ).accuracy_repeat.value
-                for step, place in sorted((places | {total: model}).items())
-            }
+                )
+                assert copied.accuracy_repeat is not None
+                accuracies[step] = copied.accuracy_repeat.value
             stem, seed = arm_and_seed(name)
             found.setdefault(stem, {})[seed or 0] = first_copying(accuracies, per_step)
             print(name, found[stem][seed or 0], flush=True)

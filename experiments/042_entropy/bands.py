@@ -124,7 +124,8 @@ def rises(
             answer = worth(one.ladder, one.arm, higher_is_better=False, over="seeds", resamples=2)
             ends = {"above": answer.most, "below": answer.least, "flat": 1.0}
             values.append(answer.value if answer.value is not None else ends[answer.why])
-        return float(spearmanr(range(BANDS), values).statistic)
+        rank: Any = spearmanr(range(BANDS), values)
+        return float(rank.statistic)
 
     drawn = [correlation(counts_U) for counts_U in draws_RU]
     return {"value": correlation(np.ones(len(seeds), int)), "share_above_0": float(np.mean(np.array(drawn) > 0))}

@@ -10,51 +10,45 @@ from pathlib import Path
 from typing import Any
 
 from stillroom.files import read_json, write_text
+from stillroom.report.charts.scales import Scale
+from stillroom.report.charts.svg import Frame, drawing, marker, segment, text, ticks, whisker
+from stillroom.report.html import picture_file
 
 HERE = Path(__file__).parent
-LEFT, TOP, WIDTH, ROW = 340, 74, 480, 28
-COLOURS = {"spt": "#1060a0", "dpt90": "#c05010"}
+WIDTH, TEXT, TOP, ROW = 720, 330, 70, 26
+COLOURS = {"spt": ("s1", "SPT"), "dpt90": ("s2", "DPT-90")}
 WORDS = {"larger": "three times the size", "longer": "middle size"}
+CAPTION = "Held-out nats per token: forecast with its 95 % interval, and outcome (diamond)"
 
 
 def name(row: dict[str, Any]) -> str:
     """A target in words."""
     method, _, part = row["arm"].partition("_")
     teacher = ", early teacher" if row["study"].endswith("early") else ""
-    return f"{WORDS[row['study'].partition('_')[0]]}, {part}: {method.upper().replace('DPT90', 'DPT-90')}{teacher}"
+    return f"{WORDS[row['study'].partition('_')[0]]}, {part}: {COLOURS[method][1]}{teacher}"
 
 
 def picture(rows: list[dict[str, Any]]) -> str:
     """The whole drawing as SVG."""
+    bottom = TOP + ROW * len(rows)
     values = [one for row in rows for one in (row["forecast"]["low"], row["forecast"]["high"], row["outcome"])]
-    low, high = min(values), max(values)
-
-    def x(value: float) -> float:
-        return LEFT + WIDTH * (value - low) / (high - low)
-
-    def words(at: float, y: float, text: str, anchor: str = "start") -> str:
-        return f'<text x="{at:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="#222">{text}</text>'
-
-    parts = [words(16, 24, "Held-out nats per token: forecast with its 95 % interval, and outcome (black)")]
-    for place, (method, colour) in enumerate(COLOURS.items()):
-        parts.append(f'<circle cx="{22 + 110 * place}" cy="46" r="4" fill="{colour}"/>')
-        parts.append(words(32 + 110 * place, 50, {"spt": "SPT", "dpt90": "DPT-90"}[method]))
+    across = Scale(min(values), max(values))
+    frame = Frame(WIDTH, bottom, across, Scale(0, 1), left=TEXT, right=14, top=TOP, bottom=0)
+    parts = [text(10, 20, CAPTION)]
+    for place, (colour, words) in enumerate(COLOURS.values()):
+        parts += [marker("circle", 16 + 90 * place, 42, f"mark {colour}"), text(26 + 90 * place, 46, words)]
+    for value, words in ticks(across):
+        parts += [segment(frame.px(value), TOP, frame.px(value), bottom, "grid")]
+        parts += [text(frame.px(value), bottom + 18, words, "middle", "tick")]
     for number, row in enumerate(rows):
-        y, colour, said = TOP + ROW * (number + 0.5), COLOURS[row["arm"].partition("_")[0]], row["forecast"]
-        ends = f'x1="{x(said["low"]):.1f}" x2="{x(said["high"]):.1f}" y1="{y:.1f}" y2="{y:.1f}"'
-        parts.append(words(LEFT - 14, y + 4, name(row), "end"))
-        parts.append(f'<line {ends} stroke="{colour}" stroke-width="2"/>')
-        parts.append(f'<circle cx="{x(said["value"]):.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>')
-        tall = f'x1="{x(row["outcome"]):.1f}" x2="{x(row["outcome"]):.1f}" y1="{y - 7:.1f}" y2="{y + 7:.1f}"'
-        parts.append(f'<line {tall} stroke="#000" stroke-width="2.5"/>')
-    foot = TOP + ROW * len(rows) + 20
-    parts += [words(x(value), foot, f"{value:.2f}", "middle") for value in (low, (low + high) / 2, high)]
-    size = f'viewBox="0 0 {LEFT + WIDTH + 40} {foot + 14}"'
-    title = "Forecast and outcome of nine students"
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12" role="img" '
-        f'aria-label="{title}"><rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>\n'
-    )
+        y, said, outcome = TOP + ROW * (number + 0.5), row["forecast"], frame.px(row["outcome"])
+        colour = COLOURS[row["arm"].partition("_")[0]][0]
+        parts += [text(TEXT - 14, y + 4, name(row), "end")]
+        parts += [whisker(frame.px(said["low"]), y, frame.px(said["high"]), y, f"error {colour}", 0)]
+        parts += [marker("circle", frame.px(said["value"]), y, f"mark {colour}")]
+        parts += [marker("diamond", outcome, y, "pointer")]
+    told = "; ".join(f"{name(row)}: {row['forecast']['value']:.2f}, outcome {row['outcome']:.2f}" for row in rows)
+    return picture_file(drawing(WIDTH, bottom + 30, CAPTION, told, *parts), WIDTH, bottom + 30)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import numpy as np
 from stillroom.config import StudyConfig
 from stillroom.files import read_json, write_json
 from stillroom.laws.fitting import fit_law
-from stillroom.laws.forecasts import PlannedStudent, forecast
+from stillroom.laws.forecasts import PlannedStudent, expected_losses, forecast
 from stillroom.laws.law_file import Law, load_law
 from stillroom.laws.points import Points, read_pilots
 from stillroom.study.recipe_files import resolve_recipe
@@ -51,26 +51,15 @@ def foretold(pilots: Points) -> list[dict[str, object]]:
         teacher = float(losses[-1] if name.endswith("early") else losses[0])  # the early one is the worse one
         for arm, one in config.arms.items():
             tokens = config.training.tokens * one.data
+            student = PlannedStudent(size, tokens, teacher)
+            loss = expected_losses(law, student)[one.alpha > 0]
             rows.append({
                 "study": name, "arm": arm, "N": size, "D": tokens, "teacher": teacher if one.alpha else None,
-                "forecast": said(law, size, tokens, teacher if one.alpha else None),
-                "refused": refusal(law, PlannedStudent(size, tokens, teacher)) if one.alpha else None,
+                "forecast": {end: getattr(loss, end) for end in ("value", "low", "high")},
+                "refused": refusal(law, student) if one.alpha else None,
                 "baselines": baselines(pilots, size, tokens, teacher, one.alpha > 0),
             })  # fmt: skip
     return rows
-
-
-def said(law: Law, N: float, D: float, teacher: float | None) -> dict[str, float]:
-    """The law's value with its 95 % interval, as ``forecast`` tells it, also for a teacher that it refuses."""
-    hard_law, drawn = law.drawn()
-    assert drawn is not None
-    if teacher is None:
-        value, draws_R, noise = law.supervised.loss(N, D), hard_law.loss(N, D)[:, 0], law.hard_noise
-    else:
-        value, draws_R, noise = law.taught().loss(N, D, teacher), drawn.loss(N, D, teacher)[:, 0], law.distilled_noise
-    draws_R = draws_R * np.exp(np.random.default_rng(0).choice(noise, size=len(draws_R)))
-    low, high = np.quantile(draws_R, [0.025, 0.975], method="inverted_cdf")
-    return {"value": float(value), "low": min(float(low), float(value)), "high": max(float(high), float(value))}
 
 
 def refusal(law: Law, student: PlannedStudent) -> str | None:

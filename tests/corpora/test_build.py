@@ -24,6 +24,7 @@ from stillroom.corpora import build as build_module
 from stillroom.corpora import ledger as ledger_module
 from stillroom.corpora.tasks import task_lists
 from stillroom.corpora.tokenizer import save_tokenizer
+from stillroom.results_versions import RESULTS_VERSIONS
 from stillroom.types import UserError
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -460,18 +461,18 @@ def test_no_text_stands_on_both_sides_and_duplicates_are_counted(tokenizer, tmp_
             assert 0 <= corpus.manifest["packing"]["rows"]["padded"] < 0.2
 
 
-@pytest.mark.parametrize(("tokens", "version", "most"), [(14_000_000, 2, 1 << 21), (60_000_000, 3, 1 << 21)])
-def test_tasks_stay_small_and_the_name_of_a_corpus_tells_where_that_changed_its_order(
-    tmp_path, tokenizer, tokens, version, most
-):
-    with (tmp_path / "large.txt").open("wb") as file:
-        file.truncate(1 << 28)
-    source = SourceConfig(kind="files", path=str(tmp_path / "large.txt"), format="text", errors="skip")
-    config = CorpusConfig(sources={"one": source}, train_tokens=tokens, heldout_tokens=4_000, tokenizer=tokenizer)
-    assert corpus_identity(config)["results_version"] == version
-    parts = {"one": [Part("large.txt", start, start + 1, "bytes", 1 << 17) for start in range(1 << 11)]}
-    sizes = [task.size for task in task_lists(config, parts)["train", "one"].tasks]
-    assert max(sizes) <= most + (1 << 17) and sum(sizes) == 1 << 28
+LARGE_PARTS = {"one": [Part("large.txt", start, start + 1, "bytes", 1 << 17) for start in range(1 << 11)]}
+
+
+@pytest.mark.parametrize(("tokens", "stage"), [(14_000_000, "corpus"), (60_000_000, "large-corpus")])
+def test_tasks_stay_small_and_a_large_corpus_has_a_version_of_its_own(text, tokenizer, tokens, stage):
+    config = CorpusConfig(
+        sources={"one": SourceConfig(kind="files", path=str(text))}, train_tokens=tokens, heldout_tokens=4_000,
+        tokenizer=tokenizer,
+    )  # fmt: skip
+    assert corpus_identity(config)["results_version"] == RESULTS_VERSIONS[stage]
+    sizes = [task.size for task in task_lists(config, LARGE_PARTS)["train", "one"].tasks]
+    assert max(sizes) <= (1 << 21) + (1 << 17) and sum(sizes) == 1 << 28
 
 
 def test_text_is_used_again_as_often_as_its_epochs_allow(tokenizer, tmp_path):

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stillroom.corpora import sequences as module
@@ -178,6 +178,7 @@ def test_texts_that_were_seen_are_known_when_their_lists_lie_on_disk(tmp_path, m
     assert len(list((tmp_path / "seen").iterdir())) > 5
 
 
+@example([[[3]]], 1.0000000000000002, 0, 1)
 @given(TASKS, st.floats(1.0, 4.0), st.integers(0, 9), st.sampled_from([1, 5, 10**6]))
 def test_text_is_used_again_in_another_order_and_no_more_often_than_it_may_be(tasks, epochs, seed, block):
     told = SourceCounts()
@@ -185,7 +186,7 @@ def test_text_is_used_again_in_another_order_and_no_more_often_than_it_may_be(ta
     total = sum(len(text) for task in tasks for text in task)
     used = sum(len(text) for _, text in found)
     longest = max(len(text) for task in tasks for text in task)
-    assert epochs * total - 1e-6 <= used < epochs * total + longest + 1e-6
+    assert epochs * total - 1e-6 <= used < epochs * total + longest
     counts = Counter(found)
     assert max(counts.values()) - min(counts.values()) <= 1 and max(counts.values()) <= np.ceil(epochs)
     assert abs(told.repeated - (used / total - 1)) < 1e-9

@@ -19,9 +19,10 @@ from stillroom.choosing import RankRequest, RankSettings, prepare_ranking, rank_
 from stillroom.choosing.positions import Positions
 from stillroom.choosing.tuning import reinforce as reinforcement
 from stillroom.choosing.tuning.supervise import SupervisedConfig, supervise, worked_problems
-from stillroom.config import ModelConfig, ObjectiveConfig, TrainingConfig, override
+from stillroom.config import CorpusConfig, ModelConfig, ObjectiveConfig, SourceConfig, TrainingConfig, override
 from stillroom.console import Terminal
-from stillroom.corpora import load_tokenizer
+from stillroom.corpora import Part, load_tokenizer
+from stillroom.corpora.tasks import task_lists
 from stillroom.files import fingerprint, read_json, read_json_lines
 from stillroom.results.json_form import as_json
 from stillroom.results_versions import RESULTS_VERSIONS
@@ -46,6 +47,7 @@ from stillroom.worlds.problems_world import problems
 GOLDEN: dict[tuple[str | int, ...], str] = {
     ("corpus", 1): "bb27616270858b11",
     ("corpus", 2): "b22d51eea5a85e48",
+    ("large-corpus", 3): "be19592c7fd7fa07",
     ("model", 1): "d719d97df85a87ab",
     ("labels", 1): "7ad1fc0990d6737f",
     ("evaluation", 1): "42ef15da8bb6ea5f",
@@ -162,6 +164,12 @@ def test_corpus(artifacts: Path) -> None:
     for file in sorted((artifacts.parent / "artifacts").glob("corpus-*/corpus/*/*.npy")):
         digest.update(f"{file.parent.name}/{file.name}".encode() + np.load(file).tobytes())
     check("corpus", digest.hexdigest()[:16])
+
+
+def test_large_corpus() -> None:
+    parts = {"one": [Part(f"{number}.txt", 0, 1, "bytes", 100_000) for number in range(3_000)]}
+    config = CorpusConfig(sources={"one": SourceConfig(kind="files", path=".")}, train_tokens=40_000_000)
+    check("large-corpus", fingerprint([task.key() for task in task_lists(config, parts)["train", "one"].tasks]))
 
 
 def test_model(artifacts: Path) -> None:

@@ -224,8 +224,8 @@ def training_texts(plan: BuildPlan, chars: int) -> Iterator[str]:
 def _put_together(build: Build, identity: str, supply: Supply) -> None:
     """Makes the corpus beside its tokenizer, from tasks that are done or are done now."""
     config, folder = build.plan.config, tokenizer_folder(build.folder).parent
-    # Held-out text comes first: it is compared with its tokens, and a tokenizer that loses some is told at once.
     supply.foresee()
+    # Held-out text comes first: it is compared with its tokens, and a tokenizer that loses some is told at once.
     heldout = assemble(supply, "heldout", folder / "heldout")
     manifest = _manifest(build, identity)
     write_json(folder / GROWING, manifest)

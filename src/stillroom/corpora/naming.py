@@ -6,14 +6,12 @@ from pydantic import JsonValue
 
 from stillroom.corpora.corpus_config import CorpusConfig
 from stillroom.corpora.sources.source_kinds import source_identity
-from stillroom.corpora.tasks import has_capped_tasks
+from stillroom.corpora.tasks import is_large
 from stillroom.results_versions import results_version
-
-_CAPPED = 3  # the version of corpora of many tokens, whose order changed when their tasks became smaller
 
 
 def corpus_identity(config: CorpusConfig) -> dict[str, JsonValue]:
     """What determines a corpus: its configuration, the content of its files, and the version of the results."""
-    identity = config.canonical() | results_version("corpus", _CAPPED if has_capped_tasks(config) else None)
+    identity = config.canonical() | results_version("large-corpus" if is_large(config) else "corpus")
     identity["sources"] = {name: source_identity(source) for name, source in config.sources.items()}
     return identity

@@ -26,6 +26,7 @@ BLOCK_TOKENS = 1 << 20
 _WINDOW, _WINDOW_TOKENS = 128, 1 << 22  # sequences whose documents are fitted together, and the most that is in them
 _RUN = 1 << 24  # hashes of a sorted list in memory; longer ones lie on disk
 _LONG = 64  # ids of a document, from where on it is copied by itself
+_ROUNDING = 1e-12  # of the text: so much more is no other epoch
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def ordered_documents(
             for block in _shuffled(
                 again, drops[number], bases[number], _seed(order.seed, epoch, number + 1), order.block
             ):
-                if left <= 0:
+                if left <= _ROUNDING * tokens:
                     return
                 block = block.until(left)
                 left -= block.codes_N.size
@@ -199,10 +200,8 @@ Rows = tuple[NDArray[Any], NDArray[np.uint64]]
 
 def concatenated(documents: Iterator[Documents], length: int) -> Iterator[Rows]:
     """Sequences cut from all documents one after another; what is left at the end is too short for one."""
-    left, first = (
-        np.empty(0),
-        np.uint64(),
-    )  # ids that no sequence has yet, and whose text begins them
+    left = np.empty(0)  # ids that no sequence has yet
+    first = np.uint64()  # the number of the text that they begin in
     for block in documents:
         codes = np.concatenate([left, block.codes_N]) if left.size else block.codes_N
         starts = np.arange(0, codes.size + 1, length)  # of the sequences, and of what is left

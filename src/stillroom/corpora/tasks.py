@@ -102,8 +102,8 @@ def source_shares(config: CorpusConfig) -> dict[str, float]:
     return {name: source.share / total for name, source in config.sources.items()}
 
 
-def has_capped_tasks(config: CorpusConfig) -> bool:
-    """Whether some task would be larger, were there no largest size: it was 32 times as large in earlier versions."""
+def is_large(config: CorpusConfig) -> bool:
+    """Whether some task would be larger, were there no largest size; that was 32 times as large in earlier versions."""
     splits: tuple[Split, ...] = ("heldout", "train")
     return any(_wanted_bytes(config, name, split) // _TASKS > _LARGEST for name in config.sources for split in splits)
 

@@ -108,20 +108,16 @@ def forecast(
     Raises:
         UserError: the law cannot be asked this: too far outside its reach, or a loss that is none.
     """
-    taught, (hard_law, drawn) = law.taught(), law.drawn()
-    assert drawn is not None
-    hard = _check(law, student)
-    distilled = float(taught.loss(student.N, student.D, student.teacher_loss))
-    hard_R = hard_law.loss(student.N, student.D)[:, 0]
-    distilled_R = drawn.loss(student.N, student.D, student.teacher_loss)[:, 0]
+    _check(law, student)
+    (hard, hard_R), (distilled, distilled_R) = _losses(law, student)
+    hard_law, _ = law.drawn()
     multiplier = _estimate(
         float(law.supervised.tokens_for(student.N, distilled)) / student.D,
         hard_law.tokens_for(student.N, distilled_R[:, None])[:, 0] / student.D,
     )
     return Forecast(
         student,
-        _with_noise(hard, hard_R, law.hard_noise),
-        _with_noise(distilled, distilled_R, law.distilled_noise),
+        *expected_losses(law, student),
         _estimate(hard - distilled, hard_R - distilled_R),
         multiplier,
         _catch_up(law, student),
@@ -130,6 +126,24 @@ def forecast(
         law.bytes_per_label * student.D,
         tuple(_warnings(law, student, hard)),
     )
+
+
+def expected_losses(law: Law, student: PlannedStudent) -> tuple[Estimate, Estimate]:
+    """Nats per token by hard labels and distilled, with intervals that hold the law's own errors.
+
+    Whatever is asked: ``forecast`` refuses what the law should not be asked.
+    """
+    hard, distilled = _losses(law, student)
+    return _with_noise(*hard, law.hard_noise), _with_noise(*distilled, law.distilled_noise)
+
+
+def _losses(law: Law, student: PlannedStudent) -> tuple[tuple[float, Floats], tuple[float, Floats]]:
+    """By hard labels and distilled: the law's loss and those of its draws (R,)."""
+    hard_law, drawn = law.drawn()
+    assert drawn is not None
+    asked, loss = (student.N, student.D), student.teacher_loss
+    hard = float(law.supervised.loss(*asked)), hard_law.loss(*asked)[:, 0]
+    return hard, (float(law.taught().loss(*asked, loss)), drawn.loss(*asked, loss)[:, 0])
 
 
 def _estimate(value: float, draws_R: Floats) -> Estimate:
@@ -204,8 +218,8 @@ def _priced(flops: float, label_bytes: float, asked: _Asked) -> tuple[float | No
     return hours, (hours or 0.0) * rates.price_per_hour + stored if priced else None
 
 
-def _check(law: Law, student: PlannedStudent) -> float:
-    """The loss by hard labels of a student that the law can be asked about; ``UserError`` for others."""
+def _check(law: Law, student: PlannedStudent) -> None:
+    """Raises ``UserError`` for a student that the law cannot be asked about."""
     for title, value, (low, high) in (("parameters", student.N, law.reach.N), ("tokens", student.D, law.reach.D)):
         if not np.isfinite(value) or not low * _BELOW <= value <= high * _ABOVE:
             raise UserError(
@@ -225,7 +239,6 @@ def _check(law: Law, student: PlannedStudent) -> float:
             f"teacher-loss: is {loss:g}, expected at most {CAPACITY_BREAK:g} times the {hard:.3f} nats of hard labels "
             "alone; such a teacher is worse than the student: train without it, or check its unit."
         )
-    return hard
 
 
 def _warnings(law: Law, student: PlannedStudent, hard: float) -> list[str]:
