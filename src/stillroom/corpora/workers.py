@@ -20,6 +20,7 @@ from typing import Literal, NoReturn, Protocol
 
 from pydantic import Field
 
+from stillroom.cores import ONE_THREAD
 from stillroom.corpora.ledger import UnfinishedError
 from stillroom.corpora.plan_file import Build, open_build
 from stillroom.executors import JobResources, SchedulerJob, executor_named, python_command
@@ -106,7 +107,7 @@ class _Local:
 
     def __init__(self, jobs: int, folder: Path) -> None:
         path = os.pathsep.join(filter(None, sys.path))
-        environment = os.environ | _ALONE | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+        environment = os.environ | _ALONE | ONE_THREAD | {"PYTHONPATH": path}
         command = [sys.executable, "-m", _MODULE, str(folder), "--attended"]
         self._folder, self._jobs = folder, jobs
         self._living = [subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) for _ in range(jobs)]

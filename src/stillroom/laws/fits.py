@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from stillroom.cores import num_cores
+from stillroom.cores import num_cores, one_thread_for_children
 from stillroom.laws.forms import DistillationLaw, Floats, SupervisedLaw
 from stillroom.laws.points import Points
 from stillroom.laws.presets import BUSBRIDGE_2025
@@ -276,7 +276,8 @@ def bootstrap(
     if jobs == 1 or resamples < 100:
         found = [task(number) for number in range(resamples)]
     else:
-        with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        spawn = multiprocessing.get_context("spawn")
+        with one_thread_for_children(), ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
             found = list(pool.map(task, range(resamples), chunksize=max(1, resamples // (8 * jobs))))
     return np.array([first for first, _ in found]), np.array([second for _, second in found])
 
