@@ -15,16 +15,16 @@ from stillroom.report.charts.svg import Frame, drawing, marker, segment, text, t
 from stillroom.report.html import picture_file
 
 HERE = Path(__file__).parent
-WIDTH, TEXT, TOP, ROW = 720, 330, 70, 26
+WIDTH, TEXT, TOP, ROW = 500, 205, 70, 24
 COLOURS = {"spt": ("s1", "SPT"), "dpt90": ("s2", "DPT-90")}
-WORDS = {"larger": "three times the size", "longer": "middle size"}
-CAPTION = "Held-out nats per token: forecast with its 95 % interval, and outcome (diamond)"
+WORDS = {"larger": "2.2 × the size", "longer": "middle"}
+CAPTION = "Nats per token: forecast with 95 % interval, outcome as a diamond"
 
 
 def name(row: dict[str, Any]) -> str:
     """A target in words."""
     method, _, part = row["arm"].partition("_")
-    teacher = ", early teacher" if row["study"].endswith("early") else ""
+    teacher = ", early" if row["study"].endswith("early") else ""
     return f"{WORDS[row['study'].partition('_')[0]]}, {part}: {COLOURS[method][1]}{teacher}"
 
 

@@ -10,7 +10,7 @@ LARGER = ModelConfig(hidden_size=192, intermediate_size=576, num_layers=5, num_h
 
 
 def larger(*, early: bool = False) -> StudyConfig:
-    """Three times the parameters of the largest pilots, on half and all of their text."""
+    """2.2 times the parameters of the largest pilots, on half and all of their text."""
     arms = {"dpt90_half": ArmConfig(alpha=0.9, data=0.5), "dpt90_all": ArmConfig(alpha=0.9)}
     if not early:
         arms |= {"spt_half": ArmConfig(data=0.5), "spt_all": ArmConfig()}
