@@ -3,9 +3,10 @@
     python experiments/over_seeds.py experiments/030_data RUN_FOLDER [RUN_FOLDER ...]
 
 The study's ``recipe.py`` says what is contrasted: ``CONTRASTS`` gives each contrast a weight for every arm that it is
-made of, ``{"gain_all": {"dpt90_all": 1, "spt_all": -1}}``. A contrast is worked out seed by seed, as arms of one seed
-share first weights and order; then come its mean and the 95 % interval of Student's t over seeds. Writes
-``results.json``, ``environment.json`` and, of a single run, ``config.yaml`` into the study's folder.
+made of, ``{"gain_all": {"dpt90_all": 1, "spt_all": -1}}``. Arms in none are left out, but for the rungs of its
+``LADDER``, which worth is read off. A contrast is worked out seed by seed, as arms of one seed share first weights and
+order; then come its mean and the 95 % interval of Student's t over seeds. Writes ``results.json``, ``environment.json``
+and, of a single run, ``config.yaml`` into the study's folder.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from stillroom.config import ladder
 from stillroom.files import write_json
 from stillroom.results import Evaluation, estimates
 from stillroom.results.intervals import paired_interval
@@ -115,9 +117,11 @@ def freeze(study: Path, runs: list[Path], target: Path | None = None) -> None:
     """Writes the study's results into its folder, or into ``target``."""
     target = target or study
     table, sweeps = read_runs(runs)
-    wanted: dict[str, dict[str, float]] = load_module(study / "recipe.py").CONTRASTS
+    recipe = load_module(study / "recipe.py")
+    wanted: dict[str, dict[str, float]] = recipe.CONTRASTS
     known = {name: weights for name, weights in wanted.items() if all(arm in table for arm in weights)}
-    table = {arm: table[arm] for arm in sorted({arm for weights in known.values() for arm in weights})}
+    kept = {arm for weights in known.values() for arm in weights} | set(ladder(*getattr(recipe, "LADDER", ())))
+    table = {arm: table[arm] for arm in sorted(kept & set(table))}
     made = {
         "seeds": sorted({seed for seeds in table.values() for seed in seeds}),
         "arms": {arm: {"num_seeds": len(seeds)} | means(seeds) for arm, seeds in table.items()},

@@ -2,9 +2,9 @@
 
     python experiments/worth.py experiments/030_data
 
-Reads ``config.yaml`` and ``results.json`` of the study's folder and writes ``worth.json`` beside them: for every arm
-that is no rung of the ladder of hard labels, the data multiplier of each ability with its interval over seeds
-(``stillroom.results.worth``).
+Reads ``config.yaml``, or of a study of several runs the recipe's ``RUNS``, and ``results.json``, and writes
+``worth.json`` beside them: for every arm that is no rung of the ladder of hard labels, the data multiplier of each
+ability with its interval over seeds (``stillroom.results.worth``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stillroom.files import read_json
 from stillroom.results.abilities import Ability, Effort, worth_table
 from stillroom.results.json_form import write
 from stillroom.study.ladder import ladder_of
-from stillroom.study.recipe_files import resolve_recipe
+from stillroom.study.recipe_files import load_module, resolve_recipe
 
 ABILITIES = (
     Ability("lm:by_source:python:bits_per_byte", "Python, bits per byte", False),
@@ -35,6 +35,18 @@ ABILITIES = (
 )
 
 
+def configuration(folder: Path) -> StudyConfig:
+    """The frozen configuration; of a study of several runs the first one's, with the arms of all."""
+    if (folder / "config.yaml").exists():
+        config = resolve_recipe(str(folder / "config.yaml"))
+        assert isinstance(config, StudyConfig)
+        return config
+    recipe = load_module(folder / "recipe.py")
+    configs: list[StudyConfig] = [getattr(recipe, name)() for name in recipe.RUNS]
+    arms = {name: arm for config in configs for name, arm in config.arms.items()}
+    return configs[0].model_copy(update={"arms": arms})
+
+
 def effort(config: StudyConfig, name: str) -> Effort:
     """Tokens and FLOPs of an arm, the teacher's labelling counted."""
     arm, corpus = config.arms[name], config.corpus
@@ -47,8 +59,7 @@ def effort(config: StudyConfig, name: str) -> Effort:
 
 def main(folder: Path) -> None:
     """Writes ``worth.json``."""
-    config = resolve_recipe(str(folder / "config.yaml"))
-    assert isinstance(config, StudyConfig)
+    config = configuration(folder)
     values = read_json(folder / "results.json")["values"]
     names = {f"{arm}-s{seed}": seeds for arm, found in values.items() for seed, seeds in found.items()}
     measured = [one for one in ABILITIES if all(one.key in found for found in names.values())]

@@ -7,12 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stillroom.files import read_json
+from stillroom.results.schema import arm_and_seed
 from stillroom.study.recipe_files import load_module
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 FORMATION = load_module(EXPERIMENTS / "041_capacity/formation.py")
 BANDS = load_module(EXPERIMENTS / "042_entropy/bands.py")
 ANSWER = load_module(EXPERIMENTS / "040_worth/answer.py")
+CAPACITY = load_module(EXPERIMENTS / "041_capacity/answer.py")
+OVER_SEEDS = load_module(EXPERIMENTS / "over_seeds.py")
+WORTH = load_module(EXPERIMENTS / "worth.py")
 
 
 def formed(*tokens: int | None):
@@ -114,3 +119,64 @@ def test_routing_is_worth_it_where_copying_gains_and_nothing_is_lost():
     assert ANSWER.routing({"copy15_over_dpt90_all": worse}, "copy", "all")["lost"] == [ANSWER.TEXT]
     contrast["copying:accuracy_repeat"] = {"low": -0.1, "high": 0.2}
     assert not ANSWER.routing({"copy15_over_dpt90_all": contrast}, "copy", "all")["worth_it"]
+
+
+def copied(early: float, num: int = 10) -> dict:
+    """An arm whose every seed but one forms copying at this many tokens, to an accuracy of 0.8 or 0.9."""
+    tokens: dict[str, float | None] = {str(seed): early + seed for seed in range(num)}
+    return {"tokens": {**tokens, "0": None}, "accuracy": {seed: 0.8 + 0.1 * (early < 10) for seed in tokens}}
+
+
+def in_context(p: float, statistic: float, dpt: float = 5.0):
+    formation = {
+        "arms": {"dpt90_all": copied(dpt), "spt": copied(5.0)},
+        "log_rank": {name: {"p": p, "statistic": statistic} for name in ("dpt90_over_spt", "copy15_over_dpt90")},
+    }
+    level = {CAPACITY.COPYING: {"low": 0.1, "high": 0.2}}
+    contrasts = {"gain_all": {CAPACITY.COPYING: {"low": -0.1, "high": 0.1}}, "gain_quarter_less_all": level}
+    return formation, {**contrasts, "copy15_over_dpt90": level}
+
+
+@pytest.mark.parametrize(
+    ("p", "statistic", "dpt", "costs"),
+    [(0.01, -3, 5.0, True), (0.01, 3, 5.0, False), (0.2, -1, 5.0, False), (0.2, -1, 50.0, True)],
+)
+def test_soft_labels_cost_copying_where_it_forms_later_or_ends_lower(p, statistic, dpt, costs):
+    formation, contrasts = in_context(p, statistic, dpt)
+    found = CAPACITY.cost(formation, contrasts, "")
+    assert found["costs"] == costs and found["fades"]
+    assert CAPACITY.repair(formation, contrasts, "", "copy")["repairs"] == costs
+    contrasts["copy15_over_dpt90"][ANSWER.TEXT] = {"low": 0.1, "high": 0.2}
+    assert not CAPACITY.repair(formation, contrasts, "", "copy")["repairs"]
+
+
+def test_the_level_once_formed_is_paired_over_the_seeds_that_formed_it_in_both():
+    arms = {"dpt90_all": copied(50.0), "spt": copied(5.0)}
+    found = CAPACITY.formed_level(arms, "dpt90_all", "spt")
+    assert found["num"] == 9 and found["value"] == pytest.approx(-0.1)
+    arms["spt"]["tokens"] = dict.fromkeys(arms["spt"]["tokens"])
+    assert CAPACITY.formed_level(arms, "dpt90_all", "spt") is None
+
+
+@pytest.mark.parametrize("study", ["040_worth", "041_capacity"])
+def test_freezing_keeps_every_rung_of_the_ladder(study, tmp_path, monkeypatch):
+    """A rung in no contrast is still needed to read worth off the ladder."""
+    recipe = load_module(EXPERIMENTS / study / "recipe.py")
+    arms = {arm for weights in recipe.CONTRASTS.values() for arm in weights} | set(ANSWER.ladder(*recipe.LADDER))
+    table = {arm: {seed: {"lm:nats": 1.0 + seed} for seed in range(3)} for arm in {*arms, "another"}}
+    monkeypatch.setattr(OVER_SEEDS, "read_runs", lambda runs: (table, {}))
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "environment.json").write_text("{}")
+    OVER_SEEDS.freeze(EXPERIMENTS / study, [run, run], tmp_path)
+    assert set(read_json(tmp_path / "results.json")["values"]) == arms
+
+
+def test_a_study_of_several_runs_is_read_with_the_arms_of_all():
+    config = WORTH.configuration(EXPERIMENTS / "041_capacity")
+    stems = {arm_and_seed(name)[0] for name in config.arms}
+    assert {"spt_eighth", "spt2x", "dpt90_all", "early_copy15_all"} <= stems
+    assert len(config.arms) == 10 * len(stems)
+    rungs = WORTH.ladder_of(config, list(config.arms)).rungs
+    assert list(rungs) == list(ANSWER.ladder(*load_module(EXPERIMENTS / "041_capacity/recipe.py").LADDER))
+    assert all(len(models) == 10 for models in rungs.values())

@@ -2,7 +2,8 @@
 
     python experiments/041_capacity/formation.py --runs runs/041-capacity
 
-Writes ``formation.json``. A student that never copies is censored at the end of its training.
+Writes ``formation.json``, for the arms that are tested. A student that never copies is censored at the end of its
+training.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ PAIRS = {
 }  # fmt: skip
 
 
+TESTED = {arm for pair in PAIRS.values() for arm in pair}
+
+
 @dataclass(frozen=True)
 class Formed:
     """One student: distinct tokens when it first copied, or those of its whole training."""
@@ -50,7 +54,7 @@ def first_copying(accuracies: Mapping[int, float], tokens_per_step: int) -> Form
 
 
 def log_rank(one: Sequence[Formed], other: Sequence[Formed]) -> dict[str, float | None]:
-    """The log-rank test of two arms; no p where nothing formed in either."""
+    """The log-rank test of two arms, above 0 where the first forms earlier; no p where nothing formed in either."""
     if not any(student.is_formed for student in (*one, *other)):
         return {"p": None, "statistic": None}
     samples = [
@@ -81,6 +85,9 @@ def measure(runs: Sequence[Path]) -> dict[str, dict[int, Formed]]:
         tokens_BT = copying_tokens(asked, corpus.tokenizer, corpus.heldout)
         per_step = config.training.batch_sequences * config.corpus.sequence_length
         for name, arm in config.arms.items():
+            stem, seed = arm_and_seed(name)
+            if stem not in TESTED:
+                continue
             model = (run / "models" / name / "model").resolve()
             total = round(config.training.tokens * arm.data) // per_step
             places = {int(one.name.rpartition("-")[2]): one for one in model.parent.glob("steps/step-*")}
@@ -91,7 +98,6 @@ def measure(runs: Sequence[Path]) -> dict[str, dict[int, Formed]]:
                 )
                 assert copied.accuracy_repeat is not None
                 accuracies[step] = copied.accuracy_repeat.value
-            stem, seed = arm_and_seed(name)
             found.setdefault(stem, {})[seed or 0] = first_copying(accuracies, per_step)
             print(name, found[stem][seed or 0], flush=True)
     return found
@@ -107,7 +113,7 @@ def main() -> None:
             "formed": sum(one.is_formed for one in seeds.values()), "of": len(seeds),
             "tokens": {str(seed): one.tokens if one.is_formed else None for seed, one in sorted(seeds.items())},
             "median_tokens": float(np.median([one.tokens if one.is_formed else np.inf for one in seeds.values()])),
-            "accuracy_once_formed": [one.accuracy for one in seeds.values() if one.is_formed],
+            "accuracy": {str(seed): one.accuracy for seed, one in sorted(seeds.items())},
         }
         for arm, seeds in students.items()
     }  # fmt: skip

@@ -94,6 +94,10 @@ def unfinished_2() -> StudyConfig:
     return _under(2, unfinished=True)
 
 
+RUNS = [f"{kind}_{number}" for number in range(3) for kind in ("finished", "unfinished")]
+"""The functions above, in the order in which they are run."""
+
+
 def gpu() -> StudyConfig:
     """The same arms with students of 120M parameters and one teacher."""
     return _larger("gpu")

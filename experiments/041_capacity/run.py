@@ -10,8 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from stillroom.study.recipe_files import load_module
+
 HERE = Path(__file__).parent
-PARTS = [f"{kind}_{number}" for number in range(3) for kind in ("finished", "unfinished")]
+RUNS = load_module(HERE / "recipe.py").RUNS
 
 
 def main() -> None:
@@ -20,12 +22,13 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--runs", type=Path, default=Path("runs/041-capacity"))
     options = parser.parse_args()
-    folders = [options.runs / part.replace("_", "-") for part in PARTS]
-    for part, folder in zip(PARTS, folders, strict=True):
-        study = [f"{HERE / 'recipe.py'}:{part}", "--jobs", str(options.jobs), "--out", str(folder)]
+    folders = [options.runs / run.replace("_", "-") for run in RUNS]
+    for run, folder in zip(RUNS, folders, strict=True):
+        study = [f"{HERE / 'recipe.py'}:{run}", "--jobs", str(options.jobs), "--out", str(folder)]
         artifacts = ["--artifacts", str(options.runs / "artifacts")]
         subprocess.run([sys.executable, "-m", "stillroom", "study", *study, *artifacts], check=True)
-    subprocess.run([sys.executable, str(HERE.parent / "over_seeds.py"), str(HERE), *map(str, folders)], check=True)
+    for script, given in (("over_seeds.py", folders), ("worth.py", [])):
+        subprocess.run([sys.executable, str(HERE.parent / script), str(HERE), *map(str, given)], check=True)
 
 
 if __name__ == "__main__":
