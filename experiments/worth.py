@@ -4,19 +4,26 @@
 
 Reads ``config.yaml``, or of a study of several runs the recipe's ``RUNS``, and ``results.json``, and writes
 ``worth.json`` beside them: for every arm that is no rung of the ladder of hard labels, the data multiplier of each
-ability with its interval over seeds (``stillroom.results.worth``).
+ability with its interval over seeds (``stillroom.results.worth``). Where the recipe has ``WORTH_ARMS``, arms and
+their words, ``worth.svg`` draws those.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from stillroom.config import StudyConfig
 from stillroom.costs import flops_per_token
-from stillroom.files import read_json
+from stillroom.files import read_json, write_text
+from stillroom.report.charts.svg import WIDE
+from stillroom.report.figures.worth_bars import Mark, worth_picture
+from stillroom.report.html import picture_file
 from stillroom.results.abilities import Ability, Effort, worth_table
 from stillroom.results.json_form import write
+from stillroom.results.schema import WorthTable
 from stillroom.study.ladder import ladder_of
 from stillroom.study.recipe_files import load_module, resolve_recipe
 
@@ -33,6 +40,22 @@ ABILITIES = (
     Ability("recall:accuracy", "recall", True),
     Ability("needle:accuracy", "needle in a haystack", True),
 )
+
+
+SIGNS = (("s1", "circle"), ("s2", "square"), ("s3", "triangle"), ("s4", "diamond"))
+DRAWN = (
+    "lm:by_source:python:bits_per_byte", "lm:by_source:facts:bits_per_byte", "lm:by_source:problems:bits_per_byte",
+    "tts:1:pass_at:1", "tts:1:pass_at:16", "tts:1:unique_correct", "counterfactual:follows_context",
+)  # fmt: skip
+"""Abilities of the picture: those that do not form in a jump."""
+
+
+def picture(table: WorthTable, words: Mapping[str, str]) -> str:
+    """The worth of some arms as a picture of its own, with their signs above it."""
+    arms = {arm: Mark(said, *sign) for (arm, said), sign in zip(words.items(), SIGNS, strict=False)}
+    shown = replace(table, abilities=tuple(one for one in table.abilities if one.key in DRAWN))
+    drawing, height = worth_picture(shown, arms, signs=True)
+    return picture_file(drawing, WIDE, height)
 
 
 def configuration(folder: Path) -> StudyConfig:
@@ -65,7 +88,11 @@ def main(folder: Path) -> None:
     measured = [one for one in ABILITIES if all(one.key in found for found in names.values())]
     tables = {name: {one: ([found[one.key]], [1.0]) for one in measured} for name, found in names.items()}
     efforts = {name: effort(config, name) for name in names}
-    write(folder / "worth.json", worth_table(ladder_of(config, list(names)), efforts, tables))
+    table = worth_table(ladder_of(config, list(names)), efforts, tables)
+    write(folder / "worth.json", table)
+    words = getattr(load_module(folder / "recipe.py"), "WORTH_ARMS", {}) if (folder / "recipe.py").exists() else {}
+    if words:
+        write_text(folder / "worth.svg", picture(table, words))
 
 
 if __name__ == "__main__":

@@ -47,6 +47,21 @@ def test_a_number_is_written_as_asked(how: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("030.worth.pass@16.arms.dpt90_eighth.data ci", "1.70 (1.26 to 2.25)"),
+        ("030.worth.pass@16.arms.dpt90_half.data ci", "1.76 (1.43 to over 2.00)"),
+        ("030.worth.needle.arms.dpt90_half.data", "over 2.00"),
+        ("030.worth.needle.arms.dpt90_half.data ci", "over 2.00 (1.69 to over 2.00)"),
+        ("030.worth.follows_context.arms.dpt90_eighth.data ci", "under 1.00 (under 1.00 to 2.15)"),
+    ],
+)
+def test_a_worth_outside_its_ladder_says_so(name: str, text: str) -> None:
+    asked, *how = name.split()
+    assert frozen(asked).plain(how_shown(how)) == text
+
+
+@pytest.mark.parametrize(
     "name",
     [
         "030",

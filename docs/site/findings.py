@@ -135,8 +135,9 @@ def effects_picture(
 
 
 def _ends(number: Number) -> tuple[float, float, float]:
-    """Value and interval; a number without one is a point."""
-    low, high = (number.value if end is None else end for end in (number.low, number.high))
+    """Value and interval, an open end at the ladder's; a number without one is a point."""
+    limits = number.reach or (number.value, number.value)
+    low, high = (limit if end is None else end for end, limit in zip((number.low, number.high), limits, strict=True))
     return number.value, low, high
 
 

@@ -7,6 +7,8 @@ measures their short names. Behind the name, after a space, may stand how it is 
 - ``2``: so many decimals (3 for differences); ``%``: in per cent; ``+`` with its sign; ``abs`` without;
 - ``ci``: with the interval behind it. A difference that is alone in parentheses and not a clear one has it anyway.
 
+A worth outside its ladder, or an end of its interval, is "over" or "under" the ladder's end.
+
 A name that is not frozen, or that could mean two numbers, is refused. Imports the standard library alone.
 """
 
@@ -44,6 +46,9 @@ SPOKEN = (
 NAME = re.compile(r"(?P<code>^(?P<fence>```+|~~~+).*?^(?P=fence)|`[^`\n]+`)|\{\{(?P<name>[^{}]+)\}\}", re.M | re.S)
 
 
+_BEYOND = {"": "", "above": "over ", "below": "under "}
+
+
 class UnknownName(ValueError):
     """A name that no frozen number has."""
 
@@ -58,6 +63,10 @@ class Number:
     high: float | None
     file: Path
     place: tuple[str, ...]
+    reach: tuple[float, float] | None = None
+    """Ends of the ladder that a worth is read off; its interval may be open at either."""
+    beyond: str = ""
+    """``above`` or ``below`` where the value lies outside the ladder, and is its end."""
 
     @property
     def is_difference(self) -> bool:
@@ -92,6 +101,12 @@ class Number:
 
     def interval(self, how: Shown) -> str:
         """``−0.110 to −0.085``; empty where there is none, or where it is a point."""
+        if self.reach is not None:
+            low, high = (
+                self.written(how, end) if end is not None else f"{word} {self.written(how, limit)}"
+                for end, word, limit in zip((self.low, self.high), ("under", "over"), self.reach, strict=True)
+            )
+            return f"{low} to {high}"
         if self.low is None or self.high is None:
             return ""
         ends = sorted([self.low, self.high], key=abs) if how.unsigned and self.low * self.high > 0 else None
@@ -100,7 +115,7 @@ class Number:
 
     def plain(self, how: Shown) -> str:
         """The value, and behind it the interval where that is asked for."""
-        value, interval = self.written(how, self.value), self.interval(how)
+        value, interval = _BEYOND[self.beyond] + self.written(how, self.value), self.interval(how)
         if not (how.with_interval and interval):
             return value
         return f"{value}, {interval}" if how.in_parentheses else f"{value} ({interval})"
@@ -203,12 +218,15 @@ def _members(values: Any) -> Iterator[tuple[str, set[str], Any]]:
 
 
 def _number(name: str, found: Any, file: Path, place: tuple[str, ...]) -> Number | None:
-    low, high = None, None
+    low, high, reach, beyond = None, None, None, ""
+    if isinstance(found, dict) and {"least", "most", "why"} <= found.keys():
+        reach, beyond = (found["least"], found["most"]), found["why"] if found["value"] is None else ""
+        found = found | {"value": {"above": found["most"], "below": found["least"]}.get(beyond, found["value"])}
     if isinstance(found, dict) and {"low", "high"} <= found.keys():
         low, high, found = found["low"], found["high"], found.get("value", found.get("mean"))
     if isinstance(found, bool) or not isinstance(found, int | float):
         return None
-    return Number(name, found, low, high, file, place)
+    return Number(name, found, low, high, file, place, reach, beyond)
 
 
 def replaced(text: str, show: Callable[[Number, Shown], str]) -> str:

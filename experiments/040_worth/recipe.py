@@ -68,6 +68,8 @@ ROWS = {
     "entropy15_over_dpt90_all": "entropy 15 % minus DPT-90, all",
     "copy15_over_dpt90_all": "copy-aware 15 % minus DPT-90, all",
 }  # fmt: skip
+WORTH_ARMS = {f"dpt90_{name}": f"DPT-90, {words}"
+              for name, words in zip(PARTS, ("an eighth", "a quarter", "half", "all"), strict=True)}  # fmt: skip
 PANELS = {
     "lm:by_source:python:bits_per_byte": "Python, bits per byte",
     "lm:by_source:facts:bits_per_byte": "facts, bits per byte",

@@ -133,6 +133,12 @@ ROWS = {
     "entropy15_over_dpt90": "entropy 15 % minus DPT-90",
     "copy15_over_dpt90": "copy-aware 15 % minus DPT-90",
 }
+WORTH_ARMS = {
+    "dpt90_quarter": "DPT-90, a quarter",
+    "dpt90_half": "DPT-90, half",
+    "dpt90_all": "DPT-90, all (IsoData)",
+    "early_dpt90_all": "... of an unfinished teacher",
+}
 PANELS = {
     "lm:by_source:python:bits_per_byte": "Python, bits per byte",
     "tts:1:pass_at:1": "pass@1",

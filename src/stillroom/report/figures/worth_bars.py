@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
@@ -22,6 +24,15 @@ TOP, WORDS, LINE, BOTTOM = 8.0, 24.0, 17.0, 46.0
 """Heights: above the first row, of an ability's name, of an arm, of the axis with its words."""
 
 
+@dataclass(frozen=True)
+class Mark:
+    """How an arm is drawn: its words, a CSS class, and a shape."""
+
+    arm: str
+    colour: str
+    shape: str
+
+
 def worth_figure(view: View) -> Figure:
     """A row for each ability, a mark for each arm, with intervals; 1 is what a hard label does."""
     worths = view.runs[0].worth if len(view.runs) == 1 else None
@@ -34,64 +45,74 @@ def worth_figure(view: View) -> Figure:
     ladder = ", ".join(f"{si(rung.tokens)}" for rung in worths.ladder)
     units = "training seeds" if worths.over == "seeds" else "evaluation items of one seed, which say nothing of another"
     caption = captions.WORTH.format(ladder=ladder, units=units)
-    return Figure(
-        ID, TITLE, caption, (Panel("", _picture(worths, entries)),), legend(tuple(shown)), _table(worths, entries)
-    )
+    marks = {arm: Mark(entry.arm, entry.colour, entry.marker) for arm, entry in entries.items()}
+    picture, _ = worth_picture(worths, marks)
+    return Figure(ID, TITLE, caption, (Panel("", picture),), legend(tuple(shown)), _table(worths, entries))
 
 
-def _picture(worths: WorthTable, entries: dict[str, Entry]) -> Markup:
-    scale = Scale(*_ends(worths), log=True)
-    rows = [(ability, [arm for arm in ability.arms if arm in entries]) for ability in worths.abilities]
-    height = TOP + sum(WORDS + LINE * max(1, len(arms)) for _, arms in rows) + BOTTOM
-    frame = Frame(WIDE, height, scale, Scale(0, 1), left=14, right=62, top=TOP, bottom=BOTTOM)
+def worth_picture(worths: WorthTable, marks: Mapping[str, Mark], *, signs: bool = False) -> tuple[Markup, float]:
+    """The drawing, of the arms that have a mark, and its height; with ``signs`` it says above which mark is whose."""
+    rows = [(ability, [arm for arm in ability.arms if arm in marks]) for ability in worths.abilities]
+    scale = Scale(*_ends(worths, marks), log=True)
+    top = TOP + (LINE * len(marks) + 10 if signs else 0)
+    height = top + sum(WORDS + LINE * max(1, len(arms)) for _, arms in rows) + BOTTOM
+    frame = Frame(WIDE, height, scale, Scale(0, 1), left=14, right=62, top=top, bottom=BOTTOM)
     inside = [value for value in TICKS if scale.low <= value <= scale.high]
     parts = [text(frame.px(value), frame.floor + 18, f"{value:g}×", "middle", "tick") for value in inside]
     parts.append(text(frame.px(1.0), height - 6, "no better than hard labels", "middle", "name"))
-    y, told = TOP, []
+    if signs:
+        parts += [part for place, one in enumerate(marks.values()) for part in _sign(frame, one, place)]
+    y, told = top, []
     for ability, arms in rows:
         below = (y + WORDS - 4, y + WORDS + LINE * max(1, len(arms)) - 4)  # no line runs through the words
         for value in inside:
             parts.append(
                 segment(frame.px(value), below[0], frame.px(value), below[1], "guide strong" if value == 1 else "grid")
             )
-        title = shortened(ability.title + _formed(ability, arms, entries), WIDE - frame.left, WIDE)
+        title = shortened(ability.title + _formed(ability, arms, marks), WIDE - frame.left, WIDE)
         parts.append(text(frame.left, y + 16, title, class_="halo"))
         for place, arm in enumerate(arms):
             found = ability.arms[arm].data
-            parts += _mark(frame, entries[arm], found, y + WORDS + LINE * place + 4)
-            told.append(f"{ability.title}, {entries[arm].arm}: {found}")
+            parts += _mark(frame, marks[arm], found, y + WORDS + LINE * place + 4)
+            told.append(f"{ability.title}, {marks[arm].arm}: {found}")
         y += WORDS + LINE * max(1, len(arms))
-    return drawing(WIDE, height, TITLE, "; ".join(told) + ".", *parts)
+    return drawing(WIDE, height, TITLE, "; ".join(told) + ".", *parts), height
 
 
-def _ends(worths: WorthTable) -> tuple[float, float]:
+def _sign(frame: Frame, one: Mark, place: int) -> tuple[Markup, Markup]:
+    y = TOP + LINE * place + 6
+    return marker(one.shape, frame.left + 5, y, f"mark {one.colour}"), text(frame.left + 16, y + 4, one.arm)
+
+
+def _ends(worths: WorthTable, marks: Mapping[str, Mark]) -> tuple[float, float]:
     """The axis: half to four times, or as far as an estimate lies."""
-    found = [one.data.value for ability in worths.abilities for one in ability.arms.values() if one.data.value]
+    drawn = [one.data.value for ability in worths.abilities for arm, one in ability.arms.items() if arm in marks]
+    found = [value for value in drawn if value]
     return min([ENDS[0], *found]), max([ENDS[1], *found])
 
 
-def _formed(ability: AbilityWorth, arms: list[str], entries: dict[str, Entry]) -> str:
+def _formed(ability: AbilityWorth, arms: list[str], marks: Mapping[str, Mark]) -> str:
     if ability.formed is None:
         return ""
     at = {
         arm: f" at {statistics.median(tokens) / 1e6:.2g}M tokens" for arm, tokens in (ability.formed_at or {}).items()
     }
-    counts = (f"{entries[arm].arm} {ability.formed[arm]}{at.get(arm, '')}" for arm in arms)
+    counts = (f"{marks[arm].arm} {ability.formed[arm]}{at.get(arm, '')}" for arm in arms)
     return f" (forms in a jump; seeds past it: {', '.join(counts)})"
 
 
-def _mark(frame: Frame, entry: Entry, found: Worth, y: float) -> list[Markup]:
+def _mark(frame: Frame, mark: Mark, found: Worth, y: float) -> list[Markup]:
     """The mark, its interval, and its value in the margin; an end outside the ladder is open, with an arrow."""
     right = frame.width - frame.right
-    hint = f"{entry.arm}: {found}"
+    hint = f"{mark.arm}: {found}"
     if found.why == "flat":
         return [text(right + 6, y + 4, MISSING, "start", "tick"), tag("title", hint)]
     low, high = (found.low or found.least), (found.high if math.isfinite(found.high) else found.most)
     ends = (frame.px(low), frame.px(high))
-    parts = [whisker(ends[0], y, ends[1], y, f"error {entry.colour}")]
-    parts += [_arrow(x, y, side, entry) for x, side, is_open in _open(found, ends) if is_open]
+    parts = [whisker(ends[0], y, ends[1], y, f"error {mark.colour}")]
+    parts += [_arrow(x, y, side, mark) for x, side, is_open in _open(found, ends) if is_open]
     if found.value is not None:
-        parts.append(marker(entry.marker, frame.px(found.value), y, f"mark {entry.colour}", hint))
+        parts.append(marker(mark.shape, frame.px(found.value), y, f"mark {mark.colour}", hint))
     value = f"{found.value:.2f}" if found.value is not None else str(found)
     return [*parts, text(right + 6, y + 4, value, "start", "tick")]
 
@@ -100,10 +121,10 @@ def _open(found: Worth, ends: tuple[float, float]) -> tuple[tuple[float, float, 
     return (ends[0], -1.0, found.low <= 0), (ends[1], 1.0, math.isinf(found.high))
 
 
-def _arrow(x: float, y: float, side: float, entry: Entry) -> Markup:
+def _arrow(x: float, y: float, side: float, mark: Mark) -> Markup:
     tip = x + 9 * side
     return path(
-        [(x, y), (tip, y), (tip - 4 * side, y - 3.5), (tip, y), (tip - 4 * side, y + 3.5)], f"error {entry.colour}"
+        [(x, y), (tip, y), (tip - 4 * side, y - 3.5), (tip, y), (tip - 4 * side, y + 3.5)], f"error {mark.colour}"
     )
 
 
