@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stillroom.config import ModelConfig, StudyConfig, TeacherConfig, override
+from stillroom.config import ModelConfig, StudyConfig, TeacherConfig, over_seeds, override
 from stillroom.console import Terminal
 from stillroom.corpora import Corpus, build_corpus
 from stillroom.labels import LabelStore
@@ -100,6 +100,18 @@ def test_the_table_tells_ranges_of_every_stage(capsys, monkeypatch):
     print_plan(micro())
     out = capsys.readouterr().out
     assert "1 s to 2.03 hours" in out and re.search(r"│ labels .* [\d.]+ to [\d.]+ MiB on disk │", out)
+
+
+def test_an_arm_at_several_seeds_is_one_row_with_their_sum(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "150")
+    one = micro()
+    config = one.model_copy(update={"arms": over_seeds(one.arms, (3, 4, 5))})
+    trials = Trials(dict.fromkeys(config.arms, Span(2.0, 4.0)), tried=list(config.arms))
+    monkeypatch.setattr("stillroom.study.trials.try_stages", lambda _: trials)
+    print_plan(config)
+    table, told = capsys.readouterr().out.split("what it will take")[1].split("Tried on")
+    assert re.search(r"│ spt, 3 seeds +│.*│ +6 to 12 s │", table) and "spt-s3" not in table
+    assert ": spt, dpt90, routed;" in told
 
 
 def test_a_dry_run_of_labelling_tells_the_bytes_that_labels_take(teacher, tiny_corpus, scratch):

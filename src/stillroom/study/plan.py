@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from rich.console import Console
@@ -16,6 +17,7 @@ from stillroom.corpora.sources.source_kinds import source_kind
 from stillroom.costs import num_parameters, size_of, training_bytes
 from stillroom.labels import price
 from stillroom.objectives.schedules import ever_needs_teacher
+from stillroom.results.schema import arm_and_seed
 from stillroom.study.budgets import teaching_rate, with_budgets
 from stillroom.study.buildable import check_models
 from stillroom.study.measurable import check_evaluation
@@ -186,7 +188,7 @@ def _tried(study: StudyConfig | RunConfig, costs: list[Cost], machine: Machine) 
 
 def _how_told(trials: Trials, machine: Machine) -> str:
     """Where the times are from, in words."""
-    tried = ", ".join(trials.tried)
+    tried = ", ".join(dict.fromkeys(arm_and_seed(name)[0] for name in trials.tried))
     paper = f"{'other times are' if tried else 'Times are'} on paper, at {machine.describe()}"
     parts = [f"Tried on a little of it just now: {tried}" if tried else "", paper, *trials.missing]
     return (
@@ -196,13 +198,14 @@ def _how_told(trials: Trials, machine: Machine) -> str:
 
 
 def _cost_table(config: StudyConfig | RunConfig, costs: list[Cost], trials: Trials) -> Table:
-    """A row for every stage and their sum, with times from lowest to highest."""
+    """A row for every stage, or arm at all its seeds, and their sum, with times from lowest to highest."""
     table = Table(title=f"{config.name}: what it will take", title_justify="left")
     for heading in ("part", "parameters", "tokens", "FLOPs", "time", "memory"):
         table.add_column(heading, justify="left" if heading == "part" else "right")
     corpus = config.corpus
     table.add_row("corpus", "", _millions(corpus.train_tokens + corpus.heldout_tokens), "", _span(trials, "corpus"), "")
-    for cost in costs:
+    for row in _rows(costs):
+        cost = row.cost
         memory = f"{cost.memory_bytes / 2**20:.0f} MiB"
         if cost.name == "labels":
             size = trials.label_bytes or Span.around(cost.memory_bytes / cost.tokens, *_LABEL_BYTES)
@@ -212,18 +215,48 @@ def _cost_table(config: StudyConfig | RunConfig, costs: list[Cost], trials: Tria
             f"{cost.parameters / 1e6:.2f} M" if cost.parameters else "",
             _millions(cost.tokens),
             "unknown" if math.isnan(cost.flops) else f"{cost.flops:.2e}",
-            _span(trials, cost.name),
+            _durations(_sum_of(trials, row.names)) if set(row.names) <= set(trials.seconds) else "unknown",
             memory,
         )
     if isinstance(config, StudyConfig):
         table.add_row("evaluation", "", "", "", _span(trials, "evaluation"), "")
     total = sum(cost.flops for cost in costs if not math.isnan(cost.flops))
     table.add_section()
-    whole = functools.reduce(Span.__add__, trials.seconds.values(), Span(0.0, 0.0))
+    whole = _sum_of(trials, trials.seconds)
     rows = {"corpus", *(cost.name for cost in costs), *(["evaluation"] if isinstance(config, StudyConfig) else [])}
     more = "" if rows <= set(trials.seconds) else " and what is unknown"
     table.add_row("total", "", "", f"{total:.2e}", f"{_durations(whole)}{more}", "")
     return table
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A stage, or an arm at all its seeds, whose tokens and FLOPs are summed; the memory is that of one."""
+
+    cost: Cost
+    names: tuple[str, ...]
+
+
+def _rows(costs: list[Cost]) -> list[_Row]:
+    grouped: dict[str, list[Cost]] = {}
+    for cost in costs:
+        grouped.setdefault(arm_and_seed(cost.name)[0], []).append(cost)
+    return [
+        _Row(
+            replace(
+                same[0],
+                name=f"{arm}, {len(same)} seeds" if len(same) > 1 else same[0].name,
+                tokens=sum(cost.tokens for cost in same),
+                flops=sum(cost.flops for cost in same),
+            ),
+            tuple(cost.name for cost in same),
+        )
+        for arm, same in grouped.items()
+    ]
+
+
+def _sum_of(trials: Trials, names: Iterable[str]) -> Span:
+    return functools.reduce(Span.__add__, (trials.seconds[name] for name in names), Span(0.0, 0.0))
 
 
 def _millions(tokens: float) -> str:
