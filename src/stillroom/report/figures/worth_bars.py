@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -18,7 +18,7 @@ from stillroom.report.view import Entry, View
 from stillroom.results.schema import AbilityWorth, Worth, WorthTable, arm_and_seed
 
 ID, TITLE = "fig-worth", "What a soft label was worth"
-ENDS = (0.5, 4.0)
+ENDS, MOST = (0.5, 4.0), 8.0
 TICKS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 TOP, WORDS, LINE, BOTTOM = 8.0, 24.0, 17.0, 46.0
 """Heights: above the first row, of an ability's name, of an arm, of the axis with its words."""
@@ -45,20 +45,23 @@ def worth_figure(view: View) -> Figure:
     ladder = ", ".join(f"{si(rung.tokens)}" for rung in worths.ladder)
     units = "training seeds" if worths.over == "seeds" else "evaluation items of one seed, which say nothing of another"
     caption = captions.WORTH.format(ladder=ladder, units=units)
-    marks = {arm: Mark(entry.arm, entry.colour, entry.marker) for arm, entry in entries.items()}
+    marks = {arm_and_seed(one.model.record.name)[0]: Mark(one.arm, one.colour, one.marker) for one in shown}
     picture, _ = worth_picture(worths, marks)
     return Figure(ID, TITLE, caption, (Panel("", picture),), legend(tuple(shown)), _table(worths, entries))
 
 
 def worth_picture(worths: WorthTable, marks: Mapping[str, Mark], *, signs: bool = False) -> tuple[Markup, float]:
-    """The drawing, of the arms that have a mark, and its height; with ``signs`` it says above which mark is whose."""
-    rows = [(ability, [arm for arm in ability.arms if arm in marks]) for ability in worths.abilities]
+    """The drawing of the arms that have a mark, in that order, and its height; ``signs`` says above whose each is."""
+    rows = [(ability, [arm for arm in marks if arm in ability.arms]) for ability in worths.abilities]
     scale = Scale(*_ends(worths, marks), log=True)
     top = TOP + (LINE * len(marks) + 10 if signs else 0)
     height = top + sum(WORDS + LINE * max(1, len(arms)) for _, arms in rows) + BOTTOM
     frame = Frame(WIDE, height, scale, Scale(0, 1), left=14, right=62, top=top, bottom=BOTTOM)
     inside = [value for value in TICKS if scale.low <= value <= scale.high]
-    parts = [text(frame.px(value), frame.floor + 18, f"{value:g}×", "middle", "tick") for value in inside]
+    parts = [
+        text(frame.px(value), frame.floor + 18, f"{value:g}×", "start" if value == inside[0] else "middle", "tick")
+        for value in inside
+    ]
     parts.append(text(frame.px(1.0), height - 6, "no better than hard labels", "middle", "name"))
     if signs:
         parts += [part for place, one in enumerate(marks.values()) for part in _sign(frame, one, place)]
@@ -85,10 +88,11 @@ def _sign(frame: Frame, one: Mark, place: int) -> tuple[Markup, Markup]:
 
 
 def _ends(worths: WorthTable, marks: Mapping[str, Mark]) -> tuple[float, float]:
-    """The axis: half to four times, or as far as an estimate lies."""
-    drawn = [one.data.value for ability in worths.abilities for arm, one in ability.arms.items() if arm in marks]
-    found = [value for value in drawn if value]
-    return min([ENDS[0], *found]), max([ENDS[1], *found])
+    """The axis: half to four times, or as far as an estimate lies, or an interval within an eighth and eight."""
+    drawn = [one.data for ability in worths.abilities for arm, one in ability.arms.items() if arm in marks]
+    values = [one.value for one in drawn if one.value]
+    ends = [end for one in drawn for end in (one.low, one.high) if 1 / MOST <= end <= MOST]
+    return min([ENDS[0], *values, *ends]), max([ENDS[1], *values, *ends])
 
 
 def _formed(ability: AbilityWorth, arms: list[str], marks: Mapping[str, Mark]) -> str:
@@ -108,17 +112,21 @@ def _mark(frame: Frame, mark: Mark, found: Worth, y: float) -> list[Markup]:
     if found.why == "flat":
         return [text(right + 6, y + 4, MISSING, "start", "tick"), tag("title", hint)]
     low, high = (found.low or found.least), (found.high if math.isfinite(found.high) else found.most)
-    ends = (frame.px(low), frame.px(high))
+    ends = (frame.px(max(low, frame.x.low)), frame.px(min(high, frame.x.high)))
     parts = [whisker(ends[0], y, ends[1], y, f"error {mark.colour}")]
-    parts += [_arrow(x, y, side, mark) for x, side, is_open in _open(found, ends) if is_open]
+    parts += [_arrow(x, y, side, mark) for x, side in _open(found, ends, frame.x)]
     if found.value is not None:
         parts.append(marker(mark.shape, frame.px(found.value), y, f"mark {mark.colour}", hint))
     value = f"{found.value:.2f}" if found.value is not None else str(found)
     return [*parts, text(right + 6, y + 4, value, "start", "tick")]
 
 
-def _open(found: Worth, ends: tuple[float, float]) -> tuple[tuple[float, float, bool], ...]:
-    return (ends[0], -1.0, found.low <= 0), (ends[1], 1.0, math.isinf(found.high))
+def _open(found: Worth, ends: tuple[float, float], axis: Scale) -> Iterator[tuple[float, float]]:
+    """Where an arrow stands, and its direction: at an end outside the ladder, or beyond the axis."""
+    if found.low <= 0 or found.low < axis.low:
+        yield ends[0], -1.0
+    if found.high > axis.high:
+        yield ends[1], 1.0
 
 
 def _arrow(x: float, y: float, side: float, mark: Mark) -> Markup:
