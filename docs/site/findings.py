@@ -29,6 +29,7 @@ VERDICTS = ("confirmed", "not found", "refuted", "only in a toy world")
 BEGIN, END = "<!-- findings: made by docs/site/findings.py -->", "<!-- end of findings -->"
 ON_README = ("C1", "C2", "C4", "C6", "C8")
 OFF_ZERO, HOLDS_ZERO = "s1", "t1"
+AXES = {0.0: "difference; 0 is none", 1.0: "1: as much as a hard label"}
 WORTH = [
     [f"030.worth.{key}.arms.dpt90_quarter.data", words]
     for key, words in (
@@ -105,18 +106,18 @@ def title_of(study: str) -> str:
 
 
 def interval_picture(name: str) -> str:
-    """One effect as a small interval about a line at 0."""
+    """One effect as a small interval about a line at the level of none."""
     number, _ = asked(name)
-    frame = _frame(150, 22, _ends(number))
-    zero = frame.px(0)
-    parts = [segment(zero, 2, zero, 20, "axis"), *_mark(frame, *_ends(number), 11)]
+    frame = _frame(150, 22, _ends(number), number.level)
+    none = frame.px(number.level)
+    parts = [segment(none, 2, none, 20, "axis"), *_mark(frame, *_ends(number), 11, number.level)]
     return picture_file(drawing(150, 22, shown(name), f"95 % interval of {number.words}", *parts), 150, 22)
 
 
-def effects_picture(
-    label: str, effects: Sequence[Sequence[str]], level: float = 0.0, said: str = "difference; 0 is none"
-) -> str:
-    """Effects below one another on one axis, about the level at which there is none."""
+def effects_picture(label: str, effects: Sequence[Sequence[str]]) -> str:
+    """Effects below one another on one axis, about the level at which there is none: all differences, or all worths."""
+    (level,) = {asked(name)[0].level for name, _ in effects}
+    said = AXES[level]
     found = [(*_ends(asked(name)[0]), words, shown(name)) for name, words in effects]
     height = 34 + 26 * len(found)
     frame = _frame(680, height, [end for value, low, high, *_ in found for end in (value, low, high)], level, left=300)
@@ -179,7 +180,7 @@ intervals and links in their place.
 {rows}
 
 Intervals are over training seeds, or over worlds in 021; differences are paired by seed. Rows without a number are
-questions of ours. An interval in colour does not hold 0.
+questions of ours. An interval in colour does not hold 0, or 1 where it is a worth.
 
 ## Studies outside the table
 
@@ -208,10 +209,10 @@ def made() -> dict[Path, str]:
     folder = EXPERIMENTS / "effects"
     pictures = {folder / f"{one.page}.svg": interval_picture(one.effect) for one in claims()}
     pictures |= {
-        folder / f"{one.page}-all.svg": effects_picture(f"{one.question} Differences, 95 % intervals", one.effects)
+        folder / f"{one.page}-all.svg": effects_picture(f"{one.question} 95 % intervals", one.effects)
         for one in claims()
     }
-    worth = effects_picture("What a soft label was worth, 95 % intervals", WORTH, 1.0, "1: as much as a hard label")
+    worth = effects_picture("What a soft label was worth, 95 % intervals", WORTH)
     return {
         folder / "worth.svg": worth,
         EXPERIMENTS / "README.md": overview(),

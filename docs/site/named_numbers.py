@@ -73,6 +73,11 @@ class Number:
         return "contrasts" in self.place or self.file.name == "paired.json"
 
     @property
+    def level(self) -> float:
+        """What it is where there is no effect: 1 for a worth, 0 for a difference."""
+        return 0.0 if self.reach is None else 1.0
+
+    @property
     def holds_zero(self) -> bool:
         """Whether it is a difference that is not a clear one."""
         known = self.low is not None and self.high is not None
