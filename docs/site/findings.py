@@ -27,11 +27,11 @@ from stillroom.report.html import picture_file
 EXPERIMENTS = ROOT / "experiments"
 VERDICTS = ("confirmed", "not found", "refuted", "only in a toy world")
 BEGIN, END = "<!-- findings: made by docs/site/findings.py -->", "<!-- end of findings -->"
-ON_README = ("C1", "C2", "C4", "C6", "C8")
+ON_README = ("C1", "C2", "C4", "C6", "C13")
 OFF_ZERO, HOLDS_ZERO = "s1", "t1"
 AXES = {0.0: "difference; 0 is none", 1.0: "1: as much as a hard label"}
 WORTH = [
-    [f"030.worth.{key}.arms.dpt90_quarter.data", words]
+    [f"040.worth.{key}.arms.dpt90_all.data", words]
     for key, words in (
         ("python.bits", "Python, bits per byte"),
         ("facts.bits", "facts, bits per byte"),
@@ -43,7 +43,7 @@ WORTH = [
         ("needle", "needle in a haystack"),
     )
 ]
-"""What a soft label was worth in hard ones, by ability, for a student of a quarter of the text."""
+"""What a soft label was worth in hard ones, by ability, for a student of all of the teacher's text."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ questions of ours. An interval in colour does not hold 0, or 1 where it is a wor
 
 
 def readme_table() -> str:
-    """The five rows of ``README.md``."""
+    """The rows of ``README.md``."""
     rows = "\n".join(
         f"| {one.question} | {plain(one.short)} | {shown(one.effect)} | {study_link(one.studies[0], 'experiments/')} |"
         for one in claims()

@@ -240,13 +240,13 @@ def claim_page(claim: Claim) -> str:
 
 {" ".join(claim.answer)}
 
-Scale: {claim.scale}. Differences with 95 % intervals. In the [list of findings](../../experiments/README.md) stands
+Scale: {claim.scale}. Intervals are 95 %. In the [list of findings](../../experiments/README.md) stands
 {claim.of}.
 
 <details>
 <summary>Every number behind the figure</summary>
 
-| difference | value and interval |
+| effect | value and interval |
 |---|---|
 {rows}
 
