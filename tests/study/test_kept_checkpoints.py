@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stillroom.config import StudyConfig, TrainingConfig, parse
+from stillroom.config import EvaluationConfig, StudyConfig, TrainingConfig, ladder, parse
 from stillroom.places import find_part, find_parts
 from stillroom.report import build_report, compare_report
 from stillroom.results.runs import load
@@ -16,6 +16,7 @@ from stillroom.study.evaluations import evaluate_models
 from stillroom.study.export import export_models
 from stillroom.study.inspect import inspect_path
 from stillroom.study.pipeline import run_single, run_study
+from stillroom.study.plan import print_plan
 from stillroom.study.progress import StageDisplay
 from stillroom.study.recipe_files import resolve_recipe
 from stillroom.types import UserError
@@ -100,3 +101,21 @@ def test_a_step_beyond_the_run_is_refused(micro_recipe, tmp_path):
     with pytest.raises(UserError, match=r"training\.keep: names step 9, but the run has 8 steps"):
         run_single(keeping(micro_recipe, keep=(9,)), "spt", tmp_path / "artifacts", StageDisplay())
     assert not list((tmp_path / "artifacts").glob("*model-*"))
+
+
+def test_arms_of_different_lengths_each_keep_what_they_reach(micro_recipe, tmp_path):
+    config = keeping(micro_recipe, keep=(2, 4, 8))
+    config = config.model_copy(update={"arms": ladder(0.5, 1.0), "evaluation": EvaluationConfig(suites=())})
+    run = run_study(config, tmp_path / "run", None, StageDisplay())
+    kept = {arm: sorted(one.name for one in (run / "models" / arm / "model").resolve().parent.glob("steps/*"))
+            for arm in config.arms}  # fmt: skip
+    assert kept == {"spt_half": ["step-2", "step-4"], "spt": ["step-2", "step-4", "step-8"]}
+
+
+def test_a_step_that_no_arm_reaches_is_refused_before_a_teacher_is_trained(micro_recipe, tmp_path):
+    config = keeping(micro_recipe, keep=(2, 9))
+    config = config.model_copy(update={"arms": ladder(0.5, 1.0)})
+    for begin in (lambda: run_study(config, tmp_path / "run", None, StageDisplay()), lambda: print_plan(config)):
+        with pytest.raises(UserError, match=r"training\.keep: names step 9, but the longest arm has 8 steps"):
+            begin()
+    assert not (tmp_path / "run").exists()

@@ -47,7 +47,7 @@ from stillroom.study.own_precision import own_precision
 from stillroom.study.processes import in_processes
 from stillroom.study.progress import StageDisplay, StageProgress
 from stillroom.study.runfolder import FinishedParts, study_folder, write_run_folder
-from stillroom.study.single import arm_run, check_taught, labelled_tokens, single_study, teacher_run
+from stillroom.study.single import arm_run, check_kept, check_taught, labelled_tokens, single_study, teacher_run
 from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
 from stillroom.study.train_stage import keep_trained, load_here, train_into
 from stillroom.teachers import LabelSource, LiveTeacher, ModelScores
@@ -431,6 +431,7 @@ def run_study(
     resources, config = config.resources, with_budgets(config).for_results()
     check_evaluation(config)
     check_models(config)
+    check_kept(config)
     _check_growing(config.corpus, wait_for)
     _check_labels(config, labels)
     folder = study_folder(config, out)

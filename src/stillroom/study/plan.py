@@ -29,7 +29,7 @@ from stillroom.study.scale import (
     gpu_plan,
     num_planned_steps,
 )
-from stillroom.study.single import check_taught, labelled_tokens, single_study
+from stillroom.study.single import check_kept, check_taught, labelled_tokens, single_study
 from stillroom.study.spans import MOST_PARAMETERS, Span, Trials
 from stillroom.types import UserError, printable_lines
 
@@ -153,6 +153,7 @@ def print_plan(config: StudyConfig | RunConfig) -> None:
         study = config = with_budgets(config)
         check_evaluation(config)
         check_models(config)
+        check_kept(config)
         costs = study_costs(config)
     elif config.teaching is not None:
         study = single_study(config)

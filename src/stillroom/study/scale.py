@@ -33,12 +33,12 @@ class GpuPlan:
 
 
 def num_planned_steps(training: TrainingConfig, rate: float, length: int) -> int:
-    """Optimizer steps of a run whose tokens each take ``rate`` FLOPs."""
+    """Optimizer steps of a run whose tokens each take ``rate`` FLOPs: whole sequences, whole batches, at least one."""
     if training.steps is not None:
         return training.steps
-    per_step = training.batch_sequences * length
-    tokens = training.tokens * training.epochs if training.flops is None else training.flops / rate
-    return max(1, int(tokens / per_step))
+    if training.flops is not None:
+        return max(1, int(training.flops / (rate * training.batch_sequences * length)))
+    return max(1, int(training.tokens // length * training.epochs) // training.batch_sequences)
 
 
 def gpu_plan(

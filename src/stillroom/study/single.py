@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from stillroom.config import (
@@ -13,9 +14,11 @@ from stillroom.config import (
     StudyConfig,
     TeacherConfig,
     TeachingConfig,
+    TrainingConfig,
     parse,
 )
 from stillroom.objectives.schedules import ever_needs_teacher, highest_alpha
+from stillroom.study.scale import num_planned_steps
 from stillroom.types import UserError
 
 
@@ -67,10 +70,31 @@ def arm_run(config: StudyConfig, name: str) -> RunConfig:
         name=name,
         corpus=config.corpus,
         model=config.student,
-        training=config.training.model_copy(update=changes),
+        training=_kept_within(config.training.model_copy(update=changes), config.corpus.sequence_length),
         objective=arm_objective(arm),
         teaching=_teaching(config, arm) if ever_needs_teacher(arm) or config.student.is_cut else None,
     )
+
+
+def _kept_within(training: TrainingConfig, length: int) -> TrainingConfig:
+    """With the checkpoints that a run of its length can keep: arms of one study may be of different lengths."""
+    if training.flops is not None or not training.keep:
+        return training
+    steps = num_planned_steps(training, math.nan, length)
+    return training.model_copy(update={"keep": tuple(step for step in training.keep if step <= steps)})
+
+
+def check_kept(config: StudyConfig) -> None:
+    """Refuses a checkpoint that no arm is long enough to keep, before anything is trained."""
+    if config.training.flops is not None or not config.training.keep:
+        return
+    runs = (arm_run(config, name).training for name in config.arms)
+    most = max(num_planned_steps(training, math.nan, config.corpus.sequence_length) for training in runs)
+    if max(config.training.keep) > most:
+        raise UserError(
+            f"training.keep: names step {max(config.training.keep)}, but the longest arm has {most} steps; name steps "
+            "up to that."
+        )
 
 
 def _teaching(config: StudyConfig, arm: ArmConfig) -> TeachingConfig:
