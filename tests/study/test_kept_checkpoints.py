@@ -98,7 +98,7 @@ def test_only_what_is_asked_for_makes_another_identity(changes, is_another):
 
 
 def test_a_step_beyond_the_run_is_refused(micro_recipe, tmp_path):
-    with pytest.raises(UserError, match=r"training\.keep: names step 9, but the run has 8 steps"):
+    with pytest.raises(UserError, match=r"training\.keep: names step 9, but the longest arm has 8 steps"):
         run_single(keeping(micro_recipe, keep=(9,)), "spt", tmp_path / "artifacts", StageDisplay())
     assert not list((tmp_path / "artifacts").glob("*model-*"))
 

@@ -503,6 +503,7 @@ def run_single(
     """
     if isinstance(config, StudyConfig):
         config = with_budgets(config)
+        check_kept(config)
         run = teacher_run(config) if arm == "teacher" else arm_run(config, arm or "")
     elif labels is not None and config.teaching is None:
         run = parse(RunConfig, config.model_dump() | {"labels": labels}, "--labels")
