@@ -23,8 +23,8 @@ SEEDS = {0: (10, 13, 16, 19), 1: (11, 14, 17), 2: (12, 15, 18)}
 """Seeds of the students by that of their teacher: ten students, each under one teacher of each kind."""
 UNFINISHED = 0.25
 """Part of the text that an unfinished teacher has seen."""
-STEPS = tuple(range(100, 3600, 100))
-"""Checkpoints that are kept, 205,000 tokens apart, to see when copying forms."""
+STEP_TOKENS, KEEP_EVERY = 16 * 128, 100
+"""Tokens of a step, and steps between the checkpoints that are kept to see when copying forms."""
 ITEMS = {
     "heldout_sequences": 1280, "problems": 300, "samples_per_problem": 32, "temperatures": ONE,
     "suites": ("lm", "icl", "tts"), "over_training": (),
@@ -49,6 +49,8 @@ def _under(teacher: int, *, unfinished: bool = False) -> StudyConfig:
     arms = (
         {f"early_{name}": arm for name, arm in _distilled().items()} if unfinished else ladder(*LADDER) | _distilled()
     )
+    steps = round(TOKENS * max(arm.data for arm in arms.values())) // STEP_TOKENS
+    kept = tuple(range(KEEP_EVERY, steps, KEEP_EVERY))
     return base.model_copy(
         update={
             "name": f"041-{'unfinished' if unfinished else 'finished'}-{teacher}",
@@ -57,7 +59,7 @@ def _under(teacher: int, *, unfinished: bool = False) -> StudyConfig:
                 model=base.teacher.model, training=base.teacher.training.model_copy(update=seen | quiet)
             ),
             "student": STUDENT,
-            "training": base.training.model_copy(update={"tokens": TOKENS, "keep": STEPS, **quiet}),
+            "training": base.training.model_copy(update={"tokens": TOKENS, "keep": kept, **quiet}),
             "arms": over_seeds(arms, SEEDS[teacher]),
             "evaluation": base.evaluation.model_copy(update=ITEMS),
         }
