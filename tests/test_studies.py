@@ -10,6 +10,7 @@ import pytest
 from stillroom.config import StudyConfig
 from stillroom.results.schema import arm_and_seed
 from stillroom.study.budgets import with_budgets
+from stillroom.study.feasible import check_study
 from stillroom.study.plan import study_costs
 from stillroom.study.recipe_files import available_recipes, load_module, resolve_recipe
 
@@ -44,7 +45,9 @@ def test_recipes_of_studies_can_be_priced(recipe: Path, name: str) -> None:
     config = resolve_recipe(f"{recipe}:{name}")
     assert isinstance(config, StudyConfig)
     StudyConfig.model_validate(config.model_dump())  # model_copy does not validate
-    costs = study_costs(with_budgets(config))
+    config = with_budgets(config)
+    check_study(config)
+    costs = study_costs(config)
     # labels of a teacher that is made outside of the study have no price before it is there
     assert len(costs) >= len(config.arms) and all(cost.flops > 0 or cost.name == "labels" for cost in costs)
     parameters = max(cost.parameters for cost in costs if cost.name in config.arms)

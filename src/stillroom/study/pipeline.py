@@ -26,6 +26,7 @@ from stillroom.study.buildable import check_models
 from stillroom.study.elsewhere import Elsewhere, check_elsewhere
 from stillroom.study.evaluations import check_items, evaluate_into, keep_evaluated
 from stillroom.study.explain import CORPUS
+from stillroom.study.feasible import check_kept, check_study
 from stillroom.study.folders import LOGS
 from stillroom.study.found_labels import WantedLabels, given_labels, labels_made_before
 from stillroom.study.identities import (
@@ -39,7 +40,6 @@ from stillroom.study.identities import (
 from stillroom.study.interrupts import Stopper
 from stillroom.study.label_stage import identity_in, keep_labelled, label_shown
 from stillroom.study.links import NotedPlaces
-from stillroom.study.measurable import check_evaluation
 from stillroom.study.measured_text import text_of
 from stillroom.study.mixtures import check_mixture, live_mixture, mixture_scores
 from stillroom.study.needs import Needs
@@ -47,7 +47,7 @@ from stillroom.study.own_precision import own_precision
 from stillroom.study.processes import in_processes
 from stillroom.study.progress import StageDisplay, StageProgress
 from stillroom.study.runfolder import FinishedParts, study_folder, write_run_folder
-from stillroom.study.single import arm_run, check_kept, check_taught, labelled_tokens, single_study, teacher_run
+from stillroom.study.single import arm_run, check_taught, labelled_tokens, single_study, teacher_run
 from stillroom.study.teacherfolders import check_vocabulary, teacher_folder, teacher_hash
 from stillroom.study.train_stage import keep_trained, load_here, train_into
 from stillroom.teachers import LabelSource, LiveTeacher, ModelScores
@@ -429,9 +429,7 @@ def run_study(
     """
     begin = time.monotonic()
     resources, config = config.resources, with_budgets(config).for_results()
-    check_evaluation(config)
-    check_models(config)
-    check_kept(config)
+    check_study(config)
     _check_growing(config.corpus, wait_for)
     _check_labels(config, labels)
     folder = study_folder(config, out)

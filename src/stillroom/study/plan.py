@@ -20,7 +20,7 @@ from stillroom.objectives.schedules import ever_needs_teacher
 from stillroom.results.schema import arm_and_seed
 from stillroom.study.budgets import teaching_rate, with_budgets
 from stillroom.study.buildable import check_models
-from stillroom.study.measurable import check_evaluation
+from stillroom.study.feasible import check_study
 from stillroom.study.scale import (
     COUNTS,
     GPU,
@@ -29,7 +29,7 @@ from stillroom.study.scale import (
     gpu_plan,
     num_planned_steps,
 )
-from stillroom.study.single import check_kept, check_taught, labelled_tokens, single_study
+from stillroom.study.single import check_taught, labelled_tokens, single_study
 from stillroom.study.spans import MOST_PARAMETERS, Span, Trials
 from stillroom.types import UserError, printable_lines
 
@@ -151,9 +151,7 @@ def print_plan(config: StudyConfig | RunConfig) -> None:
         source_kind(source.kind).check(source)
     if isinstance(config, StudyConfig):
         study = config = with_budgets(config)
-        check_evaluation(config)
-        check_models(config)
-        check_kept(config)
+        check_study(config)
         costs = study_costs(config)
     elif config.teaching is not None:
         study = single_study(config)

@@ -84,19 +84,6 @@ def _kept_within(training: TrainingConfig, length: int) -> TrainingConfig:
     return training.model_copy(update={"keep": tuple(step for step in training.keep if step <= steps)})
 
 
-def check_kept(config: StudyConfig) -> None:
-    """Refuses a checkpoint that no arm is long enough to keep, before anything is trained."""
-    if config.training.flops is not None or not config.training.keep:
-        return
-    runs = (arm_run(config, name).training for name in config.arms)
-    most = max(num_planned_steps(training, math.nan, config.corpus.sequence_length) for training in runs)
-    if max(config.training.keep) > most:
-        raise UserError(
-            f"training.keep: names step {max(config.training.keep)}, but the longest arm has {most} steps; name steps "
-            "up to that."
-        )
-
-
 def _teaching(config: StudyConfig, arm: ArmConfig) -> TeachingConfig:
     tokens = (labelled_tokens(config) or None) if arm.teacher == "stored" else None
     return TeachingConfig(teacher=config.teacher, labels=config.labels, labelled_tokens=tokens, source=arm.teacher)
