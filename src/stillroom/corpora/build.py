@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import logging
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -76,7 +77,7 @@ def build_corpus(
     """
     if config.path is not None:
         raise UserError(f"corpus.path {config.path}: is a corpus already; leave it out to build one of the sources.")
-    identity = fingerprint(corpus_identity(config))
+    identity = functools.cache(lambda: fingerprint(corpus_identity(config)))  # reads all text
     scratch = growing_folder(folder).parent
     with disk_errors(folder):
         while not _is_there(folder, identity):
@@ -89,12 +90,12 @@ def build_corpus(
     return open_corpus(folder)
 
 
-def _is_there(folder: Path, identity: str) -> bool:
+def _is_there(folder: Path, identity: Callable[[], str]) -> bool:
     """Whether the corpus is finished; refuses to take the place of anything else."""
     if not disk.is_finished(folder) or not any(folder.iterdir()):
         return False
     file = folder / "corpus.json"
-    if not file.is_file() or read_json_object(file).get("identity") != identity:
+    if not file.is_file() or read_json_object(file).get("identity") != identity():
         raise UserError(f"{folder}: is there already and is no corpus of these settings and this text; name another.")
     return True
 
@@ -109,7 +110,9 @@ def _helped(scratch: Path, workers: Workers) -> None:
     time.sleep(_PAUSE)
 
 
-def _built(config: CorpusConfig, identity: str, folder: Path, progress: OnProgress, workers: Workers) -> None:
+def _built(
+    config: CorpusConfig, identity: Callable[[], str], folder: Path, progress: OnProgress, workers: Workers
+) -> None:
     """Leads a build to its end, alone or with helpers; a mistake leaves nothing, or what was much work."""
     scratch = growing_folder(folder).parent
     try:
@@ -118,7 +121,9 @@ def _built(config: CorpusConfig, identity: str, folder: Path, progress: OnProgre
         crew = start_crew(workers, scratch)  # helpers start while the tokenizer is loaded or trained
         try:
             build = there or _begun(plan, scratch)
-            _put_together(build, identity, Supply(build, crew, _progress(build, progress), _is_shared(workers)))
+            supply = Supply(build, crew, _progress(build, progress), _is_shared(workers))
+            supply.foresee()  # helpers encode while all text is hashed
+            _put_together(build, identity(), supply)
         finally:
             crew.stop()
     except UserError as error:
@@ -224,7 +229,6 @@ def training_texts(plan: BuildPlan, chars: int) -> Iterator[str]:
 def _put_together(build: Build, identity: str, supply: Supply) -> None:
     """Makes the corpus beside its tokenizer, from tasks that are done or are done now."""
     config, folder = build.plan.config, tokenizer_folder(build.folder).parent
-    supply.foresee()
     # Held-out text comes first: it is compared with its tokens, and a tokenizer that loses some is told at once.
     heldout = assemble(supply, "heldout", folder / "heldout")
     manifest = _manifest(build, identity)
