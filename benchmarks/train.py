@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import sys
@@ -24,10 +25,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from stillroom.training.distributed import own_device
 from stillroom.training.hardware import listed_flops, measured_rate
-from train_competitors import CLOCKS, ON_GPU, SIZES, Task, competitors, ours
+from train_competitors import CLOCKS, ON_GPU, SIZES, WARM, Task, competitors, ours
 from train_turns import STEPS, start, turns
 
 RATIOS = {
@@ -44,6 +46,8 @@ RATIOS = {
         ("stillroom, compiled blocks", "plain loop, compiled", 1.0),
     ],
 }
+ISA = "ONEDNN_MAX_CPU_ISA"
+"""Variable that keeps matrix products from instructions that a processor has, such as AMX."""
 PUBLISHED = {
     "torchtitan, Llama 3.1 8B on H100s, bf16": {
         "fraction_of_peak": [0.33, 0.39], "where": "pytorch/torchtitan, benchmarks/llama3_h100_202412_torchtitan.md",
@@ -129,6 +133,29 @@ def products_alone(task: Task) -> float:
     return shortest
 
 
+PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
+
+
+def products_within(task: Task, parallel: dict[str, bool], steps: int = 5) -> float:
+    """Seconds of a step's matrix products inside of it, by torch's profiler, those of attention too.
+
+    No change to anything else can make the step shorter.
+    """
+    profiler, done = profile(activities=[ProfilerActivity.CPU]), 0
+
+    def mark(_: float) -> None:
+        nonlocal done
+        done += 1
+        if done == WARM:
+            profiler.start()
+        elif done == WARM + steps:
+            profiler.stop()
+
+    ours(task, steps=WARM + steps, pause=mark, parallel=parallel)
+    found = [one.self_cpu_time_total for one in profiler.key_averages() if one.key in PRODUCTS]
+    return sum(found) / steps / 1e6
+
+
 def fraction(task: Task, repeats: int, compiled: bool) -> dict[str, Any]:
     """Model FLOP/s of a step over the best matrix rate, and its time over that of its products; measured in turn."""
     result: dict[str, Any] = {}
@@ -136,15 +163,17 @@ def fraction(task: Task, repeats: int, compiled: bool) -> dict[str, Any]:
         sized = replace(task, size=size)
         for compile_ in (False, True) if compiled else (False,):
             rate = measured_rate(torch.bfloat16, seconds=0.3)
-            seconds, alone = [], []
+            seconds, alone, within = [], [], []
             for _ in range(repeats):
                 alone.append(products_alone(sized))
                 seconds.append(min(ours(sized, steps=5, parallel={"compile": compile_})))
+                within.append(products_within(sized, {"compile": compile_}))
             rate = max(rate, measured_rate(torch.bfloat16, seconds=0.3))
             result[size + (", compiled blocks" if compile_ else "")] = {
                 "matrix_rate": rate,
                 "fraction_of_peak": sized.flops / min(seconds) / rate,
                 "fraction_of_peak_of_products_alone": sized.flops / min(alone) / rate,
+                "fraction_of_peak_were_all_else_free": sized.flops / min(within) / rate,
                 "step_over_products": [step / product for step, product in zip(seconds, alone, strict=True)],
                 "tokens_per_second": sized.tokens / min(seconds),
             }
@@ -218,10 +247,11 @@ def main() -> None:
         "clock": options.clock,
         "command": " ".join(["python", *sys.argv]), "date": date.today().isoformat(), "threads": options.threads,
         "processor": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine(),
-        "torch": torch.__version__, "result": result,
+        "torch": torch.__version__, "instructions": os.environ.get(ISA, "all"), "result": result,
     }  # fmt: skip
     options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"train-{options.measure}-{options.size}-{device}-{date.today().isoformat()}.json"
+    part = f"-{os.environ[ISA].lower()}" if ISA in os.environ else ""
+    path = options.out / f"train-{options.measure}-{options.size}-{device}{part}-{date.today().isoformat()}.json"
     path.write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(result, indent=2))
 
