@@ -120,7 +120,8 @@ def freeze(study: Path, runs: list[Path], target: Path | None = None) -> None:
     recipe = load_module(study / "recipe.py")
     wanted: dict[str, dict[str, float]] = recipe.CONTRASTS
     known = {name: weights for name, weights in wanted.items() if all(arm in table for arm in weights)}
-    kept = {arm for weights in known.values() for arm in weights} | set(ladder(*getattr(recipe, "LADDER", ())))
+    rungs = ladder(*recipe.LADDER) if hasattr(recipe, "LADDER") else {}
+    kept = {arm for weights in known.values() for arm in weights} | set(rungs)
     table = {arm: table[arm] for arm in sorted(kept & set(table))}
     made = {
         "seeds": sorted({seed for seeds in table.values() for seed in seeds}),

@@ -7,6 +7,7 @@ Reads ``results.json``, ``worth.json`` and ``formation.json``.
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -72,5 +73,6 @@ def answer(results: Values, worths: Values, formation: Values) -> Values:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     made = answer(*(read_json(HERE / f"{name}.json") for name in ("results", "worth", "formation")))
     write_json(HERE / "answer.json", made)
