@@ -18,9 +18,9 @@ from pathlib import Path
 from stillroom.config import StudyConfig
 from stillroom.costs import flops_per_token
 from stillroom.files import read_json, write_text
-from stillroom.report.charts.svg import WIDE
+from stillroom.report.charts.keys import line_key
+from stillroom.report.figure_files import Paper, paper_picture
 from stillroom.report.figures.worth_bars import Mark, worth_picture
-from stillroom.report.html import picture_file
 from stillroom.results.abilities import Ability, Effort, worth_table
 from stillroom.results.json_form import write
 from stillroom.results.schema import WorthTable
@@ -50,12 +50,16 @@ DRAWN = (
 """Abilities of the picture: those that do not form in a jump."""
 
 
+def drawn(table: WorthTable, marks: Mapping[str, Mark]) -> str:
+    """The worth of some arms as a picture of its own."""
+    legend = [(mark.arm, line_key(f"curve {mark.colour}", mark.shape, mark.colour)) for mark in marks.values()]
+    return paper_picture(worth_picture(table, marks), "", legend, Paper())
+
+
 def picture(table: WorthTable, words: Mapping[str, str]) -> str:
-    """The worth of some arms as a picture of its own, with their signs above it."""
-    arms = {arm: Mark(said, *sign) for (arm, said), sign in zip(words.items(), SIGNS, strict=False)}
-    shown = replace(table, abilities=tuple(one for one in table.abilities if one.key in DRAWN))
-    drawing, height = worth_picture(shown, arms, signs=True)
-    return picture_file(drawing, WIDE, height)
+    """The abilities that do not form in a jump, of the arms that have words."""
+    marks = {arm: Mark(said, *sign) for (arm, said), sign in zip(words.items(), SIGNS, strict=False)}
+    return drawn(replace(table, abilities=tuple(one for one in table.abilities if one.key in DRAWN)), marks)
 
 
 def configuration(folder: Path) -> StudyConfig:

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import sys
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from stillroom.files import read_json, write_text
-from stillroom.report.charts.svg import WIDE
-from stillroom.report.figures.worth_bars import Mark, worth_picture
-from stillroom.report.html import picture_file
+from stillroom.report.figures.worth_bars import Mark
 from stillroom.results.schema import AbilityWorth, Multipliers, Worth, WorthTable
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+from worth import drawn  # noqa: E402
+
 MARKS = {"dpt90_half": Mark("DPT-90, half", "s1", "circle"), "dpt90_all": Mark("DPT-90, all", "s2", "square")}
 WORTH = TypeAdapter(Worth)
 
@@ -35,5 +37,4 @@ def table(results: dict[str, Any]) -> WorthTable:
 
 if __name__ == "__main__":
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    drawing, height = worth_picture(table(read_json(HERE / "results.json")), MARKS, signs=True)
-    write_text(HERE / "figure.svg", picture_file(drawing, WIDE, height))
+    write_text(HERE / "figure.svg", drawn(table(read_json(HERE / "results.json")), MARKS))

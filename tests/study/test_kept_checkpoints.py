@@ -19,6 +19,7 @@ from stillroom.study.pipeline import run_single, run_study
 from stillroom.study.plan import print_plan
 from stillroom.study.progress import StageDisplay
 from stillroom.study.recipe_files import resolve_recipe
+from stillroom.study.single import arm_run
 from stillroom.types import UserError
 
 
@@ -98,7 +99,7 @@ def test_only_what_is_asked_for_makes_another_identity(changes, is_another):
 
 
 def test_a_step_beyond_the_run_is_refused(micro_recipe, tmp_path):
-    with pytest.raises(UserError, match=r"training\.keep: names step 9, but the longest arm has 8 steps"):
+    with pytest.raises(UserError, match=r"training\.keep: names step 9, but the run has 8 steps"):
         run_single(keeping(micro_recipe, keep=(9,)), "spt", tmp_path / "artifacts", StageDisplay())
     assert not list((tmp_path / "artifacts").glob("*model-*"))
 
@@ -119,3 +120,13 @@ def test_a_step_that_no_arm_reaches_is_refused_before_a_teacher_is_trained(micro
         with pytest.raises(UserError, match=r"training\.keep: names step 9, but the longest arm has 8 steps"):
             begin()
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("begin", [run_single, print_plan])
+def test_a_run_with_a_teacher_is_refused_before_the_teacher_is_trained(begin, micro_recipe, tmp_path):
+    run = arm_run(parse(StudyConfig, resolve_recipe(str(micro_recipe)).model_dump(), "micro"), "dpt90")
+    run = run.model_copy(update={"training": run.training.model_copy(update={"keep": (9,)})})
+    more = () if begin is print_plan else (None, tmp_path / "artifacts", StageDisplay())
+    with pytest.raises(UserError, match=r"training\.keep: names step 9, but the run has 8 steps"):
+        begin(run, *more)
+    assert not (tmp_path / "artifacts").exists()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from stillroom.config import StudyConfig
+from stillroom.config import RunConfig, StudyConfig, TrainingConfig
 from stillroom.study.buildable import check_models
 from stillroom.study.measurable import check_evaluation
 from stillroom.study.scale import num_planned_steps
@@ -20,13 +21,18 @@ def check_study(config: StudyConfig) -> None:
 
 
 def check_kept(config: StudyConfig) -> None:
-    """Refuses a checkpoint that no arm is long enough to keep, before anything is trained."""
-    if config.training.flops is not None or not config.training.keep:
+    """Refuses a checkpoint that no arm is long enough to keep."""
+    refuse_unreached([arm_run(config, name).training for name in config.arms], config)
+
+
+def refuse_unreached(runs: Sequence[TrainingConfig], config: StudyConfig | RunConfig) -> None:
+    """Refuses a checkpoint that is asked for and that none of some training runs is long enough to keep."""
+    wanted = config.training
+    if wanted.flops is not None or not wanted.keep:
         return
-    runs = (arm_run(config, name).training for name in config.arms)
     most = max(num_planned_steps(training, math.nan, config.corpus.sequence_length) for training in runs)
-    if max(config.training.keep) > most:
+    if max(wanted.keep) > most:
+        which = "run" if len(runs) == 1 else "longest arm"
         raise UserError(
-            f"training.keep: names step {max(config.training.keep)}, but the longest arm has {most} steps; name steps "
-            "up to that."
+            f"training.keep: names step {max(wanted.keep)}, but the {which} has {most} steps; name steps up to that."
         )

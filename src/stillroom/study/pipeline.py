@@ -26,7 +26,7 @@ from stillroom.study.buildable import check_models
 from stillroom.study.elsewhere import Elsewhere, check_elsewhere
 from stillroom.study.evaluations import check_items, evaluate_into, keep_evaluated
 from stillroom.study.explain import CORPUS
-from stillroom.study.feasible import check_kept, check_study
+from stillroom.study.feasible import check_kept, check_study, refuse_unreached
 from stillroom.study.folders import LOGS
 from stillroom.study.found_labels import WantedLabels, given_labels, labels_made_before
 from stillroom.study.identities import (
@@ -507,6 +507,8 @@ def run_single(
         run = parse(RunConfig, config.model_dump() | {"labels": labels}, "--labels")
     else:
         run = config
+    if isinstance(config, RunConfig):
+        refuse_unreached([run.training], run)  # before its teacher is trained
     check_taught(run)
     check_models(single_study(run))
     _check_growing(run.corpus, wait_for)

@@ -20,7 +20,7 @@ from stillroom.objectives.schedules import ever_needs_teacher
 from stillroom.results.schema import arm_and_seed
 from stillroom.study.budgets import teaching_rate, with_budgets
 from stillroom.study.buildable import check_models
-from stillroom.study.feasible import check_study
+from stillroom.study.feasible import check_study, refuse_unreached
 from stillroom.study.scale import (
     COUNTS,
     GPU,
@@ -154,6 +154,7 @@ def print_plan(config: StudyConfig | RunConfig) -> None:
         check_study(config)
         costs = study_costs(config)
     elif config.teaching is not None:
+        refuse_unreached([config.training], config)
         study = single_study(config)
         check_models(study)
         costs = study_costs(study)

@@ -46,26 +46,23 @@ def worth_figure(view: View) -> Figure:
     units = "training seeds" if worths.over == "seeds" else "evaluation items of one seed, which say nothing of another"
     caption = captions.WORTH.format(ladder=ladder, units=units)
     marks = {arm_and_seed(one.model.record.name)[0]: Mark(one.arm, one.colour, one.marker) for one in shown}
-    picture, _ = worth_picture(worths, marks)
+    picture = worth_picture(worths, marks)
     return Figure(ID, TITLE, caption, (Panel("", picture),), legend(tuple(shown)), _table(worths, entries))
 
 
-def worth_picture(worths: WorthTable, marks: Mapping[str, Mark], *, signs: bool = False) -> tuple[Markup, float]:
-    """The drawing of the arms that have a mark, in that order, and its height; ``signs`` says above whose each is."""
+def worth_picture(worths: WorthTable, marks: Mapping[str, Mark]) -> Markup:
+    """The drawing of the arms that have a mark, in that order."""
     rows = [(ability, [arm for arm in marks if arm in ability.arms]) for ability in worths.abilities]
     scale = Scale(*_ends(worths, marks), log=True)
-    top = TOP + (LINE * len(marks) + 10 if signs else 0)
-    height = top + sum(WORDS + LINE * max(1, len(arms)) for _, arms in rows) + BOTTOM
-    frame = Frame(WIDE, height, scale, Scale(0, 1), left=14, right=62, top=top, bottom=BOTTOM)
+    height = TOP + sum(WORDS + LINE * max(1, len(arms)) for _, arms in rows) + BOTTOM
+    frame = Frame(WIDE, height, scale, Scale(0, 1), left=14, right=62, top=TOP, bottom=BOTTOM)
     inside = [value for value in TICKS if scale.low <= value <= scale.high]
     parts = [
         text(frame.px(value), frame.floor + 18, f"{value:g}×", "start" if value == inside[0] else "middle", "tick")
         for value in inside
     ]
     parts.append(text(frame.px(1.0), height - 6, "no better than hard labels", "middle", "name"))
-    if signs:
-        parts += [part for place, one in enumerate(marks.values()) for part in _sign(frame, one, place)]
-    y, told = top, []
+    y, told = TOP, []
     for ability, arms in rows:
         below = (y + WORDS - 4, y + WORDS + LINE * max(1, len(arms)) - 4)  # no line runs through the words
         for value in inside:
@@ -79,12 +76,7 @@ def worth_picture(worths: WorthTable, marks: Mapping[str, Mark], *, signs: bool 
             parts += _mark(frame, marks[arm], found, y + WORDS + LINE * place + 4)
             told.append(f"{ability.title}, {marks[arm].arm}: {found}")
         y += WORDS + LINE * max(1, len(arms))
-    return drawing(WIDE, height, TITLE, "; ".join(told) + ".", *parts), height
-
-
-def _sign(frame: Frame, one: Mark, place: int) -> tuple[Markup, Markup]:
-    y = TOP + LINE * place + 6
-    return marker(one.shape, frame.left + 5, y, f"mark {one.colour}"), text(frame.left + 16, y + 4, one.arm)
+    return drawing(WIDE, height, TITLE, "; ".join(told) + ".", *parts)
 
 
 def _ends(worths: WorthTable, marks: Mapping[str, Mark]) -> tuple[float, float]:
@@ -123,7 +115,7 @@ def _mark(frame: Frame, mark: Mark, found: Worth, y: float) -> list[Markup]:
 
 def _open(found: Worth, ends: tuple[float, float], axis: Scale) -> Iterator[tuple[float, float]]:
     """Where an arrow stands, and its direction: at an end outside the ladder, or beyond the axis."""
-    if found.low <= 0 or found.low < axis.low:
+    if found.low < axis.low:
         yield ends[0], -1.0
     if found.high > axis.high:
         yield ends[1], 1.0
